@@ -1,0 +1,45 @@
+//! The secret that the client certificate comes from.
+
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::DisplayErrorContext;
+use coiote::{Identity, InvalidSecret};
+
+/// The name under which AVSystem's own stack keeps it.
+const DEFAULT_SECRET_ID: &str = "coioteDMcert";
+
+pub(crate) struct Credentials {
+    secrets_manager: Client,
+    secret_id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CredentialsError {
+    #[error("secret {secret_id} could not be read: {why}")]
+    Unavailable { secret_id: String, why: String },
+    #[error("secret {secret_id}: {why}")]
+    Invalid { secret_id: String, why: InvalidSecret },
+}
+
+impl Credentials {
+    /// `secret_id`: name or ARN.
+    pub(crate) fn new(secrets_manager: Client, secret_id: Option<String>) -> Credentials {
+        Credentials { secrets_manager, secret_id: secret_id.unwrap_or_else(|| DEFAULT_SECRET_ID.to_owned()) }
+    }
+
+    pub(crate) async fn read(&self) -> Result<Identity, CredentialsError> {
+        let secret_id = self.secret_id.clone();
+        let output = match self.secrets_manager.get_secret_value().secret_id(&secret_id).send().await {
+            Ok(output) => output,
+            Err(error) => {
+                tracing::warn!(secret_id, error = %DisplayErrorContext(&error), "secret could not be read");
+                let why = match error.as_service_error() {
+                    Some(service) => service.meta().code().unwrap_or("unknown error").to_owned(),
+                    None => "Secrets Manager could not be reached".to_owned(),
+                };
+                return Err(CredentialsError::Unavailable { secret_id, why });
+            }
+        };
+        Identity::from_secret(output.secret_string().unwrap_or_default())
+            .map_err(|why| CredentialsError::Invalid { secret_id, why })
+    }
+}

@@ -1,0 +1,27 @@
+//! `operation-request`: invoked by the rule of the same name for every request in an operation shadow.
+//!
+//! ```text
+//! event → Envelope + Request → Operation → Task → Coiote: device, task, session → Answer
+//!         (request.rs)         (lwm2m)     (lwm2m)  (forward.rs)
+//! ```
+
+mod credentials;
+mod forward;
+mod handle;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value as Json;
+
+use crate::credentials::Credentials;
+use crate::forward::Forwarder;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    runtime::logging::start();
+    let aws = runtime::aws::config().await;
+    let forwarder = Forwarder::new(
+        std::env::var("COIOTE_URL").unwrap_or_default(),
+        Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), std::env::var("COIOTE_SECRET_ID").ok()),
+    );
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Json>| handle::event(&forwarder, event))).await
+}

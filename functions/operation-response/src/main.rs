@@ -1,0 +1,18 @@
+//! `operation-response`: invoked by the rule of the same name when Coiote has reported a result in an operation shadow.
+//!
+//! ```text
+//! event → Envelope + result → Change of the datamodel shadow → UpdateThingShadow → Answer
+//! ```
+
+mod handle;
+
+use aws_sdk_iotdataplane::Client;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value as Json;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    runtime::logging::start();
+    let iot = Client::new(&runtime::aws::config().await);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Json>| handle::event(&iot, event))).await
+}

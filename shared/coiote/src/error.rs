@@ -1,0 +1,91 @@
+//! What can go wrong between here and Coiote, told apart by what helps against it.
+
+use std::error::Error as StdError;
+
+use reqwest::StatusCode;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The base URL that the stack was deployed with.
+    #[error("{0}")]
+    InvalidUrl(String),
+    /// The secret that the client certificate comes from.
+    #[error("{0}")]
+    InvalidSecret(#[from] crate::InvalidSecret),
+    #[error("Coiote could not be reached: {0}")]
+    Unreachable(String),
+    #[error("Coiote's certificate is not trusted: {0}")]
+    NotTrusted(String),
+    /// 401, 403, or an alert during the handshake.
+    #[error("Coiote refused the client certificate: {0}")]
+    Unauthorized(String),
+    #[error("Coiote did not answer in time")]
+    TimedOut,
+    /// The connection was lost before an answer came; whether Coiote acted on the request is not known.
+    #[error("the connection to Coiote was lost: {0}")]
+    Interrupted(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("Coiote has too many requests to handle: {0}")]
+    Throttled(String),
+    /// A status of 500 and above.
+    #[error("Coiote failed: {0}")]
+    Unavailable(String),
+    /// Any other status that is not a success.
+    #[error("Coiote refused the request: {0}")]
+    Refused(String),
+    /// A success whose body is not what the API promises.
+    #[error("Coiote's answer was not understood: {0}")]
+    UnexpectedAnswer(String),
+}
+
+impl Error {
+    /// `said`: what Coiote gave as a reason.
+    pub(crate) fn of_status(status: StatusCode, said: &str) -> Error {
+        let told = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Unauthorized(told),
+            StatusCode::NOT_FOUND => Error::NotFound(told),
+            StatusCode::TOO_MANY_REQUESTS => Error::Throttled(told),
+            status if status.is_server_error() => Error::Unavailable(told),
+            _ => Error::Refused(told),
+        }
+    }
+}
+
+impl From<reqwest::Error> for Error {
+    fn from(error: reqwest::Error) -> Error {
+        if let Some(tls) = tls_error(&error) {
+            use rustls::Error as Tls;
+            return match tls {
+                Tls::AlertReceived(alert) => Error::Unauthorized(format!("TLS alert {alert:?}")),
+                Tls::InvalidCertificate(why) => Error::NotTrusted(format!("{why}")),
+                other => Error::Unreachable(format!("TLS: {other}")),
+            };
+        }
+        if error.is_connect() {
+            Error::Unreachable(root_cause(&error))
+        } else if error.is_timeout() {
+            Error::TimedOut
+        } else if error.is_decode() {
+            Error::UnexpectedAnswer(root_cause(&error))
+        } else {
+            Error::Interrupted(root_cause(&error))
+        }
+    }
+}
+
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+fn root_cause(error: &reqwest::Error) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The TLS library's own error, which travels inside I/O errors.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    causes(error).find_map(|cause| {
+        cause.downcast_ref().or_else(|| cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref())
+    })
+}

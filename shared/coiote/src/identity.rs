@@ -1,0 +1,80 @@
+//! What the client proves itself to Coiote with, and whom it trusts.
+
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+
+/// The secret: the form that AVSystem's own stack stores, with `caPem` added.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    certificate_pem: String,
+    private_key: String,
+    /// Roots to trust for Coiote beside the public ones.
+    ca_pem: Option<String>,
+}
+
+/// Never says what the secret holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSecret(String);
+
+impl Identity {
+    pub fn from_secret(secret: &str) -> Result<Identity, InvalidSecret> {
+        // serde_json's own message may quote from the secret, so it is not passed on.
+        let json: serde_json::Value =
+            serde_json::from_str(secret).map_err(|_| InvalidSecret("the secret is not JSON".into()))?;
+        for field in ["certificatePem", "privateKey"] {
+            if !json.get(field).is_some_and(serde_json::Value::is_string) {
+                return Err(InvalidSecret(format!("the secret has no string \"{field}\"")));
+            }
+        }
+        serde_json::from_value(json).map_err(|_| InvalidSecret("the secret's \"caPem\" is not a string".into()))
+    }
+
+    pub(crate) fn tls(&self) -> Result<ClientConfig, InvalidSecret> {
+        let invalid =
+            |field: &'static str| move |_| InvalidSecret(format!("the secret's \"{field}\" is not valid PEM"));
+        let chain = certificates(&self.certificate_pem).map_err(invalid("certificatePem"))?;
+        let key = PrivateKeyDer::from_pem_slice(self.private_key.as_bytes()).map_err(invalid("privateKey"))?;
+
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for root in certificates(self.ca_pem.as_deref().unwrap_or_default()).map_err(invalid("caPem"))? {
+            roots.add(root).map_err(|_| InvalidSecret("the secret's \"caPem\" holds no valid certificate".into()))?;
+        }
+
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|_| InvalidSecret("no TLS version in common with the cryptography library".into()))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(|_| InvalidSecret("the secret's certificate and private key do not belong together".into()))
+    }
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_is_wrong_with_the_secret_but_not_what_it_holds() {
+        for (secret, expected) in [
+            ("s3cret", "the secret is not JSON"),
+            (r#""s3cret""#, r#"the secret has no string "certificatePem""#),
+            (r#"{"certificatePem": "s3cret"}"#, r#"the secret has no string "privateKey""#),
+            (r#"{"certificatePem": "s3cret", "privateKey": 1}"#, r#"the secret has no string "privateKey""#),
+            (r#"{"certificatePem": "a", "privateKey": "b", "caPem": 1}"#, r#"the secret's "caPem" is not a string"#),
+        ] {
+            assert_eq!(Identity::from_secret(secret).map(|_| ()).unwrap_err().to_string(), expected);
+        }
+        let identity = Identity::from_secret(r#"{"certificatePem": "", "privateKey": "s3cret"}"#).unwrap();
+        assert_eq!(identity.tls().unwrap_err().to_string(), r#"the secret's "privateKey" is not valid PEM"#);
+    }
+}

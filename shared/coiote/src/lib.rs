@@ -1,0 +1,15 @@
+//! Client of Coiote's REST API v3, as far as operations need it: find a device, create a task from a template, start a
+//! session.
+//!
+//! TLS is always verified, against the public roots and those that the secret adds. One client holds one kept-alive
+//! connection; whoever makes a client keeps it.
+
+mod client;
+mod device_ids;
+mod error;
+mod identity;
+
+pub use client::{Client, Limits};
+pub use device_ids::DeviceIds;
+pub use error::Error;
+pub use identity::{Identity, InvalidSecret};

@@ -1,0 +1,7 @@
+//! What every function of the stack needs of Lambda, in one place, so that all start and log alike.
+
+pub mod aws;
+pub mod deadline;
+pub mod logging;
+
+pub use deadline::Deadline;

@@ -1,0 +1,82 @@
+//! The envelope of an event: what both rules pass beside the request or the result.
+
+use std::fmt;
+
+use serde_json::{Map, Value as Json};
+
+/// A thing's name: 1 to 128 characters of `a-z A-Z 0-9 : _ -` (AWS IoT API reference, CreateThing).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ThingName(String);
+
+impl ThingName {
+    pub fn parse(name: &str) -> Option<ThingName> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-');
+        (matches!(name.len(), 1..=128) && name.chars().all(allowed)).then(|| ThingName(name.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ThingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which thing an event is about, and which update of its operation shadow it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    pub thing: ThingName,
+    /// Version of the operation shadow; absent in events of the peer's own rule and in some written by hand.
+    pub version: Option<u64>,
+    /// The token of the client that updated the shadow.
+    pub client_token: Option<String>,
+}
+
+impl Envelope {
+    /// Takes the envelope's fields out of the event. The error is one line for whoever wrote the event.
+    pub fn take(event: &mut Map<String, Json>) -> Result<Envelope, String> {
+        let thing = match event.remove("thingName") {
+            Some(Json::String(name)) => ThingName::parse(&name)
+                .ok_or("thingName: not a thing's name (1 to 128 characters of a-z A-Z 0-9 : _ -)")?,
+            Some(_) => return Err("thingName: not a string".to_owned()),
+            None => return Err("thingName: missing; the rule has to pass topic(3) AS thingName".to_owned()),
+        };
+        Ok(Envelope {
+            thing,
+            version: event.remove("version").and_then(|version| version.as_u64()),
+            client_token: event.remove("clientToken").and_then(|token| token.as_str().map(str::to_owned)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_aws_takes() {
+        for name in ["a", "urn:imei:0123-4_5", &"x".repeat(128)] {
+            assert_eq!(ThingName::parse(name).map(|name| name.0), Some(name.to_owned()));
+        }
+        for name in ["", "a b", "a/b", "a'b", "a.b", "ü", &"x".repeat(129)] {
+            assert_eq!(ThingName::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn version_and_token_may_be_absent() {
+        let mut event = json!({"thingName": "a"});
+        let envelope = Envelope::take(event.as_object_mut().unwrap()).unwrap();
+        assert_eq!((envelope.version, envelope.client_token), (None, None));
+
+        let mut event = json!({"thingName": "a", "version": 17, "clientToken": "t", "keys": []});
+        let envelope = Envelope::take(event.as_object_mut().unwrap()).unwrap();
+        assert_eq!((envelope.version, envelope.client_token.as_deref()), (Some(17), Some("t")));
+        assert_eq!(event, json!({"keys": []}), "the rest is left to the operation");
+    }
+}
