@@ -1,0 +1,206 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Parser;
+
+use crate::device::State;
+
+const EXAMPLES: &str = "\
+Examples:
+  # Results are kept and logged only; the default fleet of three devices
+  coiote-sim --tls-cert server.pem --tls-key server-key.pem --client-cert lambda.pem
+
+  # Results go into the operation shadows of AWS IoT Core
+  coiote-sim --tls-cert server.pem --tls-key server-key.pem --client-cert lambda.pem \\
+      --iot-endpoint localhost:8883 --iot-ca ca.pem --iot-cert iot.pem --iot-key iot-key.pem \\
+      --device endpoint=urn:dev:1 --device endpoint=urn:dev:2,id=abc,state=sleeping
+
+When ready, one line stands on stdout: {\"ready\":true,\"rest\":\"https://localhost:8088\",\"control\":\"http://127.0.0.1:8089\"}
+The log goes to stderr; RUST_LOG=debug says more.
+
+Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089):
+  curl $C/devices                                            the devices, and what was done to them
+  curl $C/devices/demo-sleeper/datamodel                     all readable values of one
+  curl -X POST $C/devices/demo-sleeper/state -H 'content-type: application/json' -d '{\"state\":\"online\"}'
+                                                             wake it up: it runs its scheduled tasks
+  curl -X POST $C/devices -H 'content-type: application/json' -d '{\"endpoint\":\"urn:dev:3\",\"state\":\"online\"}'
+  curl -X DELETE $C/devices/urn:dev:3
+  curl \"$C/tasks?device=demo-thermometer\"                    tasks, oldest first, with reports
+  curl -X PUT $C/client-certs -H 'content-type: application/json' -d '{\"pem\":[\"-----BEGIN…\"]}'
+  curl -X DELETE $C/templates/AWSdiscoverCertAuth            an installation without it; PUT brings it back
+  curl $C/stats                                              TLS handshakes and requests so far
+  curl $C/health";
+
+/// The local Coiote: a stand-in for Coiote IoT Device Management with simulated LwM2M devices.
+///
+/// It serves the part of Coiote's REST API v3 that the AWS IoT integration uses, runs task templates on its devices,
+/// and reports results into AWS IoT Core, as Coiote does.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Where the REST API listens (HTTPS); port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8088")]
+    pub(crate) listen: SocketAddr,
+
+    /// Certificate chain of the REST API (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert: PathBuf,
+
+    /// Private key of the REST API (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: PathBuf,
+
+    /// Registered client certificate (PEM), with which the Lambda authenticates; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_cert: Vec<PathBuf>,
+
+    /// Where the control API listens (plain HTTP, loopback only); port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8089", value_parser = loopback)]
+    pub(crate) control: SocketAddr,
+
+    /// AWS IoT broker to report results to (MQTT over TLS); without it they are kept and logged only
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["iot_ca", "iot_cert", "iot_key"])]
+    iot_endpoint: Option<HostPort>,
+
+    /// CA certificates that the broker's certificate is checked against (PEM)
+    #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
+    iot_ca: Option<PathBuf>,
+
+    /// IoT Core certificate to connect with (PEM)
+    #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
+    iot_cert: Option<PathBuf>,
+
+    /// Private key of the IoT Core certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
+    iot_key: Option<PathBuf>,
+
+    /// MQTT client id
+    #[arg(long, value_name = "ID", default_value = "coiote-sim")]
+    iot_client_id: String,
+
+    /// A device: endpoint=NAME[,id=DEVICEID][,state=online|sleeping|deregistered]; repeatable. Without any there are
+    /// demo-thermometer (online), demo-sleeper (sleeping) and demo-retired (deregistered)
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<NewDevice>,
+
+    /// Task template that this installation lacks, such as AWSdiscoverCertAuth; repeatable
+    #[arg(long, value_name = "NAME", value_parser = template)]
+    pub(crate) without_template: Vec<String>,
+}
+
+/// How to reach AWS IoT Core.
+#[derive(Debug)]
+pub(crate) struct Iot {
+    pub(crate) endpoint: HostPort,
+    pub(crate) ca: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) client_id: String,
+}
+
+impl Options {
+    pub(crate) fn iot(&self) -> Option<Iot> {
+        Some(Iot {
+            endpoint: self.iot_endpoint.clone()?,
+            ca: self.iot_ca.clone()?,
+            certificate: self.iot_cert.clone()?,
+            key: self.iot_key.clone()?,
+            client_id: self.iot_client_id.clone(),
+        })
+    }
+
+    pub(crate) fn fleet(&self) -> Vec<NewDevice> {
+        if !self.device.is_empty() {
+            return self.device.clone();
+        }
+        [("demo-thermometer", State::Online), ("demo-sleeper", State::Sleeping), ("demo-retired", State::Deregistered)]
+            .map(|(endpoint, state)| NewDevice { endpoint: endpoint.to_owned(), id: None, state })
+            .into()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct HostPort {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.rsplit_once(':')
+            .filter(|(host, _)| !host.is_empty())
+            .and_then(|(host, port)| Some(Self { host: host.to_owned(), port: port.parse().ok()? }))
+            .ok_or_else(|| "HOST:PORT is expected, such as localhost:8883".to_owned())
+    }
+}
+
+/// A device to be added, here or through the control API.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewDevice {
+    pub(crate) endpoint: String,
+    pub(crate) id: Option<String>,
+    #[serde(default)]
+    pub(crate) state: State,
+}
+
+impl FromStr for NewDevice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut endpoint, mut id, mut state) = (None, None, State::default());
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("endpoint", name)) => endpoint = Some(name.to_owned()),
+                Some(("id", value)) => id = Some(value.to_owned()),
+                Some(("state", word)) => state = word.parse()?,
+                _ => return Err(format!("{part:?}: endpoint=…, id=… or state=… is expected")),
+            }
+        }
+        let endpoint = endpoint.ok_or("endpoint=NAME is missing")?;
+        Ok(Self { endpoint, id, state })
+    }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "ADDRESS:PORT is expected, such as 127.0.0.1:8089")?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the control API asks nobody who they are: it listens on a loopback address only".to_owned())
+    }
+}
+
+fn template(name: &str) -> Result<String, String> {
+    crate::template::all_names().find(|known| known == name).ok_or_else(|| {
+        format!("no such template; these are: {}", crate::template::all_names().collect::<Vec<_>>().join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn reads_devices() {
+        let device: NewDevice = "endpoint=urn:dev:1,id=abc,state=sleeping".parse().unwrap();
+        assert_eq!(
+            device,
+            NewDevice { endpoint: "urn:dev:1".to_owned(), id: Some("abc".to_owned()), state: State::Sleeping }
+        );
+        for text in ["", "urn:dev:1", "id=a", "endpoint=a,state=asleep", "endpoint=a,name=b"] {
+            assert!(text.parse::<NewDevice>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The control API: plain HTTP on loopback, for tests and the demo to steer devices and to look inside.
+//!
+//! It is no part of Coiote, and asks nobody who they are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+
+use crate::cli::NewDevice;
+use crate::device::State;
+use crate::installation::{Installation, Refusal, Stats};
+use crate::pem;
+
+pub(crate) async fn serve(listener: TcpListener, installation: Arc<Installation>) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/devices", get(devices).post(add_device))
+        .route("/devices/{endpoint}", delete(remove_device))
+        .route("/devices/{endpoint}/datamodel", get(data_model))
+        .route("/devices/{endpoint}/state", post(set_state))
+        .route("/tasks", get(tasks))
+        .route("/client-certs", put(register_client_certificates))
+        .route("/templates", get(templates))
+        .route("/templates/{name}", put(add_template).delete(remove_template))
+        .route("/stats", get(stats))
+        .route("/health", get(health))
+        .with_state(installation);
+    axum::serve(listener, routes).await
+}
+
+struct ControlError(StatusCode, String);
+
+impl IntoResponse for ControlError {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({"message": self.1}))).into_response()
+    }
+}
+
+impl From<Refusal> for ControlError {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal {
+            Refusal::UnknownDevice(_) | Refusal::UnknownTemplate(_) | Refusal::NoReport(_) => StatusCode::NOT_FOUND,
+            Refusal::Parameters(_) | Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+            Refusal::DeviceExists(_) => StatusCode::CONFLICT,
+        };
+        Self(status, refusal.to_string())
+    }
+}
+
+impl From<JsonRejection> for ControlError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self(StatusCode::BAD_REQUEST, rejection.body_text())
+    }
+}
+
+type Answer<T> = Result<Json<T>, ControlError>;
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+async fn devices(Shared(installation): Shared<Arc<Installation>>) -> Json<Vec<Value>> {
+    Json(installation.devices_inside())
+}
+
+async fn add_device(
+    Shared(installation): Shared<Arc<Installation>>,
+    body: Body<NewDevice>,
+) -> Result<(StatusCode, Json<Value>), ControlError> {
+    Ok((StatusCode::CREATED, Json(installation.add_device(body?.0)?)))
+}
+
+async fn remove_device(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(endpoint): Path<String>,
+) -> Result<StatusCode, ControlError> {
+    installation.remove_device(&endpoint)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn data_model(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(endpoint): Path<String>,
+) -> Answer<Map<String, Value>> {
+    Ok(Json(installation.data_model(&endpoint)?))
+}
+
+#[derive(Deserialize)]
+struct NewState {
+    state: State,
+}
+
+async fn set_state(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(endpoint): Path<String>,
+    body: Body<NewState>,
+) -> Answer<Value> {
+    let device = installation.set_state(&endpoint, body?.0.state)?;
+    // A device that comes back runs what has waited for it.
+    tokio::spawn(async move { installation.run_scheduled(&endpoint) });
+    Ok(Json(device))
+}
+
+async fn tasks(
+    Shared(installation): Shared<Arc<Installation>>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Answer<Value> {
+    let tasks = installation.tasks(query.get("device").map(String::as_str));
+    tasks.map(Json).map_err(|error| ControlError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+#[derive(Deserialize)]
+struct ClientCertificates {
+    pem: Vec<String>,
+}
+
+async fn register_client_certificates(
+    Shared(installation): Shared<Arc<Installation>>,
+    body: Body<ClientCertificates>,
+) -> Answer<Value> {
+    let certificates = body?.0.pem.iter().map(|text| pem::certificate_in(text)).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| ControlError(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let registered = certificates.len();
+    installation.register_client_certificates(certificates);
+    Ok(Json(json!({"registered": registered})))
+}
+
+async fn templates(Shared(installation): Shared<Arc<Installation>>) -> Json<Vec<String>> {
+    Json(installation.templates())
+}
+
+async fn add_template(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ControlError> {
+    installation.add_template(&name)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_template(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ControlError> {
+    installation.remove_template(&name)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn stats(Shared(installation): Shared<Arc<Installation>>) -> Json<Stats> {
+    Json(installation.stats())
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}

@@ -1,0 +1,276 @@
+//! The values that one device holds, and what it refuses when they are read, written, created or deleted.
+//!
+//! What was read has the same shape as what is held, so that several keys fold into one result by id; names come in
+//! only when it is rendered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::definition::{Catalogue, DataFileError, ObjectDefinition, ResourceDefinition};
+use super::path::Path;
+
+/// Object → object instance → resource → content.
+pub(crate) type Objects = BTreeMap<u16, BTreeMap<u16, Instance>>;
+pub(crate) type Instance = BTreeMap<u16, Content>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// `None`: the resource is there and holds no value.
+    Single(Option<String>),
+    Multiple(BTreeMap<u16, String>),
+}
+
+/// LwM2M Server: deleting its instances would cut the device off from the server that asks for it.
+const LWM2M_SERVER: u16 = 1;
+
+#[derive(Debug, Clone)]
+pub(crate) struct DataModel {
+    pub(crate) catalogue: Arc<Catalogue>,
+    objects: Objects,
+}
+
+impl DataModel {
+    pub(crate) fn new(catalogue: Arc<Catalogue>, endpoint: &str) -> Result<Self, DataFileError> {
+        let objects = catalogue.start_values(endpoint)?;
+        Ok(Self { catalogue, objects })
+    }
+
+    /// All readable values.
+    pub(crate) fn read_all(&self) -> Objects {
+        let mut result = Objects::new();
+        for object in self.catalogue.objects() {
+            self.read_object(object, &mut result);
+        }
+        result
+    }
+
+    /// Adds what is at the path to `result`.
+    pub(crate) fn read(&self, path: Path, result: &mut Objects) -> Result<(), String> {
+        let object = self.object(path)?;
+        match path {
+            Path::Object(_) => {
+                self.read_object(object, result);
+                Ok(())
+            }
+            Path::Instance(_, id) => {
+                let readable = readable(object, self.instance(path)?);
+                result.entry(object.id).or_default().entry(id).or_default().extend(readable);
+                Ok(())
+            }
+            Path::Resource(_, instance, id) => {
+                let content = self.readable_content(path, id)?.clone();
+                result.entry(object.id).or_default().entry(instance).or_default().insert(id, content);
+                Ok(())
+            }
+            Path::ResourceInstance(_, instance, id, resource_instance) => {
+                let Content::Multiple(values) = self.readable_content(path, id)? else {
+                    return Err("the resource is a single one, without resource instances".to_owned());
+                };
+                let value = values.get(&resource_instance).ok_or("the device has no such resource instance")?;
+                record(result, path, value.clone(), instance, id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes one value, and adds it to `result`.
+    pub(crate) fn write(&mut self, path: Path, text: &str, result: &mut Objects) -> Result<(), String> {
+        let (instance, id) = self.check_write(path, text)?;
+        if self.instance(path)?.get(&id).is_none() && self.resource(path, id)?.operations.readable() {
+            return Err("the device has no such resource in this object instance".to_owned());
+        }
+        record(&mut self.objects, path, text.to_owned(), instance, id);
+        record(result, path, text.to_owned(), instance, id);
+        Ok(())
+    }
+
+    /// Whether the resource at the path may be written with the text; gives object instance and resource.
+    fn check_write(&self, path: Path, text: &str) -> Result<(u16, u16), String> {
+        let (instance, id, one_of_several) = match path {
+            Path::Resource(_, instance, id) => (instance, id, false),
+            Path::ResourceInstance(_, instance, id, _) => (instance, id, true),
+            Path::Object(_) | Path::Instance(..) => {
+                return Err("a value can be written to a resource only".to_owned());
+            }
+        };
+        let resource = self.resource(path, id)?;
+        if !resource.operations.writable() {
+            return Err("the resource is not writable".to_owned());
+        }
+        match (resource.multiple, one_of_several) {
+            (true, false) => return Err("the resource is a multiple one: name a resource instance of it".to_owned()),
+            (false, true) => return Err("the resource is a single one, without resource instances".to_owned()),
+            _ => resource.kind.check(text, resource.range)?,
+        }
+        Ok((instance, id))
+    }
+
+    /// Creates one object instance: all of it, or nothing. The errors are by position in `values`, or for the whole.
+    pub(crate) fn create(
+        &mut self,
+        (object_id, id): (u16, u16),
+        values: &[(Path, &str)],
+    ) -> Result<(), (Option<usize>, String)> {
+        let whole = |reason: &str| (None, reason.to_owned());
+        let object = self.catalogue.object(object_id).ok_or_else(|| whole("the device has no such object"))?;
+        if !object.multiple {
+            return Err(whole("the object has a single instance only"));
+        }
+        if self.objects.get(&object_id).is_some_and(|instances| instances.contains_key(&id)) {
+            return Err(whole("the object instance exists already"));
+        }
+        let mut instance: Instance = object
+            .resources
+            .iter()
+            .filter(|resource| resource.mandatory && resource.operations.readable())
+            .map(|resource| (resource.id, Content::empty(resource)))
+            .collect();
+        for (position, (path, text)) in values.iter().enumerate() {
+            let (_, resource) = self.check_write(*path, text).map_err(|reason| (Some(position), reason))?;
+            put(&mut instance, resource, *path, (*text).to_owned());
+        }
+        self.objects.entry(object_id).or_default().insert(id, instance);
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, path: Path) -> Result<(), String> {
+        let (object_id, id) = path.instance().ok_or("only an object instance can be deleted")?;
+        self.instance(path)?;
+        if !self.object(path)?.multiple || object_id == LWM2M_SERVER {
+            return Err("the device does not let this object instance be deleted".to_owned());
+        }
+        if let Some(instances) = self.objects.get_mut(&object_id) {
+            instances.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Whether something is at the path, whatever may be done with it.
+    pub(crate) fn check_exists(&self, path: Path) -> Result<(), String> {
+        self.object(path)?;
+        let id = match path {
+            Path::Object(_) => return Ok(()),
+            Path::Instance(..) => return self.instance(path).map(|_| ()),
+            Path::Resource(_, _, id) | Path::ResourceInstance(_, _, id, _) => id,
+        };
+        let content = self.instance(path)?.get(&id);
+        if content.is_none() && self.resource(path, id)?.operations.readable() {
+            return Err("the device has no such resource in this object instance".to_owned());
+        }
+        match (path, content) {
+            (Path::ResourceInstance(_, _, _, wanted), Some(Content::Multiple(values)))
+                if values.contains_key(&wanted) =>
+            {
+                Ok(())
+            }
+            (Path::ResourceInstance(..), _) => Err("the device has no such resource instance".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a resource of an existing object instance is.
+    pub(crate) fn resource(&self, path: Path, id: u16) -> Result<&ResourceDefinition, String> {
+        self.object(path)?.resource(id).ok_or_else(|| "the device has no such resource".to_owned())
+    }
+
+    pub(crate) fn object(&self, path: Path) -> Result<&ObjectDefinition, String> {
+        self.catalogue.object(path.object()).ok_or_else(|| "the device has no such object".to_owned())
+    }
+
+    pub(crate) fn instance(&self, path: Path) -> Result<&Instance, String> {
+        path.instance()
+            .and_then(|(object, instance)| self.objects.get(&object)?.get(&instance))
+            .ok_or_else(|| "the device has no such object instance".to_owned())
+    }
+
+    pub(crate) fn instances(&self, object: u16) -> impl Iterator<Item = (u16, &Instance)> {
+        self.objects.get(&object).into_iter().flatten().map(|(&id, instance)| (id, instance))
+    }
+
+    /// Changes that the device makes itself: no permission is asked.
+    pub(crate) fn set(&mut self, object: u16, instance: u16, resource: u16, content: Content) {
+        if let Some(instance) = self.objects.get_mut(&object).and_then(|instances| instances.get_mut(&instance)) {
+            instance.insert(resource, content);
+        }
+    }
+
+    /// The text of a single resource.
+    pub(crate) fn text(&self, object: u16, instance: u16, resource: u16) -> Option<&str> {
+        match self.objects.get(&object)?.get(&instance)?.get(&resource)? {
+            Content::Single(value) => value.as_deref(),
+            Content::Multiple(_) => None,
+        }
+    }
+
+    /// A result with names in place of ids, as it stands in a shadow (contract, section 3).
+    pub(crate) fn render(&self, objects: &Objects) -> Map<String, Value> {
+        let mut result = Map::new();
+        for (&id, instances) in objects {
+            let Some(object) = self.catalogue.object(id) else { continue };
+            let instances = instances.iter().map(|(number, instance)| {
+                let resources = instance
+                    .iter()
+                    .filter_map(|(&id, content)| Some((object.resource(id)?.name.clone(), content.render())));
+                (number.to_string(), Value::Object(resources.collect()))
+            });
+            result.insert(object.name.clone(), Value::Object(instances.collect()));
+        }
+        result
+    }
+
+    fn read_object(&self, object: &ObjectDefinition, result: &mut Objects) {
+        let instances = result.entry(object.id).or_default();
+        for (id, instance) in self.instances(object.id) {
+            instances.entry(id).or_default().extend(readable(object, instance));
+        }
+    }
+
+    fn readable_content(&self, path: Path, id: u16) -> Result<&Content, String> {
+        let instance = self.instance(path)?;
+        if !self.resource(path, id)?.operations.readable() {
+            return Err("the resource is not readable".to_owned());
+        }
+        instance.get(&id).ok_or_else(|| "the device has no such resource in this object instance".to_owned())
+    }
+}
+
+impl Content {
+    fn empty(resource: &ResourceDefinition) -> Self {
+        if resource.multiple { Self::Multiple(BTreeMap::new()) } else { Self::Single(None) }
+    }
+
+    fn render(&self) -> Value {
+        match self {
+            Self::Single(Some(value)) => json!(value),
+            Self::Single(None) => json!({"noValue": true}),
+            Self::Multiple(values) => {
+                Value::Object(values.iter().map(|(id, value)| (id.to_string(), json!(value))).collect())
+            }
+        }
+    }
+}
+
+fn readable(object: &ObjectDefinition, instance: &Instance) -> Instance {
+    instance
+        .iter()
+        .filter(|(id, _)| object.resource(**id).is_some_and(|resource| resource.operations.readable()))
+        .map(|(id, content)| (*id, content.clone()))
+        .collect()
+}
+
+fn record(objects: &mut Objects, path: Path, text: String, instance: u16, resource: u16) {
+    put(objects.entry(path.object()).or_default().entry(instance).or_default(), resource, path, text);
+}
+
+fn put(instance: &mut Instance, resource: u16, path: Path, text: String) {
+    let Path::ResourceInstance(_, _, _, resource_instance) = path else {
+        instance.insert(resource, Content::Single(Some(text)));
+        return;
+    };
+    let content = instance.entry(resource).or_insert_with(|| Content::Multiple(BTreeMap::new()));
+    if let Content::Multiple(values) = content {
+        values.insert(resource_instance, text);
+    }
+}

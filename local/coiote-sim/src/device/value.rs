@@ -1,0 +1,159 @@
+//! What a resource of each LwM2M type takes (LwM2M Core, appendix C, in the text form that the REST side uses).
+//!
+//! Values are kept as the text that arrived: the integration has to carry 9007199254740993 and 1.50 unharmed, and a
+//! stand-in that turned them into numbers could not show whether it does.
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub(crate) enum Type {
+    String,
+    Integer,
+    #[serde(rename = "Unsigned Integer")]
+    UnsignedInteger,
+    Float,
+    Boolean,
+    Opaque,
+    Time,
+    Objlnk,
+    Corelnk,
+    /// Executable resources hold no value.
+    #[default]
+    None,
+}
+
+/// Smallest and largest number, or length of a String; both ends belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Range {
+    smallest: i32,
+    largest: i32,
+}
+
+impl TryFrom<String> for Range {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let ends = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        match ends {
+            Some((smallest, largest)) if smallest <= largest => Ok(Self { smallest, largest }),
+            _ => Err(format!("range {text:?}: a form like 0..100 is expected")),
+        }
+    }
+}
+
+impl Type {
+    pub(crate) fn is_numeric(self) -> bool {
+        matches!(self, Self::Integer | Self::UnsignedInteger | Self::Float | Self::Time)
+    }
+
+    /// Whether a resource of this type takes the text; the error says what would be right.
+    pub(crate) fn check(self, text: &str, range: Option<Range>) -> Result<(), String> {
+        let fits = match self {
+            Self::String => true,
+            Self::Integer | Self::Time => text.parse::<i64>().is_ok() && !text.starts_with('+'),
+            Self::UnsignedInteger => text.parse::<u64>().is_ok() && !text.starts_with('+'),
+            // Rust also reads "inf" and "nan", which LwM2M's text form does not have.
+            Self::Float => text.parse::<f64>().is_ok_and(f64::is_finite) && text.chars().all(|c| !"naif+".contains(c)),
+            Self::Boolean => matches!(text, "true" | "false"),
+            Self::Opaque => is_base64(text) || is_hex(text),
+            Self::Objlnk => is_object_link(text),
+            Self::Corelnk => text.starts_with('<') && text.contains('>'),
+            Self::None => false,
+        };
+        if !fits {
+            return Err(format!("{text:?} is not {}", self.form()));
+        }
+        self.check_range(text, range)
+    }
+
+    fn check_range(self, text: &str, range: Option<Range>) -> Result<(), String> {
+        let Some(Range { smallest, largest }) = range else {
+            return Ok(());
+        };
+        let (what, measure) = match self {
+            Self::String => ("length", Some(text.chars().map(|_| 1.0).sum())),
+            _ => ("value", text.parse::<f64>().ok()),
+        };
+        match measure {
+            Some(n) if n < f64::from(smallest) || n > f64::from(largest) => {
+                Err(format!("{what} of {text:?} is outside {smallest}..{largest}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn form(self) -> &'static str {
+        match self {
+            Self::String => "a String",
+            Self::Integer => "an Integer (64 bit, decimal)",
+            Self::UnsignedInteger => "an Unsigned Integer (64 bit, decimal)",
+            Self::Float => "a Float",
+            Self::Boolean => "a Boolean (true or false)",
+            Self::Opaque => "Opaque (base64 or hexadecimal)",
+            Self::Time => "a Time (seconds since 1970, decimal)",
+            Self::Objlnk => "an Objlnk (object:instance)",
+            Self::Corelnk => "a Corelnk (</…>)",
+            Self::None => "anything that an executable resource could take",
+        }
+    }
+}
+
+fn is_base64(text: &str) -> bool {
+    let body = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
+    text.len().is_multiple_of(4) && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+}
+
+fn is_hex(text: &str) -> bool {
+    text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_object_link(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(object, instance)| {
+        [object, instance].iter().all(|part| part.parse::<u16>().is_ok_and(|n| n.to_string() == **part))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_takes_its_own_form_only() {
+        for (kind, good, bad) in [
+            (Type::String, vec!["", "+02:00", "ą"], vec![]),
+            (Type::Integer, vec!["68", "-7", "9007199254740993"], vec!["", "1.0", "+1", "9223372036854775808", "abc"]),
+            (Type::UnsignedInteger, vec!["0", "18446744073709551615"], vec!["-1", "1.5", "18446744073709551616"]),
+            (Type::Float, vec!["1.5", "-65.5", "4", "1e3"], vec!["", "inf", "NaN", "infinity", "1,5"]),
+            (Type::Boolean, vec!["true", "false"], vec!["True", "1", "0", ""]),
+            (Type::Opaque, vec!["", "3q2+7w==", "deadbeefab"], vec!["xyz", "=a=="]),
+            (Type::Time, vec!["1795370400"], vec!["2026-11-22T18:00:00Z"]),
+            (Type::Objlnk, vec!["3:0", "65535:65535"], vec!["3", "3:", "3:0:0", "65536:0", "03:0"]),
+            (Type::Corelnk, vec!["</3/0>"], vec!["/3/0", ""]),
+            (Type::None, vec![], vec!["", "1"]),
+        ] {
+            for text in good {
+                assert_eq!(kind.check(text, None), Ok(()), "{kind:?} {text:?}");
+            }
+            for text in bad {
+                assert!(kind.check(text, None).is_err(), "{kind:?} {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_hold_both_ends_and_count_characters_of_strings() {
+        let range = Range::try_from("0..3".to_owned()).ok();
+        for (kind, text, fits) in [
+            (Type::Integer, "0", true),
+            (Type::Integer, "3", true),
+            (Type::Integer, "4", false),
+            (Type::Integer, "-1", false),
+            (Type::Float, "3.01", false),
+            (Type::String, "ąęó", true),
+            (Type::String, "abcd", false),
+        ] {
+            assert_eq!(kind.check(text, range).is_ok(), fits, "{kind:?} {text:?}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The local Coiote: a stand-in for Coiote IoT Device Management, to run and test the integration on one machine.
+//!
+//! It is a neighbour and not a mock: it shares no code with the integration, reads what arrives by itself, and refuses
+//! what Coiote would refuse. This file only starts things.
+
+mod arguments;
+mod attributes;
+mod aws;
+mod cli;
+mod clock;
+mod control;
+mod device;
+mod installation;
+mod operation;
+mod pem;
+mod rest;
+mod tasks;
+mod template;
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::Parser;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::info;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use cli::Options;
+use installation::Installation;
+use rest::TlsListener;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    log_to_stderr();
+    match run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut stderr = std::io::stderr();
+            // There is nobody left to tell when stderr is closed.
+            let _ = writeln!(stderr, "coiote-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    // From here on signals end the process in order, also while it starts.
+    let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signal = tokio::select! {
+        ended = serve(options) => return ended,
+        _ = terminated.recv() => "SIGTERM",
+        _ = interrupted.recv() => "SIGINT",
+    };
+    info!("stopped by {signal}");
+    Ok(())
+}
+
+async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+    let mut client_certificates = Vec::new();
+    for file in &options.client_cert {
+        // The first is the client's own; what follows it in a chain is not.
+        client_certificates.extend(pem::certificates("--client-cert", file)?.into_iter().next());
+    }
+    let (to_aws, orders) = unbounded_channel();
+    let iot = options.iot();
+    let to_aws = iot.is_some().then_some(to_aws);
+    let installation = Arc::new(Installation::new(client_certificates, &options.without_template, to_aws)?);
+    for device in options.fleet() {
+        installation.add_device(device)?;
+    }
+    let rest = TlsListener::bind(options, installation.clone()).await?;
+    let control = TcpListener::bind(options.control).await.map_err(|error| {
+        format!("--control {}: {error}. Choose another port, or 0 for a free one.", options.control)
+    })?;
+    if let Some(iot) = iot {
+        aws::connect(&iot, installation.clone(), orders)?.await?;
+    }
+    say_ready(rest.port(), &control)?;
+    tokio::try_join!(rest::serve(rest, installation.clone()), control::serve(control, installation))?;
+    Ok(())
+}
+
+/// The one line on stdout: whoever started us waits for it.
+fn say_ready(rest_port: u16, control: &TcpListener) -> std::io::Result<()> {
+    let line = json!({
+        "ready": true,
+        "rest": format!("https://localhost:{rest_port}"),
+        "control": format!("http://{}", control.local_addr()?),
+    });
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+fn log_to_stderr() {
+    let asked = std::env::var("RUST_LOG").ok().and_then(|directives| Targets::from_str(&directives).ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+}

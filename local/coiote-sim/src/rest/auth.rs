@@ -1,0 +1,31 @@
+//! Who may call for devices: the header `Authorization: Certificate` together with a registered certificate.
+
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::error::ApiError;
+use super::tls::Peer;
+use crate::installation::Installation;
+
+pub(super) async fn by_certificate(
+    State(installation): State<Arc<Installation>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    // What else the header holds may be a secret: it goes into no message.
+    match request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()) {
+        Some(b"Certificate") => {}
+        Some(_) => return Err(ApiError::unauthorized("Authorization is not \"Certificate\"")),
+        None => return Err(ApiError::unauthorized("the header \"Authorization: Certificate\" is missing")),
+    }
+    match &peer.certificate {
+        Some(certificate) if installation.knows_client(certificate) => Ok(next.run(request).await),
+        Some(_) => Err(ApiError::unauthorized("the client certificate is not registered")),
+        None => Err(ApiError::unauthorized("no client certificate was presented")),
+    }
+}

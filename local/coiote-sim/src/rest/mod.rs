@@ -1,0 +1,64 @@
+//! Coiote's REST API v3, as far as the integration uses it (contract, section 5).
+
+mod auth;
+mod devices;
+mod error;
+mod sessions;
+mod task_reports;
+mod tasks_from_templates;
+mod tls;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, Uri};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+pub(crate) use tls::TlsListener;
+
+use error::ApiError;
+
+use crate::installation::Installation;
+
+const BASE: &str = "/api/coiotedm/v3";
+
+/// Serves until the task is dropped.
+pub(crate) async fn serve(listener: TlsListener, installation: Arc<Installation>) -> std::io::Result<()> {
+    let service = router(installation).into_make_service_with_connect_info::<tls::Peer>();
+    axum::serve(listener, service).await
+}
+
+fn router(installation: Arc<Installation>) -> Router {
+    // Calls for devices authenticate by certificate; the set-up calls, once they are here, will do it in their own way.
+    let with_certificate = Router::new()
+        .route("/devices", get(devices::find))
+        .route("/devices/{id}", get(devices::describe))
+        .route("/tasksFromTemplates/device/{deviceId}", post(tasks_from_templates::create))
+        .route("/sessions/{deviceId}/allow-deregistered", post(sessions::start))
+        .route("/taskReports/{taskId}/{deviceId}", get(task_reports::read))
+        .method_not_allowed_fallback(wrong_method)
+        .route_layer(middleware::from_fn_with_state(installation.clone(), auth::by_certificate));
+    Router::new()
+        .nest(BASE, with_certificate)
+        .fallback(no_such_resource)
+        .layer(middleware::from_fn_with_state(installation.clone(), count))
+        .with_state(installation)
+}
+
+async fn no_such_resource(method: Method, uri: Uri) -> ApiError {
+    ApiError::not_found(format!("no such resource: {method} {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::method_not_allowed(format!("{method} is not allowed on {}", uri.path()))
+}
+
+/// Counts by route, and whether or not the call is refused afterwards.
+async fn count(State(installation): State<Arc<Installation>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("(no such resource)", MatchedPath::as_str);
+    installation.count_request(format!("{} {}", request.method(), route.strip_prefix(BASE).unwrap_or(route)));
+    next.run(request).await
+}

@@ -1,0 +1,59 @@
+//! `POST /tasksFromTemplates/device/{deviceId}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::error::ApiError;
+use crate::installation::Installation;
+use crate::template::Parameter;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Body {
+    template_name: String,
+    config: Config,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    parameters: Vec<BodyParameter>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyParameter {
+    name: String,
+    value: String,
+}
+
+pub(super) async fn create(
+    State(installation): State<Arc<Installation>>,
+    device_id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<String>), ApiError> {
+    let Path(device_id) = device_id.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let body = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    if !is_json(&headers) {
+        return Err(ApiError::bad_request("the content type is not application/json"));
+    }
+    let body: Body = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))?;
+    let parameters =
+        body.config.parameters.into_iter().map(|given| Parameter { name: given.name, value: given.value }).collect();
+    let task_id = installation.schedule(&device_id, &body.template_name, parameters)?;
+    Ok((StatusCode::CREATED, Json(task_id)))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,181 @@
+"""The whole chain on this machine: a WRITE and a READ of the concept, each of its eight steps with its evidence."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from datetime import datetime, timezone
+
+from stack.local_stack import LocalStack
+from stack.processes import Failure, wait_for
+
+THING = "demo-thermometer"
+WRITTEN = {"LwM2M Server.1.Lifetime": 68, "Device.0.UTC Offset": "+02:00"}
+WRITE = {"operation": "write", "keys": list(WRITTEN), "values": list(WRITTEN.values())}
+READ = {"operation": "read", "keys": list(WRITTEN)}
+
+
+class Story:
+    """Prints the steps of one request as they happen, with the time since the request was written."""
+
+    def __init__(self, stack: LocalStack):
+        self._stack = stack
+        self._started = 0.0
+
+    def tell(self, title: str, desired: dict) -> None:
+        stack, outputs = self._stack, self._stack.outputs
+        print(f"\n{title}")
+        self._started = time.time()
+        version = stack.aws.request(THING, desired, client_token=f"demo-{desired['operation']}")
+        self._step(1, "The request is in the operation shadow", self._started)
+        self._evidence("desired", json.dumps(desired))
+        self._evidence("shadow version", version)
+
+        accepted = stack.aws.log_line(outputs["OperationRequestLogGroup"], "request is valid", version=version)
+        self._step(2, f"Rule {outputs['OperationRequestRule']} invokes Lambda", accepted)
+        self._evidence("function", outputs["OperationRequestFunction"])
+        self._evidence("invocation", accepted["span"]["request_id"])
+
+        created = stack.aws.log_line(outputs["OperationRequestLogGroup"], "task created", version=version)
+        stack.aws.log_line(outputs["OperationRequestLogGroup"], "session started", version=version)
+        self._step(3, "The function hands it to Coiote, which schedules a task and starts a session", created)
+        self._evidence("task template", created["template"])
+        self._evidence("task", created["task_id"])
+
+        task = stack.coiote.task(THING, created["task_id"])
+        report = task["report"]
+        self._step(4, "Coiote talks to the device", report["startTime"])
+        for parameter in task["parameters"]:
+            self._evidence(parameter["name"], parameter["value"])
+        self._step(5, "The device answers", report["finishTime"])
+        self._evidence("task report", f"{report['status']}: {report['summary']}")
+
+        update = wait_for("AWS to accept Coiote's report", lambda: self._accepted_update(created["task_id"]))
+        self._step(6, "Coiote writes the result into the operation shadow", update.get("at"))
+        self._evidence("reported", json.dumps(update["payload"]["state"]["reported"]))
+        self._evidence("shadow version", update["version"])
+
+        group = outputs["OperationResponseLogGroup"]
+        folded = stack.aws.log_line(group, "datamodel shadow updated", version=update["version"])
+        self._step(7, f"Rule {outputs['OperationResponseRule']} invokes Lambda", folded)
+        self._evidence("function", outputs["OperationResponseFunction"])
+        self._evidence("invocation", folded["span"]["request_id"])
+
+        datamodel = stack.aws.shadow(THING, "datamodel")
+        self._step(8, "The datamodel shadow holds the result", folded)
+        self._evidence("reported", json.dumps(datamodel["state"]["reported"]))
+        self._evidence("shadow version", datamodel["version"])
+
+    def _accepted_update(self, task_id: str) -> dict | None:
+        update = self._stack.coiote.task(THING, task_id)["shadowUpdate"]
+        if update["status"] == "rejected":
+            raise Failure(f"AWS IoT did not accept the result: {update['message']}")
+        return update if update["status"] == "accepted" else None
+
+    def _step(self, number: int, what: str, when: float | str | dict | None) -> None:
+        print(f"  {number}. {self._elapsed(when):>8}  {what}", flush=True)
+
+    def _elapsed(self, when: float | str | dict | None) -> str:
+        if isinstance(when, dict):
+            when = when["timestamp"]
+        if isinstance(when, str):
+            when = datetime.fromisoformat(when.replace("Z", "+00:00")).astimezone(timezone.utc).timestamp()
+        return f"{max(0, (when or time.time()) - self._started) * 1000:.0f} ms"
+
+    @staticmethod
+    def _evidence(name: str, value: object) -> None:
+        print(f"                 {name}: {value}")
+
+
+def verify(stack: LocalStack) -> None:
+    """The one thing that counts: what was written is what the datamodel shadow and the device hold."""
+    for where, datamodel in (
+        ("the datamodel shadow", stack.aws.reported(THING, "datamodel")),
+        ("the device", stack.coiote.datamodel(THING)),
+    ):
+        for key, value in WRITTEN.items():
+            object_name, instance, resource = key.split(".")
+            found = datamodel.get(object_name, {}).get(instance, {}).get(resource)
+            if found != str(value):
+                raise Failure(f"{where} holds {found!r} for {key}; {str(value)!r} was written")
+
+
+def show_how_to_go_on(stack: LocalStack) -> None:
+    environment = " ".join(f"{name}={value}" for name, value in stack.aws.environment.items())
+    tools = stack.deployment.environment["PATH"].split(os.pathsep)[0]
+    logs = stack.outputs["OperationRequestLogGroup"]
+    env_vars = write_env_vars(stack)
+    print(f"""
+It is still running. To go on by hand, in another terminal or this one:
+
+  export {environment} PATH={tools}:$PATH
+
+  # a request, and what came of it
+  aws iot-data update-thing-shadow --thing-name {THING} --shadow-name operation --cli-binary-format raw-in-base64-out \\
+    --payload '{{"state": {{"desired": {{"operation": "read", "keys": ["Device.0"]}}}}}}' /dev/stdout
+  aws iot-data get-thing-shadow --thing-name {THING} --shadow-name operation /dev/stdout
+  aws iot-data get-thing-shadow --thing-name {THING} --shadow-name datamodel /dev/stdout
+
+  # the log lines of the function, and of the local Coiote
+  aws logs filter-log-events --log-group-name {logs} --query 'events[].message' --output text
+  tail -f {stack.coiote.process.log}
+
+  # the function on a sample event, without the rule (needs Docker)
+  sam local invoke OperationRequest -e events/read.json --env-vars {env_vars} --docker-network host
+
+  # the devices {", ".join(stack_devices(stack))} of the local Coiote; wake the sleeping one
+  curl {stack.coiote.control}/devices
+  curl -X POST {stack.coiote.control}/devices/demo-sleeper/state -H 'Content-Type: application/json' -d '{{"state": "online"}}'
+
+  make stop    # ends it
+""")
+
+
+def stack_devices(stack: LocalStack) -> list[str]:
+    return [device["endpoint"] for device in stack.coiote.devices()]
+
+
+def write_env_vars(stack: LocalStack):
+    """For `sam local invoke`: the variables that point a function into this stack."""
+    path = stack.run / "env-vars.json"
+    variables = {"COIOTE_URL": stack.coiote.url, "AWS_ENDPOINT_URL": stack.aws.endpoint}
+    path.write_text(json.dumps({"Parameters": variables}, indent=2) + "\n")
+    return path.relative_to(path.parents[3])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything running at the end (make stop ends it)")
+    keep = parser.parse_args().keep
+    # So that `kill` and a closed terminal clean up as Ctrl-C does.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda *_: sys.exit(128 + sign))
+
+    started = time.monotonic()
+    with LocalStack("demo") as stack:
+        stack.deployment.build()
+        stack.start()
+        print("The local AWS and the local Coiote are running", flush=True)
+        stack.deploy()
+        story = Story(stack)
+        story.tell("WRITE", WRITE)
+        story.tell("READ", READ)
+        verify(stack)
+        print("\nBoth shadows at the end")
+        for name in ("operation", "datamodel"):
+            print(f"  {name}: {json.dumps(stack.aws.shadow(THING, name).get('state'), indent=2)}".replace("\n", "\n  "))
+        print(f"\nThe datamodel shadow holds what was written. The whole demo took {time.monotonic() - started:.0f} s.")
+        if keep:
+            show_how_to_go_on(stack)
+            stack.keep()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"\n{failure}")
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; everything that was started has been ended.")

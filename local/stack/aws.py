@@ -1,0 +1,153 @@
+"""The local AWS: MiniStack, and the questions that the demo and the tests ask of AWS."""
+
+import json
+import os
+import time
+import urllib.request
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+from stack.processes import Failure, Process, free_port, wait_for
+
+REGION = "us-east-1"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+
+
+def base_environment() -> dict[str, str]:
+    """The caller's environment without anything that could lead to a real AWS account."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAM_"))}
+    return kept | CREDENTIALS | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+
+
+class LocalAws:
+    def __init__(self, root: Path, run: Path):
+        self._root = root
+        self._run = run
+        self.process: Process | None = None
+        self.port = 0
+        self.mqtt_port = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a program needs to talk to this AWS."""
+        return CREDENTIALS | {"AWS_ENDPOINT_URL": self.endpoint}
+
+    def start(self) -> None:
+        # Another process may take a port between choosing it and using it; then others are chosen.
+        for attempt in range(3):
+            try:
+                return self._start(preferred=attempt == 0)
+            except Failure:
+                self.stop()
+                if attempt == 2:
+                    raise
+
+    def _start(self, preferred: bool) -> None:
+        self.port = free_port(4566 if preferred else 0)
+        self.mqtt_port = free_port(8883 if preferred else 0)
+        temporary = self._run / "aws"
+        temporary.mkdir(exist_ok=True)
+        environment = base_environment() | {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "IOT_MTLS_PORT": str(self.mqtt_port),
+            "LAMBDA_ASYNC_RETRY_BASE_SECONDS": "1",
+            "LAMBDA_ASYNC_RETRY_MAX_SECONDS": "2",
+            "S3_DATA_DIR": str(temporary / "s3"),
+            "STATE_DIR": str(temporary / "state"),
+            "TMPDIR": str(temporary),
+        }
+        python = self._root / ".local" / "aws" / "bin" / "python"
+        self.process = Process("The local AWS", [python, "-m", "ministack"], self._run / "aws.log", environment)
+        wait_for("the local AWS to start", self._is_healthy, seconds=60, alive=[self.process])
+
+        def client(service: str):
+            # A throttled or lost call is a finding here, not something to smooth over.
+            return boto3.client(
+                service,
+                endpoint_url=self.endpoint,
+                region_name=REGION,
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                config=Config(retries={"total_max_attempts": 1}, tcp_keepalive=True, max_pool_connections=50),
+            )
+
+        self.iot = client("iot")
+        self.iot_data = client("iot-data")
+        self.lambda_ = client("lambda")
+        self.logs = client("logs")
+        self.secrets = client("secretsmanager")
+        self.cloudformation = client("cloudformation")
+
+    def _is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.endpoint}/_ministack/health", timeout=2) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.stop()
+            self.process = None
+
+    def iot_root(self) -> str:
+        """The root of the MQTT broker's certificate, as Amazon's roots are on AWS."""
+        with urllib.request.urlopen(f"{self.endpoint}/_ministack/iot/ca.pem", timeout=10) as answer:
+            return answer.read().decode()
+
+    # ---------------------------------------------------------------- shadows
+
+    def shadow(self, thing: str, name: str) -> dict:
+        """The shadow's document; empty where there is none."""
+        try:
+            answer = self.iot_data.get_thing_shadow(thingName=thing, shadowName=name)
+        except self.iot_data.exceptions.ResourceNotFoundException:
+            return {}
+        return json.loads(answer["payload"].read())
+
+    def reported(self, thing: str, name: str) -> dict:
+        return self.shadow(thing, name).get("state", {}).get("reported", {})
+
+    def request(self, thing: str, desired: dict, client_token: str | None = None) -> int:
+        """Writes a request into the operation shadow; the shadow version that carries it."""
+        document: dict = {"state": {"desired": desired}}
+        if client_token:
+            document["clientToken"] = client_token
+        answer = self.iot_data.update_thing_shadow(
+            thingName=thing, shadowName="operation", payload=json.dumps(document).encode()
+        )
+        return json.loads(answer["payload"].read())["version"]
+
+    # ---------------------------------------------------------------- logs
+
+    def log_lines(self, group: str) -> list[dict]:
+        """The function's own log lines in their order, each as the JSON that it is."""
+        lines = []
+        for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+            for event in page["events"]:
+                if event["message"].startswith("{"):
+                    lines.append(json.loads(event["message"]))
+        return sorted(lines, key=lambda line: line.get("timestamp", ""))
+
+    def log_line(self, group: str, message: str, seconds: float = 30, **span) -> dict:
+        """The line with this message, of the invocation whose span holds all of `span`; waits for it."""
+
+        def look():
+            for line in self.log_lines(group):
+                if line.get("message") == message and span.items() <= line.get("span", {}).items():
+                    return line
+            return None
+
+        return wait_for(f'a line "{message}" about {span} in {group}', look, seconds)
+
+
+def milliseconds_since(start: float) -> int:
+    return round((time.time() - start) * 1000)

@@ -1,0 +1,89 @@
+"""The local Coiote as a process, and the questions that the demo and the tests ask of it."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from stack.aws import base_environment
+from stack.processes import Process, wait_for
+
+
+class LocalCoiote:
+    def __init__(self, binary: Path, run: Path):
+        self._binary = binary
+        self._run = run
+        self.process: Process | None = None
+        self.url = ""
+        self.control = ""
+
+    def start(self, arguments: list) -> None:
+        log = self._run / "coiote.log"
+        log.unlink(missing_ok=True)
+        command = [self._binary, *arguments]
+        self.process = Process("The local Coiote", command, log, base_environment())
+        ready = wait_for("the local Coiote to start", lambda: self._ready(log), seconds=30, alive=[self.process])
+        self.url, self.control = ready["rest"], ready["control"]
+
+    def _ready(self, log: Path) -> dict | None:
+        for line in log.read_text(errors="replace").splitlines():
+            if line.startswith('{"ready":true'):
+                return json.loads(line)
+        return None
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.stop()
+            self.process = None
+
+    # ---------------------------------------------------------------- control calls
+
+    def tasks(self, device: str) -> list[dict]:
+        return self._call("GET", f"/tasks?device={urllib.parse.quote(device, safe='')}")
+
+    def task(self, device: str, task_id: str, seconds: float = 30) -> dict:
+        """The task once it has run."""
+
+        def look():
+            return next((t for t in self.tasks(device) if t["id"] == task_id and t["status"] == "done"), None)
+
+        return wait_for(f"task {task_id} of {device} to run", look, seconds)
+
+    def devices(self) -> list[dict]:
+        return self._call("GET", "/devices")
+
+    def device(self, endpoint: str) -> dict:
+        return next(device for device in self.devices() if device["endpoint"] == endpoint)
+
+    def datamodel(self, endpoint: str) -> dict:
+        return self._call("GET", f"/devices/{urllib.parse.quote(endpoint, safe='')}/datamodel")
+
+    def add_device(self, endpoint: str, **settings) -> None:
+        self._call("POST", "/devices", {"endpoint": endpoint, **settings})
+
+    def remove_device(self, endpoint: str) -> None:
+        self._call("DELETE", f"/devices/{urllib.parse.quote(endpoint, safe='')}")
+
+    def set_state(self, endpoint: str, state: str) -> None:
+        self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/state", {"state": state})
+
+    def accept_client_certificates(self, *pem: str) -> None:
+        self._call("PUT", "/client-certs", {"pem": list(pem)})
+
+    def add_template(self, name: str) -> None:
+        self._call("PUT", f"/templates/{name}")
+
+    def remove_template(self, name: str) -> None:
+        self._call("DELETE", f"/templates/{name}")
+
+    def stats(self) -> dict:
+        return self._call("GET", "/stats")
+
+    def _call(self, method: str, path: str, body: object = None):
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if data else {}
+        request = urllib.request.Request(self.control + path, data=data, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+        return json.loads(text) if text.strip() else None

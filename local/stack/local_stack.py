@@ -1,0 +1,121 @@
+"""The whole: the local AWS, the local Coiote connected to it, and the deployed template."""
+
+import json
+import shutil
+from pathlib import Path
+
+from stack import certificates
+from stack.aws import LocalAws
+from stack.coiote import LocalCoiote
+from stack.deployment import Deployment
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SECRET_NAME = "coioteDMcert"
+# A device of each kind: it answers at once, it sleeps (queue mode), it has deregistered.
+DEVICES = {"demo-thermometer": "online", "demo-sleeper": "sleeping", "demo-retired": "deregistered"}
+
+
+def coiote_policy(arn_prefix: str) -> dict:
+    """What the certificate that Coiote connects to AWS with may do: the shadows' own topics, and nothing else."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"{arn_prefix}:client/coiote*"},
+            {
+                "Effect": "Allow",
+                "Action": ["iot:Publish", "iot:Receive"],
+                "Resource": f"{arn_prefix}:topic/$aws/things/*/shadow/*",
+            },
+            {
+                "Effect": "Allow",
+                "Action": "iot:Subscribe",
+                "Resource": f"{arn_prefix}:topicfilter/$aws/things/*/shadow/*",
+            },
+        ],
+    }
+
+
+class LocalStack:
+    """Use it as a context: what it started ends with it, whatever happens, unless `keep` was called."""
+
+    def __init__(self, run_name: str):
+        self.run = ROOT / ".local" / "run" / run_name
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.run.mkdir(parents=True)
+        self.aws = LocalAws(ROOT, self.run)
+        self.coiote = LocalCoiote(ROOT / "target" / "release" / "coiote-sim", self.run)
+        self.deployment = Deployment(ROOT, self.run)
+        self.authority = certificates.Authority()
+        self.client = certificates.client("coiote-aws-iot")
+        self._kept = False
+
+    def __enter__(self) -> "LocalStack":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if not self._kept:
+            self.stop()
+
+    def stop(self) -> None:
+        self.coiote.stop()
+        self.aws.stop()
+        # Keys do not outlive the run, and neither does what AWS stored.
+        shutil.rmtree(self.run / "keys", ignore_errors=True)
+        shutil.rmtree(self.run / "aws", ignore_errors=True)
+
+    def keep(self) -> None:
+        """Leaves everything running; `make stop` ends it."""
+        processes = {p.name: p.pid for p in (self.aws.process, self.coiote.process) if p}
+        (self.run / "processes.json").write_text(json.dumps(processes))
+        self._kept = True
+
+    def start(self) -> None:
+        self.aws.start()
+        self._start_coiote()
+        self.aws.secrets.create_secret(Name=SECRET_NAME, SecretString=self.secret(self.client))
+        for thing in DEVICES:
+            self.add_thing(thing)
+
+    def deploy(self) -> None:
+        parameters = {"CoioteUrl": self.coiote.url, "AwsEndpointUrl": self.aws.endpoint}
+        self.deployment.deploy(self.aws, parameters)
+        self.outputs = self.deployment.outputs(self.aws)
+
+    def secret(self, client: certificates.Certificate) -> str:
+        return json.dumps(
+            {
+                "certificatePem": client.certificate_pem,
+                "privateKey": client.private_key_pem,
+                "caPem": self.authority.pem,
+            }
+        )
+
+    def add_thing(self, name: str) -> None:
+        """A thing with an operation shadow that exists from the start."""
+        self.aws.iot.create_thing(thingName=name, attributePayload={"attributes": {"protocol": "LwM2M"}})
+        self.aws.iot_data.update_thing_shadow(thingName=name, shadowName="operation", payload=b'{"state":{}}')
+
+    def _start_coiote(self) -> None:
+        keys = self.run / "keys"
+        keys.mkdir(mode=0o700)
+        tls_certificate, tls_key = self.authority.server("localhost").write(keys, "coiote")
+        client_certificate = certificates.private_file(keys / "client.pem", self.client.certificate_pem)
+        iot_certificate, iot_key, iot_root = self._coiote_at_aws(keys)
+        arguments = [
+            *("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"),
+            *("--tls-cert", tls_certificate, "--tls-key", tls_key, "--client-cert", client_certificate),
+            *("--iot-endpoint", f"localhost:{self.aws.mqtt_port}"),
+            *("--iot-ca", iot_root, "--iot-cert", iot_certificate, "--iot-key", iot_key),
+        ]
+        for endpoint, state in DEVICES.items():
+            arguments += ["--device", f"endpoint={endpoint},state={state}"]
+        self.coiote.start(arguments)
+
+    def _coiote_at_aws(self, keys: Path) -> tuple[Path, Path, Path]:
+        """The certificate that Coiote connects to AWS IoT with, and the root of AWS IoT's own."""
+        created = self.aws.iot.create_keys_and_certificate(setAsActive=True)
+        policy = coiote_policy(created["certificateArn"].partition(":cert/")[0])
+        self.aws.iot.create_policy(policyName="coiote", policyDocument=json.dumps(policy))
+        self.aws.iot.attach_policy(policyName="coiote", target=created["certificateArn"])
+        iot = certificates.Certificate(created["certificatePem"], created["keyPair"]["PrivateKey"])
+        return *iot.write(keys, "iot"), certificates.private_file(keys / "iot-root.pem", self.aws.iot_root())
