@@ -113,13 +113,13 @@ It is still running. To go on by hand, in another terminal or this one:
   export {environment} PATH={tools}:$PATH
 
   # a request, and what came of it
-  aws iot-data update-thing-shadow --thing-name {THING} --shadow-name operation --cli-binary-format raw-in-base64-out \\
-    --payload '{{"state": {{"desired": {{"operation": "read", "keys": ["Device.0"]}}}}}}' /dev/stdout
-  aws iot-data get-thing-shadow --thing-name {THING} --shadow-name operation /dev/stdout
-  aws iot-data get-thing-shadow --thing-name {THING} --shadow-name datamodel /dev/stdout
+  aws iot-data update-thing-shadow --thing-name {THING} --shadow-name operation \\
+    --payload '{{"state": {{"desired": {{"operation": "read", "keys": ["Device.0"]}}}}}}' /dev/stdout | python3 -m json.tool
+  aws iot-data get-thing-shadow --thing-name {THING} --shadow-name operation /dev/stdout | python3 -m json.tool
+  aws iot-data get-thing-shadow --thing-name {THING} --shadow-name datamodel /dev/stdout | python3 -m json.tool
 
   # the log lines of the function, and of the local Coiote
-  aws logs filter-log-events --log-group-name {logs} --query 'events[].message' --output text
+  aws logs filter-log-events --log-group-name {logs} --query 'events[].[message]' --output text
   tail -f {stack.coiote.process.log}
 
   # the function on a sample event, without the rule (needs Docker)
@@ -148,13 +148,14 @@ def write_env_vars(stack: LocalStack):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end (make stop ends it)")
-    keep = parser.parse_args().keep
+    parser.add_argument("--name", default="demo", help="names the folder below .local/run that it works in")
+    arguments = parser.parse_args()
     # So that `kill` and a closed terminal clean up as Ctrl-C does.
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda *_: sys.exit(128 + sign))
 
     started = time.monotonic()
-    with LocalStack("demo") as stack:
+    with LocalStack(arguments.name) as stack:
         stack.deployment.build()
         stack.start()
         print("The local AWS and the local Coiote are running", flush=True)
@@ -167,7 +168,7 @@ def main() -> None:
         for name in ("operation", "datamodel"):
             print(f"  {name}: {json.dumps(stack.aws.shadow(THING, name).get('state'), indent=2)}".replace("\n", "\n  "))
         print(f"\nThe datamodel shadow holds what was written. The whole demo took {time.monotonic() - started:.0f} s.")
-        if keep:
+        if arguments.keep:
             show_how_to_go_on(stack)
             stack.keep()
 

@@ -39,7 +39,11 @@ impl Credentials {
                 return Err(CredentialsError::Unavailable { secret_id, why });
             }
         };
-        Identity::from_secret(output.secret_string().unwrap_or_default())
-            .map_err(|why| CredentialsError::Invalid { secret_id, why })
+        tracing::info!(secret_id, "secret read");
+        Identity::from_secret(output.secret_string().unwrap_or_default()).map_err(|why| self.invalid(why))
+    }
+
+    pub(crate) fn invalid(&self, why: InvalidSecret) -> CredentialsError {
+        CredentialsError::Invalid { secret_id: self.secret_id.clone(), why }
     }
 }

@@ -56,8 +56,8 @@ impl ForwardError {
         use coiote::Error as Coiote;
         match self {
             ForwardError::Credentials(CredentialsError::Unavailable { .. }) => "SECRET_UNAVAILABLE",
-            ForwardError::Credentials(CredentialsError::Invalid { .. }) => "SECRET_INVALID",
-            ForwardError::Coiote(Coiote::InvalidSecret(_)) => "SECRET_INVALID",
+            ForwardError::Credentials(CredentialsError::Invalid { .. })
+            | ForwardError::Coiote(Coiote::InvalidSecret(_)) => "SECRET_INVALID",
             ForwardError::Coiote(Coiote::InvalidUrl(_)) => "COIOTE_URL_INVALID",
             ForwardError::Coiote(Coiote::Unreachable(_)) => "COIOTE_UNREACHABLE",
             ForwardError::Coiote(Coiote::NotTrusted(_)) => "COIOTE_NOT_TRUSTED",
@@ -96,7 +96,7 @@ impl Forwarder {
         let mut connection = self.connection.lock().await;
         let current = match connection.take() {
             Some(connection) => connection,
-            None => self.connect(self.credentials.read().await?)?,
+            None => self.connect(self.read_secret(deadline).await?)?,
         };
         let current = connection.insert(current);
 
@@ -104,7 +104,7 @@ impl Forwarder {
             Err(error) if error.is_unauthorized() => error,
             result => return result,
         };
-        let identity = self.credentials.read().await?;
+        let identity = self.read_secret(deadline).await?;
         if identity == current.identity {
             return Err(refused);
         }
@@ -113,8 +113,16 @@ impl Forwarder {
         self.hand_over(&current.client, thing, task, deadline).await
     }
 
+    async fn read_secret(&self, deadline: Deadline) -> Result<Identity, ForwardError> {
+        let read = tokio::time::timeout(time_for_a_call(deadline)?, self.credentials.read());
+        Ok(read.await.map_err(|_| ForwardError::OutOfTime)??)
+    }
+
     fn connect(&self, identity: Identity) -> Result<Connection, ForwardError> {
-        let client = Client::new(&self.url, &identity, Limits::default())?;
+        let client = Client::new(&self.url, &identity, Limits::default()).map_err(|error| match error {
+            coiote::Error::InvalidSecret(why) => ForwardError::from(self.credentials.invalid(why)),
+            other => ForwardError::from(other),
+        })?;
         Ok(Connection { identity, client })
     }
 

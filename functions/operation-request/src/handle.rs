@@ -80,12 +80,13 @@ fn reason(finding: Finding) -> Reason {
 }
 
 fn log(answer: &Answer) {
-    let Answer { status, task_id, reason, .. } = answer;
-    let (code, message) = reason.as_ref().map(|reason| (reason.code, reason.message.as_str())).unzip();
-    match status {
-        Status::Rejected => tracing::warn!(?status, code, reason = message, "request rejected"),
-        Status::Failed => tracing::error!(?status, code, reason = message, "request failed"),
-        Status::Scheduled => tracing::info!(?status, task_id, code, reason = message, "request scheduled"),
-        Status::Succeeded | Status::Ignored => tracing::info!(?status, "nothing to do"),
+    let Answer { task_id, reason, .. } = answer;
+    let status = answer.status.as_str();
+    let (code, reason) = reason.as_ref().map(|reason| (reason.code, reason.message.as_str())).unzip();
+    match answer.status {
+        Status::Rejected => tracing::warn!(status, code, reason, "request rejected"),
+        Status::Failed => tracing::error!(status, code, reason, "request failed"),
+        Status::Scheduled | Status::Succeeded => tracing::info!(status, task_id, code, reason, "request scheduled"),
+        Status::Ignored => tracing::info!(status, code, reason, "the request was removed; nothing to do"),
     }
 }

@@ -80,12 +80,13 @@ fn failed_keys(event: &mut Map<String, Json>) -> Vec<String> {
 
 fn log(answer: &Result<Answer, Diagnostic>) {
     match answer {
-        Ok(Answer { status, reason, .. }) => {
-            let (code, reason) = reason.as_ref().map(|reason| (reason.code, reason.message.as_str())).unzip();
-            match status {
-                Status::Succeeded => tracing::info!(?status, "result folded"),
-                Status::Ignored => tracing::info!(?status, code, reason, "result left alone"),
-                _ => tracing::warn!(?status, code, reason, "result not, or not fully, folded"),
+        Ok(answer) => {
+            let status = answer.status.as_str();
+            let (code, reason) = answer.reason.as_ref().map(|reason| (reason.code, reason.message.as_str())).unzip();
+            match answer.status {
+                Status::Succeeded => tracing::info!(status, "result folded"),
+                Status::Ignored => tracing::info!(status, code, reason, "result left alone"),
+                _ => tracing::warn!(status, code, reason, "result not, or not fully, folded"),
             }
         }
         Err(error) => tracing::error!(code = error.error_type, reason = error.error_message, "result not folded"),

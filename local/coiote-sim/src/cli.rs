@@ -19,20 +19,29 @@ Examples:
       --device endpoint=urn:dev:1 --device endpoint=urn:dev:2,id=abc,state=sleeping
 
 When ready, one line stands on stdout: {\"ready\":true,\"rest\":\"https://localhost:8088\",\"control\":\"http://127.0.0.1:8089\"}
-The log goes to stderr; RUST_LOG=debug says more.
+The log goes to stderr; RUST_LOG=warn says less.
 
-Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089):
-  curl $C/devices                                            the devices, and what was done to them
-  curl $C/devices/demo-sleeper/datamodel                     all readable values of one
-  curl -X POST $C/devices/demo-sleeper/state -H 'content-type: application/json' -d '{\"state\":\"online\"}'
-                                                             wake it up: it runs its scheduled tasks
-  curl -X POST $C/devices -H 'content-type: application/json' -d '{\"endpoint\":\"urn:dev:3\",\"state\":\"online\"}'
-  curl -X DELETE $C/devices/urn:dev:3
-  curl \"$C/tasks?device=demo-thermometer\"                    tasks, oldest first, with reports
-  curl -X PUT $C/client-certs -H 'content-type: application/json' -d '{\"pem\":[\"-----BEGIN…\"]}'
-  curl -X DELETE $C/templates/AWSdiscoverCertAuth            an installation without it; PUT brings it back
-  curl $C/stats                                              TLS handshakes and requests so far
-  curl $C/health";
+Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089 and J='content-type: application/json'):
+  The devices, and what was done to them; all readable values of one
+    curl $C/devices
+    curl $C/devices/demo-sleeper/datamodel
+  Wake one up (it runs its scheduled tasks); the states are online, sleeping, deregistered
+    curl -H \"$J\" $C/devices/demo-sleeper/state -d '{\"state\":\"online\"}'
+  Add one (id and state may be left out), remove it
+    curl -H \"$J\" $C/devices -d '{\"endpoint\":\"urn:dev:3\"}'
+    curl -X DELETE $C/devices/urn:dev:3
+  Tasks with their reports, oldest first
+    curl $C/tasks
+    curl $C/tasks?device=demo-thermometer
+  Register other client certificates in place of the present ones
+    curl -X PUT -H \"$J\" $C/client-certs -d '{\"pem\":[\"-----BEGIN CERTIFICATE-----…\"]}'
+  Task templates; an installation without one; bring it back
+    curl $C/templates
+    curl -X DELETE $C/templates/AWSdiscoverCertAuth
+    curl -X PUT $C/templates/AWSdiscoverCertAuth
+  TLS handshakes and requests so far; whether it is there
+    curl $C/stats
+    curl $C/health";
 
 /// The local Coiote: a stand-in for Coiote IoT Device Management with simulated LwM2M devices.
 ///

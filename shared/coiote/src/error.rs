@@ -83,9 +83,10 @@ fn root_cause(error: &reqwest::Error) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The TLS library's own error, which travels inside I/O errors.
+/// The TLS library's own error, which travels inside I/O errors, one within the other.
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    causes(error).find_map(|cause| {
-        cause.downcast_ref().or_else(|| cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref())
-    })
+    fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+        error.downcast_ref().or_else(|| within(error.downcast_ref::<std::io::Error>()?.get_ref()?))
+    }
+    causes(error).find_map(within)
 }

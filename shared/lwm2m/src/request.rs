@@ -334,7 +334,8 @@ impl ArrayField {
         match (field, keys) {
             (None, _) => wrong(self.missing, "missing".to_owned()),
             (Some(Json::Array(elements)), Some(keys)) if elements.len() != keys => {
-                wrong(self.count, format!("found {} for {keys} keys", elements.len()))
+                let plural = if keys == 1 { "key" } else { "keys" };
+                wrong(self.count, format!("{} for {keys} {plural}", elements.len()))
             }
             (Some(Json::Array(elements)), _) => Ok(elements),
             (Some(other), _) => wrong(self.invalid, format!("found {}", kind(&other))),

@@ -1,5 +1,7 @@
 //! Request in, task out: what each operation sends to Coiote, byte for byte.
 
+#![allow(clippy::panic, clippy::unwrap_used)] // A test that fails panics.
+
 use lwm2m::{Request, Task};
 use serde_json::{Value as Json, json};
 
@@ -238,7 +240,7 @@ fn what_is_wrong_is_told_with_its_code_field_position_and_remedy() {
         ),
         (
             r#"{"operation": "write", "keys": ["Device.0.UTC Offset"], "values": ["+02:00", 1]}"#,
-            vec!["VALUE_COUNT values: found 2 for 1 keys;"],
+            vec!["VALUE_COUNT values: 2 for 1 key;"],
         ),
         (
             r#"{"operation": "write", "keys": ["Device.0", "A.0.b", "A.0.c"], "values": [1, "a,b", null]}"#,
@@ -267,7 +269,7 @@ fn what_is_wrong_is_told_with_its_code_field_position_and_remedy() {
         ),
         (
             r#"{"operation": "observe", "keys": ["Device"], "attributes": [{}, {}]}"#,
-            vec!["ATTRIBUTE_COUNT attributes: found 2 for 1 keys"],
+            vec!["ATTRIBUTE_COUNT attributes: 2 for 1 key"],
         ),
         (
             r#"{"operation": "writeAttributes", "keys": ["A", "B", "C"], "attributes": [5, {"p min": 1}, {"con": "it's"}]}"#,

@@ -1,12 +1,11 @@
 //! The word that a request ends with.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::thing::Envelope;
 
 /// How far a request came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Not valid; nothing was sent.
     Rejected,
@@ -18,6 +17,24 @@ pub enum Status {
     Succeeded,
     /// The event asks for nothing that this function does.
     Ignored,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Rejected => "REJECTED",
+            Status::Failed => "FAILED",
+            Status::Scheduled => "SCHEDULED",
+            Status::Succeeded => "SUCCEEDED",
+            Status::Ignored => "IGNORED",
+        }
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// Why: a code from the closed list of the README, and one line for the author of the request.

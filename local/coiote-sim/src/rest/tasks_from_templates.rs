@@ -9,22 +9,32 @@ use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::error::ApiError;
 use crate::installation::Installation;
 use crate::template::Parameter;
 
+/// What Coiote's official client sends beside name and parameters is taken, and makes no difference here.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Body {
     template_name: String,
     config: Config,
+    #[serde(default, rename = "callback")]
+    _callback: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Config {
     parameters: Vec<BodyParameter>,
+    #[serde(default, rename = "taskName")]
+    _task_name: IgnoredAny,
+    #[serde(default, rename = "isActive")]
+    _is_active: IgnoredAny,
+    #[serde(default, rename = "properties")]
+    _properties: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,0 +1,35 @@
+# The two commands of the README are `make demo` and `make test`. Both need Rust, Python 3 and make, and nothing else:
+# they install the rest into .local/ and end every process that they start.
+
+TOOLS := .local/tools/bin
+# Validating is done without an account; only SAM wants a region for it.
+SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
+
+.PHONY: help demo stop test install clean
+
+help:
+	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
+	@echo "make demo KEEP=1   the same, and leaves it running"
+	@echo "make stop          ends what make demo KEEP=1 left running"
+	@echo "make test          everything that is checked before a change lands"
+	@echo "make clean         removes what was built and installed"
+
+install:
+	@python3 local/install.py
+
+demo: install stop
+	@$(TOOLS)/python local/demo.py $(if $(KEEP),--keep)
+
+stop:
+	@python3 local/stop.py
+
+test: install
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked
+	$(SAM) validate --lint
+	$(TOOLS)/python local/build.py
+	$(TOOLS)/python -m pytest -c tests/pytest.ini tests
+
+clean: stop
+	rm -rf target .aws-sam .local

@@ -1,0 +1,36 @@
+"""Ends what `make demo KEEP=1` left running."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from stack.processes import group_exists, stop_group
+
+RUNS = Path(__file__).resolve().parent.parent / ".local" / "run"
+
+
+def main(name: str = "demo") -> None:
+    run = RUNS / name
+    kept = run / "processes.json"
+    if not kept.exists():
+        return
+    for what, pid in json.loads(kept.read_text()).items():
+        if works_in(run, pid):
+            stop_group(pid, lambda pid=pid: not group_exists(pid))
+            print(f"{what} has been ended")
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def works_in(run: Path, pid: int) -> bool:
+    """The id may belong to another process by now; ours has the folder in its environment or its arguments."""
+    try:
+        told = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return os.fsencode(run) + b"/" in told
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

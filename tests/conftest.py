@@ -1,0 +1,60 @@
+"""One local stack for all tests: built, started and deployed once, ended at the end whatever happens."""
+
+import itertools
+import signal
+import sys
+
+import pytest
+
+from emulator import Emulator
+from stack.local_stack import LocalStack
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def stack():
+    # Ends what was started also when the tests are ended by a signal.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with LocalStack("test") as stack:
+        stack.deployment.build()
+        stack.start()
+        stack.deploy()
+        yield stack
+
+
+@pytest.fixture
+def device(stack):
+    """Adds a device to the local Coiote, and its thing to AWS; each test has its own."""
+
+    def add(state: str = "online") -> str:
+        endpoint = f"urn:test:{next(_numbers)}"
+        stack.coiote.add_device(endpoint, state=state)
+        stack.add_thing(endpoint)
+        return endpoint
+
+    return add
+
+
+@pytest.fixture
+def emulate(stack):
+    """Starts a function's release binary under AWS's Runtime Interface Emulator."""
+    started = []
+
+    def start(logical_id: str, **environment: str) -> Emulator:
+        emulator = Emulator(stack, logical_id, environment)
+        started.append(emulator)
+        return emulator
+
+    yield start
+    for emulator in started:
+        emulator.stop()
+
+
+@pytest.fixture(scope="module")
+def functions(stack):
+    """Both functions, warm, for tests that do not need one of their own."""
+    started = {name: Emulator(stack, name, {}) for name in ("OperationRequest", "OperationResponse")}
+    yield started
+    for emulator in started.values():
+        emulator.stop()

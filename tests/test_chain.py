@@ -1,0 +1,163 @@
+"""End to end through the deployed template: a request in the operation shadow, its result in the shadows."""
+
+import pytest
+
+from stack.processes import wait_for
+
+WRITTEN = {"LwM2M Server": {"1": {"Lifetime": "68"}}, "Device": {"0": {"UTC Offset": "+02:00"}}}
+
+# Operation → request, and the task's template and parameters at Coiote.
+OPERATIONS = {
+    "read": ({"keys": ["Device.0.UTC Offset"]}, {"keys": "Device.0.UTC Offset"}),
+    "write": (
+        {"keys": ["LwM2M Server.1.Lifetime", "Device.0.UTC Offset"], "values": [68, "+02:00"]},
+        {"keys": "LwM2M Server.1.Lifetime,Device.0.UTC Offset", "values": "68,+02:00"},
+    ),
+    "observe": (
+        {"keys": ["Device.0.UTC Offset", "Device.0.Battery Level"], "attributes": [{}, {"pmin": 5, "gt": 20.5}]},
+        {"keys": "Device.0.Battery Level,Device.0.UTC Offset", "attributes": "[{'pmin':5,'gt':20.5},{}]"},
+    ),
+    "cancelObserve": ({"keys": ["all"]}, {"keys": "all"}),
+    "execute": ({"keys": ["Device.0.Reboot"]}, {"keys": "Device.0.Reboot"}),
+    "writeAttributes": (
+        {"keys": ["Device.0.Battery Level"], "attributes": [{"pmin": 5, "pmax": None}]},
+        {"keys": "Device.0.Battery Level", "attributes": "[{'pmin':5,'pmax':''}]"},
+    ),
+    "discover": ({"keys": ["Device.0"]}, {"keys": "Device.0"}),
+    "create": (
+        {"keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]},
+        {"keys": "Portfolio.3.Identity.0", "values": "AVS"},
+    ),
+    "delete": ({"keys": ["Portfolio.5"]}, {"keys": "Portfolio.5"}),
+    "readComposite": ({"keys": ["Device.0.UTC Offset"]}, {"keys": "Device.0.UTC Offset"}),
+    "writeComposite": (
+        {"keys": ["LwM2M Server.1.Lifetime", "Device.0.UTC Offset"], "values": [68, "+02:00"]},
+        {"keys": "LwM2M Server.1.Lifetime,Device.0.UTC Offset", "values": "68,+02:00"},
+    ),
+    "observeComposite": ({"keys": ["Device.0.Battery Level"]}, {"keys": "Device.0.Battery Level"}),
+    "cancelObserveComposite": ({"keys": ["all"]}, {"keys": "all"}),
+}
+
+
+def scheduled(stack, version: int, thing: str) -> dict:
+    """The line that ends the request of this shadow version."""
+    group = stack.outputs["OperationRequestLogGroup"]
+    return stack.aws.log_line(group, "request scheduled", version=version, thing=thing)
+
+
+def folded(stack, thing: str, **span) -> dict:
+    group = stack.outputs["OperationResponseLogGroup"]
+    return stack.aws.log_line(group, "datamodel shadow updated", thing=thing, **span)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_from_the_shadow_to_the_device(stack, device, operation):
+    thing = device()
+    fields, parameters = OPERATIONS[operation]
+
+    version = stack.aws.request(thing, {"operation": operation, **fields}, client_token=f"chain-{operation}")
+
+    line = scheduled(stack, version, thing)
+    assert line["span"]["client_token"] == f"chain-{operation}"
+    task = stack.coiote.task(thing, line["task_id"])
+    assert task["template"] == f"AWS{operation}CertAuth"
+    assert {p["name"]: p["value"] for p in task["parameters"]} == parameters
+    assert task["report"]["status"] == "Success", task["report"]
+    [only] = stack.coiote.tasks(thing)
+    assert only["id"] == task["id"]
+
+    if operation in ("read", "write", "readComposite"):
+        folded(stack, thing)
+        wanted = WRITTEN if operation == "write" else stack.coiote.datamodel(thing)
+        datamodel = stack.aws.reported(thing, "datamodel")
+        assert datamodel["Device"]["0"]["UTC Offset"] == wanted["Device"]["0"]["UTC Offset"]
+    else:
+        assert task["shadowUpdate"] == {"status": "none"}
+        assert stack.aws.shadow(thing, "datamodel") == {}
+
+
+def test_a_write_is_in_the_datamodel_shadow_and_in_the_device(stack, device):
+    thing = device()
+    request = {"operation": "write", **OPERATIONS["write"][0]}
+    version = stack.aws.request(thing, request)
+    folded(stack, thing)
+
+    assert stack.aws.reported(thing, "datamodel") == WRITTEN
+    assert stack.aws.reported(thing, "operation") == {"operation": "write", "failedKeys": [""], "result": WRITTEN}
+    held = stack.coiote.datamodel(thing)
+    assert (held["LwM2M Server"]["1"]["Lifetime"], held["Device"]["0"]["UTC Offset"]) == ("68", "+02:00")
+    # Neither rule fired on anything but the request and its result.
+    assert stack.aws.shadow(thing, "operation")["version"] == version + 1
+    assert len(stack.coiote.tasks(thing)) == 1
+
+
+def test_the_whole_data_model(stack, device):
+    thing = device()
+    stack.aws.request(thing, {"operation": "read", "keys": ["/"]})
+    folded(stack, thing)
+    assert stack.aws.reported(thing, "datamodel") == stack.coiote.datamodel(thing)
+
+
+def test_a_key_that_fails_does_not_take_the_others_with_it(stack, device):
+    thing = device()
+    stack.aws.request(thing, {"operation": "read", "keys": ["Device.0.UTC Offset", "Device.0.Reboot"]})
+    folded(stack, thing)
+    assert stack.aws.reported(thing, "operation")["failedKeys"] == ["Device.0.Reboot"]
+    assert list(stack.aws.reported(thing, "datamodel")["Device"]["0"]) == ["UTC Offset"]
+    group = stack.outputs["OperationResponseLogGroup"]
+    line = stack.aws.log_line(group, "result not, or not fully, folded", thing=thing)
+    assert (line["status"], line["code"]) == ("FAILED", "DEVICE_FAILED_KEYS")
+
+
+@pytest.mark.parametrize("state", ["sleeping", "deregistered"])
+def test_a_device_that_is_away_answers_when_it_comes_back(stack, device, state):
+    thing = device(state)
+    version = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0.UTC Offset"]})
+    task_id = scheduled(stack, version, thing)["task_id"]
+    [task] = stack.coiote.tasks(thing)
+    assert (task["id"], task["status"]) == (task_id, "scheduled")
+    assert stack.aws.reported(thing, "operation") == {}
+
+    stack.coiote.set_state(thing, "online")
+    folded(stack, thing)
+    expected = stack.coiote.datamodel(thing)["Device"]["0"]["UTC Offset"]
+    assert stack.aws.reported(thing, "datamodel") == {"Device": {"0": {"UTC Offset": expected}}}
+
+
+def test_a_mistake_is_logged_where_the_readme_says_and_reaches_nobody(stack, device):
+    thing = device()
+    version = stack.aws.request(thing, {"operation": "write", "keys": ["Device.0.UTC Offset"]})
+    group = stack.outputs["OperationRequestLogGroup"]
+    line = stack.aws.log_line(group, "request rejected", version=version, thing=thing)
+    assert (line["status"], line["code"]) == ("REJECTED", "VALUES_MISSING")
+    assert stack.coiote.tasks(thing) == []
+
+
+def test_what_is_no_request_does_not_invoke_anything(stack, device):
+    thing = device()
+    stack.aws.iot_data.update_thing_shadow(
+        thingName=thing, shadowName="operation", payload=b'{"state": {"reported": {"requests": {"1": null}}}}'
+    )
+    stack.aws.iot_data.update_thing_shadow(
+        thingName=thing, shadowName="another", payload=b'{"state": {"desired": {"operation": "read"}}}'
+    )
+    # A request after them, so that there is something to wait for
+    version = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0"]})
+    scheduled(stack, version, thing)
+    folded(stack, thing)
+    for group in ("OperationRequestLogGroup", "OperationResponseLogGroup"):
+        about = [
+            line["span"]["request_id"]
+            for line in stack.aws.log_lines(stack.outputs[group])
+            if line.get("span", {}).get("thing") == thing
+        ]
+        assert len(set(about)) == 1, about
+
+
+def test_requests_of_several_devices_at_the_same_time(stack, device):
+    things = [device() for _ in range(5)]
+    for thing in things:
+        stack.aws.request(thing, {"operation": "write", "keys": ["Device.0.UTC Offset"], "values": [f"+0{things.index(thing)}:00"]})
+    for number, thing in enumerate(things):
+        expected = {"Device": {"0": {"UTC Offset": f"+0{number}:00"}}}
+        wait_for(f"the datamodel of {thing}", lambda: stack.aws.reported(thing, "datamodel") == expected)

@@ -1,0 +1,67 @@
+"""`make demo` as its user sees it: it shows the chain, and it leaves nothing behind however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stack.local_stack import ROOT
+from stack.processes import wait_for
+from stop import works_in
+
+NAME = "demo-of-the-tests"
+RUN = ROOT / ".local" / "run" / NAME
+
+
+def running() -> list[int]:
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if works_in(RUN, pid)]
+
+
+@pytest.fixture
+def demo(stack, tmp_path):
+    """Starts the demo; `stack` is there because it has built everything."""
+    output = tmp_path / "output"
+    started = []
+
+    def start(*arguments: str) -> tuple[subprocess.Popen, Path]:
+        with output.open("wb") as file:
+            command = [sys.executable, ROOT / "local" / "demo.py", "--name", NAME, *arguments]
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        started.append(process)
+        return process, output
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    subprocess.run([sys.executable, ROOT / "local" / "stop.py", NAME], check=True)
+    assert running() == []
+
+
+def test_it_shows_all_eight_steps_and_both_shadows(demo):
+    process, output = demo("--keep")
+    assert process.wait(timeout=120) == 0, output.read_text()
+    shown = output.read_text()
+    write, _, read = shown.partition("\nREAD")
+    for part in (write, read):
+        for step in range(1, 9):
+            assert f"\n  {step}. " in part, f"step {step} is missing in:\n{part}"
+    assert "The datamodel shadow holds what was written." in shown
+    assert "make stop" in shown and "aws iot-data update-thing-shadow" in shown
+    assert len(running()) >= 2, "--keep leaves the local AWS and the local Coiote running"
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_behind(demo, sign):
+    process, output = demo()
+    wait_for("the demo to deploy", lambda: "The local AWS and the local Coiote are running" in output.read_text(), 90)
+    assert len(running()) >= 2
+    os.killpg(process.pid, sign)
+    assert process.wait(timeout=30) != 0
+    assert running() == []
+    assert not (RUN / "keys").exists()

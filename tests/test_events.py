@@ -1,0 +1,168 @@
+"""Every sample event, through the release binary: what it is answered, and what reaches Coiote."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+EVENTS = Path(__file__).parent.parent / "events"
+
+FIVE_OBSERVED = (
+    "Connectivity Monitoring.0.Radio Signal Strength,Device.0.UTC Offset,LwM2M Server.1.Lifetime,"
+    "Portfolio.11.Identity.1,Portfolio.5.Identity.1,Test object.0.Integer array"
+)
+IN_GIVEN_ORDER = (
+    "Connectivity Monitoring.0.Radio Signal Strength,LwM2M Server.1.Lifetime,Portfolio.11.Identity.1,"
+    "Portfolio.5.Identity.1,Device.0.UTC Offset,Test object.0.Integer array"
+)
+
+# File → template and parameters that Coiote received.
+SENT = {
+    "read": (
+        "AWSreadCertAuth",
+        {
+            "keys": "Device.0.UTC Offset,LwM2M Server.1.Lifetime,Portfolio.11.Identity.1,Portfolio.5.Identity.1,"
+            "Test object.0.Integer array.4"
+        },
+    ),
+    "read-all": ("AWSreadCertAuth", {"keys": ""}),
+    "read-from-sleeping-device": ("AWSreadCertAuth", {"keys": "Device.0.Battery Level"}),
+    "write": ("AWSwriteCertAuth", {"keys": "LwM2M Server.1.Lifetime,Device.0.UTC Offset", "values": "68,+02:00"}),
+    "observe": (
+        "AWSobserveCertAuth",
+        {
+            "keys": FIVE_OBSERVED,
+            "attributes": "[{'epmin':5,'gt':-65.5,'lt':-105.5,'st':4.0},{},{'pmin':30,'pmax':35},{},{'epmax':40},"
+            "{'pmax':20}]",
+        },
+    ),
+    "cancel-observe": ("AWScancelObserveCertAuth", {"keys": IN_GIVEN_ORDER}),
+    "cancel-observe-all": ("AWScancelObserveCertAuth", {"keys": "all"}),
+    "execute": ("AWSexecuteCertAuth", {"keys": "Device.0.Reboot"}),
+    "execute-with-arguments": ("AWSexecuteCertAuth", {"keys": "Test object.0.Execute", "arguments": "0='abc',1"}),
+    "write-attributes": (
+        "AWSwriteAttributesCertAuth",
+        {
+            "keys": IN_GIVEN_ORDER,
+            "attributes": "[{'epmin':5,'gt':-65.5,'lt':-105.5,'st':4,'con':1},{'pmin':30,'pmax':35,'con':''},{},"
+            "{'epmax':40},{'con':''},{'pmax':20}]",
+        },
+    ),
+    "discover": ("AWSdiscoverCertAuth", {"keys": "Device.0,Test object.0.Integer array"}),
+    "create": ("AWScreateCertAuth", {"keys": "Portfolio.3", "values": ""}),
+    "create-with-values": (
+        "AWScreateCertAuth",
+        {"keys": "Portfolio.4.Identity.0,Portfolio.4.Identity.1", "values": "AVS,your_ID"},
+    ),
+    "delete": ("AWSdeleteCertAuth", {"keys": "Portfolio.11"}),
+    "read-composite": ("AWSreadCompositeCertAuth", {"keys": FIVE_OBSERVED}),
+    "write-composite": (
+        "AWSwriteCompositeCertAuth",
+        {"keys": "LwM2M Server.1.Lifetime,Device.0.UTC Offset", "values": "68,+02:00"},
+    ),
+    "observe-composite": ("AWSobserveCompositeCertAuth", {"keys": "LwM2M Server.1.Lifetime,Device.0.UTC Offset"}),
+    "observe-composite-with-attributes": (
+        "AWSobserveCompositeCertAuth",
+        {"keys": "LwM2M Server.1.Lifetime,Device.0.UTC Offset"},
+    ),
+    "cancel-observe-composite": (
+        "AWScancelObserveCompositeCertAuth",
+        {"keys": "LwM2M Server.1.Lifetime,Device.0.UTC Offset"},
+    ),
+    "without-version": ("AWSreadCertAuth", {"keys": "Device.0"}),
+}
+
+# File → code of the notice beside SCHEDULED.
+NOTICES = {"observe-composite-with-attributes": "ATTRIBUTES_IGNORED"}
+
+# File → status, code and what the message says; nothing reaches Coiote's devices.
+REFUSED = {
+    "removed-request": ("IGNORED", None, None),
+    "unknown-device": ("FAILED", "DEVICE_UNKNOWN", "endpoint name nobody-knows-me"),
+    "mistake-no-operation": ("REJECTED", "OPERATION_MISSING", "operation: missing; one of: read,"),
+    "mistake-unknown-operation": ("REJECTED", "OPERATION_UNKNOWN", 'no operation "Read"; did you mean "read"?'),
+    "mistake-no-keys": ("REJECTED", "KEYS_MISSING", "keys: missing; an array"),
+    "mistake-keys-not-an-array": ("REJECTED", "KEYS_INVALID", "keys: expected an array of paths, found a string"),
+    "mistake-key-is-no-path": ("REJECTED", "PATH_INVALID", 'keys[0]: "Device..UTC Offset": an empty name'),
+    "mistake-write-without-values": ("REJECTED", "VALUES_MISSING", "values: missing; an array with one value"),
+    "mistake-fewer-values-than-keys": ("REJECTED", "VALUE_COUNT", "values: 1 for 2 keys"),
+    "mistake-value-with-comma": ("REJECTED", "VALUE_NOT_ENCODABLE", "values[0]: a value that holds a comma"),
+    "mistake-write-an-object-instance": ("REJECTED", "PATH_LEVEL", 'keys[0]: "Device.0": write addresses a resource'),
+    "mistake-same-key-twice": ("REJECTED", "KEY_DUPLICATE", "keys[1]:"),
+    "mistake-observe-without-attributes": ("REJECTED", "ATTRIBUTES_MISSING", "attributes: missing"),
+    "mistake-execute-two-keys": ("REJECTED", "KEY_COUNT", "keys: execute takes exactly one key, found 2"),
+    "mistake-arguments-not-lwm2m": ("REJECTED", "ARGUMENTS_INVALID", "arguments: at character 0"),
+    "mistake-delete-a-resource": ("REJECTED", "PATH_LEVEL", "delete addresses an object instance, this is a resource"),
+    "mistake-create-in-two-instances": ("REJECTED", "KEY_COUNT", "lies in another object instance than keys[0]"),
+    "mistake-no-thing-name": ("REJECTED", "EVENT_INVALID", "thingName: missing"),
+}
+
+# File → status, code and what the datamodel shadow holds then of the place.
+FOLDED = {
+    "response-read": ("SUCCEEDED", None, "LwM2M Server.1.Lifetime", "68"),
+    "response-read-multiple-resource": ("SUCCEEDED", None, "Test object.0.Integer array", {"0": "6", "4": "256"}),
+    "response-read-no-value": ("SUCCEEDED", None, "Device.0.Current Time", {"noValue": True}),
+    "response-write": ("SUCCEEDED", None, "Device.0.UTC Offset", "+02:00"),
+    "response-read-composite": ("SUCCEEDED", None, "Portfolio.5.Identity", {"1": "AVS"}),
+    "response-failed-keys": ("FAILED", "DEVICE_FAILED_KEYS", "Device.0.UTC Offset", "+02:00"),
+    "response-all-keys-failed": ("FAILED", "DEVICE_FAILED_KEYS", None, None),
+    "response-of-execute": ("IGNORED", "NOTHING_TO_FOLD", None, None),
+    "mistake-response-result-not-an-object": ("FAILED", "RESULT_INVALID", None, None),
+}
+
+
+def event(name: str, thing: str | None = None) -> dict:
+    event = json.loads((EVENTS / f"{name}.json").read_text())
+    return event | {"thingName": thing} if thing else event
+
+
+def test_every_sample_event_is_run_here():
+    assert {path.stem for path in EVENTS.glob("*.json")} == set(SENT) | set(REFUSED) | set(FOLDED)
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_a_valid_request_reaches_coiote_as_its_template_takes_it(stack, functions, name):
+    sample = event(name)
+    thing = sample["thingName"]
+    already = len(stack.coiote.tasks(thing))
+
+    answer = functions["OperationRequest"].invoke(sample)
+
+    assert answer["status"] == "SCHEDULED", answer
+    assert answer.get("reason", {}).get("code") == NOTICES.get(name)
+    assert (answer["operation"], answer["thingName"]) == (sample["operation"], thing)
+    assert (answer.get("version"), answer.get("clientToken")) == (sample.get("version"), sample.get("clientToken"))
+    [task] = stack.coiote.tasks(thing)[already:]
+    template, parameters = SENT[name]
+    assert (task["id"], task["template"]) == (answer["taskId"], template)
+    assert {p["name"]: p["value"] for p in task["parameters"]} == parameters
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_anything_else_is_told_what_is_wrong_and_nothing_is_sent(stack, functions, name):
+    sent = stack.coiote.stats()["requests"].get("POST /tasksFromTemplates/device/{deviceId}", 0)
+
+    answer = functions["OperationRequest"].invoke(event(name))
+
+    status, code, says = REFUSED[name]
+    assert (answer["status"], answer.get("reason", {}).get("code")) == (status, code)
+    message = answer.get("reason", {}).get("message", "")
+    assert says is None or says in message
+    assert "\n" not in message
+    assert stack.coiote.stats()["requests"].get("POST /tasksFromTemplates/device/{deviceId}", 0) == sent
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_a_result_is_folded_into_the_datamodel_shadow(stack, functions, device, name):
+    thing = device()
+
+    answer = functions["OperationResponse"].invoke(event(name, thing))
+
+    status, code, place, value = FOLDED[name]
+    assert (answer["status"], answer.get("reason", {}).get("code")) == (status, code)
+    found = stack.aws.reported(thing, "datamodel")
+    if place is None:
+        assert found == {}
+    else:
+        object_name, instance, resource = place.split(".")
+        assert found[object_name][instance][resource] == value

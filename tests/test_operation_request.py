@@ -1,0 +1,233 @@
+"""operation-request and its neighbours: the connection it keeps, the secret it reads, and what each fault is called."""
+
+import contextlib
+import socket
+import ssl
+import threading
+
+import pytest
+
+from stack import certificates
+from stack.local_stack import SECRET_NAME
+
+READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
+
+
+def read(thing: str) -> dict:
+    return READ | {"thingName": thing, "version": 5}
+
+
+def counts(stack) -> dict[str, int]:
+    stats = stack.coiote.stats()
+    return {"handshakes": stats["tlsHandshakes"], **stats["requests"]}
+
+
+def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name, 0)}
+
+
+def secret_reads(emulator) -> int:
+    return sum(line["message"] == "secret read" for line in emulator.log_lines())
+
+
+def reason(answer: dict) -> tuple:
+    return answer["status"], answer["reason"]["code"]
+
+
+def test_a_warm_request_needs_two_calls_on_the_kept_connection(stack, device, emulate):
+    thing = device()
+    function = emulate("OperationRequest")
+
+    before = counts(stack)
+    assert function.invoke(read(thing))["status"] == "SCHEDULED"
+    first = counts(stack)
+    assert difference(before, first) == {
+        "handshakes": 1,
+        "GET /devices": 1,
+        "POST /tasksFromTemplates/device/{deviceId}": 1,
+        "POST /sessions/{deviceId}/allow-deregistered": 1,
+    }
+
+    for _ in range(3):
+        assert function.invoke(read(thing))["status"] == "SCHEDULED"
+    assert difference(first, counts(stack)) == {
+        "POST /tasksFromTemplates/device/{deviceId}": 3,
+        "POST /sessions/{deviceId}/allow-deregistered": 3,
+    }
+    assert secret_reads(function) == 1
+
+
+def test_a_device_that_was_removed_and_added_again_is_found_under_its_new_id(stack, device, emulate):
+    thing = device()
+    function = emulate("OperationRequest")
+    assert function.invoke(read(thing))["status"] == "SCHEDULED"
+
+    stack.coiote.remove_device(thing)
+    assert reason(function.invoke(read(thing))) == ("FAILED", "DEVICE_UNKNOWN")
+    stack.coiote.add_device(thing, id="d:another:id/1")
+    assert function.invoke(read(thing))["status"] == "SCHEDULED"
+
+    # Straight from one id to another, while the old one is still remembered
+    stack.coiote.remove_device(thing)
+    stack.coiote.add_device(thing, id="d:yet another")
+    assert function.invoke(read(thing))["status"] == "SCHEDULED"
+
+
+def test_a_rotated_certificate_is_picked_up_when_coiote_refuses_the_old_one(stack, device, emulate):
+    thing = device()
+    function = emulate("OperationRequest")
+    assert function.invoke(read(thing))["status"] == "SCHEDULED"
+
+    rotated = certificates.client("rotated")
+    try:
+        stack.coiote.accept_client_certificates(rotated.certificate_pem)
+        # Coiote refuses and the secret is still the old one
+        assert reason(function.invoke(read(thing))) == ("FAILED", "COIOTE_UNAUTHORIZED")
+        assert secret_reads(function) == 2
+
+        stack.aws.secrets.put_secret_value(SecretId=SECRET_NAME, SecretString=stack.secret(rotated))
+        assert function.invoke(read(thing))["status"] == "SCHEDULED"
+        assert function.invoke(read(thing))["status"] == "SCHEDULED"
+        assert secret_reads(function) == 3
+    finally:
+        stack.coiote.accept_client_certificates(stack.client.certificate_pem)
+        stack.aws.secrets.put_secret_value(SecretId=SECRET_NAME, SecretString=stack.secret(stack.client))
+
+
+def test_a_missing_template_is_named(stack, device, functions):
+    thing = device()
+    stack.coiote.remove_template("AWSdiscoverCertAuth")
+    try:
+        event = {"operation": "discover", "keys": ["Device.0"], "thingName": thing, "version": 1}
+        answer = functions["OperationRequest"].invoke(event)
+        assert reason(answer) == ("FAILED", "TEMPLATE_MISSING")
+        assert "AWSdiscoverCertAuth" in answer["reason"]["message"]
+    finally:
+        stack.coiote.add_template("AWSdiscoverCertAuth")
+
+
+def test_what_coiote_refuses_is_passed_on_in_its_words(stack, device, functions):
+    # The operation model does not know which attributes there are yet; Coiote does.
+    event = {"operation": "observe", "keys": ["Device.0"], "attributes": [{"nonsense": 1}]}
+    answer = functions["OperationRequest"].invoke(event | {"thingName": device(), "version": 1})
+    assert reason(answer) == ("FAILED", "COIOTE_REFUSED")
+    assert "nonsense" in answer["reason"]["message"]
+
+
+def test_no_root_for_coiotes_certificate(stack, device, emulate):
+    other = certificates.Authority("another root")
+    document = stack.secret(stack.client).replace(
+        stack.authority.pem.replace("\n", "\\n"), other.pem.replace("\n", "\\n")
+    )
+    stack.aws.secrets.create_secret(Name="other-root", SecretString=document)
+    function = emulate("OperationRequest", COIOTE_SECRET_ID="other-root")
+    answer = function.invoke(read(device()))
+    assert reason(answer) == ("FAILED", "COIOTE_NOT_TRUSTED")
+
+
+def test_a_certificate_for_another_name(stack, device, emulate):
+    with tls_server(stack.authority.server("not-localhost")) as port:
+        # The certificate names 127.0.0.1 beside it, so localhost is the name that does not fit.
+        function = emulate("OperationRequest", COIOTE_URL=f"https://localhost:{port}")
+        assert reason(function.invoke(read(device()))) == ("FAILED", "COIOTE_NOT_TRUSTED")
+
+
+def test_nobody_listens(stack, device, emulate):
+    with socket.socket() as held:
+        # Bound but not listening: nobody else gets the port, and connections to it are refused.
+        held.bind(("127.0.0.1", 0))
+        function = emulate("OperationRequest", COIOTE_URL=f"https://localhost:{held.getsockname()[1]}")
+        assert reason(function.invoke(read(device()))) == ("FAILED", "COIOTE_UNREACHABLE")
+
+
+def test_coiote_does_not_answer_before_the_functions_time_is_up(stack, device, emulate):
+    with tls_server(stack.authority.server("localhost")) as port:
+        url = f"https://localhost:{port}"
+        function = emulate("OperationRequest", COIOTE_URL=url, AWS_LAMBDA_FUNCTION_TIMEOUT="4")
+        assert reason(function.invoke(read(device()))) == ("FAILED", "COIOTE_TIMED_OUT")
+
+
+@pytest.mark.parametrize(
+    ("secret", "code", "says"),
+    [
+        (None, "SECRET_UNAVAILABLE", "ResourceNotFoundException"),
+        ("not JSON, but s3cret", "SECRET_INVALID", "is not JSON"),
+        ('{"certificatePem": "s3cret"}', "SECRET_INVALID", 'no string "privateKey"'),
+        ('{"certificatePem": "s3cret", "privateKey": "s3cret"}', "SECRET_INVALID", "not valid PEM"),
+    ],
+)
+def test_a_secret_that_does_not_serve(stack, device, emulate, request, secret, code, says):
+    name = f"broken-{abs(hash(request.node.name))}"
+    if secret is not None:
+        stack.aws.secrets.create_secret(Name=name, SecretString=secret)
+    function = emulate("OperationRequest", COIOTE_SECRET_ID=name, RUST_LOG="debug")
+    answer = function.invoke(read(device()))
+    assert reason(answer) == ("FAILED", code)
+    assert name in answer["reason"]["message"] and says in answer["reason"]["message"]
+    assert "s3cret" not in str(answer) + function.log.read_text()
+
+
+@pytest.mark.parametrize("url", ["", "http://localhost:8088", "https://localhost:8088/api", "localhost"])
+def test_a_url_that_is_none(device, emulate, url):
+    answer = emulate("OperationRequest", COIOTE_URL=url).invoke(read(device()))
+    assert reason(answer) == ("FAILED", "COIOTE_URL_INVALID")
+
+
+def test_a_variable_that_sam_local_gives_empty_counts_as_absent(device, emulate):
+    # No such region, so that nothing can be reached; the SDK itself panics on an empty endpoint.
+    function = emulate("OperationRequest", AWS_ENDPOINT_URL="", AWS_REGION="nowhere-1")
+    assert reason(function.invoke(read(device()))) == ("FAILED", "SECRET_UNAVAILABLE")
+
+
+@pytest.mark.parametrize("event", [b"[]", b'"read"', b"5", b"null", b'{"thingName": "a/b"}', b'{"thingName": 5}'])
+def test_an_event_that_is_none_of_the_rules(functions, event):
+    assert reason(functions["OperationRequest"].invoke_bytes(event)) == ("REJECTED", "EVENT_INVALID")
+    assert reason(functions["OperationResponse"].invoke_bytes(event)) == ("REJECTED", "EVENT_INVALID")
+
+
+def test_a_number_reaches_coiote_with_every_digit(stack, device, functions):
+    thing = device()
+    event = '{"operation": "write", "keys": ["Test object.0.Integer"], "values": [9007199254740993], "thingName": "%s"}'
+    assert functions["OperationRequest"].invoke_bytes((event % thing).encode())["status"] == "SCHEDULED"
+    [task] = stack.coiote.tasks(thing)
+    assert {"name": "values", "value": "9007199254740993"} in task["parameters"]
+
+
+def test_the_private_key_is_never_logged(stack, device, emulate):
+    function = emulate("OperationRequest", RUST_LOG="trace")
+    assert function.invoke(read(device()))["status"] == "SCHEDULED"
+    body = "".join(stack.client.private_key_pem.splitlines()[1:-1])
+    log = function.log.read_text().replace("\\n", "").replace("\n", "")
+    assert body not in log and "PRIVATE KEY" not in log
+
+
+@contextlib.contextmanager
+def tls_server(certificate: certificates.Certificate):
+    """Finishes handshakes and then says nothing."""
+    import tempfile
+    from pathlib import Path
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        context.load_cert_chain(*certificate.write(Path(folder), "server"))
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections = []
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connections.append(connection)
+                with contextlib.suppress(OSError):
+                    connections.append(context.wrap_socket(connection, server_side=True))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(timeout=10)
+        for connection in connections:
+            connection.close()

@@ -1,0 +1,48 @@
+"""The template as a security reviewer reads it."""
+
+import json
+
+import pytest
+
+from stack.deployment import STACK_NAME
+
+
+@pytest.fixture(scope="module")
+def resources(stack) -> dict:
+    """The deployed template, after SAM's own transformation."""
+    template = stack.aws.cloudformation.get_template(StackName=STACK_NAME, TemplateStage="Processed")["TemplateBody"]
+    return (json.loads(template) if isinstance(template, str) else template)["Resources"]
+
+
+def of_type(resources: dict, kind: str) -> dict:
+    found = {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
+    assert found, f"no {kind} in the template"
+    return found
+
+
+def test_no_role_may_do_everything_or_act_on_everything(resources):
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role, f"{name}: managed policies allow more than is needed"
+        for policy in role["Policies"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+                assert not [action for action in actions if "*" in action], f"{name}: {actions}"
+                listed = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+                assert "*" not in listed, f"{name}: {listed}"
+
+
+def test_only_its_own_rule_may_invoke_a_function(resources):
+    for name, permission in of_type(resources, "AWS::Lambda::Permission").items():
+        assert permission["Principal"] == "iot.amazonaws.com"
+        assert permission["SourceArn"] and permission["SourceAccount"], name
+
+
+def test_every_log_group_forgets(resources):
+    for name, group in of_type(resources, "AWS::Logs::LogGroup").items():
+        assert group["RetentionInDays"], name
+
+
+def test_the_functions_are_what_sam_deploys_to_aws(resources):
+    for name, function in of_type(resources, "AWS::Lambda::Function").items():
+        assert function["Runtime"] == "provided.al2023", name
+        assert function["LoggingConfig"]["LogGroup"], name
