@@ -69,6 +69,8 @@ SENT = {
         "AWScancelObserveCompositeCertAuth",
         {"keys": "LwM2M Server.1.Lifetime,Device.0.UTC Offset"},
     ),
+    "read-by-number": ("AWSreadCertAuth", {"keys": "Device.0,LwM2M Server.1.Lifetime"}),
+    "object-nobody-described": ("AWSreadCertAuth", {"keys": "Boiler Controller.0"}),
     "without-version": ("AWSreadCertAuth", {"keys": "Device.0"}),
 }
 
@@ -94,6 +96,16 @@ REFUSED = {
     "mistake-arguments-not-lwm2m": ("REJECTED", "ARGUMENTS_INVALID", "arguments: at character 0"),
     "mistake-delete-a-resource": ("REJECTED", "PATH_LEVEL", "delete addresses an object instance, this is a resource"),
     "mistake-create-in-two-instances": ("REJECTED", "KEY_COUNT", "lies in another object instance than keys[0]"),
+    "mistake-no-such-resource": (
+        "REJECTED",
+        "RESOURCE_UNKNOWN",
+        'keys[1]: "Device.0.UTC Ofset": no such resource in Device (did you mean "UTC Offset"?)',
+    ),
+    "mistake-write-what-is-only-read": ("REJECTED", "NOT_ALLOWED", "Manufacturer can only be read"),
+    "mistake-value-of-another-type": ("REJECTED", "VALUE_TYPE", "values[0]: Lifetime is an Integer"),
+    "mistake-execute-what-is-not-executable": ("REJECTED", "NOT_ALLOWED", "UTC Offset can only be read and written"),
+    "mistake-unknown-attribute": ("REJECTED", "ATTRIBUTE_UNKNOWN", 'attributes[0]: no attribute "pminimum"; one of: pmin,'),
+    "mistake-attributes-contradict": ("REJECTED", "ATTRIBUTES_CONTRADICT", "pmin (60) has to be at most pmax (30)"),
     "mistake-no-thing-name": ("REJECTED", "EVENT_INVALID", "thingName: missing"),
 }
 

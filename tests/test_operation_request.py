@@ -9,6 +9,7 @@ import pytest
 
 from stack import certificates
 from stack.local_stack import SECRET_NAME
+from scripted_coiote import scripted_coiote
 
 READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
 
@@ -106,12 +107,71 @@ def test_a_missing_template_is_named(stack, device, functions):
         stack.coiote.add_template("AWSdiscoverCertAuth")
 
 
-def test_what_coiote_refuses_is_passed_on_in_its_words(stack, device, functions):
-    # The operation model does not know which attributes there are yet; Coiote does.
-    event = {"operation": "observe", "keys": ["Device.0"], "attributes": [{"nonsense": 1}]}
-    answer = functions["OperationRequest"].invoke(event | {"thingName": device(), "version": 1})
-    assert reason(answer) == ("FAILED", "COIOTE_REFUSED")
-    assert "nonsense" in answer["reason"]["message"]
+CREATE = "POST /tasksFromTemplates/device/d%3A1"
+SESSION = "POST /sessions/d%3A1/allow-deregistered"
+
+
+def says(message: str) -> dict:
+    return {"message": message, "code": 1}
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "message"),
+    [
+        ({"GET /devices": (200, [])}, "DEVICE_UNKNOWN", "no device"),
+        ({"GET /devices": (200, ["d:1", "d:2"])}, "DEVICE_AMBIGUOUS", "2 devices"),
+        ({"GET /devices": (200, {"ids": []})}, "COIOTE_UNEXPECTED_ANSWER", "array of device ids"),
+        ({"GET /devices": (200, b"<html>")}, "COIOTE_UNEXPECTED_ANSWER", "array of device ids"),
+        ({"GET /devices": (302, None)}, "COIOTE_REFUSED", "302"),
+        ({CREATE: (200, "d:task:1")}, "COIOTE_UNEXPECTED_ANSWER", "200"),
+        ({CREATE: (400, says("values: 2 for\n1 keys"))}, "COIOTE_REFUSED", "values: 2 for 1 keys"),
+        ({CREATE: (409, says("conflict"))}, "COIOTE_REFUSED", "conflict"),
+        ({CREATE: (403, says("no right to"))}, "COIOTE_UNAUTHORIZED", "no right to"),
+        ({CREATE: (404, says("no such device"))}, "DEVICE_UNKNOWN", "no device"),
+        ({CREATE: (404, says("No Template of this name"))}, "TEMPLATE_MISSING", "AWSreadCertAuth"),
+        ({CREATE: (429, says("slow down"))}, "COIOTE_THROTTLED", "slow down"),
+        ({CREATE: (500, b"<html>")}, "COIOTE_UNAVAILABLE", "500"),
+        ({CREATE: (503, says("maintenance"))}, "COIOTE_UNAVAILABLE", "maintenance"),
+    ],
+)
+def test_what_coiote_answers_instead(stack, device, emulate, answers, code, message):
+    with scripted_coiote(stack.authority, answers) as (url, asked):
+        answer = emulate("OperationRequest", COIOTE_URL=url).invoke(read(device()))
+        assert reason(answer) == ("FAILED", code)
+        assert message in answer["reason"]["message"] and "\n" not in answer["reason"]["message"]
+        assert SESSION not in asked
+
+
+def test_a_device_that_cannot_be_woken_is_a_notice(stack, device, emulate):
+    with scripted_coiote(stack.authority, {SESSION: (503, says("no connector"))}) as (url, _):
+        answer = emulate("OperationRequest", COIOTE_URL=url).invoke(read(device()))
+    assert reason(answer) == ("SCHEDULED", "SESSION_NOT_STARTED")
+    assert answer["taskId"] == "d:task:1"
+    assert "no connector" in answer["reason"]["message"]
+
+
+@pytest.mark.parametrize(("checks", "status"), [("reject", "REJECTED"), ("notice", "SCHEDULED"), ("", "REJECTED")])
+def test_how_strict_the_objects_descriptions_are_taken(device, emulate, checks, status):
+    function = emulate("OperationRequest", OBJECT_CHECKS=checks)
+    event = {"operation": "read", "keys": ["Device.0", "Device.0.Own Resource"], "thingName": device(), "version": 1}
+    assert reason(function.invoke(event)) == (status, "RESOURCE_UNKNOWN")
+    # The form is checked in any case.
+    assert reason(function.invoke(event | {"keys": ["Device..0"]})) == ("REJECTED", "PATH_INVALID")
+
+
+def test_every_path_of_a_devices_data_model_passes(stack, device, functions):
+    thing = device()
+    paths = [
+        f"{name}.{instance}.{resource}"
+        for name, instances in stack.coiote.datamodel(thing).items()
+        for instance, resources in instances.items()
+        for resource in resources
+    ]
+    assert len(paths) > 60
+    for path in paths:
+        event = {"operation": "read", "keys": [path], "thingName": thing, "version": 1}
+        answer = functions["OperationRequest"].invoke(event)
+        assert answer["status"] == "SCHEDULED" and "reason" not in answer, answer
 
 
 def test_no_root_for_coiotes_certificate(stack, device, emulate):

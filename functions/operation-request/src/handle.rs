@@ -2,7 +2,7 @@
 
 use lambda_runtime::{Error, LambdaEvent};
 use lwm2m::finding::Finding;
-use lwm2m::{Accepted, Request, Task};
+use lwm2m::{Accepted, Request, Strictness, Task};
 use runtime::Deadline;
 use serde_json::Value as Json;
 use shadow::{Answer, Envelope, Reason, Status};
@@ -11,7 +11,11 @@ use tracing::Instrument;
 use crate::forward::Forwarder;
 
 /// Answers an event of the rule. Whatever is wrong with a request is its answer, not an error of the function.
-pub(crate) async fn event(forwarder: &Forwarder, event: LambdaEvent<Json>) -> Result<Answer, Error> {
+pub(crate) async fn event(
+    forwarder: &Forwarder,
+    strictness: Strictness,
+    event: LambdaEvent<Json>,
+) -> Result<Answer, Error> {
     let request_id = event.context.request_id.clone();
     let deadline = Deadline::of(&event.context);
     let span = tracing::info_span!(
@@ -22,12 +26,18 @@ pub(crate) async fn event(forwarder: &Forwarder, event: LambdaEvent<Json>) -> Re
         client_token = tracing::field::Empty,
         operation = tracing::field::Empty,
     );
-    let answer = answer(forwarder, event.payload, &request_id, deadline).instrument(span.clone()).await;
+    let answer = answer(forwarder, strictness, event.payload, &request_id, deadline).instrument(span.clone()).await;
     span.in_scope(|| log(&answer));
     Ok(answer)
 }
 
-async fn answer(forwarder: &Forwarder, event: Json, request_id: &str, deadline: Deadline) -> Answer {
+async fn answer(
+    forwarder: &Forwarder,
+    strictness: Strictness,
+    event: Json,
+    request_id: &str,
+    deadline: Deadline,
+) -> Answer {
     let span = tracing::Span::current();
     let answer = |status| Answer::new(status, request_id);
 
@@ -49,7 +59,7 @@ async fn answer(forwarder: &Forwarder, event: Json, request_id: &str, deadline: 
         return answer(Status::Ignored).about(envelope, None);
     }
     let named = request.operation.as_ref().and_then(Json::as_str).map(str::to_owned);
-    let Accepted { operation, notices } = match request.parse() {
+    let Accepted { operation, notices } = match request.parse(strictness) {
         Ok(accepted) => accepted,
         Err(findings) => {
             let reason = Reason::joined(findings.into_iter().map(reason));

@@ -10,6 +10,7 @@ mod forward;
 mod handle;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lwm2m::Strictness;
 use serde_json::Value as Json;
 
 use crate::credentials::Credentials;
@@ -19,9 +20,22 @@ use crate::forward::Forwarder;
 async fn main() -> Result<(), Error> {
     runtime::logging::start();
     let aws = runtime::aws::config().await;
+    let strictness = strictness(std::env::var("OBJECT_CHECKS").ok().as_deref());
     let forwarder = Forwarder::new(
         std::env::var("COIOTE_URL").unwrap_or_default(),
         Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), std::env::var("COIOTE_SECRET_ID").ok()),
     );
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Json>| handle::event(&forwarder, event))).await
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Json>| handle::event(&forwarder, strictness, event))).await
+}
+
+/// What the user wants done with a request that does not fit the objects' descriptions.
+fn strictness(chosen: Option<&str>) -> Strictness {
+    match chosen {
+        Some("notice") => Strictness::Notice,
+        Some("reject") | None => Strictness::Reject,
+        Some(other) => {
+            tracing::warn!(chosen = other, "OBJECT_CHECKS is neither reject nor notice; reject is taken");
+            Strictness::Reject
+        }
+    }
 }

@@ -1,60 +1,246 @@
-//! Attributes of an observation or of a Write-Attributes (OMA LwM2M Core 1.1, section 7.3).
+//! Attributes of an observation or of a Write-Attributes (OMA LwM2M Core 1.1, section 5.1.2; `hqmax` and `edge` 1.2).
+
+use std::fmt;
 
 use serde_json::{Map, Value as Json};
 
+use crate::finding::{Code, Finding, Quoted};
+use crate::path::Level;
+
 /// The attributes of one key, in the order in which they were given. None at all leaves the key's attributes as they
 /// are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attributes(Vec<(String, AttributeValue)>);
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Attributes(Vec<(Attribute, AttributeValue)>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribute {
+    Pmin,
+    Pmax,
+    Epmin,
+    Epmax,
+    Gt,
+    Lt,
+    St,
+    Edge,
+    Con,
+    Hqmax,
+}
 
 /// An attribute's value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum AttributeValue {
-    /// A number as JSON wrote it, or a boolean.
-    Bare(String),
-    /// A string without quotes and backslashes.
-    Text(String),
-    /// Unsets the attribute.
+    Number {
+        /// As JSON wrote it; `0` and `1` for booleans.
+        text: String,
+        value: f64,
+    },
+    /// Unsets the attribute, as `null`.
     Null,
+    /// Unsets the attribute, as an empty string.
+    Empty,
+}
+
+impl Attribute {
+    pub const ALL: &[Attribute] = &[
+        Attribute::Pmin,
+        Attribute::Pmax,
+        Attribute::Epmin,
+        Attribute::Epmax,
+        Attribute::Gt,
+        Attribute::Lt,
+        Attribute::St,
+        Attribute::Edge,
+        Attribute::Con,
+        Attribute::Hqmax,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Attribute::Pmin => "pmin",
+            Attribute::Pmax => "pmax",
+            Attribute::Epmin => "epmin",
+            Attribute::Epmax => "epmax",
+            Attribute::Gt => "gt",
+            Attribute::Lt => "lt",
+            Attribute::St => "st",
+            Attribute::Edge => "edge",
+            Attribute::Con => "con",
+            Attribute::Hqmax => "hqmax",
+        }
+    }
+
+    /// Whether it only has a meaning for a single value, which an object or an object instance does not have.
+    pub fn is_of_a_value(self) -> bool {
+        matches!(self, Attribute::Gt | Attribute::Lt | Attribute::St | Attribute::Edge)
+    }
+
+    fn value(self, json: Json) -> Result<AttributeValue, &'static str> {
+        let text = match json {
+            Json::Null => return Ok(AttributeValue::Null),
+            Json::String(text) if text.is_empty() => return Ok(AttributeValue::Empty),
+            Json::Number(number) => number.to_string(),
+            Json::Bool(flag) if matches!(self, Attribute::Edge | Attribute::Con) => u8::from(flag).to_string(),
+            _ => String::new(),
+        };
+        let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
+        match (self, value) {
+            (Attribute::Gt | Attribute::Lt, Some(value)) => Ok(AttributeValue::Number { text, value }),
+            (Attribute::Gt | Attribute::Lt, None) => Err("expected a number"),
+            (Attribute::St, Some(value)) if value > 0.0 => Ok(AttributeValue::Number { text, value }),
+            (Attribute::St, _) => Err("expected a number above 0"),
+            (Attribute::Edge | Attribute::Con, Some(value)) if text == "0" || text == "1" => {
+                Ok(AttributeValue::Number { text, value })
+            }
+            (Attribute::Edge | Attribute::Con, _) => Err("expected 0, 1, true or false"),
+            (Attribute::Hqmax, Some(value)) if text.parse::<u32>().is_ok() => {
+                Ok(AttributeValue::Number { text, value })
+            }
+            (Attribute::Hqmax, _) => Err("expected a whole number from 0"),
+            (_, Some(value)) if text.parse::<u32>().is_ok() => Ok(AttributeValue::Number { text, value }),
+            _ => Err("expected a whole number of seconds from 0"),
+        }
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Attributes {
-    /// The error says which attribute is wrong and why.
-    pub fn parse(object: Map<String, Json>) -> Result<Attributes, String> {
-        object
-            .into_iter()
-            .map(|(name, value)| {
-                if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                    return Err("an attribute's name is made of letters and digits, as in pmin".to_owned());
-                }
-                let value = AttributeValue::parse(value).map_err(|why| format!("{name}: {why}"))?;
-                Ok((name, value))
+    /// The findings say which attribute is wrong and why; they are all that could be told.
+    pub fn parse(object: Map<String, Json>) -> Result<Attributes, Vec<Finding>> {
+        let mut findings = Vec::new();
+        let mut attributes = Attributes::default();
+        for (name, value) in object {
+            let Some(&attribute) = Attribute::ALL.iter().find(|attribute| attribute.name() == name) else {
+                let known = Attribute::ALL.iter().map(|known| known.name()).collect::<Vec<_>>().join(", ");
+                let message = format!("no attribute {}; one of: {known}", Quoted(&name));
+                findings.push(Finding::new(Code::AttributeUnknown, message));
+                continue;
+            };
+            match attribute.value(value) {
+                Ok(value) => attributes.0.push((attribute, value)),
+                Err(why) => findings.push(Finding::new(Code::AttributesInvalid, format!("{attribute}: {why}"))),
+            }
+        }
+        findings.extend(attributes.contradictions());
+        if findings.is_empty() { Ok(attributes) } else { Err(findings) }
+    }
+
+    /// What the specification says of attributes that stand together.
+    fn contradictions(&self) -> Vec<Finding> {
+        use Attribute::*;
+        let value = |wanted: Attribute| {
+            self.0.iter().find_map(|(attribute, value)| match value {
+                AttributeValue::Number { value, .. } if *attribute == wanted => Some(*value),
+                _ => None,
             })
-            .collect::<Result<_, _>>()
-            .map(Attributes)
+        };
+        let mut told = Vec::new();
+        for (least, most) in [(Pmin, Pmax), (Epmin, Epmax)] {
+            if let (Some(a), Some(b)) = (value(least), value(most))
+                && a > b
+            {
+                told.push(format!("{least} ({a}) has to be at most {most} ({b})"));
+            }
+        }
+        match (value(Lt), value(Gt), value(St)) {
+            (Some(lt), Some(gt), _) if lt >= gt => told.push(format!("lt ({lt}) has to be below gt ({gt})")),
+            (Some(lt), Some(gt), Some(st)) if lt + 2.0 * st >= gt => {
+                told.push(format!("lt + 2 st ({lt} + 2 x {st}) has to be below gt ({gt})"));
+            }
+            _ => {}
+        }
+        told.into_iter().map(|message| Finding::new(Code::AttributesContradict, message)).collect()
+    }
+
+    /// Attributes that need a value, where they stand at an object or an object instance, which has none.
+    pub fn without_a_value(&self, level: Level) -> impl Iterator<Item = Finding> {
+        let has_no_value = level < Level::Resource;
+        self.iter().filter(move |(attribute, _)| has_no_value && attribute.is_of_a_value()).map(
+            move |(attribute, _)| {
+                let message = format!("{attribute} is for a resource or a resource instance, this is {}", level.name());
+                Finding::new(Code::AttributeNotAllowed, message)
+            },
+        )
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &AttributeValue)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    pub fn iter(&self) -> impl Iterator<Item = (Attribute, &AttributeValue)> {
+        self.0.iter().map(|(attribute, value)| (*attribute, value))
     }
 }
 
-impl AttributeValue {
-    fn parse(json: Json) -> Result<AttributeValue, &'static str> {
-        match json {
-            Json::Null => Ok(AttributeValue::Null),
-            Json::Number(number) => Ok(AttributeValue::Bare(number.to_string())),
-            Json::Bool(boolean) => Ok(AttributeValue::Bare(boolean.to_string())),
-            // The list is sent in single quotes with no escape.
-            Json::String(text) if text.chars().any(|c| c == '\'' || c == '\\' || c.is_control()) => {
-                Err("a text with a quote, a backslash or a control character cannot be sent")
-            }
-            Json::String(text) => Ok(AttributeValue::Text(text)),
-            Json::Array(_) | Json::Object(_) => Err("expected a number, a string, a boolean or null"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<Attributes, Vec<String>> {
+        Attributes::parse(serde_json::from_str(json).unwrap())
+            .map_err(|findings| findings.into_iter().map(|f| format!("{} {}", f.code, f.message)).collect())
+    }
+
+    #[test]
+    fn what_the_specification_allows_is_taken() {
+        for json in [
+            r#"{}"#,
+            r#"{"pmin": 30, "pmax": 30}"#,
+            r#"{"epmin": 0, "epmax": 40, "hqmax": 5}"#,
+            r#"{"gt": -65.5, "lt": -105.5, "st": 4.0}"#,
+            r#"{"gt": 1e3, "edge": 1, "con": true}"#,
+            r#"{"pmin": null, "gt": "", "con": ""}"#,
+            // One of the two unset: nothing to compare
+            r#"{"pmin": 50, "pmax": null}"#,
+        ] {
+            assert!(parse(json).is_ok(), "{json}: {:?}", parse(json));
+        }
+    }
+
+    #[test]
+    fn everything_else_is_told_and_all_of_it() {
+        for (json, expected) in [
+            (
+                r#"{"pminn": 1}"#,
+                vec![
+                    "ATTRIBUTE_UNKNOWN no attribute \"pminn\"; one of: pmin, pmax, epmin, epmax, gt, lt, st, edge, con, hqmax",
+                ],
+            ),
+            (r#"{"pmin": -1}"#, vec!["ATTRIBUTES_INVALID pmin: expected a whole number of seconds from 0"]),
+            (r#"{"pmax": 1.5}"#, vec!["ATTRIBUTES_INVALID pmax: expected a whole number of seconds from 0"]),
+            (r#"{"epmin": "30"}"#, vec!["ATTRIBUTES_INVALID epmin: expected a whole number of seconds from 0"]),
+            (r#"{"gt": true}"#, vec!["ATTRIBUTES_INVALID gt: expected a number"]),
+            (r#"{"lt": 1e999}"#, vec!["ATTRIBUTES_INVALID lt: expected a number"]),
+            (r#"{"st": 0}"#, vec!["ATTRIBUTES_INVALID st: expected a number above 0"]),
+            (r#"{"edge": 2}"#, vec!["ATTRIBUTES_INVALID edge: expected 0, 1, true or false"]),
+            (r#"{"con": [1]}"#, vec!["ATTRIBUTES_INVALID con: expected 0, 1, true or false"]),
+            (r#"{"hqmax": "x"}"#, vec!["ATTRIBUTES_INVALID hqmax: expected a whole number from 0"]),
+            (
+                r#"{"pmin": 35, "pmax": 30, "epmin": 2, "epmax": 1}"#,
+                vec![
+                    "ATTRIBUTES_CONTRADICT pmin (35) has to be at most pmax (30)",
+                    "ATTRIBUTES_CONTRADICT epmin (2) has to be at most epmax (1)",
+                ],
+            ),
+            (r#"{"lt": 5, "gt": 5}"#, vec!["ATTRIBUTES_CONTRADICT lt (5) has to be below gt (5)"]),
+            (
+                r#"{"lt": 1, "gt": 5, "st": 2}"#,
+                vec!["ATTRIBUTES_CONTRADICT lt + 2 st (1 + 2 x 2) has to be below gt (5)"],
+            ),
+            (
+                r#"{"x": 1, "pmin": "a", "lt": 2, "gt": 1}"#,
+                vec![
+                    "ATTRIBUTE_UNKNOWN no attribute \"x\"; one of: pmin, pmax, epmin, epmax, gt, lt, st, edge, con, hqmax",
+                    "ATTRIBUTES_INVALID pmin: expected a whole number of seconds from 0",
+                    "ATTRIBUTES_CONTRADICT lt (2) has to be below gt (1)",
+                ],
+            ),
+        ] {
+            assert_eq!(parse(json), Err(expected.into_iter().map(str::to_owned).collect()), "{json}");
         }
     }
 }

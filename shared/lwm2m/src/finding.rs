@@ -23,7 +23,18 @@ pub enum Code {
     AttributesMissing,
     AttributesInvalid,
     AttributeCount,
+    AttributeUnknown,
+    AttributeNotAllowed,
+    AttributesContradict,
     ArgumentsInvalid,
+    InstanceUnknown,
+    InstanceMissing,
+    ResourceUnknown,
+    NotAllowed,
+    ValueType,
+    ValueRange,
+    /// Notice: nobody described the object, but one with a similar name.
+    ObjectNotDescribed,
     /// Notice: attributes were given that are not sent.
     AttributesIgnored,
     /// Notice: a field was given that the operation does not have.
@@ -48,7 +59,17 @@ impl Code {
             Code::AttributesMissing => "ATTRIBUTES_MISSING",
             Code::AttributesInvalid => "ATTRIBUTES_INVALID",
             Code::AttributeCount => "ATTRIBUTE_COUNT",
+            Code::AttributeUnknown => "ATTRIBUTE_UNKNOWN",
+            Code::AttributeNotAllowed => "ATTRIBUTE_NOT_ALLOWED",
+            Code::AttributesContradict => "ATTRIBUTES_CONTRADICT",
             Code::ArgumentsInvalid => "ARGUMENTS_INVALID",
+            Code::InstanceUnknown => "INSTANCE_UNKNOWN",
+            Code::InstanceMissing => "INSTANCE_MISSING",
+            Code::ResourceUnknown => "RESOURCE_UNKNOWN",
+            Code::NotAllowed => "NOT_ALLOWED",
+            Code::ValueType => "VALUE_TYPE",
+            Code::ValueRange => "VALUE_RANGE",
+            Code::ObjectNotDescribed => "OBJECT_NOT_DESCRIBED",
             Code::AttributesIgnored => "ATTRIBUTES_IGNORED",
             Code::FieldIgnored => "FIELD_IGNORED",
         }
@@ -72,6 +93,11 @@ pub struct Finding {
 impl Finding {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Finding { code, message: message.into() }
+    }
+
+    /// The same, with the place in the request before it.
+    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
+        Finding { code: self.code, message: format!("{place}: {}", self.message) }
     }
 }
 

@@ -34,7 +34,7 @@ pub enum Selection {
 pub struct Assignments(Vec<(Path, Value)>);
 
 /// Paths with attributes each: unique, and they can be sent in one parameter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AttributedKeys(Vec<(Path, Attributes)>);
 
 impl Keys {

@@ -12,8 +12,10 @@
 
 pub mod arguments;
 pub mod attributes;
+pub mod check;
 pub mod finding;
 pub mod keys;
+pub mod objects;
 pub mod operation;
 pub mod path;
 pub mod request;
@@ -23,5 +25,5 @@ pub mod value;
 pub use finding::{Code, Finding};
 pub use operation::{Operation, OperationName};
 pub use path::Path;
-pub use request::{Accepted, Request};
+pub use request::{Accepted, Request, Strictness};
 pub use task::Task;

@@ -9,7 +9,7 @@ use crate::keys::{Assignments, AttributedKeys, Keys, Selection};
 use crate::path::{Level, Path};
 
 /// A valid request. Every part of it was checked when it was made, so nothing further in checks again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     Read(Selection),
     Write(Assignments),

@@ -1,31 +1,45 @@
 //! Paths into a device's data model, as Coiote spells them.
 //!
 //! `Object name.instance.Resource name[.resource instance]`, cut short at any level. Names hold spaces, slashes, commas
-//! and even dots (`LwM2M v1.0 Test Object`, `PM2.5 24 hour average`), so a path is not simply split at its dots: the
-//! object's name ends where the first component that is a number begins.
+//! and even dots (`LwM2M v1.0 Test Object`, `PM2.5`), so a path is not simply split at its dots: the names of described
+//! objects and resources are looked for first. What nobody described is split by form alone: the object's name ends
+//! where the first component that is a number begins.
+//!
+//! Paths by number (`/3/0/14`) are translated to names, which is what Coiote takes.
 //!
 //! Ids are those of OMA LwM2M Core 1.1, section 7.2: 0 to 65534, with 65535 reserved.
 
 use std::fmt;
 
-/// The largest id of an object instance or a resource instance; 65535 (MAX_ID) is reserved.
+use crate::objects::{FIRST_VENDOR_RESOURCE, Object};
+
+/// The largest id; 65535 (MAX_ID) is reserved.
 pub const LARGEST_ID: u16 = 65534;
 
 /// A place in the data model below the root: an object, an object instance, a resource or a resource instance.
 ///
-/// Equality and [`Path::parent`] follow the tree, not the text: `LwM2M Server.1` is not above `LwM2M Server.10`.
+/// Equality and [`Path::parent`] follow the tree, not the text: `LwM2M Server.1` is not above `LwM2M Server.10`, and
+/// `/3/0` is `Device.0`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
-    object: String,
+    object: Name,
     below: Below,
+}
+
+/// How an object or a resource is called.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Name {
+    Text(String),
+    /// Nobody described it, so it has no other name.
+    Number(u16),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Below {
     Object,
     Instance { instance: u16 },
-    Resource { instance: u16, resource: String },
-    ResourceInstance { instance: u16, resource: String, resource_instance: u16 },
+    Resource { instance: u16, resource: Name },
+    ResourceInstance { instance: u16, resource: Name, resource_instance: u16 },
 }
 
 /// How deep a path reaches.
@@ -79,50 +93,138 @@ impl Target {
 
 impl Path {
     fn parse(key: &str) -> Result<Path, String> {
-        if key.starts_with('/') {
-            return Err("paths by number are not supported yet; write names, as in Device.0.UTC Offset".into());
-        }
         if key.chars().any(char::is_control) {
             return Err("a path holds no control characters".into());
         }
         let key = key.strip_suffix('.').unwrap_or(key);
-        let components: Vec<&str> = key.split('.').collect();
-        if components.iter().any(|component| component.is_empty()) {
-            return Err("an empty name between dots".into());
+        match key.strip_prefix('/') {
+            Some(ids) => Path::of_ids(ids),
+            None => Path::of_names(key),
         }
-        if components.iter().any(|component| component.trim() != *component) {
-            return Err("a space at the start or end of a name".into());
+    }
+
+    fn of_ids(ids: &str) -> Result<Path, String> {
+        let ids = ids.strip_suffix('/').unwrap_or(ids);
+        let mut ids = ids.split('/');
+        let mut next = |of| ids.next().map(|component| id(component, of)).transpose();
+        let object = next("object")?.ok_or("an object's number is missing")?;
+        let instance = next("object instance")?;
+        let resource = next("resource")?;
+        let resource_instance = next("resource instance")?;
+        if ids.next().is_some() {
+            return Err("a path by number has at most four parts: object, instance, resource, resource instance".into());
         }
 
-        // The first number after a name is the object instance: no object's name has a component that is all digits.
-        let instance_at = (1..components.len()).find(|&i| components.get(i).is_some_and(|c| is_number(c)));
-        let (object, rest) = match instance_at {
-            Some(at) => components.split_at(at),
-            None => (components.as_slice(), [].as_slice()),
-        };
-        let object = object.join(".");
-        if is_number(&object) {
-            return Err("a path starts with an object's name, as in Device.0".into());
-        }
-
-        let below = match rest {
-            [] => Below::Object,
-            [instance] => Below::Instance { instance: id(instance, "object instance")? },
-            [instance, resource @ .., last] if !resource.is_empty() && is_number(last) => Below::ResourceInstance {
-                instance: id(instance, "object instance")?,
-                resource: resource.join("."),
-                resource_instance: id(last, "resource instance")?,
-            },
-            [instance, resource @ ..] => {
-                Below::Resource { instance: id(instance, "object instance")?, resource: resource.join(".") }
+        let resource = resource.map(|id| {
+            let described = Object::by_id(object).flat_map(Object::resources).find(|resource| resource.id() == id);
+            described.map_or(Name::Number(id), |resource| Name::Text(resource.name().to_owned()))
+        });
+        let object = Object::by_id(object).next().map_or(Name::Number(object), |o| Name::Text(o.name().to_owned()));
+        let below = match (instance, resource, resource_instance) {
+            (None, ..) => Below::Object,
+            (Some(instance), None, _) => Below::Instance { instance },
+            (Some(instance), Some(resource), None) => Below::Resource { instance, resource },
+            (Some(instance), Some(resource), Some(resource_instance)) => {
+                Below::ResourceInstance { instance, resource, resource_instance }
             }
         };
         Ok(Path { object, below })
     }
 
-    /// The object's name.
-    pub fn object(&self) -> &str {
+    fn of_names(key: &str) -> Result<Path, String> {
+        if key.split('.').any(str::is_empty) {
+            return Err("an empty name between dots".into());
+        }
+        let (object, rest) = split_object(key);
+        if is_number(object) {
+            return Err("a path starts with an object's name, as in Device.0, or with a slash, as in /3/0".into());
+        }
+        check_name(object)?;
+        let rest = rest.map(|rest| rest.split_once('.').map_or((rest, None), |(id, resource)| (id, Some(resource))));
+        let below = match rest {
+            None => Below::Object,
+            Some((instance, None)) => Below::Instance { instance: id(instance, "object instance")? },
+            Some((instance, Some(resource))) => {
+                let instance = id(instance, "object instance")?;
+                let (resource, resource_instance) = split_resource(object, resource);
+                check_name(resource)?;
+                let resource = match resource.parse() {
+                    // A vendor's own resource of an object that is described
+                    Ok(id @ FIRST_VENDOR_RESOURCE..) if Object::by_name(object).next().is_some() => Name::Number(id),
+                    _ => Name::Text(resource.to_owned()),
+                };
+                match resource_instance {
+                    None => Below::Resource { instance, resource },
+                    Some(number) => Below::ResourceInstance {
+                        instance,
+                        resource,
+                        resource_instance: id(number, "resource instance")?,
+                    },
+                }
+            }
+        };
+        Ok(Path { object: Name::Text(object.to_owned()), below })
+    }
+
+    pub fn object(&self) -> &Name {
         &self.object
+    }
+
+    /// The object's name, or nothing for one that only has a number.
+    pub fn object_name(&self) -> Option<&str> {
+        match &self.object {
+            Name::Text(name) => Some(name),
+            Name::Number(_) => None,
+        }
+    }
+
+    pub fn instance(&self) -> Option<u16> {
+        match self.below {
+            Below::Object => None,
+            Below::Instance { instance }
+            | Below::Resource { instance, .. }
+            | Below::ResourceInstance { instance, .. } => Some(instance),
+        }
+    }
+
+    pub fn resource(&self) -> Option<&Name> {
+        match &self.below {
+            Below::Object | Below::Instance { .. } => None,
+            Below::Resource { resource, .. } | Below::ResourceInstance { resource, .. } => Some(resource),
+        }
+    }
+
+    /// The descriptions of the object; none where nobody described it.
+    pub fn descriptions(&self) -> impl Iterator<Item = Object> + Clone {
+        self.object_name().into_iter().flat_map(Object::by_name)
+    }
+
+    /// The path in numbers, as in `/3/0/14`; nothing where a name in it is not described.
+    pub fn by_number(&self) -> Option<String> {
+        let with = |object: u16, resource: Option<u16>| {
+            let mut path = format!("/{object}");
+            for id in [self.instance(), resource, self.resource_instance()].into_iter().flatten() {
+                path.push_str(&format!("/{id}"));
+            }
+            path
+        };
+        match (&self.object, self.resource()) {
+            (Name::Number(object), None) => Some(with(*object, None)),
+            (Name::Number(object), Some(Name::Number(resource))) => Some(with(*object, Some(*resource))),
+            (Name::Number(_), Some(Name::Text(_))) => None,
+            (Name::Text(_), None) => self.descriptions().next().map(|object| with(object.id(), None)),
+            (Name::Text(_), Some(Name::Number(id))) => self.descriptions().next().map(|o| with(o.id(), Some(*id))),
+            (Name::Text(_), Some(Name::Text(name))) => self
+                .descriptions()
+                .find_map(|object| object.resources_named(name).next().map(|r| with(object.id(), Some(r.id())))),
+        }
+    }
+
+    fn resource_instance(&self) -> Option<u16> {
+        match self.below {
+            Below::ResourceInstance { resource_instance, .. } => Some(resource_instance),
+            _ => None,
+        }
     }
 
     pub fn level(&self) -> Level {
@@ -154,29 +256,64 @@ impl Path {
 
     /// The object instance that this path is or lies in.
     pub fn object_instance(&self) -> Option<Path> {
-        match &self.below {
-            Below::Object => None,
-            Below::Instance { instance }
-            | Below::Resource { instance, .. }
-            | Below::ResourceInstance { instance, .. } => {
-                Some(Path { object: self.object.clone(), below: Below::Instance { instance: *instance } })
-            }
-        }
+        let instance = self.instance()?;
+        Some(Path { object: self.object.clone(), below: Below::Instance { instance } })
     }
 }
 
+/// As Coiote takes it: by name, and in numbers where nobody gave the object a name.
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let object = &self.object;
-        match &self.below {
-            Below::Object => write!(f, "{object}"),
-            Below::Instance { instance } => write!(f, "{object}.{instance}"),
-            Below::Resource { instance, resource } => write!(f, "{object}.{instance}.{resource}"),
-            Below::ResourceInstance { instance, resource, resource_instance } => {
-                write!(f, "{object}.{instance}.{resource}.{resource_instance}")
+        let separator = match &self.object {
+            Name::Text(name) => {
+                f.write_str(name)?;
+                '.'
             }
+            Name::Number(id) => {
+                write!(f, "/{id}")?;
+                '/'
+            }
+        };
+        for id in [self.instance()].into_iter().flatten() {
+            write!(f, "{separator}{id}")?;
         }
+        match self.resource() {
+            None => {}
+            Some(Name::Text(name)) => write!(f, "{separator}{name}")?,
+            Some(Name::Number(id)) => write!(f, "{separator}{id}")?,
+        }
+        for id in [self.resource_instance()].into_iter().flatten() {
+            write!(f, "{separator}{id}")?;
+        }
+        Ok(())
     }
+}
+
+/// The object's name, and what follows the dot behind it. A described object wins, the longest name first.
+fn split_object(key: &str) -> (&str, Option<&str>) {
+    let dots = || key.match_indices('.').filter_map(|(at, _)| Some((key.get(..at)?, key.get(at + 1..)?)));
+    let starts_with_number = |rest: &str| rest.split('.').next().is_some_and(is_number);
+    if Object::by_name(key).next().is_some() {
+        return (key, None);
+    }
+    let described = dots().rfind(|(name, _)| Object::by_name(name).next().is_some());
+    let by_form = || dots().find(|(_, rest)| starts_with_number(rest));
+    described.or_else(by_form).map_or((key, None), |(name, rest)| (name, Some(rest)))
+}
+
+/// The resource's name, and the resource instance where there is one. A described resource wins, the longest name first.
+fn split_resource<'a>(object: &str, text: &'a str) -> (&'a str, Option<&'a str>) {
+    let is_described = |name: &str| Object::by_name(object).any(|object| object.resources_named(name).next().is_some());
+    match text.rsplit_once('.') {
+        Some((name, number)) if is_number(number) && !is_described(text) => (name, Some(number)),
+        _ => (text, None),
+    }
+}
+
+/// Names that nobody described are taken as they are, but not every text is a name.
+fn check_name(name: &str) -> Result<(), String> {
+    let padded = name.split('.').any(|part| part.trim() != part);
+    if padded { Err("a space at the start or end of a name".into()) } else { Ok(()) }
 }
 
 fn is_number(component: &str) -> bool {
@@ -236,6 +373,46 @@ mod tests {
     }
 
     #[test]
+    fn numbers_and_names_are_the_same_path() {
+        for (number, name) in [
+            ("/3", "Device"),
+            ("/3/0", "Device.0"),
+            ("/3/0/14", "Device.0.UTC Offset"),
+            ("/1/1/1", "LwM2M Server.1.Lifetime"),
+            ("/6/0/0", "Location.0.Latitude"),
+            ("/3/0/11/2", "Device.0.Error Code.2"),
+            // A vendor's own resource
+            ("/3/0/26241", "Device.0.26241"),
+        ] {
+            assert_eq!(parse(number), parse(name), "{number}");
+            assert_eq!(parse(number).to_string(), name);
+            assert_eq!(parse(name).by_number().as_deref(), Some(number));
+            assert_eq!(parse(&format!("{number}.")), parse(name), "a trailing dot means nothing");
+            assert_eq!(parse(&format!("{number}/")), parse(name), "and neither does a slash");
+        }
+        // The second object of the name
+        assert_eq!(parse("/3336/0/6051").to_string(), "Location.0.Numeric Latitude");
+        // Nobody described it: it passes as it is
+        assert_eq!(parse("/32801/0/1").to_string(), "/32801/0/1");
+        assert_eq!(parse("/32801/0/1").by_number().as_deref(), Some("/32801/0/1"));
+        assert_eq!(parse("Boiler Controller.0.Pressure").by_number(), None);
+        assert_eq!(parse("/3/0/9999").to_string(), "Device.0.9999");
+    }
+
+    #[test]
+    fn described_names_win_over_the_form() {
+        for (key, level) in [
+            ("Robot PM.0.PM2.5", Level::Resource),
+            ("Robot PM.0.PM2.5.1", Level::ResourceInstance),
+            ("Vendor.0.PM2.5", Level::ResourceInstance),
+            ("LwM2M v1.0 Test Object.0", Level::ObjectInstance),
+            ("LwM2M v1.0 Test Object.65534.String", Level::Resource),
+        ] {
+            assert_eq!((parse(key).level(), parse(key).to_string().as_str()), (level, key));
+        }
+    }
+
+    #[test]
     fn the_root_has_four_forms() {
         for key in ["/", "", ".", "all"] {
             assert_eq!(Target::parse(key), Ok(Target::Root), "{key:?}");
@@ -253,12 +430,17 @@ mod tests {
             ("Device.99999999999999999999", "65535 is reserved"),
             ("Device.00", "leading zero"),
             ("Test object.0.Integer array.65535", "65535 is reserved"),
-            ("Device. 0", "space"),
+            ("Device. 0", "has to be a number"),
             (" Device.0", "space"),
             ("Dev\nice.0", "control"),
             ("3.0.14", "object's name"),
             ("5", "object's name"),
-            ("/3/0", "by number"),
+            ("//0", "the object has to be a number"),
+            ("/3/0/x", "the resource has to be a number"),
+            ("/3/0/14/0/0", "at most four parts"),
+            ("/65535", "65535 is reserved"),
+            ("/3/-1", "has to be a number"),
+            ("/03", "leading zero"),
         ] {
             match Target::parse(key) {
                 Err(message) => assert!(message.contains(why), "{key:?}: {message}"),

@@ -1,13 +1,16 @@
 //! From the JSON fields of a request to an [`Operation`], or to everything that is wrong with it.
 
+use std::collections::HashSet;
+
 use serde_json::Value as Json;
 
 use crate::arguments::Arguments;
 use crate::attributes::Attributes;
+use crate::check;
 use crate::finding::{Code, Finding, Quoted};
 use crate::keys::{self, Assignments, AttributedKeys, Key, Keys, Selection};
 use crate::operation::{NewInstance, Operation, OperationName};
-use crate::path::{Level, Target};
+use crate::path::{Level, Name, Path, Target};
 use crate::value::Value;
 
 /// The fields of a request as they came. `null` counts as absent.
@@ -21,11 +24,21 @@ pub struct Request {
 }
 
 /// A request that was found valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
     pub operation: Operation,
-    /// What was given but is not sent.
+    /// What its author should know although it is sent.
     pub notices: Vec<Finding>,
+}
+
+/// What becomes of a request that does not fit the objects' descriptions. Its form is always checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strictness {
+    /// It is rejected: the device would refuse it.
+    #[default]
+    Reject,
+    /// It is sent with a notice: devices deviate from the descriptions.
+    Notice,
 }
 
 type Findings = Vec<Finding>;
@@ -49,7 +62,7 @@ impl Request {
     }
 
     /// Checks the request and gives it its type. The findings are all that could be told, not only the first.
-    pub fn parse(self) -> Result<Accepted, Findings> {
+    pub fn parse(self, strictness: Strictness) -> Result<Accepted, Findings> {
         let name = operation_name(self.operation).map_err(|finding| vec![finding])?;
         let mut request = Fields {
             keys: self.keys,
@@ -58,6 +71,8 @@ impl Request {
             arguments: self.arguments,
             name,
             notices: Vec::new(),
+            misfits: Vec::new(),
+            objects: HashSet::new(),
         };
         let operation = match name {
             OperationName::Read => request.selection_without_covered().map(Operation::Read),
@@ -73,9 +88,20 @@ impl Request {
             OperationName::Discover => request.deduplicated_keys().map(Operation::Discover),
             OperationName::Delete => request.deduplicated_keys().map(Operation::Delete),
             OperationName::Create => request.new_instance().map(Operation::Create),
-        }?;
+        };
         request.note_what_is_left();
-        Ok(Accepted { operation, notices: request.notices })
+        let Fields { misfits, mut notices, .. } = request;
+        match operation {
+            Ok(_) if strictness == Strictness::Reject && !misfits.is_empty() => Err(misfits),
+            Ok(operation) => {
+                notices.splice(..0, misfits);
+                Ok(Accepted { operation, notices })
+            }
+            Err(mut findings) => {
+                findings.extend(misfits);
+                Err(findings)
+            }
+        }
     }
 }
 
@@ -108,6 +134,10 @@ struct Fields {
     attributes: Option<Json>,
     arguments: Option<Json>,
     notices: Findings,
+    /// What does not fit the objects' descriptions.
+    misfits: Findings,
+    /// Objects that were named so far: what there is to tell of one is told once.
+    objects: HashSet<Name>,
 }
 
 impl Fields {
@@ -124,23 +154,24 @@ impl Fields {
                 return Err(vec![Finding::new(Code::KeysInvalid, message)]);
             }
         };
-        let levels = self.name.levels();
+        let operation = self.name;
         collect(keys, |position, key| {
             let Json::String(key) = key else {
                 let message = format!("keys[{position}]: expected a path as a string, found {}", kind(&key));
                 return Err(Finding::new(Code::KeysInvalid, message));
             };
-            let target = Target::parse(&key)
-                .map_err(|why| Finding::new(Code::PathInvalid, format!("keys[{position}]: {}: {why}", Quoted(&key))))?;
-            if !levels.contains(&target.level()) {
-                let message = format!(
-                    "keys[{position}]: {}: {} addresses {}, this is {}",
-                    Quoted(&key),
-                    self.name,
-                    level_range(self.name),
-                    target.level().name()
-                );
-                return Err(Finding::new(Code::PathLevel, message));
+            let place = format!("keys[{position}]: {}", Quoted(&key));
+            let target = Target::parse(&key).map_err(|why| Finding::new(Code::PathInvalid, why).at(&place))?;
+            if !operation.levels().contains(&target.level()) {
+                let (levels, level) = (level_range(operation), target.level().name());
+                let message = format!("{operation} addresses {levels}, this is {level}");
+                return Err(Finding::new(Code::PathLevel, message).at(&place));
+            }
+            if let Target::Path(path) = &target {
+                self.misfits.extend(check::path(operation, path).into_iter().map(|finding| finding.at(&place)));
+                if self.objects.insert(path.object().clone()) {
+                    self.notices.extend(not_described(path).map(|finding| finding.at(&place)));
+                }
             }
             Ok((position, target))
         })
@@ -179,6 +210,14 @@ impl Fields {
         let keys = self.paths();
         let values = self.values(keys.as_ref().map(Vec::len).ok());
         let (keys, values) = both(keys, values)?;
+        self.assign(keys, values)
+    }
+
+    fn assign(&mut self, keys: Vec<Key>, values: Vec<Value>) -> Result<Assignments, Findings> {
+        for (Key { position, path }, value) in keys.iter().zip(&values) {
+            self.misfits
+                .extend(check::value(path, value).map(|finding| finding.at(format_args!("values[{position}]"))));
+        }
         Assignments::new(keys, values)
     }
 
@@ -208,7 +247,14 @@ impl Fields {
     fn keys_and_attributes(&mut self) -> Result<(Vec<Key>, Vec<Attributes>), Findings> {
         let keys = self.paths();
         let attributes = self.attributes(keys.as_ref().map(Vec::len).ok());
-        both(keys, attributes)
+        let (keys, attributes) = both(keys, attributes)?;
+        let mut findings = Vec::new();
+        for (Key { position, path }, given) in keys.iter().zip(&attributes) {
+            let place = format!("attributes[{position}]");
+            findings.extend(given.without_a_value(path.level()).map(|finding| finding.at(&place)));
+            self.misfits.extend(check::attributes(path, given).into_iter().map(|finding| finding.at(&place)));
+        }
+        if findings.is_empty() { Ok((keys, attributes)) } else { Err(findings) }
     }
 
     fn execute(&mut self) -> Result<Operation, Findings> {
@@ -255,7 +301,7 @@ impl Fields {
         }
         let values = self.values(Some(paths.len()));
         let (paths, values) = both(if findings.is_empty() { Ok(paths) } else { Err(findings) }, values)?;
-        Assignments::new(paths, values).map(NewInstance::With)
+        self.assign(paths, values).map(NewInstance::With)
     }
 
     fn values(&mut self, keys: Option<usize>) -> Result<Vec<Value>, Findings> {
@@ -280,13 +326,22 @@ impl Fields {
             invalid: Code::AttributesInvalid,
             count: Code::AttributeCount,
         };
-        collect(field.take(self.attributes.take(), keys)?, |position, attributes| {
-            let invalid = |why: String| Finding::new(Code::AttributesInvalid, format!("attributes[{position}]: {why}"));
-            match attributes {
-                Json::Object(object) => Attributes::parse(object).map_err(invalid),
-                other => Err(invalid(format!("expected an object, as in {{\"pmin\": 30}}, found {}", kind(&other)))),
+        let mut findings = Vec::new();
+        let mut parsed = Vec::new();
+        for (position, attributes) in field.take(self.attributes.take(), keys)?.into_iter().enumerate() {
+            let result = match attributes {
+                Json::Object(object) => Attributes::parse(object),
+                other => {
+                    let message = format!("expected an object, as in {{\"pmin\": 30}}, found {}", kind(&other));
+                    Err(vec![Finding::new(Code::AttributesInvalid, message)])
+                }
+            };
+            match result {
+                Ok(attributes) => parsed.push(attributes),
+                Err(wrong) => findings.extend(wrong.into_iter().map(|f| f.at(format_args!("attributes[{position}]")))),
             }
-        })
+        }
+        if findings.is_empty() { Ok(parsed) } else { Err(findings) }
     }
 
     fn arguments(&mut self) -> Result<Option<Arguments>, Findings> {
@@ -343,6 +398,18 @@ impl ArrayField {
     }
 }
 
+/// What the author of a path should know of an object that nobody described, where there is something to tell.
+fn not_described(path: &Path) -> Option<Finding> {
+    let message = match (path.object_name(), check::meant(path)) {
+        (None, _) => "nobody described this object, so its number has no name; sent as it is".to_owned(),
+        (Some(_), Some(near)) => {
+            format!("nobody described this object; sent as it is (did you mean {}?)", Quoted(near))
+        }
+        (Some(_), None) => return None,
+    };
+    Some(Finding::new(Code::ObjectNotDescribed, message))
+}
+
 /// The paths, or nothing where one of the targets is the root and so covers all others.
 fn paths_of(targets: Vec<(usize, Target)>) -> Option<Vec<Key>> {
     targets
@@ -355,7 +422,10 @@ fn paths_of(targets: Vec<(usize, Target)>) -> Option<Vec<Key>> {
 }
 
 /// Applies `each` to every element and its position; all of its findings, where there are any.
-fn collect<T>(elements: Vec<Json>, each: impl Fn(usize, Json) -> Result<T, Finding>) -> Result<Vec<T>, Findings> {
+fn collect<T>(
+    elements: Vec<Json>,
+    mut each: impl FnMut(usize, Json) -> Result<T, Finding>,
+) -> Result<Vec<T>, Findings> {
     let mut findings = Vec::new();
     let mut collected = Vec::with_capacity(elements.len());
     for (position, element) in elements.into_iter().enumerate() {

@@ -69,9 +69,9 @@ fn attributed(keys: &AttributedKeys, null: &str) -> Vec<(&'static str, String)> 
 /// The form of a Python dictionary, without spaces between its parts.
 fn dictionary(attributes: &Attributes, null: &str) -> String {
     let entries = attributes.iter().map(|(name, value)| match value {
-        AttributeValue::Bare(text) => format!("'{name}':{text}"),
-        AttributeValue::Text(text) => format!("'{name}':'{text}'"),
+        AttributeValue::Number { text, .. } => format!("'{name}':{text}"),
         AttributeValue::Null => format!("'{name}':{null}"),
+        AttributeValue::Empty => format!("'{name}':''"),
     });
     format!("{{{}}}", join(entries))
 }

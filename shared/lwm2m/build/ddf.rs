@@ -1,0 +1,59 @@
+//! OMA's DDF XML, as the registry publishes it: one or more `Object` elements below `LWM2M`.
+
+use roxmltree::{Document, Node};
+
+use crate::definitions::{self, Object, Resource};
+
+/// The error names the line.
+pub(crate) fn objects(xml: &str) -> Result<Vec<Object>, String> {
+    // Some published files begin with a byte order mark.
+    let document = Document::parse(xml.trim_start_matches('\u{feff}')).map_err(|error| error.to_string())?;
+    if !document.root_element().has_tag_name("LWM2M") {
+        return Err(format!("the root element is {:?}, not LWM2M", document.root_element().tag_name().name()));
+    }
+    let found = children(document.root_element(), "Object").map(object).collect::<Result<Vec<_>, _>>()?;
+    if found.is_empty() { Err("it defines no Object".to_owned()) } else { Ok(found) }
+}
+
+fn object(node: Node) -> Result<Object, String> {
+    let place = place(node);
+    let id = definitions::id(text(node, "ObjectID").ok_or(format!("{place}: no ObjectID"))?, &place)?;
+    let place = format!("{place}: object {id}");
+    let items = children(node, "Resources").flat_map(|resources| children(resources, "Item"));
+    Ok(Object {
+        id,
+        name: definitions::name(text(node, "Name").unwrap_or_default(), &place)?,
+        multiple: definitions::multiple(text(node, "MultipleInstances").unwrap_or_default(), &place)?,
+        resources: items.map(resource).collect::<Result<_, _>>()?,
+    })
+}
+
+fn resource(node: Node) -> Result<Resource, String> {
+    let place = place(node);
+    let id = definitions::id(node.attribute("ID").ok_or(format!("{place}: an Item without an ID"))?, &place)?;
+    let place = format!("{place}: resource {id}");
+    let field = |name| text(node, name).unwrap_or_default();
+    let (readable, writable, executable) = definitions::operations(field("Operations"), &place)?;
+    Ok(Resource {
+        id,
+        name: definitions::name(field("Name"), &place)?,
+        readable,
+        writable,
+        executable,
+        multiple: definitions::multiple(field("MultipleInstances"), &place)?,
+        kind: definitions::kind(field("Type"), &place)?,
+        range: field("RangeEnumeration").trim().to_owned(),
+    })
+}
+
+fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
+    node.children().filter(move |child| child.has_tag_name(name))
+}
+
+fn text<'a>(node: Node<'a, '_>, name: &'static str) -> Option<&'a str> {
+    children(node, name).next().map(|child| child.text().unwrap_or_default())
+}
+
+fn place(node: Node) -> String {
+    format!("line {}", node.document().text_pos_at(node.range().start).row)
+}

@@ -1,0 +1,305 @@
+//! What is known of LwM2M objects: those of OMA's registry, and those that the user has added (see `objects/`).
+//!
+//! Facts only, compiled in as constant tables (see `build.rs`) that cost nothing at start. An object can have several
+//! descriptions: two objects bear one name (`Location` is 6 and 3336), and an id can have several versions. So look-ups
+//! give all of them, and whoever asks is right when one fits.
+
+use std::fmt;
+
+/// An object's description.
+#[derive(Clone, Copy)]
+pub struct Object(&'static ObjectRow);
+
+/// A resource's description.
+#[derive(Clone, Copy)]
+pub struct Resource(&'static ResourceRow);
+
+/// A data type of OMA LwM2M Core 1.1, annex C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Of a resource that is only executed, or whose definition leaves it out.
+    None,
+    String,
+    Integer,
+    UnsignedInteger,
+    Float,
+    Boolean,
+    Opaque,
+    Time,
+    Objlnk,
+    Corelnk,
+}
+
+/// What a value has to lie in.
+#[derive(Clone, Copy)]
+pub struct Range(&'static RangeRow);
+
+/// From here on, ids of resources are the vendors' own (OMA LwM2M Core 1.1, section 7.1).
+pub const FIRST_VENDOR_RESOURCE: u16 = 26241;
+
+struct ObjectRow {
+    id: u16,
+    name: Text,
+    multiple: bool,
+    first: u16,
+    count: u16,
+}
+
+struct ResourceRow {
+    id: u16,
+    name: Text,
+    readable: bool,
+    writable: bool,
+    executable: bool,
+    multiple: bool,
+    kind: Kind,
+    /// Index plus one; 0 where there is none.
+    range: u16,
+}
+
+struct RangeRow {
+    text: Text,
+    /// Of the length in bytes, not of the value.
+    of_length: bool,
+    first: u16,
+    count: u16,
+}
+
+/// A piece of `TEXTS`: two numbers instead of a pointer, which would have to be relocated at every start.
+struct Text {
+    at: u32,
+    len: u16,
+}
+
+include!(concat!(env!("OUT_DIR"), "/tables.rs"));
+
+impl Text {
+    fn get(&self) -> &'static str {
+        let at = self.at as usize;
+        TEXTS.get(at..at + usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl Object {
+    /// The descriptions of objects with this name.
+    pub fn by_name(name: &str) -> impl Iterator<Item = Object> + Clone {
+        let row = |index: &u16| OBJECTS.get(usize::from(*index));
+        let name_of = |index: &u16| row(index).map(|object| object.name.get()).unwrap_or_default();
+        let from = BY_NAME.partition_point(|index| name_of(index) < name);
+        let found = BY_NAME.get(from..).unwrap_or_default().iter();
+        let count = found.clone().take_while(|index| name_of(index) == name).count();
+        found.take(count).filter_map(move |index| row(index).map(Object))
+    }
+
+    /// The descriptions of the object with this id.
+    pub fn by_id(id: u16) -> impl Iterator<Item = Object> + Clone {
+        let from = OBJECTS.partition_point(|object| object.id < id);
+        OBJECTS.get(from..).unwrap_or_default().iter().take_while(move |object| object.id == id).map(Object)
+    }
+
+    pub fn all() -> impl Iterator<Item = Object> {
+        OBJECTS.iter().map(Object)
+    }
+
+    pub fn id(self) -> u16 {
+        self.0.id
+    }
+
+    pub fn name(self) -> &'static str {
+        self.0.name.get()
+    }
+
+    /// Whether it can have several object instances; one that cannot has only instance 0.
+    pub fn is_multiple(self) -> bool {
+        self.0.multiple
+    }
+
+    pub fn resources(self) -> impl Iterator<Item = Resource> + Clone {
+        let first = usize::from(self.0.first);
+        RESOURCES.get(first..first + usize::from(self.0.count)).unwrap_or_default().iter().map(Resource)
+    }
+
+    /// Usually one; some definitions give a name twice.
+    pub fn resources_named(self, name: &str) -> impl Iterator<Item = Resource> + Clone {
+        self.resources().filter(move |resource| resource.name() == name)
+    }
+}
+
+impl Resource {
+    pub fn id(self) -> u16 {
+        self.0.id
+    }
+
+    pub fn name(self) -> &'static str {
+        self.0.name.get()
+    }
+
+    pub fn is_readable(self) -> bool {
+        self.0.readable
+    }
+
+    pub fn is_writable(self) -> bool {
+        self.0.writable
+    }
+
+    pub fn is_executable(self) -> bool {
+        self.0.executable
+    }
+
+    /// Whether it has resource instances instead of a value of its own.
+    pub fn is_multiple(self) -> bool {
+        self.0.multiple
+    }
+
+    pub fn kind(self) -> Kind {
+        self.0.kind
+    }
+
+    pub fn range(self) -> Option<Range> {
+        RANGES.get(usize::from(self.0.range).checked_sub(1)?).map(Range)
+    }
+}
+
+impl Kind {
+    /// With its article, for messages.
+    pub fn with_article(self) -> &'static str {
+        match self {
+            Kind::None => "no value",
+            Kind::String => "a String",
+            Kind::Integer => "an Integer",
+            Kind::UnsignedInteger => "an Unsigned Integer",
+            Kind::Float => "a Float",
+            Kind::Boolean => "a Boolean",
+            Kind::Opaque => "an Opaque",
+            Kind::Time => "a Time",
+            Kind::Objlnk => "an Objlnk",
+            Kind::Corelnk => "a Corelnk",
+        }
+    }
+
+    pub fn is_numeric(self) -> bool {
+        matches!(self, Kind::Integer | Kind::UnsignedInteger | Kind::Float | Kind::Time)
+    }
+}
+
+impl Range {
+    /// Whether it limits the length in bytes and not the value.
+    pub fn is_of_length(self) -> bool {
+        self.0.of_length
+    }
+
+    pub fn contains(self, value: f64) -> bool {
+        let first = usize::from(self.0.first);
+        let intervals = INTERVALS.get(first..first + usize::from(self.0.count)).unwrap_or_default();
+        intervals.iter().any(|(from, to)| (*from..=*to).contains(&value))
+    }
+}
+
+/// As its definition writes it.
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.text.get())
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name(), self.id())
+    }
+}
+
+/// The name most like `wanted` among `known`, where one is so like it that it may have been meant.
+pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// Longer than any name there is; comparing costs the product of the lengths.
+    const LONGEST: usize = 100;
+
+    let length = wanted.chars().count();
+    if length > LONGEST {
+        return None;
+    }
+    let folded = wanted.to_lowercase();
+    let distance = |name: &str| strsim::osa_distance(&folded, &name.to_lowercase());
+    known
+        .filter(|name| name.chars().count().abs_diff(length) <= 3)
+        .map(|name| (distance(name), name))
+        .filter(|(distance, _)| *distance <= (length / 4).clamp(1, 3))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many bytes the tables take in the binary.
+pub fn size_of_tables() -> usize {
+    TEXTS.len()
+        + size_of_val(&OBJECTS)
+        + size_of_val(&BY_NAME)
+        + size_of_val(&RESOURCES)
+        + size_of_val(&RANGES)
+        + size_of_val(&INTERVALS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_registry_is_there() {
+        let standard = include_str!("../objects.tsv");
+        let lines = |kind| standard.lines().filter(|line| line.starts_with(kind)).count();
+        assert!(Object::all().count() >= lines("O\t"));
+        assert!(Object::all().map(|object| object.resources().count()).sum::<usize>() >= lines("R\t"));
+        for line in standard.lines().filter(|line| !line.starts_with('#')) {
+            match line.split('\t').collect::<Vec<_>>()[..] {
+                ["O", id, name, _, instances, _] => {
+                    let object = Object::by_id(id.parse().unwrap()).next().unwrap();
+                    assert_eq!((object.name(), object.is_multiple()), (name, instances == "Multiple"), "{line}");
+                    assert!(Object::by_name(name).any(|named| named.id() == object.id()), "{line}");
+                }
+                ["R", object, id, name, operations, instances, ..] => {
+                    let object = Object::by_id(object.parse().unwrap()).next().unwrap();
+                    let id: u16 = id.parse().unwrap();
+                    let resource = object.resources_named(name).find(|named| named.id() == id).unwrap();
+                    let allowed =
+                        [(resource.is_readable(), "R"), (resource.is_writable(), "W"), (resource.is_executable(), "E")];
+                    let allowed: String = allowed.iter().filter(|(is, _)| *is).map(|(_, letter)| *letter).collect();
+                    assert_eq!((allowed.as_str(), resource.is_multiple()), (operations, instances == "Multiple"));
+                }
+                _ => panic!("{line}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_can_mean_several_and_none() {
+        let ids = |name| Object::by_name(name).map(Object::id).collect::<Vec<_>>();
+        assert_eq!(ids("Location"), [6, 3336]);
+        assert_eq!(ids("Device"), [3]);
+        assert!(ids("device").is_empty() && ids("").is_empty());
+        assert_eq!(Object::by_id(65000).count(), 0);
+    }
+
+    #[test]
+    fn ranges_are_read_as_they_are_published() {
+        let contains = |object: u16, resource: u16, value: f64| {
+            let object = Object::by_id(object).next().unwrap();
+            let resource = object.resources().find(|described| described.id() == resource).unwrap();
+            resource.range().map(|range| range.contains(value))
+        };
+        // Device: Battery Level 0..100, Battery Status 0..6
+        assert_eq!(contains(3, 9, 100.0), Some(true));
+        assert_eq!(contains(3, 9, 101.0), Some(false));
+        // LwM2M Server: Lifetime has none
+        assert_eq!(contains(1, 1, -1.0), None);
+    }
+
+    #[test]
+    fn the_nearest_name_is_one_that_may_have_been_meant() {
+        let known = ["UTC Offset", "Timezone", "Current Time"];
+        let near = |wanted| nearest(wanted, known.into_iter());
+        assert_eq!(near("UTC Ofset"), Some("UTC Offset"));
+        assert_eq!(near("utc offset"), Some("UTC Offset"));
+        assert_eq!(near("Time zone"), Some("Timezone"));
+        assert_eq!(near("Reboot"), None);
+        assert_eq!(near(""), None);
+        assert_eq!(near(&"x".repeat(10_000)), None);
+    }
+}

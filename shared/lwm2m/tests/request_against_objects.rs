@@ -1,0 +1,255 @@
+//! Request in, findings out: what the objects' descriptions say of a request.
+
+#![allow(clippy::panic, clippy::unwrap_used)] // A test that fails panics.
+
+use lwm2m::{Accepted, Request, Strictness, Task};
+use serde_json::{Value as Json, json};
+
+fn parse(mut event: Json, strictness: Strictness) -> Result<Accepted, Vec<String>> {
+    let request = Request::take(|field| event.as_object_mut().and_then(|object| object.remove(field)));
+    request.parse(strictness).map_err(|findings| findings.iter().map(|f| format!("{} {}", f.code, f.message)).collect())
+}
+
+fn findings(event: Json) -> Vec<String> {
+    parse(event, Strictness::Reject).err().unwrap_or_default()
+}
+
+/// The request passes, and nothing is said of it.
+fn assert_passes(event: Json) {
+    match parse(event.clone(), Strictness::Reject) {
+        Ok(accepted) => assert_eq!(accepted.notices, [], "{event}"),
+        Err(findings) => panic!("{event}: {findings:#?}"),
+    }
+}
+
+fn assert_told(event: Json, expected: &[&str]) {
+    assert_eq!(findings(event.clone()), expected, "{event}");
+    // The same findings do not hold it up where the user wants only to be told.
+    let accepted = parse(event.clone(), Strictness::Notice).unwrap_or_else(|f| panic!("{event}: {f:#?}"));
+    let notices: Vec<String> = accepted.notices.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
+    assert_eq!(notices, expected, "{event}");
+}
+
+#[test]
+fn a_resource_that_is_not_there() {
+    assert_told(
+        json!({"operation": "read", "keys": ["Device.0", "Device.0.UTC Ofset", "/3/0/9999"]}),
+        &[
+            "RESOURCE_UNKNOWN keys[1]: \"Device.0.UTC Ofset\": no such resource in Device (did you mean \"UTC Offset\"?)",
+            "RESOURCE_UNKNOWN keys[2]: \"/3/0/9999\": no resource 9999 in Device",
+        ],
+    );
+    // Right in one of the objects of the name
+    assert_passes(json!({"operation": "read", "keys": ["Location.0.Latitude", "Location.0.Numeric Latitude"]}));
+    assert_told(
+        json!({"operation": "read", "keys": ["Location.0.Lattitude"]}),
+        &[
+            "RESOURCE_UNKNOWN keys[0]: \"Location.0.Lattitude\": no such resource in Location (did you mean \"Latitude\"?)",
+        ],
+    );
+    // A vendor's own
+    assert_passes(json!({"operation": "read", "keys": ["/3/0/26241", "Device.0.32000"]}));
+}
+
+#[test]
+fn what_a_resource_cannot_do() {
+    assert_told(
+        json!({"operation": "write", "keys": ["Device.0.Manufacturer"], "values": ["x"]}),
+        &["NOT_ALLOWED keys[0]: \"Device.0.Manufacturer\": write is not possible: Manufacturer can only be read"],
+    );
+    assert_told(
+        json!({"operation": "execute", "keys": ["Device.0.UTC Offset"]}),
+        &[
+            "NOT_ALLOWED keys[0]: \"Device.0.UTC Offset\": execute is not possible: UTC Offset can only be read and written",
+        ],
+    );
+    assert_told(
+        json!({"operation": "read", "keys": ["Device.0.Reboot", "Firmware Update.0.Package"]}),
+        &[
+            "NOT_ALLOWED keys[0]: \"Device.0.Reboot\": read is not possible: Reboot can only be executed",
+            "NOT_ALLOWED keys[1]: \"Firmware Update.0.Package\": read is not possible: Package can only be written",
+        ],
+    );
+    assert_told(
+        json!({"operation": "observe", "keys": ["LWM2M Security.0.Secret Key"], "attributes": [{}]}),
+        &[
+            "NOT_ALLOWED keys[0]: \"LWM2M Security.0.Secret Key\": observe is not possible: Secret Key can only be accessed by a bootstrap server",
+        ],
+    );
+    // Above the resources, the device reads what can be read
+    assert_passes(json!({"operation": "read", "keys": ["Firmware Update.0", "Device"]}));
+    assert_passes(json!({"operation": "discover", "keys": ["Device.0.Reboot"]}));
+}
+
+#[test]
+fn single_and_multiple() {
+    assert_told(
+        json!({"operation": "read", "keys": ["Device.1", "LwM2M Server.5", "Device.0.UTC Offset.0"]}),
+        &[
+            "INSTANCE_UNKNOWN keys[0]: \"Device.1\": Device has a single object instance: Device.0",
+            "INSTANCE_UNKNOWN keys[2]: \"Device.0.UTC Offset.0\": UTC Offset has a single value and no resource instances",
+        ],
+    );
+    assert_told(
+        json!({"operation": "write", "keys": ["Portfolio.5.Identity"], "values": ["AVS"]}),
+        &[
+            "INSTANCE_MISSING keys[0]: \"Portfolio.5.Identity\": Identity is a multiple resource; give each resource instance a key, as in Portfolio.5.Identity.0",
+        ],
+    );
+    assert_passes(json!({"operation": "write", "keys": ["Portfolio.5.Identity.1"], "values": ["AVS"]}));
+    assert_passes(json!({"operation": "read", "keys": ["Portfolio.5.Identity", "Device.0.Error Code.0"]}));
+}
+
+#[test]
+fn instances_that_come_and_go() {
+    assert_passes(json!({"operation": "create", "keys": ["Portfolio.3"]}));
+    assert_passes(json!({"operation": "create", "keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]}));
+    assert_passes(json!({"operation": "delete", "keys": ["Portfolio.3", "LwM2M Server.1"]}));
+    assert_told(
+        json!({"operation": "create", "keys": ["Device.1"]}),
+        &["NOT_ALLOWED keys[0]: \"Device.1\": Device has a single object instance; no other can be created"],
+    );
+    assert_told(
+        json!({"operation": "delete", "keys": ["Device.0", "/0/1"]}),
+        &[
+            "NOT_ALLOWED keys[0]: \"Device.0\": the object instance of Device cannot be deleted",
+            "NOT_ALLOWED keys[1]: \"/0/1\": only a bootstrap server may delete instances of LWM2M Security",
+        ],
+    );
+}
+
+#[test]
+fn values_of_every_type() {
+    // Resource → values that fit, values that do not
+    let lnk = "LWM2M Security.0.OSCORE Security Mode";
+    for (key, fits, does_not) in [
+        (
+            "LwM2M Server.1.Lifetime",
+            json!([68, -1, "68", "9223372036854775807"]),
+            json!([68.5, "x", "", true, "1e3", "9223372036854775808", " 68"]),
+        ),
+        ("LWM2M Security.0.Matching Type", json!([0, 3, "2"]), json!([-1, 4, 1.5, "a"])),
+        ("Temperature.0.Sensor Value", json!([23.5, -1, "1e3", "23"]), json!(["inf", "NaN", "warm", true, ""])),
+        ("LWM2M Security.0.Bootstrap-Server", json!([true, false, "true", "0", 1]), json!(["yes", 2, "TRUE"])),
+        ("Device.0.UTC Offset", json!(["+02:00", 2, true, ""]), json!([])),
+        ("Device.0.Current Time", json!([1795370400, "0"]), json!(["2026-11-22T18:00:00Z", 1.5])),
+        ("LWM2M Security.0.Secret Key", json!(["c2VjcmV0", "00ff", "", "c2VjcmV0cw=="]), json!(["not base64!", "ä"])),
+        (lnk, json!(["21:0", "65535:65535"]), json!(["21", "21:x", "21:65536", 21])),
+    ] {
+        for (values, fit) in [(&fits, true), (&does_not, false)] {
+            for value in values.as_array().unwrap() {
+                let event =
+                    json!({"operation": "create", "keys": [format!("X{key}").strip_prefix('X')], "values": [value]});
+                let told = findings(event).into_iter().filter(|told| told.starts_with("VALUE_")).count();
+                assert_eq!(told == 0, fit, "{key}: {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_is_told_its_type_or_range_but_not_repeated() {
+    assert_told(
+        json!({"operation": "write", "keys": ["LwM2M Server.1.Lifetime", "Device.0.Current Time"], "values": ["s3cret", "now"]}),
+        &[
+            "VALUE_TYPE values[0]: Lifetime is an Integer: expected a whole number of at most 64 bits",
+            "VALUE_TYPE values[1]: Current Time is a Time: expected whole seconds since 1970-01-01T00:00:00Z",
+        ],
+    );
+    assert_told(
+        json!({"operation": "write", "keys": ["Light Control.0.Dimmer"], "values": [101]}),
+        &["VALUE_RANGE values[0]: outside of 0..100, the range for Dimmer"],
+    );
+    assert_passes(json!({"operation": "write", "keys": ["Light Control.0.Dimmer"], "values": [100]}));
+}
+
+#[test]
+fn attributes_that_mean_nothing_there() {
+    assert_told(
+        json!({"operation": "observe", "keys": ["Device.0.UTC Offset", "Device.0.Battery Level"], "attributes": [{"gt": 1}, {"gt": 1, "edge": 1}]}),
+        &[
+            "ATTRIBUTE_NOT_ALLOWED attributes[0]: gt needs a number; UTC Offset is a String",
+            "ATTRIBUTE_NOT_ALLOWED attributes[1]: edge needs a Boolean; Battery Level is an Integer",
+        ],
+    );
+    assert_passes(json!({
+        "operation": "writeAttributes",
+        "keys": ["Device.0.Battery Level", "Digital Input.0.Digital Input State", "Device", "Vendor.0.x"],
+        "attributes": [{"gt": 20, "lt": 10}, {"edge": 1}, {"pmin": 5}, {"gt": 1, "edge": 0}],
+    }));
+    // The level is a matter of form: it is rejected in any case
+    let event = json!({"operation": "observe", "keys": ["Vendor.0"], "attributes": [{"st": 1}]});
+    let told = [
+        "ATTRIBUTE_NOT_ALLOWED attributes[0]: st is for a resource or a resource instance, this is an object instance",
+    ];
+    assert_eq!(findings(event.clone()), told);
+    assert!(parse(event, Strictness::Notice).is_err());
+}
+
+#[test]
+fn all_findings_are_told_together_those_of_form_first() {
+    assert_eq!(
+        findings(
+            json!({"operation": "write", "keys": ["Device.0.Manufacturer", "Device..0", "Device.0.Timezon"], "values": [1, "a,b"]})
+        ),
+        [
+            "PATH_INVALID keys[1]: \"Device..0\": an empty name between dots",
+            "VALUE_NOT_ENCODABLE values[1]: a value that holds a comma cannot be told from two values and is not sent",
+            "NOT_ALLOWED keys[0]: \"Device.0.Manufacturer\": write is not possible: Manufacturer can only be read",
+            "RESOURCE_UNKNOWN keys[2]: \"Device.0.Timezon\": no such resource in Device (did you mean \"Timezone\"?)",
+        ]
+    );
+}
+
+#[test]
+fn an_object_that_nobody_described_passes_as_it_is() {
+    assert_passes(json!({"operation": "write", "keys": ["Boiler Controller.7.Set Point.3"], "values": ["anything"]}));
+    assert_passes(json!({"operation": "execute", "keys": ["Boiler Controller.7.Restart"]}));
+    let sent = |keys: Json| {
+        let accepted = parse(json!({"operation": "read", "keys": keys}), Strictness::Reject).unwrap();
+        let notices: Vec<String> = accepted.notices.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
+        (Task::from(&accepted.operation).parameters, notices)
+    };
+    // A hint where another name may have been meant, once for an object
+    assert_eq!(
+        sent(json!(["Devise.0.Timezone", "Devise.0.UTC Offset"])),
+        (vec![("keys", "Devise.0.Timezone,Devise.0.UTC Offset".to_owned())], vec![
+            "OBJECT_NOT_DESCRIBED keys[0]: \"Devise.0.Timezone\": nobody described this object; sent as it is (did you mean \"Device\"?)".to_owned()
+        ])
+    );
+    assert_eq!(
+        sent(json!(["/32801/0/1"])),
+        (vec![("keys", "/32801/0/1".to_owned())], vec![
+            "OBJECT_NOT_DESCRIBED keys[0]: \"/32801/0/1\": nobody described this object, so its number has no name; sent as it is".to_owned()
+        ])
+    );
+}
+
+#[test]
+fn numbers_are_sent_as_names() {
+    let accepted = parse(
+        json!({"operation": "write", "keys": ["/1/1/1", "/3/0/14"], "values": [68, "+02:00"]}),
+        Strictness::Reject,
+    );
+    let task = Task::from(&accepted.unwrap().operation);
+    assert_eq!(
+        task.parameters,
+        [("keys", "LwM2M Server.1.Lifetime,Device.0.UTC Offset".to_owned()), ("values", "68,+02:00".to_owned())]
+    );
+    // The same key twice, in two forms
+    let event = json!({"operation": "write", "keys": ["/3/0/14", "Device.0.UTC Offset"], "values": ["a", "b"]});
+    assert_eq!(findings(event).len(), 1);
+}
+
+/// As Coiote shows the data model of a real device, with two objects of the vendor's own.
+#[test]
+fn a_real_devices_data_model_passes_path_by_path() {
+    let readable = include_str!("data/device.txt").lines().filter(|line| !line.is_empty());
+    let mut count = 0;
+    for key in readable {
+        assert_passes(json!({"operation": "read", "keys": [key]}));
+        assert_passes(json!({"operation": "discover", "keys": [key.split('.').take(2).collect::<Vec<_>>().join(".")]}));
+        count += 1;
+    }
+    assert!(count > 100, "{count}");
+}
