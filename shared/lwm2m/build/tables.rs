@@ -49,8 +49,10 @@ pub(crate) fn source(mut objects: Vec<Object>) -> Result<String, String> {
     by_name.sort();
     let by_name: Vec<usize> = by_name.into_iter().map(|(_, index)| index).collect();
 
+    let longest = objects.iter().map(|object| object.name.len()).max().unwrap_or_default();
     Ok(format!(
-        "static TEXTS: &str = {:?};\n\
+        "const LONGEST_OBJECT_NAME: usize = {longest};\n\
+         static TEXTS: &str = {:?};\n\
          static OBJECTS: [ObjectRow; {}] = [\n{object_rows}];\n\
          static BY_NAME: [u16; {}] = {by_name:?};\n\
          static RESOURCES: [ResourceRow; {resources}] = [\n{resource_rows}];\n\

@@ -81,6 +81,9 @@ impl Text {
 }
 
 impl Object {
+    /// In bytes; a longer text is no described object's name.
+    pub const LONGEST_NAME: usize = LONGEST_OBJECT_NAME;
+
     /// The descriptions of objects with this name.
     pub fn by_name(name: &str) -> impl Iterator<Item = Object> + Clone {
         let row = |index: &u16| OBJECTS.get(usize::from(*index));

@@ -78,7 +78,7 @@ impl Target {
     /// nothing. The error says what is wrong, without repeating the key.
     pub fn parse(key: &str) -> Result<Target, String> {
         match key {
-            "" | "/" | "." | "all" => Ok(Target::Root),
+            "" | "." | "/" | "/." | "all" | "all." => Ok(Target::Root),
             path => Path::parse(path).map(Target::Path),
         }
     }
@@ -150,7 +150,9 @@ impl Path {
                 check_name(resource)?;
                 let resource = match resource.parse() {
                     // A vendor's own resource of an object that is described
-                    Ok(id @ FIRST_VENDOR_RESOURCE..) if Object::by_name(object).next().is_some() => Name::Number(id),
+                    Ok(id @ FIRST_VENDOR_RESOURCE..=LARGEST_ID) if Object::by_name(object).next().is_some() => {
+                        Name::Number(id)
+                    }
                     _ => Name::Text(resource.to_owned()),
                 };
                 match resource_instance {
@@ -291,14 +293,15 @@ impl fmt::Display for Path {
 
 /// The object's name, and what follows the dot behind it. A described object wins, the longest name first.
 fn split_object(key: &str) -> (&str, Option<&str>) {
-    let dots = || key.match_indices('.').filter_map(|(at, _)| Some((key.get(..at)?, key.get(at + 1..)?)));
-    let starts_with_number = |rest: &str| rest.split('.').next().is_some_and(is_number);
-    if Object::by_name(key).next().is_some() {
+    let is_described = |name: &str| Object::by_name(name).next().is_some();
+    if is_described(key) {
         return (key, None);
     }
-    let described = dots().rfind(|(name, _)| Object::by_name(name).next().is_some());
-    let by_form = || dots().find(|(_, rest)| starts_with_number(rest));
-    described.or_else(by_form).map_or((key, None), |(name, rest)| (name, Some(rest)))
+    let dots = || key.match_indices('.').filter_map(|(at, _)| Some((key.get(..at)?, key.get(at + 1..)?)));
+    let described =
+        dots().take_while(|(name, _)| name.len() <= Object::LONGEST_NAME).filter(|(name, _)| is_described(name));
+    let by_form = || dots().find(|(_, rest)| rest.split('.').next().is_some_and(is_number));
+    described.last().or_else(by_form).map_or((key, None), |(name, rest)| (name, Some(rest)))
 }
 
 /// The resource's name, and the resource instance where there is one. A described resource wins, the longest name first.
@@ -414,7 +417,7 @@ mod tests {
 
     #[test]
     fn the_root_has_four_forms() {
-        for key in ["/", "", ".", "all"] {
+        for key in ["/", "", ".", "all", "/.", "all."] {
             assert_eq!(Target::parse(key), Ok(Target::Root), "{key:?}");
         }
     }

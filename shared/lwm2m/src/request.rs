@@ -43,6 +43,9 @@ pub enum Strictness {
 
 type Findings = Vec<Finding>;
 
+/// For so many objects of a request, hints at another name are looked for: it is costly, and nobody reads more.
+const MOST_HINTS: usize = 16;
+
 impl Request {
     /// Takes the request's fields out of an event by name.
     pub fn take(mut field: impl FnMut(&str) -> Option<Json>) -> Request {
@@ -169,7 +172,7 @@ impl Fields {
             }
             if let Target::Path(path) = &target {
                 self.misfits.extend(check::path(operation, path).into_iter().map(|finding| finding.at(&place)));
-                if self.objects.insert(path.object().clone()) {
+                if self.objects.len() < MOST_HINTS && self.objects.insert(path.object().clone()) {
                     self.notices.extend(not_described(path).map(|finding| finding.at(&place)));
                 }
             }
