@@ -1,0 +1,72 @@
+"""A user's own object definition: dropped into the folder, it is compiled in by the next build."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from stack.local_stack import ROOT
+
+BOILER = """<?xml version="1.0" encoding="UTF-8"?>
+<LWM2M>
+  <Object ObjectType="MODefinition">
+    <Name>Boiler Controller</Name>
+    <ObjectID>32801</ObjectID>
+    <MultipleInstances>Multiple</MultipleInstances>
+    <Mandatory>Optional</Mandatory>
+    <Resources>
+      <Item ID="1">
+        <Name>Pressure</Name>
+        <Operations>R</Operations>
+        <MultipleInstances>Single</MultipleInstances>
+        <Mandatory>Mandatory</Mandatory>
+        <Type>Float</Type>
+        <RangeEnumeration>0..10</RangeEnumeration>
+        <Units>bar</Units>
+      </Item>
+    </Resources>
+  </Object>
+</LWM2M>
+"""
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Builds a copy of the operation model with these definitions, and says what becomes of a request."""
+    shutil.copytree(ROOT / "shared" / "lwm2m", tmp_path / "shared" / "lwm2m")
+    (tmp_path / "events").symlink_to(ROOT / "events")
+    manifest = (ROOT / "Cargo.toml").read_text()
+    members = 'members = ["functions/*", "shared/*", "local/coiote-sim"]'
+    assert members in manifest
+    (tmp_path / "Cargo.toml").write_text(manifest.replace(members, 'members = ["shared/lwm2m"]'))
+    shutil.copy(ROOT / "Cargo.lock", tmp_path)
+    (tmp_path / "objects").mkdir()
+
+    def build(definition: str, request: dict) -> subprocess.CompletedProcess:
+        (tmp_path / "objects" / "boiler.xml").write_text(definition)
+        return subprocess.run(
+            ["cargo", "run", "--quiet", "--package", "lwm2m", "--example", "task"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            # Kept, so that the dependencies are built once
+            env=os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target" / "own-objects")},
+        )
+
+    return build
+
+
+def test_it_is_compiled_in(task):
+    done = task(BOILER, {"operation": "read", "keys": ["/32801/7/1"]})
+    assert done.stdout == "AWSreadCertAuth\n  keys: Boiler Controller.7.Pressure\n", done.stderr
+    done = task(BOILER, {"operation": "write", "keys": ["Boiler Controller.7.Pressure"], "values": [5]})
+    assert "NOT_ALLOWED" in done.stdout and "Pressure can only be read" in done.stdout, done.stderr
+
+
+def test_one_that_cannot_be_read_fails_the_build_and_is_named(task):
+    done = task(BOILER.replace("Float", "Double"), {})
+    assert done.returncode != 0
+    assert 'objects/boiler.xml: line 9: resource 1: Type is "Double", which LwM2M does not have' in done.stderr
