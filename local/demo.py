@@ -152,7 +152,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # So that `kill` and a closed terminal clean up as Ctrl-C does.
     for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda *_: sys.exit(128 + sign))
+        signal.signal(sign, lambda received, _: sys.exit(128 + received))
 
     started = time.monotonic()
     with LocalStack(arguments.name) as stack:

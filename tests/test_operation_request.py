@@ -127,6 +127,9 @@ def says(message: str) -> dict:
         ({CREATE: (400, says("values: 2 for\n1 keys"))}, "COIOTE_REFUSED", "values: 2 for 1 keys"),
         ({CREATE: (409, says("conflict"))}, "COIOTE_REFUSED", "conflict"),
         ({CREATE: (403, says("no right to"))}, "COIOTE_UNAUTHORIZED", "no right to"),
+        ({CREATE: (201, None)}, "COIOTE_UNEXPECTED_ANSWER", "id of the task"),
+        ({CREATE: (201, b"<html>")}, "COIOTE_UNEXPECTED_ANSWER", "id of the task"),
+        ({CREATE: (400, says("Template AWSreadCertAuth does not exist"))}, "TEMPLATE_MISSING", "does not exist"),
         ({CREATE: (404, says("no such device"))}, "DEVICE_UNKNOWN", "no device"),
         ({CREATE: (404, says("No Template of this name"))}, "TEMPLATE_MISSING", "AWSreadCertAuth"),
         ({CREATE: (429, says("slow down"))}, "COIOTE_THROTTLED", "slow down"),
@@ -239,7 +242,7 @@ def test_a_variable_that_sam_local_gives_empty_counts_as_absent(device, emulate)
     assert reason(function.invoke(read(device()))) == ("FAILED", "SECRET_UNAVAILABLE")
 
 
-@pytest.mark.parametrize("event", [b"[]", b'"read"', b"5", b"null", b'{"thingName": "a/b"}', b'{"thingName": 5}'])
+@pytest.mark.parametrize("event", [b"[]", b'"read"', b"5", b"null", b'{"thingName": "a/b"}', b'{"thingName": 5}', b'{"keys": ["\\ud800"]}', b"[" * 500 + b"]" * 500])
 def test_an_event_that_is_none_of_the_rules(functions, event):
     assert reason(functions["OperationRequest"].invoke_bytes(event)) == ("REJECTED", "EVENT_INVALID")
     assert reason(functions["OperationResponse"].invoke_bytes(event)) == ("REJECTED", "EVENT_INVALID")

@@ -26,7 +26,7 @@ def test_a_value_and_no_value_replace_each_other(stack, functions, device):
         respond(functions, thing, {"Test object": {"0": {"Integer array": value}}})
         assert stack.aws.reported(thing, "datamodel")["Test object"]["0"]["Integer array"] == value
 
-    for value in ({"noValue": True}, {"0": "6", "1": "7"}, {"noValue": True}, "plain", {"0": "6"}, "plain"):
+    for value in ({"noValue": True}, {"0": "6", "1": "7"}, {"noValue": True}, "plain", {"0": "6"}, {}, {"4": "5"}, "plain"):
         is_now(value)
 
 

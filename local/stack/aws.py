@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 import urllib.request
 from pathlib import Path
 
@@ -81,7 +80,6 @@ class LocalAws:
 
         self.iot = client("iot")
         self.iot_data = client("iot-data")
-        self.lambda_ = client("lambda")
         self.logs = client("logs")
         self.secrets = client("secretsmanager")
         self.cloudformation = client("cloudformation")
@@ -147,7 +145,3 @@ class LocalAws:
             return None
 
         return wait_for(f'a line "{message}" about {span} in {group}', look, seconds)
-
-
-def milliseconds_since(start: float) -> int:
-    return round((time.time() - start) * 1000)

@@ -53,9 +53,6 @@ class LocalCoiote:
     def devices(self) -> list[dict]:
         return self._call("GET", "/devices")
 
-    def device(self, endpoint: str) -> dict:
-        return next(device for device in self.devices() if device["endpoint"] == endpoint)
-
     def datamodel(self, endpoint: str) -> dict:
         return self._call("GET", f"/devices/{urllib.parse.quote(endpoint, safe='')}/datamodel")
 

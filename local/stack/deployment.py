@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from stack.aws import LocalAws, base_environment
-from stack.processes import Failure
+from stack.processes import Failure, stop_group
 
 STACK_NAME = "coiote-aws-iot"
 
@@ -66,6 +66,8 @@ class Deployment:
                 stderr=subprocess.STDOUT,
                 env=self.environment | (more or {}),
                 cwd=self._root,
+                # Of its own, so that it can be ended with all that it starts
+                start_new_session=True,
             )
             try:
                 while True:
@@ -75,8 +77,7 @@ class Deployment:
                     except subprocess.TimeoutExpired:
                         _show_progress(what, time.monotonic() - started, log)
             except BaseException:
-                process.terminate()
-                process.wait()
+                stop_group(process.pid, lambda: process.poll() is not None)
                 raise
         if sys.stdout.isatty():
             print("\r\033[K", end="")

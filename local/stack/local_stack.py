@@ -1,7 +1,9 @@
 """The whole: the local AWS, the local Coiote connected to it, and the deployed template."""
 
+import contextlib
 import json
 import shutil
+import signal
 from pathlib import Path
 
 from stack import certificates
@@ -57,11 +59,15 @@ class LocalStack:
             self.stop()
 
     def stop(self) -> None:
-        self.coiote.stop()
-        self.aws.stop()
-        # Keys do not outlive the run, and neither does what AWS stored.
-        shutil.rmtree(self.run / "keys", ignore_errors=True)
-        shutil.rmtree(self.run / "aws", ignore_errors=True)
+        # A second Ctrl-C must not leave half of it running.
+        with contextlib.ExitStack() as steps:
+            for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                steps.callback(signal.signal, sign, signal.signal(sign, signal.SIG_IGN))
+            # Keys do not outlive the run, and neither does what AWS stored.
+            steps.callback(shutil.rmtree, self.run / "aws", ignore_errors=True)
+            steps.callback(shutil.rmtree, self.run / "keys", ignore_errors=True)
+            steps.callback(self.aws.stop)
+            steps.callback(self.coiote.stop)
 
     def keep(self) -> None:
         """Leaves everything running; `make stop` ends it."""

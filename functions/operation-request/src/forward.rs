@@ -75,8 +75,9 @@ impl ForwardError {
         }
     }
 
-    fn is_unauthorized(&self) -> bool {
-        matches!(self, ForwardError::Coiote(coiote::Error::Unauthorized(_)))
+    /// Whether the certificate or the roots are to blame, which a newer secret may correct.
+    fn may_be_the_secret(&self) -> bool {
+        matches!(self, ForwardError::Coiote(coiote::Error::Unauthorized(_) | coiote::Error::NotTrusted(_)))
     }
 }
 
@@ -85,7 +86,7 @@ impl Forwarder {
         Forwarder { url, credentials, device_ids: DeviceIds::default(), connection: Mutex::new(None) }
     }
 
-    /// Where Coiote refuses the certificate, the secret is read again: it may have been rotated since.
+    /// Where Coiote refuses the certificate, or is not trusted itself, the secret is read again: it may have been changed.
     pub(crate) async fn forward(
         &self,
         thing: &ThingName,
@@ -101,14 +102,14 @@ impl Forwarder {
         let current = connection.insert(current);
 
         let refused = match self.hand_over(&current.client, thing, task, deadline).await {
-            Err(error) if error.is_unauthorized() => error,
+            Err(error) if error.may_be_the_secret() => error,
             result => return result,
         };
         let identity = self.read_secret(deadline).await?;
         if identity == current.identity {
             return Err(refused);
         }
-        tracing::info!(%refused, "the secret has changed; trying again with the new certificate");
+        tracing::info!(%refused, "the secret has changed; trying again with it");
         *current = self.connect(identity)?;
         self.hand_over(&current.client, thing, task, deadline).await
     }
@@ -140,20 +141,17 @@ impl Forwarder {
             None => self.look_up(client, thing, deadline).await?,
         };
         let mut created = create_task(client, &device_id, task, deadline).await;
-        if let Err(ForwardError::Coiote(coiote::Error::NotFound(_))) = created {
+        if was_cached && matches!(created, Err(coiote::Error::NotFound(_))) {
+            // The device was removed, and perhaps added again since: then it has another id now.
             self.device_ids.forget(thing.as_str());
-            if was_cached {
-                // The device was removed and added again since: it has another id now.
-                device_id = self.look_up(client, thing, deadline).await?;
-                created = create_task(client, &device_id, task, deadline).await;
-            }
+            device_id = self.look_up(client, thing, deadline).await?;
+            created = create_task(client, &device_id, task, deadline).await;
         }
-        let task_id = created.map_err(|error| match error {
-            ForwardError::Coiote(coiote::Error::NotFound(_)) => {
+        let task_id = created.map_err(|error| {
+            if matches!(error, coiote::Error::NotFound(_)) {
                 self.device_ids.forget(thing.as_str());
-                ForwardError::DeviceUnknown(thing.clone())
             }
-            other => other,
+            not_created(error, thing, task)
         })?;
         tracing::info!(task_id, device_id, template = task.template, "task created");
 
@@ -191,15 +189,31 @@ async fn create_task(
     device_id: &str,
     task: &Task,
     deadline: Deadline,
-) -> Result<String, ForwardError> {
-    let time = time_for_a_call(deadline)?;
-    client.create_task(device_id, &task.template, &task.parameters, time).await.map_err(|error| match error {
-        // The status is the same for an unknown device; only the words tell them apart.
-        coiote::Error::NotFound(said) if said.to_ascii_lowercase().contains("template") => {
+) -> Result<String, coiote::Error> {
+    match deadline.allows(CALL_LIMIT) {
+        Some(time) => client.create_task(device_id, &task.template, &task.parameters, time).await,
+        None => Err(coiote::Error::TimedOut),
+    }
+}
+
+/// An unknown device and an unknown template can have the same status; only Coiote's words tell them apart.
+fn not_created(error: coiote::Error, thing: &ThingName, task: &Task) -> ForwardError {
+    use coiote::Error::{NotFound, Refused};
+    let names_template = |said: &str| said.contains(&task.template) || said.to_ascii_lowercase().contains("template");
+    let is_missing = |said: &str| {
+        let said = said.to_ascii_lowercase();
+        ["not found", "no such", "not exist", "unknown"].iter().any(|words| said.contains(words))
+    };
+    match error {
+        NotFound(said) if names_template(&said) => {
             ForwardError::TemplateMissing { template: task.template.clone(), said }
         }
+        Refused(said) if names_template(&said) && is_missing(&said) => {
+            ForwardError::TemplateMissing { template: task.template.clone(), said }
+        }
+        NotFound(_) => ForwardError::DeviceUnknown(thing.clone()),
         other => ForwardError::Coiote(other),
-    })
+    }
 }
 
 async fn start_session(client: &Client, device_id: &str, deadline: Deadline) -> Result<(), ForwardError> {

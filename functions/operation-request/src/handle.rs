@@ -5,6 +5,7 @@ use lwm2m::finding::Finding;
 use lwm2m::{Accepted, Request, Strictness, Task};
 use runtime::Deadline;
 use serde_json::Value as Json;
+use serde_json::value::RawValue;
 use shadow::{Answer, Envelope, Reason, Status};
 use tracing::Instrument;
 
@@ -14,7 +15,7 @@ use crate::forward::Forwarder;
 pub(crate) async fn event(
     forwarder: &Forwarder,
     strictness: Strictness,
-    event: LambdaEvent<Json>,
+    event: LambdaEvent<Box<RawValue>>,
 ) -> Result<Answer, Error> {
     let request_id = event.context.request_id.clone();
     let deadline = Deadline::of(&event.context);
@@ -26,7 +27,7 @@ pub(crate) async fn event(
         client_token = tracing::field::Empty,
         operation = tracing::field::Empty,
     );
-    let answer = answer(forwarder, strictness, event.payload, &request_id, deadline).instrument(span.clone()).await;
+    let answer = answer(forwarder, strictness, &event.payload, &request_id, deadline).instrument(span.clone()).await;
     span.in_scope(|| log(&answer));
     Ok(answer)
 }
@@ -34,18 +35,15 @@ pub(crate) async fn event(
 async fn answer(
     forwarder: &Forwarder,
     strictness: Strictness,
-    event: Json,
+    event: &RawValue,
     request_id: &str,
     deadline: Deadline,
 ) -> Answer {
     let span = tracing::Span::current();
     let answer = |status| Answer::new(status, request_id);
 
-    let Json::Object(mut event) = event else {
-        return answer(Status::Rejected).because(Reason::new("EVENT_INVALID", "the event is not a JSON object"));
-    };
-    let envelope = match Envelope::take(&mut event) {
-        Ok(envelope) => envelope,
+    let (envelope, mut event) = match Envelope::open(event) {
+        Ok(opened) => opened,
         Err(why) => return answer(Status::Rejected).because(Reason::new("EVENT_INVALID", why)),
     };
     span.record("thing", envelope.thing.as_str());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! event → Envelope + Request → Operation → Task → Coiote: device, task, session → Answer
-//!         (request.rs)         (lwm2m)     (lwm2m)  (forward.rs)
+//!         (shadow, lwm2m)      (lwm2m)     (lwm2m)  (forward.rs)
 //! ```
 
 mod credentials;
@@ -11,7 +11,7 @@ mod handle;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use lwm2m::Strictness;
-use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use crate::credentials::Credentials;
 use crate::forward::Forwarder;
@@ -25,7 +25,8 @@ async fn main() -> Result<(), Error> {
         std::env::var("COIOTE_URL").unwrap_or_default(),
         Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), std::env::var("COIOTE_SECRET_ID").ok()),
     );
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Json>| handle::event(&forwarder, strictness, event))).await
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| handle::event(&forwarder, strictness, event)))
+        .await
 }
 
 /// What the user wants done with a request that does not fit the objects' descriptions.

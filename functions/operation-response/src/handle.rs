@@ -2,13 +2,14 @@
 
 use aws_sdk_iotdataplane::Client;
 use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::datamodel::{self, Change};
 use shadow::{Answer, Envelope, Reason, Status};
 use tracing::Instrument;
 
 /// Folds the result in. What can get better by itself is an error of the function, so that Lambda tries again.
-pub(crate) async fn event(iot: &Client, event: LambdaEvent<Json>) -> Result<Answer, Diagnostic> {
+pub(crate) async fn event(iot: &Client, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
     let request_id = event.context.request_id.clone();
     let span = tracing::info_span!(
         "response",
@@ -17,19 +18,18 @@ pub(crate) async fn event(iot: &Client, event: LambdaEvent<Json>) -> Result<Answ
         version = tracing::field::Empty,
         operation = tracing::field::Empty,
     );
-    let answer = answer(iot, event.payload, &request_id).instrument(span.clone()).await;
+    let answer = answer(iot, &event.payload, &request_id).instrument(span.clone()).await;
     span.in_scope(|| log(&answer));
     answer
 }
 
-async fn answer(iot: &Client, event: Json, request_id: &str) -> Result<Answer, Diagnostic> {
+async fn answer(iot: &Client, event: &RawValue, request_id: &str) -> Result<Answer, Diagnostic> {
     let span = tracing::Span::current();
-    let invalid = |why: String| Answer::new(Status::Rejected, request_id).because(Reason::new("EVENT_INVALID", why));
-
-    let Json::Object(mut event) = event else { return Ok(invalid("the event is not a JSON object".to_owned())) };
-    let envelope = match Envelope::take(&mut event) {
-        Ok(envelope) => envelope,
-        Err(why) => return Ok(invalid(why)),
+    let (envelope, mut event) = match Envelope::open(event) {
+        Ok(opened) => opened,
+        Err(why) => {
+            return Ok(Answer::new(Status::Rejected, request_id).because(Reason::new("EVENT_INVALID", why)));
+        }
     };
     span.record("thing", envelope.thing.as_str());
     span.record("version", envelope.version);
@@ -53,6 +53,9 @@ async fn answer(iot: &Client, event: Json, request_id: &str) -> Result<Answer, D
             Ok(()) => tracing::info!(resources, "datamodel shadow updated"),
             Err(error @ datamodel::Error::TooLarge) => {
                 return Ok(answer(Status::Failed).because(Reason::new("DATAMODEL_TOO_LARGE", error.to_string())));
+            }
+            Err(error @ datamodel::Error::Refused(_)) => {
+                return Ok(answer(Status::Failed).because(Reason::new("DATAMODEL_REFUSED", error.to_string())));
             }
             Err(error) => {
                 return Err(Diagnostic {
@@ -89,6 +92,11 @@ fn log(answer: &Result<Answer, Diagnostic>) {
                 _ => tracing::warn!(status, code, reason, "result not, or not fully, folded"),
             }
         }
-        Err(error) => tracing::error!(code = error.error_type, reason = error.error_message, "result not folded"),
+        Err(error) => tracing::error!(
+            status = Status::Failed.as_str(),
+            code = error.error_type,
+            reason = error.error_message,
+            "result not folded"
+        ),
     }
 }

@@ -8,11 +8,11 @@ mod handle;
 
 use aws_sdk_iotdataplane::Client;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     runtime::logging::start();
     let iot = Client::new(&runtime::aws::config().await);
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Json>| handle::event(&iot, event))).await
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| handle::event(&iot, event))).await
 }

@@ -16,6 +16,9 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// Coiote's own words are passed on to the author of a request, but not at any length.
 const LONGEST_MESSAGE: usize = 300;
 
+/// More than this is no id.
+const LONGEST_ID: usize = 200;
+
 /// Time limits of a client.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -75,7 +78,11 @@ impl Client {
         let path = format!("/tasksFromTemplates/device/{}", utf8_percent_encode(device_id, RESERVED));
         let body = self.call(Method::POST, &path, Some(&task), StatusCode::CREATED, time).await?;
         // Usually a JSON string.
-        Ok(serde_json::from_str(&body).unwrap_or_else(|_| body.trim().to_owned()))
+        let id: String = serde_json::from_str(&body).unwrap_or_else(|_| body.trim().to_owned());
+        if id.is_empty() || id.len() > LONGEST_ID || id.chars().any(|c| c.is_control() || c == '<') {
+            return Err(Error::UnexpectedAnswer("expected the id of the task that was created".to_owned()));
+        }
+        Ok(id)
     }
 
     /// Wakes the device. One that sleeps or is deregistered runs its tasks when it next comes back.

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 
 use reqwest::StatusCode;
+use rustls::AlertDescription;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -58,7 +59,9 @@ impl From<reqwest::Error> for Error {
         if let Some(tls) = tls_error(&error) {
             use rustls::Error as Tls;
             return match tls {
-                Tls::AlertReceived(alert) => Error::Unauthorized(format!("TLS alert {alert:?}")),
+                Tls::AlertReceived(alert) if is_of_the_certificate(*alert) => {
+                    Error::Unauthorized(format!("TLS alert {alert:?}"))
+                }
                 Tls::InvalidCertificate(why) => Error::NotTrusted(format!("{why}")),
                 other => Error::Unreachable(format!("TLS: {other}")),
             };
@@ -73,6 +76,24 @@ impl From<reqwest::Error> for Error {
             Error::Interrupted(root_cause(&error))
         }
     }
+}
+
+/// `HandshakeFailure` is what TLS 1.2 servers send that miss a certificate.
+fn is_of_the_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription::*;
+    matches!(
+        alert,
+        NoCertificate
+            | BadCertificate
+            | UnsupportedCertificate
+            | CertificateRevoked
+            | CertificateExpired
+            | CertificateUnknown
+            | UnknownCA
+            | AccessDenied
+            | HandshakeFailure
+            | CertificateRequired
+    )
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -142,6 +142,8 @@ impl Attributes {
         for (least, most) in [(Pmin, Pmax), (Epmin, Epmax)] {
             if let (Some(a), Some(b)) = (value(least), value(most))
                 && a > b
+                // 0 counts as not set
+                && b != 0.0
             {
                 told.push(format!("{least} ({a}) has to be at most {most} ({b})"));
             }
@@ -195,6 +197,7 @@ mod tests {
             r#"{"gt": 1e3, "edge": 1, "con": true}"#,
             r#"{"pmin": null, "gt": "", "con": ""}"#,
             // One of the two unset: nothing to compare
+            r#"{"pmin": 5, "pmax": 0}"#,
             r#"{"pmin": 50, "pmax": null}"#,
         ] {
             assert!(parse(json).is_ok(), "{json}: {:?}", parse(json));

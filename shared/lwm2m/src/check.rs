@@ -27,6 +27,8 @@ pub fn value(path: &Path, value: &Value) -> Option<Finding> {
 pub fn attributes(path: &Path, attributes: &Attributes) -> Vec<Finding> {
     best(resources(path).map(|resource| {
         let meaningless = |attribute: crate::attributes::Attribute| match attribute.name() {
+            // Its definition leaves the type out
+            _ if resource.kind() == Kind::None && !resource.is_executable() => false,
             "edge" => resource.kind() != Kind::Boolean,
             _ => attribute.is_of_a_value() && !resource.kind().is_numeric(),
         };
@@ -44,6 +46,38 @@ pub fn attributes(path: &Path, attributes: &Attributes) -> Vec<Finding> {
 pub fn meant(path: &Path) -> Option<&'static str> {
     let name = path.object_name()?;
     if path.descriptions().next().is_some() { None } else { nearest(name, Object::all().map(Object::name)) }
+}
+
+/// Coiote takes names only, and the name that a resource's number was translated to is that of another one, too.
+pub fn resource_of_several(path: &Path) -> Option<Finding> {
+    let Some(Name::Text(name)) = path.resource() else { return None };
+    let ids = path.descriptions().map(|object| {
+        let mut ids: Vec<u16> = object.resources_named(name).map(Resource::id).collect();
+        ids.dedup();
+        ids
+    });
+    let ids = ids.filter(|ids| ids.len() > 1).last()?;
+    let message = format!("resources {} share the name {}, and Coiote takes names only", listed(&ids), Quoted(name));
+    Some(Finding::new(Code::NameAmbiguous, message))
+}
+
+/// As [`resource_of_several`], for the object: usually a device has only one of them, so it is only worth a notice.
+pub fn object_of_several(path: &Path) -> Option<Finding> {
+    let fits = |object: &Object| match path.resource() {
+        Some(Name::Text(name)) => object.resources_named(name).next().is_some(),
+        Some(Name::Number(_)) | None => true,
+    };
+    let mut ids: Vec<u16> = path.descriptions().filter(fits).map(Object::id).collect();
+    ids.dedup();
+    if ids.len() < 2 {
+        return None;
+    }
+    let message = format!("sent as {}, which objects {} share", Quoted(&path.to_string()), listed(&ids));
+    Some(Finding::new(Code::NameAmbiguous, message))
+}
+
+fn listed(ids: &[u16]) -> String {
+    ids.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 /// The findings by the description that fits best; none where there is no description.

@@ -35,6 +35,8 @@ pub enum Code {
     ValueRange,
     /// Notice: nobody described the object, but one with a similar name.
     ObjectNotDescribed,
+    /// A number was translated to a name that is not the only one's.
+    NameAmbiguous,
     /// Notice: attributes were given that are not sent.
     AttributesIgnored,
     /// Notice: a field was given that the operation does not have.
@@ -70,6 +72,7 @@ impl Code {
             Code::ValueType => "VALUE_TYPE",
             Code::ValueRange => "VALUE_RANGE",
             Code::ObjectNotDescribed => "OBJECT_NOT_DESCRIBED",
+            Code::NameAmbiguous => "NAME_AMBIGUOUS",
             Code::AttributesIgnored => "ATTRIBUTES_IGNORED",
             Code::FieldIgnored => "FIELD_IGNORED",
         }

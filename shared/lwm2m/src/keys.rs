@@ -1,14 +1,14 @@
 //! The keys of an operation, in the forms that its template takes.
 //!
 //! Coiote's templates take all keys in one parameter, joined by commas and without an escape. So a key that holds a
-//! comma (`Access Control.0.Validity (MCC, MNC)`) can only be sent alone, and never beside values. The types here can
-//! only be made of keys that can be sent.
+//! comma (`Access Control.0.Validity (MCC, MNC)`) can only be sent alone, never beside values, and never where the text
+//! behind a comma could be taken for another key. The types here can only be made of keys that can be sent.
 
 use std::collections::HashSet;
 
 use crate::attributes::Attributes;
 use crate::finding::{Code, Finding, Quoted};
-use crate::path::Path;
+use crate::path::{Level, Path, Target};
 use crate::value::Value;
 
 /// A path with its position in the request, for messages.
@@ -39,9 +39,7 @@ pub struct AttributedKeys(Vec<(Path, Attributes)>);
 
 impl Keys {
     pub(crate) fn new(keys: Vec<Key>) -> Result<Keys, Vec<Finding>> {
-        if keys.len() > 1 {
-            none_holds_a_comma(&keys, "beside other keys; send it in a request of its own")?;
-        }
+        no_comma_between_keys(&keys)?;
         Ok(Keys(keys.into_iter().map(|key| key.path).collect()))
     }
 
@@ -65,9 +63,7 @@ impl Assignments {
 impl AttributedKeys {
     pub(crate) fn new(keys: Vec<Key>, attributes: Vec<Attributes>) -> Result<AttributedKeys, Vec<Finding>> {
         unique(&keys)?;
-        if keys.len() > 1 {
-            none_holds_a_comma(&keys, "beside other keys; send it in a request of its own")?;
-        }
+        no_comma_between_keys(&keys)?;
         Ok(AttributedKeys(keys.into_iter().map(|key| key.path).zip(attributes).collect()))
     }
 
@@ -105,7 +101,39 @@ pub(crate) fn unique(keys: &[Key]) -> Result<(), Vec<Finding>> {
     if findings.is_empty() { Ok(()) } else { Err(findings) }
 }
 
-fn none_holds_a_comma(keys: &[Key], beside: &str) -> Result<(), Vec<Finding>> {
+/// For keys that are sent without values.
+pub(crate) fn no_comma_between_keys(keys: &[Key]) -> Result<(), Vec<Finding>> {
+    match keys {
+        [Key { position, path }] => {
+            let key = path.to_string();
+            match key.split(',').skip(1).find(|piece| reads_as_a_key(piece)) {
+                None => Ok(()),
+                Some(piece) => {
+                    let message = format!(
+                        "keys[{position}]: {}: what stands behind the comma, {}, would be taken for another key; give each \
+                         key a place of its own in the array",
+                        Quoted(&key),
+                        Quoted(piece)
+                    );
+                    Err(vec![Finding::new(Code::ValueNotEncodable, message)])
+                }
+            }
+        }
+        keys => none_holds_a_comma(keys, "beside other keys; send it in a request of its own"),
+    }
+}
+
+/// Whether it says by itself where in a data model it is: a bare word is no key unless an object is described by it.
+fn reads_as_a_key(piece: &str) -> bool {
+    match Target::parse(piece) {
+        Ok(Target::Root) => true,
+        Ok(Target::Path(path)) => path.level() > Level::Object || path.descriptions().next().is_some(),
+        Err(_) => false,
+    }
+}
+
+/// For keys that are sent beside others, or beside values.
+pub(crate) fn none_holds_a_comma(keys: &[Key], beside: &str) -> Result<(), Vec<Finding>> {
     let findings: Vec<_> = keys
         .iter()
         .map(|key| (key.position, key.path.to_string()))

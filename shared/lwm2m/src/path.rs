@@ -222,6 +222,17 @@ impl Path {
         }
     }
 
+    /// Whether the last number may as well be the end of a resource's name (`PM2.5`), because nobody described it.
+    pub fn may_be_a_resource(&self) -> bool {
+        let described = |name: &str| self.descriptions().any(|object| object.resources_named(name).next().is_some());
+        match &self.below {
+            Below::ResourceInstance { resource: Name::Text(name), .. } => {
+                self.object_name().is_some() && !described(name)
+            }
+            _ => false,
+        }
+    }
+
     fn resource_instance(&self) -> Option<u16> {
         match self.below {
             Below::ResourceInstance { resource_instance, .. } => Some(resource_instance),
@@ -291,16 +302,22 @@ impl fmt::Display for Path {
     }
 }
 
-/// The object's name, and what follows the dot behind it. A described object wins, the longest name first.
+/// The object's name, and what follows the dot behind it. A described object wins, the longest name first; but not where
+/// its name only begins the name of an object that nobody described (`Temperature.v2.0`).
 fn split_object(key: &str) -> (&str, Option<&str>) {
-    let is_described = |name: &str| Object::by_name(name).next().is_some();
-    if is_described(key) {
+    if Object::by_name(key).next().is_some() {
         return (key, None);
     }
     let dots = || key.match_indices('.').filter_map(|(at, _)| Some((key.get(..at)?, key.get(at + 1..)?)));
-    let described =
-        dots().take_while(|(name, _)| name.len() <= Object::LONGEST_NAME).filter(|(name, _)| is_described(name));
-    let by_form = || dots().find(|(_, rest)| rest.split('.').next().is_some_and(is_number));
+    let instance_follows = |rest: &str| rest.split('.').next().is_some_and(is_number);
+    let is_meant = |(name, rest): &(&str, &str)| {
+        let mut descriptions = Object::by_name(name);
+        // `Device.UTC Offset`: the instance was forgotten
+        let forgotten = |object: Object| object.resources().any(|resource| rest.starts_with(resource.name()));
+        if instance_follows(rest) { descriptions.next().is_some() } else { descriptions.any(forgotten) }
+    };
+    let described = dots().take_while(|(name, _)| name.len() <= Object::LONGEST_NAME).filter(is_meant);
+    let by_form = || dots().find(|(_, rest)| instance_follows(rest));
     described.last().or_else(by_form).map_or((key, None), |(name, rest)| (name, Some(rest)))
 }
 
@@ -408,6 +425,8 @@ mod tests {
             ("Robot PM.0.PM2.5", Level::Resource),
             ("Robot PM.0.PM2.5.1", Level::ResourceInstance),
             ("Vendor.0.PM2.5", Level::ResourceInstance),
+            ("Temperature.v2.0.Value", Level::Resource),
+            ("Device.Info.0", Level::ObjectInstance),
             ("LwM2M v1.0 Test Object.0", Level::ObjectInstance),
             ("LwM2M v1.0 Test Object.65534.String", Level::Resource),
         ] {
@@ -432,8 +451,11 @@ mod tests {
             ("Device.65535", "65535 is reserved"),
             ("Device.99999999999999999999", "65535 is reserved"),
             ("Device.00", "leading zero"),
+            // The instance was forgotten
+            ("Device.UTC Offset", "the object instance has to be a number"),
+            ("Device.Error Code.0", "the object instance has to be a number"),
             ("Test object.0.Integer array.65535", "65535 is reserved"),
-            ("Device. 0", "has to be a number"),
+            ("Device. 0", "space"),
             (" Device.0", "space"),
             ("Dev\nice.0", "control"),
             ("3.0.14", "object's name"),

@@ -165,13 +165,23 @@ impl Fields {
             };
             let place = format!("keys[{position}]: {}", Quoted(&key));
             let target = Target::parse(&key).map_err(|why| Finding::new(Code::PathInvalid, why).at(&place))?;
-            if !operation.levels().contains(&target.level()) {
-                let (levels, level) = (level_range(operation), target.level().name());
+            let may_be_a_resource = matches!(&target, Target::Path(path) if path.may_be_a_resource());
+            let level = if may_be_a_resource && *operation.levels().end() == Level::Resource {
+                Level::Resource
+            } else {
+                target.level()
+            };
+            if !operation.levels().contains(&level) {
+                let (levels, level) = (level_range(operation), level.name());
                 let message = format!("{operation} addresses {levels}, this is {level}");
                 return Err(Finding::new(Code::PathLevel, message).at(&place));
             }
             if let Target::Path(path) = &target {
                 self.misfits.extend(check::path(operation, path).into_iter().map(|finding| finding.at(&place)));
+                if key.starts_with('/') {
+                    self.misfits.extend(check::resource_of_several(path).map(|finding| finding.at(&place)));
+                    self.notices.extend(check::object_of_several(path).map(|finding| finding.at(&place)));
+                }
                 if self.objects.len() < MOST_HINTS && self.objects.insert(path.object().clone()) {
                     self.notices.extend(not_described(path).map(|finding| finding.at(&place)));
                 }
@@ -267,7 +277,10 @@ impl Fields {
         let count = keys.len();
         let mut keys = keys.into_iter();
         match (keys.next(), keys.next()) {
-            (Some(key), None) => Ok(Operation::Execute { resource: key.path, arguments }),
+            (Some(key), None) => {
+                keys::no_comma_between_keys(std::slice::from_ref(&key))?;
+                Ok(Operation::Execute { resource: key.path, arguments })
+            }
             _ => {
                 let message = format!("keys: execute takes exactly one key, found {count}; send a request for each");
                 Err(vec![Finding::new(Code::KeyCount, message)])
@@ -284,6 +297,7 @@ impl Fields {
         match paths.as_slice() {
             [Key { path, .. }] if path.level() == Level::ObjectInstance && none_given => {
                 self.values = None;
+                keys::none_holds_a_comma(&paths, "beside values, which create has")?;
                 return Ok(NewInstance::Bare(path.clone()));
             }
             _ => {}

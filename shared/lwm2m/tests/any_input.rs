@@ -7,20 +7,22 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)] // A test that fails panics.
 
-use lwm2m::path::Target;
-use lwm2m::{OperationName, Request, Strictness, Task};
+use lwm2m::keys::Selection;
+use lwm2m::operation::NewInstance;
+use lwm2m::path::{Level, Target};
+use lwm2m::{Operation, OperationName, Request, Strictness, Task};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value as Json, json};
 
 /// The properties of anything that is sent, and of anything that is said.
-fn check(mut event: Json) {
+fn check(event: Json) {
     for strictness in [Strictness::Reject, Strictness::Notice] {
         let mut event = event.clone();
         let request = Request::take(|field| event.as_object_mut().and_then(|object| object.remove(field)));
         let told = match request.parse(strictness) {
             Ok(accepted) => {
-                check_task(accepted.operation.name(), &Task::from(&accepted.operation));
+                check_task(&accepted.operation, &Task::from(&accepted.operation));
                 accepted.notices
             }
             Err(findings) => {
@@ -33,31 +35,55 @@ fn check(mut event: Json) {
             assert!(finding.message.chars().count() < 600, "{finding:?}");
         }
     }
-    event.take();
 }
 
-fn check_task(operation: OperationName, task: &Task) {
-    assert_eq!(task.template, format!("AWS{operation}CertAuth"));
+fn check_task(operation: &Operation, task: &Task) {
+    assert_eq!(task.template, format!("AWS{}CertAuth", operation.name()));
     let parameter = |name| task.parameters.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str());
     let keys = parameter("keys").unwrap();
-    // What Coiote splits at commas are the keys again, and each is a path.
-    let split: Vec<&str> = keys.split(',').collect();
-    let one_with_comma = split.len() > 1 && Target::parse(keys).is_ok();
-    if let Some(values) =
-        parameter("values").filter(|values| !(values.is_empty() && operation == OperationName::Create))
-    {
-        assert_eq!(split.len(), values.split(',').count(), "{keys} / {values}");
+    // Coiote splits at commas, so there have to be as many parts as keys; or one key with a comma, which no part behind
+    // the comma makes look like two.
+    let count = number_of_keys(operation);
+    let parts: Vec<&str> = keys.split(',').collect();
+    let is_a_place =
+        |part: &&str| matches!(Target::parse(part), Ok(Target::Path(path)) if path.level() > Level::Object);
+    if count == 1 {
+        assert!(Target::parse(keys).is_ok() && !parts.iter().skip(1).any(is_a_place), "{keys}");
+    } else {
+        assert_eq!(parts.len(), count, "{keys}");
+        assert!(parts.iter().all(|key| Target::parse(key).is_ok()), "{keys}");
     }
-    for key in split.iter().filter(|_| !one_with_comma) {
-        assert!(Target::parse(key).is_ok(), "{key:?} of {keys:?}");
+    if let Some(values) = parameter("values") {
+        assert_eq!(parts.len(), count, "{keys}: a comma in a key beside values");
+        let bare = matches!(operation, Operation::Create(NewInstance::Bare(_)));
+        assert!(bare && values.is_empty() || values.split(',').count() == count, "{keys} / {values}");
     }
     if let Some(attributes) = parameter("attributes") {
         assert!(
             attributes.starts_with("[{") && attributes.ends_with("}]") && !attributes.contains(' '),
             "{attributes}"
         );
-        let count = attributes.matches('{').count();
-        assert!(one_with_comma && count == 1 || count == split.len(), "{keys} / {attributes}");
+        assert_eq!(attributes.matches('{').count(), count, "{keys} / {attributes}");
+    }
+}
+
+/// How many keys Coiote has to read; one for the whole data model.
+fn number_of_keys(operation: &Operation) -> usize {
+    match operation {
+        Operation::Read(selection)
+        | Operation::ReadComposite(selection)
+        | Operation::CancelObserve(selection)
+        | Operation::ObserveComposite(selection)
+        | Operation::CancelObserveComposite(selection) => match selection {
+            Selection::All => 1,
+            Selection::Keys(keys) => keys.paths().len(),
+        },
+        Operation::Write(assignments)
+        | Operation::WriteComposite(assignments)
+        | Operation::Create(NewInstance::With(assignments)) => assignments.iter().count(),
+        Operation::Observe(keys) | Operation::WriteAttributes(keys) => keys.iter().count(),
+        Operation::Discover(keys) | Operation::Delete(keys) => keys.paths().len(),
+        Operation::Execute { .. } | Operation::Create(NewInstance::Bare(_)) => 1,
     }
 }
 

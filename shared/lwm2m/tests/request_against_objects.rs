@@ -1,6 +1,6 @@
 //! Request in, findings out: what the objects' descriptions say of a request.
 
-#![allow(clippy::panic, clippy::unwrap_used)] // A test that fails panics.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // A test that fails panics.
 
 use lwm2m::{Accepted, Request, Strictness, Task};
 use serde_json::{Value as Json, json};
@@ -239,6 +239,46 @@ fn numbers_are_sent_as_names() {
     // The same key twice, in two forms
     let event = json!({"operation": "write", "keys": ["/3/0/14", "Device.0.UTC Offset"], "values": ["a", "b"]});
     assert_eq!(findings(event).len(), 1);
+}
+
+#[test]
+fn a_number_whose_name_is_shared() {
+    assert_told(
+        json!({"operation": "execute", "keys": ["/10329/0/133"]}),
+        &[
+            "NAME_AMBIGUOUS keys[0]: \"/10329/0/133\": resources 132 and 133 share the name \"Intonation Change\", and Coiote takes names only",
+        ],
+    );
+    let accepted = parse(json!({"operation": "read", "keys": ["/6/0/0", "/6/0"]}), Strictness::Reject).unwrap();
+    let told: Vec<&str> = accepted.notices.iter().map(|notice| notice.message.as_str()).collect();
+    assert_eq!(told, ["keys[1]: \"/6/0\": sent as \"Location.0\", which objects 6 and 3336 share"]);
+}
+
+#[test]
+fn a_comma_that_coiote_would_split_at() {
+    for event in [
+        json!({"operation": "execute", "keys": ["Vendor.0.x,Device.0.Reboot"]}),
+        json!({"operation": "delete", "keys": ["Vendor,Portfolio.5"]}),
+        json!({"operation": "read", "keys": ["Device,LwM2M Server"]}),
+        json!({"operation": "read", "keys": ["Vendor.0.x,all"]}),
+        json!({"operation": "create", "keys": ["Vendor (a, b).5"]}),
+        json!({"operation": "observe", "keys": ["A.0.b,C.0.d"], "attributes": [{}]}),
+    ] {
+        assert!(findings(event.clone())[0].starts_with("VALUE_NOT_ENCODABLE keys[0]"), "{event}");
+    }
+    assert_passes(json!({"operation": "execute", "keys": ["Vendor.0.Start (now, later)"]}));
+    assert_passes(json!({"operation": "delete", "keys": ["Vendor (a, b).5"]}));
+}
+
+#[test]
+fn a_name_that_ends_in_a_number_is_not_taken_for_a_resource_instance_against_its_author() {
+    assert_passes(json!({"operation": "execute", "keys": ["Boiler.0.Mode 2.5"]}));
+    assert_passes(json!({"operation": "discover", "keys": ["Vendor.0.PM2.5"]}));
+}
+
+#[test]
+fn a_resource_whose_definition_leaves_the_type_out_takes_any_attribute() {
+    assert_passes(json!({"operation": "observe", "keys": ["/10482/0/5"], "attributes": [{"gt": 1}]}));
 }
 
 /// As Coiote shows the data model of a real device, with two objects of the vendor's own.

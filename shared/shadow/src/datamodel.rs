@@ -54,7 +54,9 @@ impl Change {
                 for (resource, value) in resources.as_object_mut().into_iter().flatten() {
                     let old = current.get(object).and_then(|o| o.get(instance)).and_then(|i| i.get(resource));
                     if let (Some(Json::Object(old)), Json::Object(new)) = (old, value) {
-                        let stale = |key: &&String| new.contains_key(NO_VALUE) != (*key == NO_VALUE);
+                        let has_no_value = new.contains_key(NO_VALUE);
+                        let is_empty = new.is_empty();
+                        let stale = |key: &&String| is_empty || has_no_value != (*key == NO_VALUE);
                         let stale: Vec<String> = old.keys().filter(stale).cloned().collect();
                         new.extend(stale.into_iter().map(|key| (key, Json::Null)));
                     }
@@ -99,6 +101,9 @@ pub enum Error {
     /// The update would make the document larger than AWS IoT takes (8 KB by default).
     #[error("the datamodel shadow would exceed the size that AWS IoT takes")]
     TooLarge,
+    /// AWS IoT does not take the request itself: sent again, it would be refused again.
+    #[error("AWS IoT refused the update of the datamodel shadow: {0}")]
+    Refused(String),
     #[error("the datamodel shadow could not be read: {0}")]
     NotRead(String),
     #[error("the datamodel shadow could not be updated: {0}")]
@@ -118,8 +123,14 @@ pub async fn fold(client: &Client, thing: &ThingName, change: Change) -> Result<
         .await
         .map(drop)
         .map_err(|error| {
-            let too_large = error.as_service_error().is_some_and(|e| e.is_request_entity_too_large_exception());
-            if too_large { Error::TooLarge } else { Error::NotUpdated(DisplayErrorContext(&error).to_string()) }
+            let told = DisplayErrorContext(&error).to_string();
+            match error.as_service_error() {
+                Some(service) if service.is_request_entity_too_large_exception() => Error::TooLarge,
+                Some(service) if service.is_invalid_request_exception() || service.is_unauthorized_exception() => {
+                    Error::Refused(told)
+                }
+                _ => Error::NotUpdated(told),
+            }
         })
 }
 
@@ -161,18 +172,20 @@ mod tests {
     #[test]
     fn no_value_and_resource_instances_replace_each_other() {
         let current = json!({"T": {"0": {
-            "plain": "1", "was plain": "1", "had none": {"noValue": true}, "had some": {"0": "6", "1": "7"}, "kept": {"4": "5"}
+            "plain": "1", "was plain": "1", "had none": {"noValue": true}, "had some": {"0": "6", "1": "7"}, "kept": {"4": "5"},
+            "emptied": {"0": "6", "1": "7"}
         }}});
         let change = Change::from_result(json!({"T": {"0": {
             "plain": "2", "was plain": {"0": "1"}, "had none": {"0": "6"}, "had some": {"noValue": true}, "kept": {"5": "6"},
-            "new": {"0": "1"}
+            "new": {"0": "1"}, "emptied": {}
         }}}))
         .unwrap();
         assert_eq!(
             Json::Object(change.replacing(&current).reported),
             json!({"T": {"0": {
                 "plain": "2", "was plain": {"0": "1"}, "had none": {"0": "6", "noValue": null},
-                "had some": {"noValue": true, "0": null, "1": null}, "kept": {"5": "6"}, "new": {"0": "1"}
+                "had some": {"noValue": true, "0": null, "1": null}, "kept": {"5": "6"}, "new": {"0": "1"},
+                "emptied": {"0": null, "1": null}
             }}})
         );
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
 /// A thing's name: 1 to 128 characters of `a-z A-Z 0-9 : _ -` (AWS IoT API reference, CreateThing).
@@ -36,8 +37,19 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Takes the envelope's fields out of the event. The error is one line for whoever wrote the event.
-    pub fn take(event: &mut Map<String, Json>) -> Result<Envelope, String> {
+    /// The envelope of the event, and what it holds. The error is one line for whoever wrote the event.
+    ///
+    /// The event comes as its text because not every text that is JSON by its letters is JSON that can be read: a string
+    /// with half a surrogate pair, or arrays in arrays without end.
+    pub fn open(event: &RawValue) -> Result<(Envelope, Map<String, Json>), String> {
+        match serde_json::from_str(event.get()) {
+            Ok(Json::Object(mut event)) => Ok((Envelope::take(&mut event)?, event)),
+            Ok(_) => Err("the event is not a JSON object".to_owned()),
+            Err(error) => Err(format!("the event cannot be read as JSON: {error}")),
+        }
+    }
+
+    fn take(event: &mut Map<String, Json>) -> Result<Envelope, String> {
         let thing = match event.remove("thingName") {
             Some(Json::String(name)) => ThingName::parse(&name)
                 .ok_or("thingName: not a thing's name (1 to 128 characters of a-z A-Z 0-9 : _ -)")?,
