@@ -34,25 +34,31 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_POST = answer
 
+    def finish(self) -> None:
+        super().finish()
+        self.server.closed.set()
+
     def log_message(self, *_) -> None:
         pass
 
 
 @contextlib.contextmanager
-def scripted_coiote(authority: certificates.Authority, answers: dict):
-    """Its URL, and the list of what it was asked."""
+def scripted_coiote(authority: certificates.Authority, answers: dict, idle_seconds: float | None = None):
+    """Its URL, the list of what it was asked, and the event of its closing a connection that was idle for so long."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         context.load_cert_chain(*authority.server("localhost").write(Path(folder), "server"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     server.daemon_threads = True
+    server.RequestHandlerClass = type("Answer", (Answer,), {"timeout": idle_seconds})
     server.answers = HEALTHY | answers
     server.asked = []
+    server.closed = threading.Event()
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"https://localhost:{server.server_port}", server.asked
+        yield f"https://localhost:{server.server_port}", server.asked, server.closed
     finally:
         server.shutdown()
         server.server_close()

@@ -58,6 +58,17 @@ def test_a_warm_request_needs_two_calls_on_the_kept_connection(stack, device, em
     assert secret_reads(function) == 1
 
 
+def test_a_connection_that_coiote_has_closed_meanwhile_is_replaced(stack, device, emulate):
+    thing = device()
+    with scripted_coiote(stack.authority, {}, idle_seconds=0.3) as (url, asked, closed):
+        function = emulate("OperationRequest", COIOTE_URL=url)
+        for _ in range(3):
+            assert function.invoke(read(thing))["status"] == "SCHEDULED"
+            assert closed.wait(timeout=10)
+            closed.clear()
+    assert len(asked) == 1 + 3 * 2
+
+
 def test_a_device_that_was_removed_and_added_again_is_found_under_its_new_id(stack, device, emulate):
     thing = device()
     function = emulate("OperationRequest")
@@ -138,7 +149,7 @@ def says(message: str) -> dict:
     ],
 )
 def test_what_coiote_answers_instead(stack, device, emulate, answers, code, message):
-    with scripted_coiote(stack.authority, answers) as (url, asked):
+    with scripted_coiote(stack.authority, answers) as (url, asked, _):
         answer = emulate("OperationRequest", COIOTE_URL=url).invoke(read(device()))
         assert reason(answer) == ("FAILED", code)
         assert message in answer["reason"]["message"] and "\n" not in answer["reason"]["message"]
@@ -146,7 +157,7 @@ def test_what_coiote_answers_instead(stack, device, emulate, answers, code, mess
 
 
 def test_a_device_that_cannot_be_woken_is_a_notice(stack, device, emulate):
-    with scripted_coiote(stack.authority, {SESSION: (503, says("no connector"))}) as (url, _):
+    with scripted_coiote(stack.authority, {SESSION: (503, says("no connector"))}) as (url, _, _):
         answer = emulate("OperationRequest", COIOTE_URL=url).invoke(read(device()))
     assert reason(answer) == ("SCHEDULED", "SESSION_NOT_STARTED")
     assert answer["taskId"] == "d:task:1"
