@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use crate::objects::{FIRST_VENDOR_RESOURCE, Object};
+use crate::objects::Object;
 
 /// The largest id; 65535 (MAX_ID) is reserved.
 pub const LARGEST_ID: u16 = 65534;
@@ -115,10 +115,7 @@ impl Path {
             return Err("a path by number has at most four parts: object, instance, resource, resource instance".into());
         }
 
-        let resource = resource.map(|id| {
-            let described = Object::by_id(object).flat_map(Object::resources).find(|resource| resource.id() == id);
-            described.map_or(Name::Number(id), |resource| Name::Text(resource.name().to_owned()))
-        });
+        let resource = resource.map(|id| resource_by_id(Object::by_id(object), id));
         let object = Object::by_id(object).next().map_or(Name::Number(object), |o| Name::Text(o.name().to_owned()));
         let below = match (instance, resource, resource_instance) {
             (None, ..) => Below::Object,
@@ -148,11 +145,9 @@ impl Path {
                 let instance = id(instance, "object instance")?;
                 let (resource, resource_instance) = split_resource(object, resource);
                 check_name(resource)?;
-                let resource = match resource.parse() {
-                    // A vendor's own resource of an object that is described
-                    Ok(id @ FIRST_VENDOR_RESOURCE..=LARGEST_ID) if Object::by_name(object).next().is_some() => {
-                        Name::Number(id)
-                    }
+                let mut descriptions = Object::by_name(object).peekable();
+                let resource = match id(resource, "resource") {
+                    Ok(id) if descriptions.peek().is_some() => resource_by_id(descriptions, id),
                     _ => Name::Text(resource.to_owned()),
                 };
                 match resource_instance {
@@ -336,6 +331,12 @@ fn check_name(name: &str) -> Result<(), String> {
     if padded { Err("a space at the start or end of a name".into()) } else { Ok(()) }
 }
 
+/// The resource's name, or its number where nobody described it.
+fn resource_by_id(objects: impl Iterator<Item = Object>, id: u16) -> Name {
+    let described = objects.flat_map(Object::resources).find(|resource| resource.id() == id);
+    described.map_or(Name::Number(id), |resource| Name::Text(resource.name().to_owned()))
+}
+
 fn is_number(component: &str) -> bool {
     !component.is_empty() && component.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -410,6 +411,9 @@ mod tests {
             assert_eq!(parse(&format!("{number}.")), parse(name), "a trailing dot means nothing");
             assert_eq!(parse(&format!("{number}/")), parse(name), "and neither does a slash");
         }
+        // A resource by its number behind an object by its name
+        assert_eq!(parse("Device.0.14"), parse("/3/0/14"));
+        assert_eq!(parse("Device.0.9999"), parse("/3/0/9999"));
         // The second object of the name
         assert_eq!(parse("/3336/0/6051").to_string(), "Location.0.Numeric Latitude");
         // Nobody described it: it passes as it is

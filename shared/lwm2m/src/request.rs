@@ -178,7 +178,8 @@ impl Fields {
             }
             if let Target::Path(path) = &target {
                 self.misfits.extend(check::path(operation, path).into_iter().map(|finding| finding.at(&place)));
-                if key.starts_with('/') {
+                let was_translated = key.strip_suffix('.').unwrap_or(&key) != path.to_string();
+                if was_translated {
                     self.misfits.extend(check::resource_of_several(path).map(|finding| finding.at(&place)));
                     self.notices.extend(check::object_of_several(path).map(|finding| finding.at(&place)));
                 }
