@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
-/// Enough for the devices that one execution environment sees, at about 100 bytes each.
-const CAPACITY: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
+/// 1,000: enough for the devices that one execution environment sees, at about 100 bytes each.
+const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// A bounded cache; the id that was not used for longest yields first.
 pub struct DeviceIds(Mutex<LruCache<String, String>>);

@@ -5,7 +5,7 @@
 //! `BOLERO_RANDOM_ITERATIONS=20000000` raises. With coverage guidance, after `cargo install cargo-bolero`:
 //!
 //! ```sh
-//! cargo bolero test --package lwm2m-fuzz --engine libfuzzer --rustc-bootstrap --sanitizer NONE event_bytes   # or path_text
+//! cargo bolero test --package lwm2m-fuzz --engine libfuzzer --rustc-bootstrap --sanitizer NONE any_input::event_bytes   # or any_input::path_text
 //! ```
 
 use lwm2m::keys::Selection;
@@ -244,13 +244,13 @@ fn what_is_json_by_its_letters_only() {
 /// Bytes for an event: a sample event that is changed in places, or the bytes themselves.
 fn event_of(input: &[u8]) -> Vec<u8> {
     const SAMPLES: &[&str] = &[
-        include_str!("../../../../events/read.json"),
-        include_str!("../../../../events/write.json"),
-        include_str!("../../../../events/observe.json"),
-        include_str!("../../../../events/write-attributes.json"),
-        include_str!("../../../../events/execute-with-arguments.json"),
-        include_str!("../../../../events/create-with-values.json"),
-        include_str!("../../../../events/read-by-number.json"),
+        include_str!("../../events/read.json"),
+        include_str!("../../events/write.json"),
+        include_str!("../../events/observe.json"),
+        include_str!("../../events/write-attributes.json"),
+        include_str!("../../events/execute-with-arguments.json"),
+        include_str!("../../events/create-with-values.json"),
+        include_str!("../../events/read-by-number.json"),
     ];
     let Some((which, changes)) = input.split_first() else { return Vec::new() };
     let Some(sample) = SAMPLES.get(usize::from(*which)) else { return input.to_vec() };
