@@ -25,7 +25,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         asked = f"{self.command} {self.path.removeprefix('/api/coiotedm/v3')}"
         self.server.asked.append(asked)
-        status, body = next(answer for start, answer in self.server.answers.items() if asked.startswith(start))
+        scripted = next(answer for start, answer in self.server.answers.items() if asked.startswith(start))
+        if scripted is None:
+            # Hangs up instead of answering
+            self.close_connection = True
+            return
+        status, body = scripted
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))

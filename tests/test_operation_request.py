@@ -221,6 +221,19 @@ def test_coiote_does_not_answer_before_the_functions_time_is_up(stack, device, e
         assert reason(function.invoke(read(device()))) == ("FAILED", "COIOTE_TIMED_OUT")
 
 
+def test_no_time_is_left_to_hand_it_over(stack, device, emulate):
+    thing = device()
+    function = emulate("OperationRequest", AWS_LAMBDA_FUNCTION_TIMEOUT="1")
+    assert reason(function.invoke(read(thing))) == ("FAILED", "OUT_OF_TIME")
+    assert stack.coiote.tasks(thing) == []
+
+
+def test_the_connection_is_lost_before_the_answer(stack, device, emulate):
+    with scripted_coiote(stack.authority, {CREATE: None}) as (url, _, _):
+        answer = emulate("OperationRequest", COIOTE_URL=url).invoke(read(device()))
+    assert reason(answer) == ("FAILED", "COIOTE_INTERRUPTED")
+
+
 @pytest.mark.parametrize(
     ("secret", "code", "says"),
     [

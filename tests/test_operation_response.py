@@ -1,5 +1,8 @@
 """operation-response: what the datamodel shadow holds after results that follow each other."""
 
+import http.server
+import threading
+
 import pytest
 
 
@@ -52,6 +55,34 @@ def test_failed_keys_are_named(functions, device):
     answer = respond(functions, device(), {}, "read", ["Device.0.Reboot", "Portfolio.7"])
     assert answer["status"] == "FAILED"
     assert "Device.0.Reboot, Portfolio.7" in answer["reason"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code"),
+    [
+        (413, "RequestEntityTooLargeException", "DATAMODEL_TOO_LARGE"),
+        (400, "InvalidRequestException", "DATAMODEL_REFUSED"),
+    ],
+)
+def test_what_aws_iot_will_not_take_is_not_tried_again(device, emulate, status, error, code):
+    # The local AWS has no limit on a shadow's size, so something else has to say no.
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("x-amzn-errortype", error)
+            self.end_headers()
+            self.wfile.write(b'{"message": "no"}')
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        function = emulate("OperationResponse", AWS_ENDPOINT_URL=f"http://127.0.0.1:{server.server_port}")
+        answer = respond({"OperationResponse": function}, device(), {"Device": {"0": {"UTC Offset": "+02:00"}}})
+        server.shutdown()
+    assert (answer["status"], answer["reason"]["code"]) == ("FAILED", code)
 
 
 def test_an_unreachable_aws_is_an_error_that_lambda_tries_again(stack, device, emulate):

@@ -34,7 +34,9 @@ def test_no_role_may_do_everything_or_act_on_everything(resources):
 def test_only_its_own_rule_may_invoke_a_function(resources):
     for name, permission in of_type(resources, "AWS::Lambda::Permission").items():
         assert permission["Principal"] == "iot.amazonaws.com"
-        assert permission["SourceArn"] and permission["SourceAccount"], name
+        assert permission["SourceAccount"], name
+        # Its own: OperationRequestPermission names OperationRequestRule
+        assert name.replace("Permission", "Rule") in json.dumps(permission["SourceArn"]), name
 
 
 def test_every_log_group_forgets(resources):

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coiote::{Client, DeviceIds, Identity, Limits};
+use coiote::{Client, DeviceIds, Identity};
 use lwm2m::Task;
 use runtime::Deadline;
 use shadow::{Reason, ThingName};
@@ -120,7 +120,7 @@ impl Forwarder {
     }
 
     fn connect(&self, identity: Identity) -> Result<Connection, ForwardError> {
-        let client = Client::new(&self.url, &identity, Limits::default()).map_err(|error| match error {
+        let client = Client::new(&self.url, &identity).map_err(|error| match error {
             coiote::Error::InvalidSecret(why) => ForwardError::from(self.credentials.invalid(why)),
             other => ForwardError::from(other),
         })?;
@@ -141,17 +141,20 @@ impl Forwarder {
             None => self.look_up(client, thing, deadline).await?,
         };
         let mut created = create_task(client, &device_id, task, deadline).await;
-        if was_cached && matches!(created, Err(coiote::Error::NotFound(_))) {
+        if was_cached && matches!(created, Err(ForwardError::Coiote(coiote::Error::NotFound(_)))) {
             // The device was removed, and perhaps added again since: then it has another id now.
             self.device_ids.forget(thing.as_str());
             device_id = self.look_up(client, thing, deadline).await?;
             created = create_task(client, &device_id, task, deadline).await;
         }
-        let task_id = created.map_err(|error| {
-            if matches!(error, coiote::Error::NotFound(_)) {
-                self.device_ids.forget(thing.as_str());
+        let task_id = created.map_err(|error| match error {
+            ForwardError::Coiote(error) => {
+                if matches!(error, coiote::Error::NotFound(_)) {
+                    self.device_ids.forget(thing.as_str());
+                }
+                not_created(error, thing, task)
             }
-            not_created(error, thing, task)
+            other => other,
         })?;
         tracing::info!(task_id, device_id, template = task.template, "task created");
 
@@ -189,11 +192,9 @@ async fn create_task(
     device_id: &str,
     task: &Task,
     deadline: Deadline,
-) -> Result<String, coiote::Error> {
-    match deadline.allows(CALL_LIMIT) {
-        Some(time) => client.create_task(device_id, &task.template, &task.parameters, time).await,
-        None => Err(coiote::Error::TimedOut),
-    }
+) -> Result<String, ForwardError> {
+    let time = time_for_a_call(deadline)?;
+    Ok(client.create_task(device_id, &task.template, &task.parameters, time).await?)
 }
 
 /// An unknown device and an unknown template can have the same status; only Coiote's words tell them apart.

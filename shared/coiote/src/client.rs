@@ -19,19 +19,10 @@ const LONGEST_MESSAGE: usize = 300;
 /// More than this is no id.
 const LONGEST_ID: usize = 200;
 
-/// Time limits of a client.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub connect: Duration,
-    /// How long an idle connection is trusted to be still there.
-    pub idle: Duration,
-}
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { connect: Duration::from_secs(3), idle: Duration::from_secs(55) }
-    }
-}
+/// How long an idle connection is trusted to be still there.
+const IDLE_LIMIT: Duration = Duration::from_secs(55);
 
 pub struct Client {
     http: reqwest::Client,
@@ -40,15 +31,15 @@ pub struct Client {
 
 impl Client {
     /// `url`: `https://host:port`, without a path.
-    pub fn new(url: &str, identity: &Identity, limits: Limits) -> Result<Client, Error> {
+    pub fn new(url: &str, identity: &Identity) -> Result<Client, Error> {
         let base = base(url)?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(identity.tls()?)
             .https_only(true)
             .no_proxy()
             .redirect(redirect::Policy::none())
-            .connect_timeout(limits.connect)
-            .pool_idle_timeout(limits.idle)
+            .connect_timeout(CONNECT_LIMIT)
+            .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(1)
             .user_agent(concat!("coiote-aws-iot/", env!("CARGO_PKG_VERSION")))
             .build()?;

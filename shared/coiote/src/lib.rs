@@ -9,7 +9,7 @@ mod device_ids;
 mod error;
 mod identity;
 
-pub use client::{Client, Limits};
+pub use client::Client;
 pub use device_ids::DeviceIds;
 pub use error::Error;
 pub use identity::{Identity, InvalidSecret};

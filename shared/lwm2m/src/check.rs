@@ -3,7 +3,7 @@
 //! An object that nobody described is no error, and what the specification leaves open passes. Where there are several
 //! descriptions (two objects of one name, two versions of one id), a request is right when it fits one of them.
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attribute, Attributes};
 use crate::finding::{Code, Finding, Quoted};
 use crate::objects::{FIRST_VENDOR_RESOURCE, Kind, Object, Resource, nearest};
 use crate::operation::OperationName;
@@ -26,14 +26,14 @@ pub fn value(path: &Path, value: &Value) -> Option<Finding> {
 /// Attributes that have no meaning for the resource at the path.
 pub fn attributes(path: &Path, attributes: &Attributes) -> Vec<Finding> {
     best(resources(path).map(|resource| {
-        let meaningless = |attribute: crate::attributes::Attribute| match attribute.name() {
+        let meaningless = |attribute: Attribute| match attribute {
             // Its definition leaves the type out
             _ if resource.kind() == Kind::None && !resource.is_executable() => false,
-            "edge" => resource.kind() != Kind::Boolean,
+            Attribute::Edge => resource.kind() != Kind::Boolean,
             _ => attribute.is_of_a_value() && !resource.kind().is_numeric(),
         };
         let told = attributes.iter().filter(|(attribute, _)| meaningless(*attribute)).map(|(attribute, _)| {
-            let wanted = if attribute.name() == "edge" { "a Boolean" } else { "a number" };
+            let wanted = if attribute == Attribute::Edge { "a Boolean" } else { "a number" };
             let message =
                 format!("{attribute} needs {wanted}; {} is {}", resource.name(), resource.kind().with_article());
             Finding::new(Code::AttributeNotAllowed, message)

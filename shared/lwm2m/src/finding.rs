@@ -104,6 +104,12 @@ impl Finding {
     }
 }
 
+impl From<Finding> for Vec<Finding> {
+    fn from(finding: Finding) -> Self {
+        vec![finding]
+    }
+}
+
 /// Text from the request, quoted for a one-line message: control characters escaped, and cut after 80 characters.
 pub struct Quoted<'a>(pub &'a str);
 

@@ -344,22 +344,17 @@ impl Fields {
             invalid: Code::AttributesInvalid,
             count: Code::AttributeCount,
         };
-        let mut findings = Vec::new();
-        let mut parsed = Vec::new();
-        for (position, attributes) in field.take(self.attributes.take(), keys)?.into_iter().enumerate() {
-            let result = match attributes {
+        collect(field.take(self.attributes.take(), keys)?, |position, attributes| {
+            let parsed = match attributes {
                 Json::Object(object) => Attributes::parse(object),
                 other => {
                     let message = format!("expected an object, as in {{\"pmin\": 30}}, found {}", kind(&other));
                     Err(vec![Finding::new(Code::AttributesInvalid, message)])
                 }
             };
-            match result {
-                Ok(attributes) => parsed.push(attributes),
-                Err(wrong) => findings.extend(wrong.into_iter().map(|f| f.at(format_args!("attributes[{position}]")))),
-            }
-        }
-        if findings.is_empty() { Ok(parsed) } else { Err(findings) }
+            let place = format!("attributes[{position}]");
+            parsed.map_err(|findings| findings.into_iter().map(|finding| finding.at(&place)).collect::<Findings>())
+        })
     }
 
     fn arguments(&mut self) -> Result<Option<Arguments>, Findings> {
@@ -440,16 +435,16 @@ fn paths_of(targets: Vec<(usize, Target)>) -> Option<Vec<Key>> {
 }
 
 /// Applies `each` to every element and its position; all of its findings, where there are any.
-fn collect<T>(
+fn collect<T, E: Into<Findings>>(
     elements: Vec<Json>,
-    mut each: impl FnMut(usize, Json) -> Result<T, Finding>,
+    mut each: impl FnMut(usize, Json) -> Result<T, E>,
 ) -> Result<Vec<T>, Findings> {
     let mut findings = Vec::new();
     let mut collected = Vec::with_capacity(elements.len());
     for (position, element) in elements.into_iter().enumerate() {
         match each(position, element) {
             Ok(element) => collected.push(element),
-            Err(finding) => findings.push(finding),
+            Err(found) => findings.extend(found.into()),
         }
     }
     if findings.is_empty() { Ok(collected) } else { Err(findings) }
