@@ -63,10 +63,12 @@ class Story:
         self._evidence("function", outputs["OperationResponseFunction"])
         self._evidence("invocation", folded["span"]["request_id"])
 
+        answer = stack.aws.last_word(THING, version)
         datamodel = stack.aws.shadow(THING, "datamodel")
         self._step(8, "The datamodel shadow holds the result", folded)
         self._evidence("reported", json.dumps(datamodel["state"]["reported"]))
         self._evidence("shadow version", datamodel["version"])
+        self._evidence("and the request is told", json.dumps(answer))
 
     def _accepted_update(self, task_id: str) -> dict | None:
         update = self._stack.coiote.task(THING, task_id)["shadowUpdate"]

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from aws_between import AwsBetween
 from emulator import Emulator
+from runtime_api import Function
 from stack.local_stack import LocalStack
 
 _numbers = itertools.count(1)
@@ -49,6 +51,28 @@ def emulate(stack):
     yield start
     for emulator in started:
         emulator.stop()
+
+
+@pytest.fixture
+def environment_of(stack):
+    """Starts an execution environment of a function, whose invocations the test decides about."""
+    started = []
+
+    def start(logical_id: str, **environment: str) -> Function:
+        function = Function(stack, logical_id, environment)
+        started.append(function)
+        return function
+
+    yield start
+    for function in started:
+        function.stop()
+
+
+@pytest.fixture
+def aws_between(stack):
+    """What stands between a function and AWS, if the function is started with its endpoint."""
+    with AwsBetween(stack).serve() as between:
+        yield between
 
 
 @pytest.fixture(scope="module")

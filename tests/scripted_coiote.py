@@ -3,10 +3,13 @@
 import contextlib
 import http.server
 import json
+import socket
 import ssl
+import struct
 import tempfile
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from stack import certificates
 
@@ -18,21 +21,46 @@ HEALTHY = {
 }
 
 
+CREATE = "POST /tasksFromTemplates/device/d%3A1"
+SEARCH = "GET /devices"
+SESSION = "POST /sessions/d%3A1/allow-deregistered"
+
+# Instead of an answer: Coiote does what it is asked for, and the connection is lost
+LOST = "lost"
+# … the connection is reset before Coiote has read what it is asked for
+RESET = "reset"
+# … nothing comes while anybody waits
+SLOW = "slow"
+
+
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         asked = f"{self.command} {self.path.removeprefix('/api/coiotedm/v3')}"
-        self.server.asked.append(asked)
-        scripted = next(answer for start, answer in self.server.answers.items() if asked.startswith(start))
-        if scripted is None:
-            # Hangs up instead of answering
+        script = next(answer for start, answer in self.server.answers.items() if asked.startswith(start))
+        with self.server.lock:
+            self.server.asked.append(asked)
+            # One after the other, and the last one from then on
+            scripted = (script.pop(0) if len(script) > 1 else script[0]) if isinstance(script, list) else script
+        if scripted == RESET:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        status, body = scripted
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        does_it = scripted in (LOST, SLOW) or scripted[0] == 201
+        if asked.startswith(CREATE) and does_it:
+            self.server.tasks.append(asked)
+        if scripted == SLOW:
+            self.server.ending.wait()
+        if scripted in (LOST, SLOW):
+            self.close_connection = True
+            return
+        status, body, *headers = scripted
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
+        for name, value in dict(*headers).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -40,31 +68,50 @@ class Answer(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = answer
 
     def finish(self) -> None:
-        super().finish()
+        with contextlib.suppress(OSError):
+            super().finish()
         self.server.closed.set()
 
     def log_message(self, *_) -> None:
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_) -> None:
+        """A function that does not wait any more hangs up."""
+
+
+class Script(NamedTuple):
+    url: str
+    # What it was asked, in order
+    asked: list[str]
+    # The tasks that it has created
+    tasks: list[str]
+    # Set when it closes a connection, as after `idle_seconds`
+    closed: threading.Event
+
+
 @contextlib.contextmanager
-def scripted_coiote(authority: certificates.Authority, answers: dict, idle_seconds: float | None = None):
-    """Its URL, the list of what it was asked, and the event of its closing a connection that was idle for so long."""
+def scripted_coiote(authority: certificates.Authority, answers: dict, idle_seconds: float | None = None, name: str = "localhost"):
+    """`answers`: by the beginning of what is asked; a list is answered one after the other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
-        context.load_cert_chain(*authority.server("localhost").write(Path(folder), "server"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.daemon_threads = True
+        context.load_cert_chain(*authority.server(name).write(Path(folder), "server"))
+    server = Server(("127.0.0.1", 0), Answer)
     server.RequestHandlerClass = type("Answer", (Answer,), {"timeout": idle_seconds})
     server.answers = HEALTHY | answers
-    server.asked = []
-    server.closed = threading.Event()
+    server.asked, server.tasks = [], []
+    server.lock = threading.Lock()
+    server.closed, server.ending = threading.Event(), threading.Event()
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"https://localhost:{server.server_port}", server.asked, server.closed
+        yield Script(f"https://localhost:{server.server_port}", server.asked, server.tasks, server.closed)
     finally:
+        server.ending.set()
         server.shutdown()
         server.server_close()
         thread.join(timeout=10)

@@ -83,11 +83,14 @@ def test_a_write_is_in_the_datamodel_shadow_and_in_the_device(stack, device):
     folded(stack, thing)
 
     assert stack.aws.reported(thing, "datamodel") == WRITTEN
-    assert stack.aws.reported(thing, "operation") == {"operation": "write", "failedKeys": [""], "result": WRITTEN}
+    answer = stack.aws.last_word(thing, version)
+    reported = stack.aws.reported(thing, "operation")
+    assert reported.pop("requests") == {str(version): answer}
+    assert reported == {"operation": "write", "failedKeys": [""], "result": WRITTEN}
     held = stack.coiote.datamodel(thing)
     assert (held["LwM2M Server"]["1"]["Lifetime"], held["Device"]["0"]["UTC Offset"]) == ("68", "+02:00")
-    # Neither rule fired on anything but the request and its result.
-    assert stack.aws.shadow(thing, "operation")["version"] == version + 1
+    # The request, IN_PROGRESS, SCHEDULED, the result, SUCCEEDED: neither rule fired on anything but request and result.
+    assert stack.aws.shadow(thing, "operation")["version"] == version + 4
     assert len(stack.coiote.tasks(thing)) == 1
 
 
@@ -116,7 +119,7 @@ def test_a_device_that_is_away_answers_when_it_comes_back(stack, device, state):
     task_id = scheduled(stack, version, thing)["task_id"]
     [task] = stack.coiote.tasks(thing)
     assert (task["id"], task["status"]) == (task_id, "scheduled")
-    assert stack.aws.reported(thing, "operation") == {}
+    assert list(stack.aws.reported(thing, "operation")) == ["requests"]
 
     stack.coiote.set_state(thing, "online")
     folded(stack, thing)

@@ -106,8 +106,10 @@ REFUSED = {
     "mistake-execute-what-is-not-executable": ("REJECTED", "NOT_ALLOWED", "UTC Offset can only be read and written"),
     "mistake-unknown-attribute": ("REJECTED", "ATTRIBUTE_UNKNOWN", 'attributes[0]: no attribute "pminimum"; one of: pmin,'),
     "mistake-attributes-contradict": ("REJECTED", "ATTRIBUTES_CONTRADICT", "pmin (60) has to be at most pmax (30)"),
-    "mistake-no-thing-name": ("REJECTED", "EVENT_INVALID", "thingName: missing"),
 }
+
+# File → the function's error: there is no shadow to answer in.
+ERRORS = {"mistake-no-thing-name": ("EVENT_INVALID", "thingName: missing")}
 
 # File → status, code and what the datamodel shadow holds then of the place.
 FOLDED = {
@@ -128,8 +130,12 @@ def event(name: str, thing: str | None = None) -> dict:
     return event | {"thingName": thing} if thing else event
 
 
+def answer_in_shadow(stack, sample: dict) -> dict:
+    return stack.aws.answers(sample["thingName"])[str(sample.get("version", "unversioned"))]
+
+
 def test_every_sample_event_is_run_here():
-    assert {path.stem for path in EVENTS.glob("*.json")} == set(SENT) | set(REFUSED) | set(FOLDED)
+    assert {path.stem for path in EVENTS.glob("*.json")} == set(SENT) | set(REFUSED) | set(ERRORS) | set(FOLDED)
 
 
 @pytest.mark.parametrize("name", SENT)
@@ -144,6 +150,7 @@ def test_a_valid_request_reaches_coiote_as_its_template_takes_it(stack, function
     assert answer.get("reason", {}).get("code") == NOTICES.get(name)
     assert (answer["operation"], answer["thingName"]) == (sample["operation"], thing)
     assert (answer.get("version"), answer.get("clientToken")) == (sample.get("version"), sample.get("clientToken"))
+    assert answer_in_shadow(stack, sample)["taskId"] == answer["taskId"]
     [task] = stack.coiote.tasks(thing)[already:]
     template, parameters = SENT[name]
     assert (task["id"], task["template"]) == (answer["taskId"], template)
@@ -162,6 +169,16 @@ def test_anything_else_is_told_what_is_wrong_and_nothing_is_sent(stack, function
     assert says is None or says in message
     assert "\n" not in message
     assert stack.coiote.stats()["requests"].get("POST /tasksFromTemplates/device/{deviceId}", 0) == sent
+    if status != "IGNORED":
+        written = answer_in_shadow(stack, event(name))
+        assert (written["status"], written["reason"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_what_is_no_operation_at_all_is_an_error(functions, name):
+    code, says = ERRORS[name]
+    answer = functions["OperationRequest"].invoke(event(name))
+    assert answer["errorType"] == code and says in answer["errorMessage"]
 
 
 @pytest.mark.parametrize("name", FOLDED)

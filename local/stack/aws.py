@@ -64,7 +64,8 @@ class LocalAws:
             "TMPDIR": str(temporary),
         }
         python = self._root / ".local" / "aws" / "bin" / "python"
-        self.process = Process("The local AWS", [python, "-m", "ministack"], self._run / "aws.log", environment)
+        server = Path(__file__).with_name("ministack_as_aws.py")
+        self.process = Process("The local AWS", [python, server], self._run / "aws.log", environment)
         wait_for("the local AWS to start", self._is_healthy, seconds=60, alive=[self.process])
 
         def client(service: str):
@@ -83,6 +84,8 @@ class LocalAws:
         self.logs = client("logs")
         self.secrets = client("secretsmanager")
         self.cloudformation = client("cloudformation")
+        self.sqs = client("sqs")
+        self.lambda_ = client("lambda")
 
     def _is_healthy(self) -> bool:
         try:
@@ -123,6 +126,19 @@ class LocalAws:
             thingName=thing, shadowName="operation", payload=json.dumps(document).encode()
         )
         return json.loads(answer["payload"].read())["version"]
+
+    def answers(self, thing: str) -> dict[str, dict]:
+        """What stands in the operation shadow about its requests, by the version that carried each."""
+        return self.reported(thing, "operation").get("requests", {})
+
+    def last_word(self, thing: str, version: int, words=("REJECTED", "FAILED", "SUCCEEDED"), seconds: float = 30) -> dict:
+        """The answer to the request once it has one of these words."""
+
+        def look():
+            answer = self.answers(thing).get(str(version), {})
+            return answer if answer.get("status") in words else None
+
+        return wait_for(f"the last word about request {version} of {thing}", look, seconds)
 
     # ---------------------------------------------------------------- logs
 

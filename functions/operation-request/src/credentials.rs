@@ -15,7 +15,12 @@ pub(crate) struct Credentials {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CredentialsError {
     #[error("secret {secret_id} could not be read: {why}")]
-    Unavailable { secret_id: String, why: String },
+    Unavailable {
+        secret_id: String,
+        why: String,
+        /// Whether trying again may help: Secrets Manager was busy, or not reached.
+        may_get_better: bool,
+    },
     #[error("secret {secret_id}: {why}")]
     Invalid { secret_id: String, why: InvalidSecret },
 }
@@ -32,11 +37,14 @@ impl Credentials {
             Ok(output) => output,
             Err(error) => {
                 tracing::warn!(secret_id, error = %DisplayErrorContext(&error), "secret could not be read");
+                let status = error.raw_response().map(|response| response.status().as_u16());
                 let why = match error.as_service_error() {
                     Some(service) => service.meta().code().unwrap_or("unknown error").to_owned(),
                     None => "Secrets Manager could not be reached".to_owned(),
                 };
-                return Err(CredentialsError::Unavailable { secret_id, why });
+                let is_throttled = status == Some(429) || why.contains("Throttl") || why == "LimitExceededException";
+                let may_get_better = is_throttled || !matches!(status, Some(400..500));
+                return Err(CredentialsError::Unavailable { secret_id, why, may_get_better });
             }
         };
         tracing::info!(secret_id, "secret read");

@@ -1,10 +1,14 @@
-//! Hands a task to Coiote: find the device, create the task, start a session.
+//! Hands a task to Coiote: find the device, create the task; and then start a session.
+//!
+//! What may get better is tried again, with growing pauses, while Lambda leaves time for it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use backon::{ExponentialBuilder, Retryable};
 use coiote::{Client, DeviceIds, Identity};
 use lwm2m::Task;
 use runtime::Deadline;
+use shadow::operation::{Delivery, OUTCOME_UNKNOWN};
 use shadow::{Reason, ThingName};
 use tokio::sync::Mutex;
 
@@ -12,6 +16,17 @@ use crate::credentials::{Credentials, CredentialsError};
 
 /// No single call is given more than this; Coiote answers in well under a second.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Tries after the first one, of each call.
+const RETRIES: usize = 4;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// A call is not begun with less time than this.
+const SHORTEST_CALL: Duration = Duration::from_millis(500);
+
+/// For so long a connection counts as being there because it just was. An environment may have been frozen meanwhile.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// What outlives an invocation: the connection to Coiote, made of the secret once, and the ids of devices.
 pub(crate) struct Forwarder {
@@ -24,14 +39,15 @@ pub(crate) struct Forwarder {
 struct Connection {
     identity: Identity,
     client: Client,
+    /// When a call succeeded last. The time of day, because a monotonic clock may stand still with the environment.
+    proven_at: Option<SystemTime>,
 }
 
 /// A task that Coiote has taken.
-#[derive(Debug)]
-pub(crate) struct Forwarded {
+#[derive(Debug, Clone)]
+pub(crate) struct Created {
     pub(crate) task_id: String,
-    /// What the author should know although it worked.
-    pub(crate) notice: Option<Reason>,
+    device_id: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +64,8 @@ pub(crate) enum ForwardError {
     TemplateMissing { template: String, said: String },
     #[error("the function's time was used up before the request was handed to Coiote")]
     OutOfTime,
+    #[error("it may have reached Coiote and is not sent twice: {0}")]
+    OutcomeUnknown(coiote::Error),
 }
 
 impl ForwardError {
@@ -64,14 +82,25 @@ impl ForwardError {
             ForwardError::Coiote(Coiote::Unauthorized(_)) => "COIOTE_UNAUTHORIZED",
             ForwardError::Coiote(Coiote::TimedOut) => "COIOTE_TIMED_OUT",
             ForwardError::Coiote(Coiote::Interrupted(_)) => "COIOTE_INTERRUPTED",
-            ForwardError::Coiote(Coiote::Throttled(_)) => "COIOTE_THROTTLED",
-            ForwardError::Coiote(Coiote::Unavailable(_)) => "COIOTE_UNAVAILABLE",
+            ForwardError::Coiote(Coiote::Throttled { .. }) => "COIOTE_THROTTLED",
+            ForwardError::Coiote(Coiote::Unavailable { .. } | Coiote::Failed(_)) => "COIOTE_UNAVAILABLE",
             ForwardError::Coiote(Coiote::Refused(_)) => "COIOTE_REFUSED",
             ForwardError::Coiote(Coiote::NotFound(_) | Coiote::UnexpectedAnswer(_)) => "COIOTE_UNEXPECTED_ANSWER",
             ForwardError::DeviceUnknown(_) => "DEVICE_UNKNOWN",
             ForwardError::DeviceAmbiguous { .. } => "DEVICE_AMBIGUOUS",
             ForwardError::TemplateMissing { .. } => "TEMPLATE_MISSING",
             ForwardError::OutOfTime => "OUT_OF_TIME",
+            ForwardError::OutcomeUnknown(_) => OUTCOME_UNKNOWN,
+        }
+    }
+
+    /// Whether a later attempt may succeed.
+    pub(crate) fn may_get_better(&self) -> bool {
+        match self {
+            ForwardError::Coiote(error) => error.may_get_better(),
+            ForwardError::Credentials(CredentialsError::Unavailable { may_get_better, .. }) => *may_get_better,
+            ForwardError::OutOfTime => true,
+            _ => false,
         }
     }
 
@@ -86,13 +115,15 @@ impl Forwarder {
         Forwarder { url, credentials, device_ids: DeviceIds::default(), connection: Mutex::new(None) }
     }
 
-    /// Where Coiote refuses the certificate, or is not trusted itself, the secret is read again: it may have been changed.
-    pub(crate) async fn forward(
+    /// Creates the task. Where Coiote refuses the certificate, or is not trusted itself, the secret is read again: it may
+    /// have been changed.
+    pub(crate) async fn create(
         &self,
         thing: &ThingName,
         task: &Task,
+        delivery: Delivery,
         deadline: Deadline,
-    ) -> Result<Forwarded, ForwardError> {
+    ) -> Result<Created, ForwardError> {
         // Held for the whole invocation: an execution environment handles one event at a time.
         let mut connection = self.connection.lock().await;
         let current = match connection.take() {
@@ -101,7 +132,7 @@ impl Forwarder {
         };
         let current = connection.insert(current);
 
-        let refused = match self.hand_over(&current.client, thing, task, deadline).await {
+        let refused = match self.hand_over(current, thing, task, delivery, deadline).await {
             Err(error) if error.may_be_the_secret() => error,
             result => return result,
         };
@@ -111,11 +142,32 @@ impl Forwarder {
         }
         tracing::info!(%refused, "the secret has changed; trying again with it");
         *current = self.connect(identity)?;
-        self.hand_over(&current.client, thing, task, deadline).await
+        self.hand_over(current, thing, task, delivery, deadline).await
+    }
+
+    /// Wakes the device. The task is there, so the request is on its way whatever happens to this call: what does is a
+    /// notice.
+    pub(crate) async fn wake(&self, created: &Created, deadline: Deadline) -> Option<Reason> {
+        let Created { task_id, device_id } = created;
+        let connection = self.connection.lock().await;
+        let client = &connection.as_ref()?.client;
+        let may_get_better = |error: &coiote::Error| error.may_get_better();
+        match again_and_again(deadline, may_get_better, |time| client.start_session(device_id, time)).await {
+            Ok(()) => {
+                tracing::info!(task_id, device_id, "session started");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(task_id, device_id, code = error.code(), %error, "session not started");
+                let message = format!("Coiote has the task and runs it when the device next comes back: {error}");
+                Some(Reason::new("SESSION_NOT_STARTED", message))
+            }
+        }
     }
 
     async fn read_secret(&self, deadline: Deadline) -> Result<Identity, ForwardError> {
-        let read = tokio::time::timeout(time_for_a_call(deadline)?, self.credentials.read());
+        let time = deadline.allows(CALL_LIMIT).ok_or(ForwardError::OutOfTime)?;
+        let read = tokio::time::timeout(time, self.credentials.read());
         Ok(read.await.map_err(|_| ForwardError::OutOfTime)??)
     }
 
@@ -124,28 +176,34 @@ impl Forwarder {
             coiote::Error::InvalidSecret(why) => ForwardError::from(self.credentials.invalid(why)),
             other => ForwardError::from(other),
         })?;
-        Ok(Connection { identity, client })
+        Ok(Connection { identity, client, proven_at: None })
     }
 
     async fn hand_over(
         &self,
-        client: &Client,
+        connection: &mut Connection,
         thing: &ThingName,
         task: &Task,
+        delivery: Delivery,
         deadline: Deadline,
-    ) -> Result<Forwarded, ForwardError> {
-        let cached = self.device_ids.get(thing.as_str());
+    ) -> Result<Created, ForwardError> {
+        let client = &connection.client;
+        let is_proven = connection.proven_at.and_then(|at| at.elapsed().ok()).is_some_and(|since| since < FRESH);
+        // A connection that was lost while nobody looked would leave open whether the task was created. A search tells
+        // before anything is at stake.
+        let must_prove = delivery == Delivery::AtMostOnce && !is_proven;
+        let cached = if must_prove { None } else { self.device_ids.get(thing.as_str()) };
         let was_cached = cached.is_some();
         let mut device_id = match cached {
             Some(id) => id,
             None => self.look_up(client, thing, deadline).await?,
         };
-        let mut created = create_task(client, &device_id, task, deadline).await;
+        let mut created = create_task(client, &device_id, task, delivery, deadline).await;
         if was_cached && matches!(created, Err(ForwardError::Coiote(coiote::Error::NotFound(_)))) {
             // The device was removed, and perhaps added again since: then it has another id now.
             self.device_ids.forget(thing.as_str());
             device_id = self.look_up(client, thing, deadline).await?;
-            created = create_task(client, &device_id, task, deadline).await;
+            created = create_task(client, &device_id, task, delivery, deadline).await;
         }
         let task_id = created.map_err(|error| match error {
             ForwardError::Coiote(error) => {
@@ -156,33 +214,25 @@ impl Forwarder {
             }
             other => other,
         })?;
+        connection.proven_at = Some(SystemTime::now());
         tracing::info!(task_id, device_id, template = task.template, "task created");
-
-        // The task is there, so the request is on its way whatever happens to this call.
-        let notice = match start_session(client, &device_id, deadline).await {
-            Ok(()) => {
-                tracing::info!(task_id, device_id, "session started");
-                None
-            }
-            Err(error) => {
-                tracing::warn!(task_id, device_id, code = error.code(), %error, "session not started");
-                let message = format!("Coiote has the task and runs it when the device next comes back: {error}");
-                Some(Reason::new("SESSION_NOT_STARTED", message))
-            }
-        };
-        Ok(Forwarded { task_id, notice })
+        Ok(Created { task_id, device_id })
     }
 
     async fn look_up(&self, client: &Client, thing: &ThingName, deadline: Deadline) -> Result<String, ForwardError> {
-        let mut ids = client.find_devices(thing.as_str(), time_for_a_call(deadline)?).await?;
-        match (ids.pop(), ids.len()) {
-            (Some(id), 0) => {
+        let may_get_better = |error: &coiote::Error| error.may_get_better();
+        let found = again_and_again(deadline, may_get_better, |time| client.find_devices(thing.as_str(), time)).await?;
+        match found.as_slice() {
+            [id] => {
                 tracing::info!(device_id = id, "device found");
-                self.device_ids.put(thing.as_str(), &id);
-                Ok(id)
+                self.device_ids.put(thing.as_str(), id);
+                Ok(id.clone())
             }
-            (None, _) => Err(ForwardError::DeviceUnknown(thing.clone())),
-            (Some(_), others) => Err(ForwardError::DeviceAmbiguous { thing: thing.clone(), count: others + 1 }),
+            [] => {
+                self.device_ids.forget(thing.as_str());
+                Err(ForwardError::DeviceUnknown(thing.clone()))
+            }
+            several => Err(ForwardError::DeviceAmbiguous { thing: thing.clone(), count: several.len() }),
         }
     }
 }
@@ -191,10 +241,43 @@ async fn create_task(
     client: &Client,
     device_id: &str,
     task: &Task,
+    delivery: Delivery,
     deadline: Deadline,
 ) -> Result<String, ForwardError> {
-    let time = time_for_a_call(deadline)?;
-    Ok(client.create_task(device_id, &task.template, &task.parameters, time).await?)
+    let may_be_twice = |error: &coiote::Error| delivery == Delivery::AtMostOnce && error.may_have_been_done();
+    let may_be_sent_again = |error: &coiote::Error| error.may_get_better() && !may_be_twice(error);
+    let create = |time| client.create_task(device_id, &task.template, &task.parameters, time);
+    again_and_again(deadline, may_be_sent_again, create).await.map_err(|error| match error {
+        ForwardError::Coiote(error) if may_be_twice(&error) => ForwardError::OutcomeUnknown(error),
+        other => other,
+    })
+}
+
+/// Makes a call until it succeeds, until trying again is of no use, or until there is no time for it. `call` is given the
+/// time that it may take.
+async fn again_and_again<T, F: Future<Output = Result<T, coiote::Error>>>(
+    deadline: Deadline,
+    may_be_tried_again: impl Fn(&coiote::Error) -> bool,
+    call: impl Fn(Duration) -> F,
+) -> Result<T, ForwardError> {
+    let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(RETRIES).with_jitter();
+    let attempt = || async {
+        let time = deadline.allows(CALL_LIMIT).ok_or(ForwardError::OutOfTime)?;
+        Ok(call(time).await?)
+    };
+    attempt
+        .retry(pauses)
+        .when(|error| matches!(error, ForwardError::Coiote(error) if may_be_tried_again(error)))
+        .adjust(|error, pause| {
+            let asked = if let ForwardError::Coiote(error) = error { error.retry_after() } else { None };
+            let pause = pause?.max(asked.unwrap_or_default());
+            (deadline.left() > pause.saturating_add(SHORTEST_CALL)).then_some(pause)
+        })
+        .notify(|error, pause| {
+            let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(code = error.code(), %error, pause_ms, "trying again");
+        })
+        .await
 }
 
 /// An unknown device and an unknown template can have the same status; only Coiote's words tell them apart.
@@ -215,12 +298,4 @@ fn not_created(error: coiote::Error, thing: &ThingName, task: &Task) -> ForwardE
         NotFound(_) => ForwardError::DeviceUnknown(thing.clone()),
         other => ForwardError::Coiote(other),
     }
-}
-
-async fn start_session(client: &Client, device_id: &str, deadline: Deadline) -> Result<(), ForwardError> {
-    Ok(client.start_session(device_id, time_for_a_call(deadline)?).await?)
-}
-
-fn time_for_a_call(deadline: Deadline) -> Result<Duration, ForwardError> {
-    deadline.allows(CALL_LIMIT).ok_or(ForwardError::OutOfTime)
 }

@@ -1,8 +1,8 @@
 //! `operation-request`: invoked by the rule of the same name for every request in an operation shadow.
 //!
 //! ```text
-//! event → Envelope + Request → Operation → Task → Coiote: device, task, session → Answer
-//!         (shadow, lwm2m)      (lwm2m)     (lwm2m)  (forward.rs)
+//! event → Envelope + Request → Operation → claim → Task → Coiote: device, task → Answer → Coiote: session
+//!         (shadow, lwm2m)      (lwm2m)     (shadow) (lwm2m)  (forward.rs)        (shadow)
 //! ```
 
 mod credentials;
@@ -12,9 +12,12 @@ mod handle;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use lwm2m::Strictness;
 use serde_json::value::RawValue;
+use shadow::Shadows;
+use shadow::operation::OperationShadows;
 
 use crate::credentials::Credentials;
 use crate::forward::Forwarder;
+use crate::handle::Service;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -25,8 +28,9 @@ async fn main() -> Result<(), Error> {
         std::env::var("COIOTE_URL").unwrap_or_default(),
         Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), std::env::var("COIOTE_SECRET_ID").ok()),
     );
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| handle::event(&forwarder, strictness, event)))
-        .await
+    let shadows = OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
+    let service = Service::new(forwarder, shadows, strictness);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| service.event(event))).await
 }
 
 /// What the user wants done with a request that does not fit the objects' descriptions.

@@ -1,93 +1,278 @@
-//! From the event to the datamodel shadow.
+//! From the event to the datamodel shadow, and to the answer in the operation shadow.
 
-use aws_sdk_iotdataplane::Client;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use lambda_runtime::{Diagnostic, LambdaEvent};
+use lwm2m::path::{Level, Target};
+use runtime::{Attempt, Attempts, Deadline};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
-use shadow::datamodel::{self, Change};
-use shadow::{Answer, Envelope, Reason, Status};
+use shadow::datamodel::{Change, DatamodelShadows, Scope, Source};
+use shadow::operation::{DATAMODEL_NOT_UPDATED, Key, OperationShadow, OperationShadows};
+use shadow::{Answer, Envelope, Error, Reason, Shadows, Status};
 use tracing::Instrument;
 
-/// Folds the result in. What can get better by itself is an error of the function, so that Lambda tries again.
-pub(crate) async fn event(iot: &Client, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
-    let request_id = event.context.request_id.clone();
-    let span = tracing::info_span!(
-        "response",
-        request_id,
-        thing = tracing::field::Empty,
-        version = tracing::field::Empty,
-        operation = tracing::field::Empty,
-    );
-    let answer = answer(iot, &event.payload, &request_id).instrument(span.clone()).await;
-    span.in_scope(|| log(&answer));
-    answer
+/// Shadows tell the time in seconds.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The operation shadow changed so many times while its result was folded: more than any number of writers explains.
+const MOST_CONFLICTS: u32 = 20;
+
+/// Everything that outlives an invocation.
+pub(crate) struct Service {
+    operation: OperationShadows,
+    datamodel: DatamodelShadows,
+    attempts: Attempts,
 }
 
-async fn answer(iot: &Client, event: &RawValue, request_id: &str) -> Result<Answer, Diagnostic> {
-    let span = tracing::Span::current();
-    let (envelope, mut event) = match Envelope::open(event) {
-        Ok(opened) => opened,
-        Err(why) => {
-            return Ok(Answer::new(Status::Rejected, request_id).because(Reason::new("EVENT_INVALID", why)));
-        }
-    };
-    span.record("thing", envelope.thing.as_str());
-    span.record("version", envelope.version);
-    let operation = event.remove("operation").and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
-    span.record("operation", &operation);
-    let thing = envelope.thing.clone();
-    let answer = |status| Answer::new(status, request_id).about(envelope, Some(&operation));
+/// A result, as the rule passes it on.
+struct Response {
+    envelope: Envelope,
+    operation: String,
+    result: Result<Change, String>,
+    failed_keys: Vec<String>,
+}
 
-    // The other operations report nothing that belongs into the data model.
-    if !matches!(operation.as_str(), "read" | "write" | "readComposite") {
-        let why = format!("operation: {operation:?} has no result to fold; only read, write and readComposite have");
-        return Ok(answer(Status::Ignored).because(Reason::new("NOTHING_TO_FOLD", why)));
-    }
-    let change = match Change::from_result(event.remove("result").unwrap_or_default()) {
-        Ok(change) => change,
-        Err(why) => return Ok(answer(Status::Failed).because(Reason::new("RESULT_INVALID", why))),
-    };
-    let resources = change.resources();
-    if resources > 0 {
-        match datamodel::fold(iot, &thing, change).await {
-            Ok(()) => tracing::info!(resources, "datamodel shadow updated"),
-            Err(error @ datamodel::Error::TooLarge) => {
-                return Ok(answer(Status::Failed).because(Reason::new("DATAMODEL_TOO_LARGE", error.to_string())));
-            }
-            Err(error @ datamodel::Error::Refused(_)) => {
-                return Ok(answer(Status::Failed).because(Reason::new("DATAMODEL_REFUSED", error.to_string())));
-            }
-            Err(error) => {
-                return Err(Diagnostic {
-                    error_type: "DATAMODEL_NOT_UPDATED".to_owned(),
-                    error_message: error.to_string(),
-                });
-            }
+/// What a result comes to.
+type Outcome = (Status, Option<Reason>);
+
+impl Service {
+    pub(crate) fn new(shadows: Shadows) -> Service {
+        Service {
+            operation: OperationShadows::new(shadows.clone()),
+            datamodel: DatamodelShadows::new(shadows),
+            attempts: Attempts::default(),
         }
     }
 
-    let failed_keys = failed_keys(&mut event);
-    Ok(if failed_keys.is_empty() {
-        answer(Status::Succeeded)
-    } else {
-        let why = format!("the device answered {} with failed keys: {}", operation, failed_keys.join(", "));
-        answer(Status::Failed).because(Reason::new("DEVICE_FAILED_KEYS", why))
-    })
+    /// Folds the result in and answers its request. What can get better by itself is an error of the function, so that
+    /// Lambda tries again.
+    pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
+        let request_id = event.context.request_id.clone();
+        let deadline = Deadline::of(&event.context);
+        let span = tracing::info_span!(
+            "response",
+            request_id,
+            thing = tracing::field::Empty,
+            version = tracing::field::Empty,
+            operation = tracing::field::Empty,
+        );
+        let answer = async {
+            let (envelope, fields) = Envelope::open(&event.payload).map_err(|why| diagnostic("EVENT_INVALID", why))?;
+            let response = Response::take(envelope, fields);
+            let span = tracing::Span::current();
+            span.record("thing", response.envelope.thing.as_str());
+            span.record("version", response.envelope.version);
+            span.record("operation", &response.operation);
+            let attempt = self.attempts.begin(&request_id);
+            let answer = |(status, reason): Outcome| {
+                Answer::new(status, &request_id).about(&response.envelope, Some(&response.operation)).because(reason)
+            };
+            self.response(&response, attempt, deadline).await.map(answer)
+        };
+        let answer = answer.instrument(span.clone()).await;
+        span.in_scope(|| log(&answer));
+        answer
+    }
+
+    async fn response(&self, response: &Response, attempt: Attempt, deadline: Deadline) -> Result<Outcome, Diagnostic> {
+        // The other operations report nothing that belongs into the data model.
+        if !matches!(response.operation.as_str(), "read" | "write" | "readComposite") {
+            let operation = &response.operation;
+            let why =
+                format!("operation: {operation:?} has no result to fold; only read, write and readComposite have");
+            return Ok((Status::Ignored, Some(Reason::new("NOTHING_TO_FOLD", why))));
+        }
+        match tokio::time::timeout(deadline.left(), self.fold_and_answer(response)).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error,
+                    _ => Error::Unavailable("no answer within the time that was left".to_owned()),
+                };
+                let code = match error {
+                    Error::TooLarge => "OPERATION_SHADOW_FULL",
+                    _ => DATAMODEL_NOT_UPDATED,
+                };
+                let reason = Reason::new(code, error.to_string());
+                if attempt.is_last(1) {
+                    let last = self.answer(response, (Status::Failed, Some(reason.clone())));
+                    let written = tokio::time::timeout(deadline.left_for_the_outcome(), last).await;
+                    tracing::warn!(written = matches!(written, Ok(Ok(()))), "the attempts are used up");
+                }
+                Err(diagnostic(&reason.code, reason.message))
+            }
+        }
+    }
+
+    /// The result is folded as the operation shadow reports it when the request is answered: if it has changed meanwhile,
+    /// another result may have been folded before this one, and it is looked at again.
+    async fn fold_and_answer(&self, response: &Response) -> Result<Outcome, Error> {
+        let Envelope { thing, version, timestamp, .. } = &response.envelope;
+        let is_fresh = timestamp.is_none_or(|time| age(time) <= FRESH);
+        let source = Source { version: *version, reported_at: *timestamp, is_fresh };
+        let mut folded: Option<(Change, Outcome)> = None;
+        for _ in 0..MOST_CONFLICTS {
+            let shadow = self.operation.read(thing).await?.unwrap_or_default();
+            if shadow.answered_by(*version).is_some() {
+                let why = "this result came before and was folded in".to_owned();
+                return Ok((Status::Ignored, Some(Reason::new("DUPLICATE", why))));
+            }
+            let request = shadow.waiting_for_result(&response.operation, *version);
+            let outcome = match &response.result {
+                Err(why) => (Status::Failed, Some(Reason::new("RESULT_INVALID", why.clone()))),
+                Ok(change) => {
+                    let change = change.brought_up_to(&shadow, *version, *timestamp);
+                    match folded.take() {
+                        Some((already, outcome)) if already == change => {
+                            folded = Some((already, outcome.clone()));
+                            outcome
+                        }
+                        earlier => {
+                            let scope =
+                                response.scope(&shadow, request.map(|(_, recorded)| recorded.instances_of.as_slice()));
+                            let undoing = earlier.as_ref().map(|(change, _)| change);
+                            let outcome = self.fold(response, &change, source, &scope, undoing).await?;
+                            folded = Some((change, outcome.clone()));
+                            outcome
+                        }
+                    }
+                }
+            };
+            match self.conclude(response, &shadow, request.map(|(key, _)| key), outcome.clone()).await {
+                Err(Error::Conflict) => {}
+                concluded => return concluded.map(|()| outcome),
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    async fn fold(
+        &self,
+        response: &Response,
+        change: &Change,
+        source: Source,
+        scope: &Scope,
+        undoing: Option<&Change>,
+    ) -> Result<Outcome, Error> {
+        let resources = change.resources();
+        let relieved = match self.datamodel.fold(&response.envelope.thing, change, source, scope, undoing).await {
+            Ok(folded) => folded.relieved,
+            Err(error @ Error::TooLarge) => return Ok(failed("DATAMODEL_TOO_LARGE", error.to_string())),
+            Err(error @ Error::Refused(_)) => return Ok(failed("DATAMODEL_REFUSED", error.to_string())),
+            Err(error) => return Err(error),
+        };
+        if resources > 0 {
+            tracing::info!(resources, relieved, "datamodel shadow updated");
+        }
+        Ok(if !response.failed_keys.is_empty() {
+            let keys = response.failed_keys.join(", ");
+            failed("DEVICE_FAILED_KEYS", format!("the device answered {} with failed keys: {keys}", response.operation))
+        } else if relieved {
+            let why = "resources without a value were left out of the datamodel shadow, which would exceed its size with them";
+            (Status::Succeeded, Some(Reason::new("DATAMODEL_RELIEVED", why)))
+        } else {
+            (Status::Succeeded, None)
+        })
+    }
+
+    /// Where no request waits for the result, nothing is written; but the shadow has to be as it was read all the same.
+    async fn conclude(
+        &self,
+        response: &Response,
+        shadow: &OperationShadow,
+        request: Option<Key>,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
+        let Envelope { thing, version, .. } = &response.envelope;
+        if let Some(key) = request {
+            let code = outcome.1.as_ref().map(|reason| reason.code.clone());
+            self.operation.conclude(thing, shadow, key, outcome, *version).await?;
+            tracing::info!(request = %key, code = code.as_deref(), "request answered");
+            return Ok(());
+        }
+        let now = self.operation.read(thing).await?.unwrap_or_default();
+        if now.version == shadow.version { Ok(()) } else { Err(Error::Conflict) }
+    }
+
+    /// Answers the request without having folded anything.
+    async fn answer(&self, response: &Response, outcome: Outcome) -> Result<(), Error> {
+        let Envelope { thing, version, .. } = &response.envelope;
+        for _ in 0..MOST_CONFLICTS {
+            let Some(shadow) = self.operation.read(thing).await? else { return Ok(()) };
+            let Some((key, _)) = shadow.waiting_for_result(&response.operation, *version) else { return Ok(()) };
+            match self.operation.conclude(thing, &shadow, key, outcome.clone(), *version).await {
+                Err(Error::Conflict) => {}
+                concluded => return concluded,
+            }
+        }
+        Err(Error::Conflict)
+    }
+}
+
+impl Response {
+    fn take(envelope: Envelope, mut fields: Map<String, Json>) -> Response {
+        let operation = fields.remove("operation").and_then(|name| name.as_str().map(str::to_owned));
+        Response {
+            envelope,
+            operation: operation.unwrap_or_default(),
+            result: Change::from_result(fields.remove("result").unwrap_or_default()),
+            failed_keys: failed_keys(&mut fields),
+        }
+    }
+
+    /// What was asked for, as far as the operation shadow still knows.
+    fn scope(&self, shadow: &OperationShadow, of_request: Option<&[String]>) -> Scope {
+        // What is written names resource instances, and says nothing of others.
+        if self.operation == "write" {
+            return Scope::default();
+        }
+        let desired = shadow.desired.get("operation").and_then(Json::as_str) == Some(&self.operation);
+        let keys = shadow.desired.get("keys").and_then(Json::as_array).filter(|_| desired);
+        let of_desired = keys.into_iter().flatten().filter_map(|key| resource_read_in_part(key.as_str()?));
+        Scope {
+            is_known: keys.is_some() || of_request.is_some(),
+            instances_of: of_request.into_iter().flatten().cloned().chain(of_desired).collect(),
+            failed_keys: self.failed_keys.clone(),
+        }
+    }
+}
+
+/// The resource of which the key names a single resource instance.
+fn resource_read_in_part(key: &str) -> Option<String> {
+    match Target::parse(key) {
+        Ok(Target::Path(path)) if path.level() == Level::ResourceInstance => Some(path.parent()?.to_string()),
+        _ => None,
+    }
 }
 
 /// Coiote writes `[""]` where none failed: an empty text, split at commas.
-fn failed_keys(event: &mut Map<String, Json>) -> Vec<String> {
-    let Some(Json::Array(keys)) = event.remove("failedKeys") else { return Vec::new() };
+fn failed_keys(fields: &mut Map<String, Json>) -> Vec<String> {
+    let Some(Json::Array(keys)) = fields.remove("failedKeys") else { return Vec::new() };
     keys.into_iter().filter_map(|key| key.as_str().map(str::to_owned)).filter(|key| !key.is_empty()).collect()
+}
+
+/// How long ago that was.
+fn age(seconds: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_secs(seconds))
+}
+
+fn failed(code: &'static str, why: String) -> Outcome {
+    (Status::Failed, Some(Reason::new(code, why)))
+}
+
+fn diagnostic(code: &str, message: String) -> Diagnostic {
+    Diagnostic { error_type: code.to_owned(), error_message: message }
 }
 
 fn log(answer: &Result<Answer, Diagnostic>) {
     match answer {
         Ok(answer) => {
             let status = answer.status.as_str();
-            let (code, reason) = answer.reason.as_ref().map(|reason| (reason.code, reason.message.as_str())).unzip();
+            let (code, reason) = answer.reason.as_ref().map(|r| (r.code.as_ref(), r.message.as_str())).unzip();
             match answer.status {
-                Status::Succeeded => tracing::info!(status, "result folded"),
+                Status::Succeeded => tracing::info!(status, code, reason, "result folded"),
                 Status::Ignored => tracing::info!(status, code, reason, "result left alone"),
                 _ => tracing::warn!(status, code, reason, "result not, or not fully, folded"),
             }

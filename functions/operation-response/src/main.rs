@@ -1,7 +1,7 @@
 //! `operation-response`: invoked by the rule of the same name when Coiote has reported a result in an operation shadow.
 //!
 //! ```text
-//! event → Envelope + result → Change of the datamodel shadow → UpdateThingShadow → Answer
+//! event → Envelope + result → Change → datamodel shadow → Answer in the operation shadow
 //! ```
 
 mod handle;
@@ -9,10 +9,13 @@ mod handle;
 use aws_sdk_iotdataplane::Client;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
+use shadow::Shadows;
+
+use crate::handle::Service;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     runtime::logging::start();
-    let iot = Client::new(&runtime::aws::config().await);
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| handle::event(&iot, event))).await
+    let service = Service::new(Shadows::new(Client::new(&runtime::aws::config().await)));
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| service.event(event))).await
 }

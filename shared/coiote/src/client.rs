@@ -1,8 +1,9 @@
 //! The calls.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde_json::{Value as Json, json};
 
@@ -97,6 +98,7 @@ impl Client {
         }
         let response = request.send().await.map_err(Error::from)?;
         let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
         let text = response.text().await.map_err(Error::from)?;
         tracing::debug!(%method, path, status = status.as_u16(), "Coiote answered");
         if status == expected {
@@ -105,7 +107,16 @@ impl Client {
         if status.is_success() {
             return Err(Error::UnexpectedAnswer(format!("status {status} where {expected} was expected")));
         }
-        Err(Error::of_status(status, &message(&text)))
+        Err(Error::of_status(status, &message(&text), retry_after))
+    }
+}
+
+/// Seconds, or a date (RFC 9110, section 10.2.3).
+fn retry_after(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).unwrap_or_default()),
     }
 }
 
@@ -149,6 +160,15 @@ mod tests {
             let error = base(wrong).unwrap_err().to_string();
             assert!(error.contains("expected https://host:port") && !error.contains("s3cret"), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn how_long_coiote_asks_to_be_left_alone() {
+        assert_eq!(retry_after("2"), Some(Duration::from_secs(2)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "it is over");
+        let in_a_minute = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        assert!(retry_after(&in_a_minute).is_some_and(|wait| wait > Duration::from_secs(50)));
+        assert_eq!(retry_after("soon"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can go wrong between here and Coiote, told apart by what helps against it.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use rustls::AlertDescription;
@@ -27,11 +28,15 @@ pub enum Error {
     Interrupted(String),
     #[error("{0}")]
     NotFound(String),
-    #[error("Coiote has too many requests to handle: {0}")]
-    Throttled(String),
-    /// A status of 500 and above.
+    /// 429: it was not looked at.
+    #[error("Coiote has too many requests to handle: {said}")]
+    Throttled { said: String, retry_after: Option<Duration> },
+    /// 503: it was not looked at.
+    #[error("Coiote is not available: {said}")]
+    Unavailable { said: String, retry_after: Option<Duration> },
+    /// Any other status of 500 and above; whether Coiote acted on the request is not known.
     #[error("Coiote failed: {0}")]
-    Unavailable(String),
+    Failed(String),
     /// Any other status that is not a success.
     #[error("Coiote refused the request: {0}")]
     Refused(String),
@@ -41,14 +46,39 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the same call may succeed when it is made again.
+    pub fn may_get_better(&self) -> bool {
+        use Error::*;
+        match self {
+            Unreachable(_) | TimedOut | Interrupted(_) | Throttled { .. } | Unavailable { .. } | Failed(_) => true,
+            InvalidUrl(_) | InvalidSecret(_) | NotTrusted(_) | Unauthorized(_) => false,
+            NotFound(_) | Refused(_) | UnexpectedAnswer(_) => false,
+        }
+    }
+
+    /// Whether Coiote may have done what it was asked for although the call failed.
+    pub fn may_have_been_done(&self) -> bool {
+        use Error::*;
+        matches!(self, TimedOut | Interrupted(_) | Failed(_) | UnexpectedAnswer(_))
+    }
+
+    /// How long Coiote asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Throttled { retry_after, .. } | Error::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// `said`: what Coiote gave as a reason.
-    pub(crate) fn of_status(status: StatusCode, said: &str) -> Error {
+    pub(crate) fn of_status(status: StatusCode, said: &str, retry_after: Option<Duration>) -> Error {
         let told = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Unauthorized(told),
             StatusCode::NOT_FOUND => Error::NotFound(told),
-            StatusCode::TOO_MANY_REQUESTS => Error::Throttled(told),
-            status if status.is_server_error() => Error::Unavailable(told),
+            StatusCode::TOO_MANY_REQUESTS => Error::Throttled { said: told, retry_after },
+            StatusCode::SERVICE_UNAVAILABLE => Error::Unavailable { said: told, retry_after },
+            status if status.is_server_error() => Error::Failed(told),
             _ => Error::Refused(told),
         }
     }
@@ -63,7 +93,8 @@ impl From<reqwest::Error> for Error {
                     Error::Unauthorized(format!("TLS alert {alert:?}"))
                 }
                 Tls::InvalidCertificate(why) => Error::NotTrusted(format!("{why}")),
-                other => Error::Unreachable(format!("TLS: {other}")),
+                other if error.is_connect() => Error::Unreachable(format!("TLS: {other}")),
+                other => Error::Interrupted(format!("TLS: {other}")),
             };
         }
         if error.is_connect() {

@@ -53,6 +53,17 @@ impl Operation {
             Operation::CancelObserveComposite(_) => OperationName::CancelObserveComposite,
         }
     }
+
+    /// The resources of which it reads single resource instances only, each once.
+    pub fn resources_read_in_part(&self) -> Vec<Path> {
+        let (Operation::Read(Selection::Keys(keys)) | Operation::ReadComposite(Selection::Keys(keys))) = self else {
+            return Vec::new();
+        };
+        let instances = keys.paths().iter().filter(|path| path.level() == Level::ResourceInstance);
+        let mut resources: Vec<Path> = instances.filter_map(Path::parent).collect();
+        resources.dedup();
+        resources
+    }
 }
 
 macro_rules! operation_names {
@@ -66,6 +77,12 @@ macro_rules! operation_names {
 
             pub fn as_str(self) -> &'static str {
                 match self { $(OperationName::$variant => $name),* }
+            }
+
+            /// Whether doing it twice is as good as doing it once. What is executed, created or deleted twice is not what
+            /// its author asked for.
+            pub fn may_run_twice(self) -> bool {
+                !matches!(self, OperationName::Execute | OperationName::Create | OperationName::Delete)
             }
 
             /// The levels of the data model that the operation can address (OMA LwM2M Core 1.1, section 6.3).

@@ -1,12 +1,20 @@
-//! The word that a request ends with.
+//! The word that every request ends with, and the words on the way there.
 
-use serde::{Serialize, Serializer};
+use std::borrow::Cow;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_sdk_iotdataplane::primitives::{DateTime, DateTimeFormat};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 
 use crate::thing::Envelope;
 
 /// How far a request came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
+    /// Claimed; being handed to Coiote, or waiting for the next attempt.
+    InProgress,
     /// Not valid; nothing was sent.
     Rejected,
     /// Could not be handed to Coiote, or the device answered with failed keys.
@@ -15,13 +23,14 @@ pub enum Status {
     Scheduled,
     /// The result arrived and the datamodel shadow holds it.
     Succeeded,
-    /// The event asks for nothing that this function does.
+    /// The event asks for nothing that this function does. It stands in no shadow.
     Ignored,
 }
 
 impl Status {
     pub fn as_str(self) -> &'static str {
         match self {
+            Status::InProgress => "IN_PROGRESS",
             Status::Rejected => "REJECTED",
             Status::Failed => "FAILED",
             Status::Scheduled => "SCHEDULED",
@@ -31,22 +40,17 @@ impl Status {
     }
 }
 
-impl Serialize for Status {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 /// Why: a code from the closed list of the README, and one line for the author of the request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
+    #[serde(default)]
     pub message: String,
 }
 
 impl Reason {
     pub fn new(code: &'static str, message: impl Into<String>) -> Reason {
-        Reason { code, message: message.into() }
+        Reason { code: code.into(), message: message.into() }
     }
 
     /// Several reasons as one: the code of the first, and what all of them say.
@@ -60,11 +64,21 @@ impl Reason {
         if let Some(more @ 1..) = reasons.len().checked_sub(MOST) {
             message.push_str(&format!("; and {more} more"));
         }
-        reasons.first().map(|first| Reason { code: first.code, message })
+        reasons.into_iter().next().map(|first| Reason { code: first.code, message })
+    }
+
+    /// What fits into a shadow that eight answers share with the request and the result.
+    pub(crate) fn shortened(&self) -> Reason {
+        const MOST: usize = 400;
+        let mut message: String = self.message.chars().take(MOST).collect();
+        if message.len() < self.message.len() {
+            message.push_str(" … (the log has all of it)");
+        }
+        Reason { code: self.code.clone(), message }
     }
 }
 
-/// What became of a request. The function returns it.
+/// What became of a request. It goes into the operation shadow, and the function returns it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
@@ -80,11 +94,17 @@ pub struct Answer {
     pub task_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
+    /// How many times it was tried to hand it to Coiote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     /// Lambda's id of the invocation, by which its log lines are found.
     pub request_id: String,
     /// Why it was rejected or failed; beside a success, what the author should know of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// Resources of which it reads single resource instances only: the others of them are not gone.
+    #[serde(skip)]
+    pub instances_of: Vec<String>,
 }
 
 impl Answer {
@@ -96,15 +116,17 @@ impl Answer {
             status,
             task_id: None,
             client_token: None,
+            attempt: None,
             request_id: request_id.to_owned(),
             reason: None,
+            instances_of: Vec::new(),
         }
     }
 
-    pub fn about(mut self, envelope: Envelope, operation: Option<&str>) -> Answer {
+    pub fn about(mut self, envelope: &Envelope, operation: Option<&str>) -> Answer {
         self.thing_name = Some(envelope.thing.as_str().to_owned());
         self.version = envelope.version;
-        self.client_token = envelope.client_token;
+        self.client_token = envelope.client_token.clone();
         self.operation = operation.map(str::to_owned);
         self
     }
@@ -113,6 +135,40 @@ impl Answer {
         self.reason = reason.into();
         self
     }
+
+    /// As it stands in the operation shadow. `null` takes away what an earlier word for the same request had.
+    pub(crate) fn entry(&self) -> Map<String, Json> {
+        let mut entry = Map::new();
+        let mut put = |name: &str, value: Option<Json>| {
+            if let Some(value) = value {
+                entry.insert(name.to_owned(), value);
+            }
+        };
+        /// Longer than every operation's name; what a request calls its operation may be anything.
+        const LONGEST_NAME: usize = 64;
+        put(
+            "operation",
+            self.operation.as_ref().map(|name| name.chars().take(LONGEST_NAME).collect::<String>().into()),
+        );
+        put("status", Some(self.status.as_str().into()));
+        put("taskId", self.task_id.clone().map(Json::from));
+        put("clientToken", self.client_token.clone().map(Json::from));
+        put("attempt", self.attempt.map(Json::from));
+        put("requestId", Some(self.request_id.clone().into()));
+        put("updatedAt", Some(now().into()));
+        put(
+            "reason",
+            Some(self.reason.as_ref().map(Reason::shortened).and_then(|r| serde_json::to_value(r).ok()).into()),
+        );
+        put("instancesOf", (!self.instances_of.is_empty()).then(|| self.instances_of.clone().into()));
+        entry
+    }
+}
+
+/// The time in the form of AWS: `2026-11-22T18:00:00Z`.
+pub(crate) fn now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    DateTime::from_secs(seconds.try_into().unwrap_or_default()).fmt(DateTimeFormat::DateTime).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -126,5 +182,24 @@ mod tests {
         assert_eq!(Reason::joined(reasons(2)), Some(Reason::new("CODE", "m0; m1")));
         assert_eq!(Reason::joined(reasons(8)).unwrap().message, "m0; m1; m2; m3; m4; m5; m6; m7");
         assert!(Reason::joined(reasons(3_000)).unwrap().message.ends_with("m7; and 2992 more"));
+    }
+
+    #[test]
+    fn a_status_is_the_same_word_everywhere() {
+        use Status::*;
+        for status in [InProgress, Rejected, Failed, Scheduled, Succeeded, Ignored] {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+            assert_eq!(serde_json::from_value::<Status>(status.as_str().into()).unwrap(), status);
+        }
+    }
+
+    #[test]
+    fn an_entry_takes_away_the_reason_that_no_longer_holds() {
+        let answer = Answer { attempt: Some(2), ..Answer::new(Status::Scheduled, "r") };
+        assert_eq!(answer.entry()["reason"], Json::Null);
+        let long = answer.because(Reason::new("CODE", "x".repeat(5_000))).entry();
+        assert!(long["reason"]["message"].as_str().unwrap().len() < 500);
+        let time = long["updatedAt"].as_str().unwrap();
+        assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
     }
 }

@@ -32,8 +32,12 @@ pub struct Envelope {
     pub thing: ThingName,
     /// Version of the operation shadow; absent in events of the peer's own rule and in some written by hand.
     pub version: Option<u64>,
+    /// When that update was made, in seconds since 1970.
+    pub timestamp: Option<u64>,
     /// The token of the client that updated the shadow.
     pub client_token: Option<String>,
+    /// Whether an operator sends the event through again, out of the failure queue.
+    pub redriven: bool,
 }
 
 impl Envelope {
@@ -59,7 +63,9 @@ impl Envelope {
         Ok(Envelope {
             thing,
             version: event.remove("version").and_then(|version| version.as_u64()),
+            timestamp: event.remove("timestamp").and_then(|timestamp| timestamp.as_u64()),
             client_token: event.remove("clientToken").and_then(|token| token.as_str().map(str::to_owned)),
+            redriven: event.remove("redriven").is_some_and(|redriven| redriven == Json::Bool(true)),
         })
     }
 }
@@ -84,7 +90,8 @@ mod tests {
     fn version_and_token_may_be_absent() {
         let mut event = json!({"thingName": "a"});
         let envelope = Envelope::take(event.as_object_mut().unwrap()).unwrap();
-        assert_eq!((envelope.version, envelope.client_token), (None, None));
+        assert_eq!((envelope.version, envelope.timestamp, envelope.client_token), (None, None, None));
+        assert!(!envelope.redriven);
 
         let mut event = json!({"thingName": "a", "version": 17, "clientToken": "t", "keys": []});
         let envelope = Envelope::take(event.as_object_mut().unwrap()).unwrap();

@@ -1,0 +1,132 @@
+"""Stands between a function and the local AWS: counts its calls, and lets some of them fail as AWS does."""
+
+import contextlib
+import http.client
+import http.server
+import json
+import threading
+import urllib.parse
+from collections.abc import Callable
+
+Fault = Callable[["Call"], object]
+
+
+class Call:
+    """What is called, as in "update operation", "get datamodel" or "GetSecretValue"."""
+
+    def __init__(self, method: str, path: str, target: str, body: bytes):
+        parsed = urllib.parse.urlsplit(path)
+        shadow = urllib.parse.parse_qs(parsed.query).get("name", [""])[0]
+        verb = {"GET": "get", "POST": "update", "DELETE": "delete"}.get(method, method)
+        self.name = target.partition(".")[2] or f"{verb} {shadow}"
+        self.body = body
+
+    def json(self) -> dict:
+        return json.loads(self.body)
+
+
+class Refuse:
+    """Answers with an error of AWS; nothing is done."""
+
+    def __init__(self, status: int, code: str):
+        self.status, self.code = status, code
+
+
+CONFLICT = Refuse(409, "ConflictException")
+THROTTLED = Refuse(429, "ThrottlingException")
+TOO_LARGE = Refuse(413, "RequestEntityTooLargeException")
+BROKEN = Refuse(500, "InternalFailureException")
+DENIED = Refuse(403, "ForbiddenException")
+
+
+class LoseAnswer:
+    """It is done, and the answer never arrives."""
+
+
+class Between(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def handle_call(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        call = Call(self.command, self.path, self.headers.get("X-Amz-Target", ""), body)
+        state = self.server.state
+        with state.lock:
+            state.calls.append(call.name)
+            fault = state.next_fault(call)
+        if isinstance(fault, Refuse):
+            body = json.dumps({"message": "no", "__type": fault.code}).encode()
+            return self._answer(fault.status, body, {"x-amzn-errortype": fault.code})
+        if callable(fault):
+            fault()
+        connection = http.client.HTTPConnection(*state.aws, timeout=30)
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        connection.request(self.command, self.path, body, headers)
+        response = connection.getresponse()
+        answer = response.read()
+        connection.close()
+        if isinstance(fault, LoseAnswer):
+            self.close_connection = True
+            return
+        kept = {n: v for n, v in response.getheaders() if n.lower() in ("content-type", "x-amzn-errortype")}
+        self._answer(response.status, answer, kept)
+
+    do_GET = do_POST = do_DELETE = handle_call
+
+    def _answer(self, status: int, body: bytes, headers: dict) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    # Many calls may come at the same moment.
+    request_queue_size = 64
+
+
+class AwsBetween:
+    def __init__(self, stack):
+        self.aws = ("127.0.0.1", stack.aws.port)
+        self.lock = threading.Lock()
+        self.calls: list[str] = []
+        self._faults: dict[str, list] = {}
+        self._always: dict[str, object] = {}
+
+    def once(self, name: str, *faults: object) -> None:
+        """The next calls of this name meet these, in this order; `None` lets one pass, a function is called first."""
+        self._faults.setdefault(name, []).extend(faults)
+
+    def always(self, name: str, fault: object) -> None:
+        self._always[name] = fault
+
+    def heal(self) -> None:
+        self._faults.clear()
+        self._always.clear()
+
+    def next_fault(self, call: Call) -> object:
+        waiting = self._faults.get(call.name)
+        if waiting:
+            return waiting.pop(0)
+        fault = self._always.get(call.name)
+        return fault(call) if callable(fault) else fault
+
+    @contextlib.contextmanager
+    def serve(self):
+        server = Server(("127.0.0.1", 0), Between)
+        server.state = self
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        self.endpoint = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join(timeout=10)

@@ -1,0 +1,132 @@
+"""A function's release binary under a Runtime API that the test holds in its hand.
+
+AWS's emulator (emulator.py) gives every invocation a request id and a deadline of its own choice. What a retry is, and how
+much time is left, is told here.
+"""
+
+import http.server
+import itertools
+import json
+import queue
+import threading
+import time
+import uuid
+
+from stack.aws import base_environment
+from stack.local_stack import SECRET_NAME, LocalStack
+from stack.processes import Process
+
+_numbers = itertools.count(1)
+
+
+class Invocation:
+    def __init__(self, event: bytes, request_id: str, seconds: float):
+        self.event, self.request_id = event, request_id
+        self.deadline_ms = int((time.time() + seconds) * 1000)
+        self.ended = threading.Event()
+        self.result: object = None
+
+
+class RuntimeApi(http.server.BaseHTTPRequestHandler):
+    """https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html"""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        invocation = self.server.waiting.get()
+        if invocation is None:
+            self.close_connection = True
+            return
+        self.server.running[invocation.request_id] = invocation
+        self._answer(
+            200,
+            invocation.event,
+            {
+                "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
+                "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
+                "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:000000000000:function:test",
+                "Content-Type": "application/json",
+            },
+        )
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request_id = self.path.split("/")[-2]
+        self._answer(202, b"", {})
+        invocation = self.server.running.pop(request_id)
+        invocation.result = json.loads(body)
+        invocation.ended.set()
+
+    def _answer(self, status: int, body: bytes, headers: dict) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_) -> None:
+        """A function that is ended hangs up."""
+
+
+class Function:
+    """One execution environment of a function."""
+
+    def __init__(self, stack: LocalStack, logical_id: str, environment: dict[str, str]):
+        self._api = Server(("127.0.0.1", 0), RuntimeApi)
+        self._api.waiting = queue.Queue()
+        self._api.running = {}
+        threading.Thread(target=self._api.serve_forever, daemon=True).start()
+        self.log = stack.run / f"{logical_id}-{next(_numbers)}.log"
+        variables = {
+            "RUST_LOG": "info",
+            "AWS_REGION": "us-east-1",
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
+            "AWS_LAMBDA_FUNCTION_NAME": logical_id,
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+            "COIOTE_URL": stack.coiote.url,
+            "COIOTE_SECRET_ID": SECRET_NAME,
+        }
+        self._process = Process(
+            logical_id,
+            [stack.deployment.function_binary(logical_id)],
+            self.log,
+            base_environment() | stack.aws.environment | variables | environment,
+        )
+
+    def begin(self, event: object, request_id: str | None = None, seconds: float = 30) -> Invocation:
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        invocation = Invocation(body, request_id or str(uuid.uuid4()), seconds)
+        self._api.waiting.put(invocation)
+        return invocation
+
+    def invoke(self, event: object, request_id: str | None = None, seconds: float = 30) -> dict:
+        """What the function returns; for an error `{"errorType", "errorMessage"}`."""
+        return self.result(self.begin(event, request_id, seconds), seconds + 10)
+
+    def result(self, invocation: Invocation, patience: float = 40) -> dict:
+        if not invocation.ended.wait(patience):
+            self._process.check()
+            raise AssertionError(f"no result within {patience:g} s; see {self.log}")
+        return invocation.result
+
+    def kill(self) -> None:
+        """Ends it as Lambda does at the timeout: in mid-sentence."""
+        self._process.kill()
+
+    def log_lines(self) -> list[dict]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def stop(self) -> None:
+        self._process.stop()
+        self._api.waiting.put(None)
+        self._api.shutdown()
+        self._api.server_close()
