@@ -18,6 +18,10 @@ Examples:
       --iot-endpoint localhost:8883 --iot-ca ca.pem --iot-cert iot.pem --iot-key iot-key.pem \\
       --device endpoint=urn:dev:1 --device endpoint=urn:dev:2,id=abc,state=sleeping
 
+  # Devices and tasks outlive a restart; this time a device is added to them
+  coiote-sim --tls-cert server.pem --tls-key server-key.pem --client-cert lambda.pem \\
+      --state coiote.json --device endpoint=urn:dev:3
+
 When ready, one line stands on stdout: {\"ready\":true,\"rest\":\"https://localhost:8088\",\"control\":\"http://127.0.0.1:8089\"}
 The log goes to stderr; RUST_LOG=warn says less.
 
@@ -39,7 +43,18 @@ Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089 and J='content-typ
     curl $C/templates
     curl -X DELETE $C/templates/AWSdiscoverCertAuth
     curl -X PUT $C/templates/AWSdiscoverCertAuth
-  TLS handshakes and requests so far; whether it is there
+  Faults, in place of the present ones: for a tenth of the calls, and for one route; none
+    curl -X PUT -H \"$J\" $C/faults \\
+      -d '{\"rate\":0.1,\"routes\":{\"POST /sessions/{deviceId}/allow-deregistered\":503}}'
+    curl -X PUT -H \"$J\" $C/faults -d '{}'
+  Kinds of faults (all, unless some are named: \"kinds\":[\"lost\",\"slow\"])
+    throttled    429 with Retry-After: 1
+    unavailable  503
+    failed       500
+    reset        the connection is cut before the call is looked at
+    lost         the call is carried out, and the connection is cut before its answer
+    slow         the call is carried out, and answered 300 ms late
+  TLS handshakes, requests and faults so far; whether it is there
     curl $C/stats
     curl $C/health";
 
@@ -98,6 +113,10 @@ pub(crate) struct Options {
     /// Task template that this installation lacks, such as AWSdiscoverCertAuth; repeatable
     #[arg(long, value_name = "NAME", value_parser = template)]
     pub(crate) without_template: Vec<String>,
+
+    /// Where devices and tasks outlive a restart: read at start if it is there, written on SIGTERM and SIGINT
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 /// How to reach AWS IoT Core.
@@ -149,7 +168,7 @@ impl FromStr for HostPort {
 }
 
 /// A device to be added, here or through the control API.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewDevice {
     pub(crate) endpoint: String,

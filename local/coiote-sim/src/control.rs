@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::cli::NewDevice;
 use crate::device::State;
+use crate::faults::Faults;
 use crate::installation::{Installation, Refusal, Stats};
 use crate::pem;
 
@@ -30,6 +31,7 @@ pub(crate) async fn serve(listener: TcpListener, installation: Arc<Installation>
         .route("/client-certs", put(register_client_certificates))
         .route("/templates", get(templates))
         .route("/templates/{name}", put(add_template).delete(remove_template))
+        .route("/faults", put(set_faults))
         .route("/stats", get(stats))
         .route("/health", get(health))
         .with_state(installation);
@@ -147,6 +149,14 @@ async fn remove_template(
     Path(name): Path<String>,
 ) -> Result<StatusCode, ControlError> {
     installation.remove_template(&name)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set_faults(
+    Shared(installation): Shared<Arc<Installation>>,
+    body: Body<Faults>,
+) -> Result<StatusCode, ControlError> {
+    installation.set_faults(body?.0);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -10,10 +10,12 @@ mod cli;
 mod clock;
 mod control;
 mod device;
+mod faults;
 mod installation;
 mod operation;
 mod pem;
 mod rest;
+mod state_file;
 mod tasks;
 mod template;
 
@@ -27,15 +29,17 @@ use clap::Parser;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::info;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use aws::Order;
 use cli::Options;
 use installation::Installation;
 use rest::TlsListener;
+use state_file::StateFileError;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -55,35 +59,58 @@ async fn main() -> ExitCode {
 async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     // From here on signals end the process in order, also while it starts.
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (installation, orders) = install(options)?;
     let signal = tokio::select! {
-        ended = serve(options) => return ended,
+        ended = serve(options, installation.clone(), orders) => return ended,
         _ = terminated.recv() => "SIGTERM",
         _ = interrupted.recv() => "SIGINT",
     };
     info!("stopped by {signal}");
+    if let Some(file) = &options.state {
+        // The listeners are gone with `serve`. Connections are left, but on this one thread they can do nothing before
+        // the process ends, since nothing from here on waits: what was answered is saved.
+        state_file::write(file, &installation.saved())?;
+        info!("state written to {}", file.display());
+    }
     Ok(())
 }
 
-async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+/// The installation as the options and the state of an earlier run have it, and what it orders of the AWS connection.
+fn install(options: &Options) -> Result<(Arc<Installation>, UnboundedReceiver<Order>), Box<dyn Error>> {
     let mut client_certificates = Vec::new();
     for file in &options.client_cert {
         // The first is the client's own; what follows it in a chain is not.
         client_certificates.extend(pem::certificates("--client-cert", file)?.into_iter().next());
     }
     let (to_aws, orders) = unbounded_channel();
-    let iot = options.iot();
-    let to_aws = iot.is_some().then_some(to_aws);
-    let installation = Arc::new(Installation::new(client_certificates, &options.without_template, to_aws)?);
-    for device in options.fleet() {
-        installation.add_device(device)?;
+    let to_aws = options.iot().is_some().then_some(to_aws);
+    let installation = Installation::new(client_certificates, &options.without_template, to_aws)?;
+    if let Some(file) = &options.state
+        && let Some(saved) = state_file::read(file)?
+    {
+        installation.go_on_from(saved).map_err(|refusal| StateFileError::unusable(file, refusal))?;
     }
+    for device in options.fleet() {
+        if !installation.has_device(&device.endpoint) {
+            installation.add_device(device)?;
+        }
+    }
+    Ok((Arc::new(installation), orders))
+}
+
+async fn serve(
+    options: &Options,
+    installation: Arc<Installation>,
+    orders: UnboundedReceiver<Order>,
+) -> Result<(), Box<dyn Error>> {
     let rest = TlsListener::bind(options, installation.clone()).await?;
     let control = TcpListener::bind(options.control).await.map_err(|error| {
         format!("--control {}: {error}. Choose another port, or 0 for a free one.", options.control)
     })?;
-    if let Some(iot) = iot {
+    if let Some(iot) = options.iot() {
         aws::connect(&iot, installation.clone(), orders)?.await?;
     }
+    installation.run_all_scheduled();
     say_ready(rest.port(), &control)?;
     tokio::try_join!(rest::serve(rest, installation.clone()), control::serve(control, installation))?;
     Ok(())

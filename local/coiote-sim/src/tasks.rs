@@ -1,12 +1,14 @@
 //! Tasks: what was asked of a device, what came of it, and what AWS said to its report.
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Number, Value, json};
 
 use crate::clock;
-use crate::device::{Failure, Outcome};
+use crate::device::{Catalogue, Failure, Outcome};
 use crate::operation::Operation;
-use crate::template::Parameter;
+use crate::template::{self, Parameter};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Task {
@@ -22,10 +24,59 @@ pub(crate) struct Task {
     pub(crate) report: Option<Report>,
     #[serde(rename = "shadowUpdate")]
     pub(crate) shadow_update: ShadowUpdate,
+    /// Another device may have come under its endpoint name, on which the task did nothing.
+    #[serde(skip)]
+    pub(crate) of_removed_device: bool,
+}
+
+/// A task as it outlives a restart: its parameters are understood anew.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SavedTask {
+    pub(crate) id: String,
+    device: String,
+    template: String,
+    parameters: Vec<Parameter>,
+    status: Status,
+    report: Option<Report>,
+    shadow_update: ShadowUpdate,
+    of_removed_device: bool,
+}
+
+impl From<&Task> for SavedTask {
+    fn from(task: &Task) -> Self {
+        Self {
+            id: task.id.clone(),
+            device: task.device.clone(),
+            template: task.template.clone(),
+            parameters: task.parameters.clone(),
+            status: task.status,
+            report: task.report.clone(),
+            shadow_update: task.shadow_update.clone(),
+            of_removed_device: task.of_removed_device,
+        }
+    }
+}
+
+impl SavedTask {
+    /// The error names the parameter that cannot be understood.
+    pub(crate) fn understood(self, catalogue: &Catalogue) -> Result<Task, String> {
+        Ok(Task {
+            decoded: template::decode(&self.template, &self.parameters, catalogue)?,
+            id: self.id,
+            device: self.device,
+            template: self.template,
+            parameters: self.parameters,
+            status: self.status,
+            report: self.report,
+            shadow_update: self.shadow_update,
+            of_removed_device: self.of_removed_device,
+        })
+    }
 }
 
 /// A task runs in one step as far as anyone can see, so nothing stands between these two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     Scheduled,
@@ -33,28 +84,32 @@ pub(crate) enum Status {
 }
 
 /// How the report of a result into the operation shadow went.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "camelCase")]
 pub(crate) enum ShadowUpdate {
     /// Not run yet, or an operation whose result Coiote does not report.
     None,
     /// There is no connection to AWS: kept here only.
-    Kept {
-        payload: Value,
-    },
+    Kept { payload: Value },
     /// On its way, and kept until AWS has answered.
-    Sent {
-        payload: Value,
-    },
+    Sent { payload: Value },
     Accepted {
+        #[serde(deserialize_with = "whole_number")]
         version: Option<u64>,
         payload: Value,
     },
     Rejected {
+        #[serde(deserialize_with = "whole_number")]
         code: Option<u64>,
         message: String,
         payload: Value,
     },
+}
+
+/// serde sets the fields of a tagged enum aside before it reads them, and with serde_json's `arbitrary_precision` only
+/// `Number` knows what a number looks like then.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<Number>::deserialize(deserializer)?.and_then(|number| number.as_u64()))
 }
 
 impl ShadowUpdate {
@@ -69,7 +124,7 @@ impl ShadowUpdate {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     Success,
     /// Some keys failed.
@@ -79,7 +134,7 @@ pub(crate) enum Verdict {
 }
 
 /// A task report, as `GET /taskReports/{taskId}/{deviceId}` gives it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     task_id: String,
@@ -93,9 +148,9 @@ pub(crate) struct Report {
     properties: Vec<Property>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Property {
-    name: &'static str,
+    name: Cow<'static, str>,
     value: String,
 }
 
@@ -107,11 +162,12 @@ impl Report {
             _ => Verdict::Error,
         };
         let mut properties = vec![
-            Property { name: "failedKeys", value: failed_keys(&outcome.failures) },
-            Property { name: "result", value: Value::Object(outcome.result.clone()).to_string() },
+            Property { name: "failedKeys".into(), value: failed_keys(&outcome.failures) },
+            Property { name: "result".into(), value: Value::Object(outcome.result.clone()).to_string() },
         ];
         properties.extend(
-            (!outcome.failures.is_empty()).then(|| Property { name: "failures", value: reasons(&outcome.failures) }),
+            (!outcome.failures.is_empty())
+                .then(|| Property { name: "failures".into(), value: reasons(&outcome.failures) }),
         );
         let finish_time = clock::now();
         Self {

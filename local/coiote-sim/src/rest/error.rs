@@ -33,6 +33,10 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, 4050, message)
     }
 
+    pub(super) fn by_fault(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(status, status.as_u16() * 10, message)
+    }
+
     fn new(status: StatusCode, code: u16, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
     }

@@ -1,8 +1,10 @@
 //! Coiote's REST API v3, as far as the integration uses it (contract, section 5).
 
 mod auth;
+mod connection;
 mod devices;
 mod error;
+mod faults;
 mod sessions;
 mod task_reports;
 mod tasks_from_templates;
@@ -44,6 +46,7 @@ fn router(installation: Arc<Installation>) -> Router {
     Router::new()
         .nest(BASE, with_certificate)
         .fallback(no_such_resource)
+        .layer(middleware::from_fn_with_state(installation.clone(), faults::meet))
         .layer(middleware::from_fn_with_state(installation.clone(), count))
         .with_state(installation)
 }
@@ -56,7 +59,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::method_not_allowed(format!("{method} is not allowed on {}", uri.path()))
 }
 
-/// Counts by route, and whether or not the call is refused afterwards.
+/// Counts by route, whether or not the call is refused or meets a fault afterwards.
 async fn count(State(installation): State<Arc<Installation>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("(no such resource)", MatchedPath::as_str);
     installation.count_request(format!("{} {}", request.method(), route.strip_prefix(BASE).unwrap_or(route)));

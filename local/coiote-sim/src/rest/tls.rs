@@ -16,13 +16,13 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
+use super::connection::{Connection, Lifeline};
 use crate::cli::Options;
 use crate::installation::Installation;
 use crate::pem::{self, PemError};
@@ -46,23 +46,20 @@ pub(crate) enum TlsSetupError {
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) certificate: Option<CertificateDer<'static>>,
+    pub(super) lifeline: Lifeline,
 }
 
 impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Self { certificate: certificate_of(stream.io()) }
+        let connection = stream.io();
+        Self { certificate: connection.peer_certificate(), lifeline: connection.lifeline() }
     }
-}
-
-fn certificate_of(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
-    let (_, connection) = stream.get_ref();
-    connection.peer_certificates()?.first().cloned().map(CertificateDer::into_owned)
 }
 
 /// Gives connections whose handshake is done. A slow one holds up no other.
 pub(crate) struct TlsListener {
     address: SocketAddr,
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    ready: mpsc::Receiver<(Connection, SocketAddr)>,
 }
 
 impl TlsListener {
@@ -82,7 +79,7 @@ impl TlsListener {
 }
 
 impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
+    type Io = Connection;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -102,7 +99,7 @@ async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     installation: Arc<Installation>,
-    done: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+    done: mpsc::Sender<(Connection, SocketAddr)>,
 ) {
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -118,15 +115,16 @@ async fn accept(
         tokio::spawn(async move {
             match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
+                    let connection = Connection::new(stream);
                     installation.count_handshake();
-                    let who = match certificate_of(&stream) {
+                    let who = match connection.peer_certificate() {
                         Some(certificate) if installation.knows_client(&certificate) => "a registered",
                         Some(_) => "an unregistered",
                         None => "no",
                     };
                     info!("TLS connection accepted from {peer}, with {who} client certificate");
                     // It fails only when the server is being stopped.
-                    let _ = done.send((stream, peer)).await;
+                    let _ = done.send((connection, peer)).await;
                 }
                 Ok(Err(error)) => warn!("TLS connection refused from {peer}: {error}"),
                 Err(_) => warn!("TLS connection refused from {peer}: no handshake within {HANDSHAKE_TIMEOUT:?}"),

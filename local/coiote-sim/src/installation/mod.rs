@@ -3,10 +3,12 @@
 //! REST, control and AWS meet here. Nothing in it waits, so one lock around everything is enough, and a task is taken
 //! and run under it: never twice.
 
-use std::collections::{BTreeMap, BTreeSet, hash_map::RandomState};
-use std::hash::{BuildHasher, Hasher};
+mod restart;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::http::Method;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -18,6 +20,7 @@ use crate::aws::Order;
 use crate::cli::NewDevice;
 use crate::clock;
 use crate::device::{Catalogue, DataFileError, Device, State};
+use crate::faults::{Counts, Fault, Faults};
 use crate::tasks::{self, Report, ShadowUpdate, Status, Task};
 use crate::template::{self, Parameter};
 
@@ -49,11 +52,34 @@ pub(crate) struct Installation {
 struct Inner {
     devices: Vec<Device>,
     tasks: Vec<Task>,
-    /// What task ids start with: another one at each start, so that ids of an earlier run are unknown.
+    /// What task ids start with: another one at each start from nothing, so that ids of an earlier run are unknown.
     task_prefix: String,
-    templates: BTreeSet<String>,
-    client_certificates: Vec<CertificateDer<'static>>,
+    templates: Setting<BTreeSet<String>>,
+    client_certificates: Setting<Vec<CertificateDer<'static>>>,
+    faults: Faults,
     stats: Stats,
+}
+
+/// Given by the options until the control API changes it: only then it outlives a restart, and otherwise the options of
+/// the next run hold.
+#[derive(Default)]
+struct Setting<T> {
+    value: T,
+    changed: bool,
+}
+
+impl<T> Setting<T> {
+    fn given(value: T) -> Self {
+        Self { value, changed: false }
+    }
+
+    fn change(&mut self, value: T) {
+        *self = Self { value, changed: true };
+    }
+
+    fn changed(&self) -> Option<&T> {
+        self.changed.then_some(&self.value)
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -61,6 +87,7 @@ struct Inner {
 pub(crate) struct Stats {
     tls_handshakes: u64,
     requests: BTreeMap<String, u64>,
+    faults: Counts,
 }
 
 impl Installation {
@@ -71,8 +98,8 @@ impl Installation {
     ) -> Result<Self, DataFileError> {
         let inner = Inner {
             task_prefix: format!("d:{}", random_text()),
-            templates: template::all_names().filter(|name| !without_templates.contains(name)).collect(),
-            client_certificates,
+            templates: Setting::given(template::all_names().filter(|name| !without_templates.contains(name)).collect()),
+            client_certificates: Setting::given(client_certificates),
             ..Inner::default()
         };
         Ok(Self { catalogue: Arc::new(Catalogue::load()?), to_aws, inner: Mutex::new(inner) })
@@ -99,11 +126,14 @@ impl Installation {
         Ok(inside)
     }
 
-    /// Its tasks stay to be looked at; those that are scheduled never run.
+    /// Its tasks stay to be looked at; those that are scheduled run only if a device of that name is added again.
     pub(crate) fn remove_device(&self, endpoint: &str) -> Result<(), Refusal> {
         let mut inner = self.inner();
         inner.by_endpoint(endpoint)?;
         inner.devices.retain(|device| device.endpoint != endpoint);
+        for task in inner.tasks.iter_mut().filter(|task| task.device == endpoint && task.status == Status::Done) {
+            task.of_removed_device = true;
+        }
         info!("{endpoint}: device removed");
         self.order(Order::Unwatch { endpoint: endpoint.to_owned() });
         Ok(())
@@ -115,6 +145,10 @@ impl Installation {
         device.state = state;
         info!("{endpoint}: is now {}", state.word());
         Ok(device.inside())
+    }
+
+    pub(crate) fn has_device(&self, endpoint: &str) -> bool {
+        self.inner().by_endpoint(endpoint).is_ok()
     }
 
     pub(crate) fn devices_inside(&self) -> Vec<Value> {
@@ -146,7 +180,7 @@ impl Installation {
     ) -> Result<String, Refusal> {
         let mut inner = self.inner();
         let device = inner.by_id(device_id)?.endpoint.clone();
-        if !inner.templates.contains(template) {
+        if !inner.templates.value.contains(template) {
             return Err(Refusal::UnknownTemplate(template.to_owned()));
         }
         let decoded = template::decode(template, &parameters, &self.catalogue).map_err(Refusal::Parameters)?;
@@ -162,6 +196,7 @@ impl Installation {
             status: Status::Scheduled,
             report: None,
             shadow_update: ShadowUpdate::None,
+            of_removed_device: false,
         });
         Ok(id)
     }
@@ -184,6 +219,14 @@ impl Installation {
     /// Runs what is scheduled for the device, oldest first, as long as it is online.
     pub(crate) fn run_scheduled(&self, endpoint: &str) {
         while self.run_next(endpoint) {}
+    }
+
+    /// Runs what is scheduled for all who are online: after a restart nobody asks for a session again.
+    pub(crate) fn run_all_scheduled(&self) {
+        let endpoints: Vec<_> = self.inner().devices.iter().map(|device| device.endpoint.clone()).collect();
+        for endpoint in endpoints {
+            self.run_scheduled(&endpoint);
+        }
     }
 
     fn run_next(&self, endpoint: &str) -> bool {
@@ -261,36 +304,55 @@ impl Installation {
         serde_json::to_value(wanted)
     }
 
-    // Templates, certificates, counts
+    // Templates, certificates, faults, counts
 
     pub(crate) fn add_template(&self, name: &str) -> Result<(), Refusal> {
         if !template::all_names().any(|known| known == name) {
             return Err(Refusal::UnknownTemplate(name.to_owned()));
         }
-        self.inner().templates.insert(name.to_owned());
+        let mut inner = self.inner();
+        let mut templates = inner.templates.value.clone();
+        templates.insert(name.to_owned());
+        inner.templates.change(templates);
         info!("template {name} added");
         Ok(())
     }
 
     pub(crate) fn remove_template(&self, name: &str) -> Result<(), Refusal> {
-        if !self.inner().templates.remove(name) {
+        let mut inner = self.inner();
+        let mut templates = inner.templates.value.clone();
+        if !templates.remove(name) {
             return Err(Refusal::UnknownTemplate(name.to_owned()));
         }
+        inner.templates.change(templates);
         info!("template {name} removed");
         Ok(())
     }
 
     pub(crate) fn templates(&self) -> Vec<String> {
-        self.inner().templates.iter().cloned().collect()
+        self.inner().templates.value.iter().cloned().collect()
     }
 
     pub(crate) fn register_client_certificates(&self, certificates: Vec<CertificateDer<'static>>) {
         info!("{} client certificate(s) registered in place of the earlier ones", certificates.len());
-        self.inner().client_certificates = certificates;
+        self.inner().client_certificates.change(certificates);
     }
 
     pub(crate) fn knows_client(&self, certificate: &CertificateDer<'_>) -> bool {
-        self.inner().client_certificates.iter().any(|registered| registered == certificate)
+        self.inner().client_certificates.value.iter().any(|registered| registered == certificate)
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        info!("{faults:?} in place of the earlier ones");
+        self.inner().faults = faults;
+    }
+
+    /// The fault that a REST call meets, if any: it is counted.
+    pub(crate) fn meet_fault(&self, method: &Method, path: &str) -> Option<Fault> {
+        let mut inner = self.inner();
+        let fault = inner.faults.meet(method, path)?;
+        inner.stats.faults.add(fault);
+        Some(fault)
     }
 
     pub(crate) fn count_handshake(&self) {
@@ -350,16 +412,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), Refusal> {
     )))
 }
 
-/// 128 random bits in letters and digits. They only have to differ: the standard library's hasher seeds are enough.
+/// They only have to differ.
 fn random_text() -> String {
-    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let half = || RandomState::new().build_hasher().finish();
-    let mut bits = u128::from(half()) << 64 | u128::from(half());
-    let mut text = String::new();
-    for _ in 0..22 {
-        let letter = usize::try_from(bits % 62).ok().and_then(|digit| LETTERS.get(digit));
-        text.extend(letter.map(|letter| char::from(*letter)));
-        bits /= 62;
-    }
-    text
+    (0..22).map(|_| fastrand::alphanumeric()).collect()
 }

@@ -1,156 +1,9 @@
-//! The binary as a whole, over HTTPS and its control API. What it reports to AWS is tested with a broker elsewhere.
+//! The REST API as the integration uses it, and the control API around it.
 
-// Clippy spares test functions only; what they call is test code too.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
-
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use reqwest::{Certificate, Client, Identity, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(20);
-const BASE: &str = "/api/coiotedm/v3";
-
-/// A running local Coiote; it ends with the test.
-struct Coiote {
-    process: Child,
-    folder: PathBuf,
-    rest: String,
-    control: String,
-    /// With the registered certificate, without any, and with one that nobody registered.
-    known: Client,
-    nobody: Client,
-    stranger: Client,
-}
-
-impl Coiote {
-    fn start(name: &str) -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let [server, lambda, other] =
-            [(); 3].map(|()| generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap());
-        let file = |name: &str, text: String| {
-            let path = folder.join(name);
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        let mut process = Command::new(env!("CARGO_BIN_EXE_coiote-sim"))
-            .args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"])
-            .arg("--tls-cert")
-            .arg(file("server.pem", server.cert.pem()))
-            .arg("--tls-key")
-            .arg(file("server-key.pem", server.signing_key.serialize_pem()))
-            .arg("--client-cert")
-            .arg(file("client.pem", lambda.cert.pem()))
-            .args(["--without-template", "AWSdiscoverCertAuth"])
-            .args(["--device", "endpoint=urn:dev:1", "--device", "endpoint=sleeper,id=s:1,state=sleeping"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(ready["ready"], true);
-        Self {
-            process,
-            folder,
-            rest: format!("{}{BASE}", ready["rest"].as_str().unwrap()),
-            control: ready["control"].as_str().unwrap().to_owned(),
-            known: client(&server, Some(&lambda)),
-            nobody: client(&server, None),
-            stranger: client(&server, Some(&other)),
-        }
-    }
-
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
-        answer(self.known.get(format!("{}{path}", self.rest)).header("Authorization", "Certificate")).await
-    }
-
-    async fn post(&self, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
-        let request = self.known.post(format!("{}{path}", self.rest)).header("Authorization", "Certificate");
-        answer(body.into_iter().fold(request, |request, body| request.json(body))).await
-    }
-
-    async fn create_task(&self, device: &str, template: &str, parameters: &[(&str, &str)]) -> (StatusCode, Value) {
-        let parameters: Vec<_> = parameters.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
-        let body = json!({"templateName": template, "config": {"parameters": parameters}});
-        self.post(&format!("/tasksFromTemplates/device/{device}"), Some(&body)).await
-    }
-
-    /// Schedules a task, starts a session, and waits for the report.
-    async fn run(&self, device: &str, template: &str, parameters: &[(&str, &str)]) -> Value {
-        let (status, task) = self.create_task(device, template, parameters).await;
-        assert_eq!(status, StatusCode::CREATED, "{task}");
-        let (status, answer) = self.post(&format!("/sessions/{device}/allow-deregistered"), None).await;
-        assert_eq!((status, answer), (StatusCode::OK, json!({})));
-        self.report(&task, device).await
-    }
-
-    async fn report(&self, task: &Value, device: &str) -> Value {
-        let path = format!("/taskReports/{}/{device}", task.as_str().unwrap().replace(':', "%3A"));
-        let start = Instant::now();
-        loop {
-            match self.get(&path).await {
-                (StatusCode::OK, report) => return report,
-                (StatusCode::NOT_FOUND, error) if error["code"] == 4041 => {}
-                other => panic!("{other:?}"),
-            }
-            assert!(start.elapsed() < DEADLINE, "no report of {task}");
-        }
-    }
-
-    async fn inside(&self, path: &str) -> Value {
-        answer(self.nobody.get(format!("{}{path}", self.control))).await.1
-    }
-
-    async fn steer(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        answer(self.nobody.post(format!("{}{path}", self.control)).json(body)).await
-    }
-
-    async fn id_of(&self, endpoint: &str) -> String {
-        let criteria = format!("properties.endpointName eq '{endpoint}'");
-        let request = self.known.get(format!("{}/devices", self.rest)).query(&[("searchCriteria", criteria)]);
-        let (status, ids) = answer(request.header("Authorization", "Certificate")).await;
-        assert_eq!(status, StatusCode::OK);
-        ids[0].as_str().unwrap().replace(':', "%3A")
-    }
-}
-
-impl Drop for Coiote {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn client(server: &CertifiedKey<rcgen::KeyPair>, own: Option<&CertifiedKey<rcgen::KeyPair>>) -> Client {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = Client::builder()
-        .tls_certs_only([Certificate::from_pem(server.cert.pem().as_bytes()).unwrap()])
-        .timeout(DEADLINE);
-    let builder = own.into_iter().fold(builder, |builder, own| {
-        let pem = format!("{}{}", own.signing_key.serialize_pem(), own.cert.pem());
-        builder.identity(Identity::from_pem(pem.as_bytes()).unwrap())
-    });
-    builder.build().unwrap()
-}
-
-async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
-    let response = request.send().await.unwrap();
-    let status = response.status();
-    let body = response.text().await.unwrap();
-    (status, serde_json::from_str(&body).unwrap_or(Value::Null))
-}
-
-fn property<'r>(report: &'r Value, name: &str) -> &'r str {
-    let properties = report["properties"].as_array().unwrap();
-    properties.iter().find(|property| property["name"] == name).unwrap()["value"].as_str().unwrap()
-}
+use crate::coiote::{Coiote, answer, property};
 
 #[tokio::test]
 async fn reads_and_writes() {
@@ -225,14 +78,13 @@ async fn asks_for_the_header_and_a_registered_certificate() {
 #[tokio::test]
 async fn client_certificates_can_be_replaced() {
     let coiote = Coiote::start("replace");
-    let path = format!("{}/client-certs", coiote.control);
-    let replace = |pem: Vec<String>| coiote.nobody.put(&path).json(&json!({"pem": pem}));
+    let replace = async |pem: Vec<String>| coiote.put("/client-certs", &json!({"pem": pem})).await;
     let registered = std::fs::read_to_string(coiote.folder.join("client.pem")).unwrap();
-    assert_eq!(answer(replace(vec![])).await, (StatusCode::OK, json!({"registered": 0})));
+    assert_eq!(replace(vec![]).await, (StatusCode::OK, json!({"registered": 0})));
     assert_eq!(coiote.get("/devices").await.0, StatusCode::UNAUTHORIZED);
-    assert_eq!(answer(replace(vec![registered])).await, (StatusCode::OK, json!({"registered": 1})));
+    assert_eq!(replace(vec![registered]).await, (StatusCode::OK, json!({"registered": 1})));
     assert_eq!(coiote.get("/devices").await.0, StatusCode::OK);
-    assert_eq!(answer(replace(vec!["nonsense".to_owned()])).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(replace(vec!["nonsense".to_owned()]).await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -1,0 +1,241 @@
+//! What of the installation outlives a restart, and how it goes on from there.
+
+use rustls::pki_types::CertificateDer;
+use tracing::info;
+
+use super::{Installation, Refusal};
+use crate::aws::Order;
+use crate::cli::NewDevice;
+use crate::state_file::SavedState;
+use crate::tasks::{SavedTask, ShadowUpdate, Status};
+
+impl Installation {
+    pub(crate) fn saved(&self) -> SavedState {
+        let inner = self.inner();
+        let devices = inner.devices.iter().map(|device| NewDevice {
+            endpoint: device.endpoint.clone(),
+            id: Some(device.id.clone()),
+            state: device.state,
+        });
+        let client_certificates =
+            inner.client_certificates.changed().map(|all| all.iter().map(|c| c.to_vec()).collect());
+        SavedState {
+            devices: devices.collect(),
+            task_prefix: inner.task_prefix.clone(),
+            tasks: inner.tasks.iter().map(SavedTask::from).collect(),
+            templates: inner.templates.changed().cloned(),
+            client_certificates,
+        }
+    }
+
+    /// Goes on from what an earlier run saved; nothing may have been added before.
+    ///
+    /// What a device holds is not saved. Its operations are deterministic: when it runs again what it has run, in the
+    /// same order, it holds the same values, observations, attributes and counts, and there is no second description
+    /// of a device that could disagree with the first. Nothing of that is reported, since the reports are saved.
+    pub(crate) fn go_on_from(&self, saved: SavedState) -> Result<(), Refusal> {
+        let SavedState { devices, task_prefix, tasks, templates, client_certificates } = saved;
+        for device in devices {
+            self.add_device(device)?;
+        }
+        let mut inner = self.inner();
+        inner.task_prefix = task_prefix;
+        if let Some(templates) = templates {
+            inner.templates.change(templates);
+        }
+        if let Some(certificates) = client_certificates {
+            inner.client_certificates.change(certificates.into_iter().map(CertificateDer::from).collect());
+        }
+        for task in tasks {
+            let id = task.id.clone();
+            let task =
+                task.understood(&self.catalogue).map_err(|error| Refusal::Invalid(format!("task {id}: {error}")))?;
+            if task.status == Status::Done
+                && !task.of_removed_device
+                && let Ok(device) = inner.by_endpoint(&task.device)
+            {
+                device.run(&task.decoded);
+            }
+            if let ShadowUpdate::Sent { payload } = &task.shadow_update {
+                // It may have arrived without its answer coming back: then AWS takes the same once more.
+                self.order(Order::Report {
+                    endpoint: task.device.clone(),
+                    task_id: task.id.clone(),
+                    payload: payload.to_string(),
+                });
+            }
+            inner.tasks.push(task);
+        }
+        info!("gone on from {} device(s) and {} task(s) of an earlier run", inner.devices.len(), inner.tasks.len());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::device::State;
+    use crate::template::Parameter;
+
+    /// An installation with a connection to AWS whose orders nobody has taken yet.
+    struct Bench {
+        installation: Installation,
+        orders: UnboundedReceiver<Order>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (to_aws, orders) = unbounded_channel();
+            let given = vec![CertificateDer::from(vec![1])];
+            Self { installation: Installation::new(given, &[], Some(to_aws)).unwrap(), orders }
+        }
+
+        fn add(&self, device: &str) {
+            self.installation.add_device(device.parse().unwrap()).unwrap();
+        }
+
+        fn schedule(&self, device_id: &str, operation: &str, parameters: &[(&str, &str)]) -> String {
+            let named =
+                |(name, value): &(&str, &str)| Parameter { name: (*name).to_owned(), value: (*value).to_owned() };
+            let parameters = parameters.iter().map(named).collect();
+            self.installation.schedule(device_id, &format!("AWS{operation}CertAuth"), parameters).unwrap()
+        }
+
+        /// Another one that goes on from what this one has saved, by way of the text in the file.
+        fn restarted(&self) -> Self {
+            let text = serde_json::to_string(&self.installation.saved()).unwrap();
+            let next = Self::new();
+            next.installation.go_on_from(serde_json::from_str(&text).unwrap()).unwrap();
+            next
+        }
+
+        /// All that can be seen from outside.
+        fn seen(&self) -> Value {
+            let devices = self.installation.devices_inside();
+            let held: Vec<_> = devices
+                .iter()
+                .map(|d| self.installation.data_model(d["endpoint"].as_str().unwrap()).unwrap())
+                .collect();
+            json!({"devices": devices, "held": held, "tasks": self.installation.tasks(None).unwrap(),
+                "templates": self.installation.templates()})
+        }
+
+        fn reported_tasks(&mut self) -> Vec<String> {
+            let orders = std::iter::from_fn(|| self.orders.try_recv().ok());
+            orders.filter_map(|o| if let Order::Report { task_id, .. } = o { Some(task_id) } else { None }).collect()
+        }
+    }
+
+    #[test]
+    fn goes_on_as_if_nothing_had_happened() {
+        let first = Bench::new();
+        first.add("endpoint=urn:dev:1,id=one");
+        first.add("endpoint=sleeper,state=sleeping,id=two");
+        first.schedule("one", "write", &[("keys", "Device.0.UTC Offset"), ("values", "+02:00")]);
+        first.schedule("one", "execute", &[("keys", "Device.0.Reboot")]);
+        first.schedule("one", "execute", &[("keys", "Test object.0.Increment counter"), ("arguments", "0='a'")]);
+        first.schedule(
+            "one",
+            "observe",
+            &[("keys", "Device.0.Battery Level"), ("attributes", "[{'pmin':5,'gt':1.50}]")],
+        );
+        first.schedule("one", "create", &[("keys", "Portfolio.3"), ("values", "")]);
+        first.schedule("one", "delete", &[("keys", "Portfolio.11")]);
+        first.schedule("one", "read", &[("keys", "Device.0.UTC Offset,Nothing")]);
+        first.schedule("two", "execute", &[("keys", "Device.0.Reboot")]);
+        first.installation.run_all_scheduled();
+        let tasks = first.installation.tasks(None).unwrap();
+        assert_eq!(tasks[0]["shadowUpdate"]["status"], "sent");
+        first.installation.shadow_accepted("urn:dev:1", tasks[0]["id"].as_str().unwrap(), Some(9_007_199_254_740_993));
+
+        let second = first.restarted();
+        assert_eq!(second.seen(), first.seen());
+        let device = &second.installation.devices_inside()[0];
+        assert_eq!(device["reboots"], 1);
+        assert_eq!(device["observations"][0]["attributes"].to_string(), r#"{"gt":1.50,"pmin":5}"#);
+        // A restart more changes nothing, and ids go on.
+        let third = second.restarted();
+        assert_eq!(third.seen(), first.seen());
+        let last = tasks[7]["id"].as_str().unwrap();
+        let next = third.schedule("one", "read", &[("keys", "")]);
+        assert_eq!(next, format!("{}9", last.strip_suffix('8').unwrap()));
+
+        // What waits runs when the device comes.
+        third.installation.set_state("sleeper", State::Online).unwrap();
+        third.installation.run_all_scheduled();
+        assert_eq!(third.installation.devices_inside()[1]["reboots"], 1);
+    }
+
+    #[test]
+    fn reports_again_what_aws_has_not_answered_and_nothing_else() {
+        let mut first = Bench::new();
+        first.add("endpoint=urn:dev:1,id=one");
+        let tasks: Vec<_> = (0..3).map(|_| first.schedule("one", "read", &[("keys", "Location")])).collect();
+        first.installation.run_all_scheduled();
+        first.installation.shadow_accepted("urn:dev:1", &tasks[0], Some(7));
+        first.installation.shadow_rejected("urn:dev:1", &tasks[1], Some(413), "too large".to_owned());
+        assert_eq!(first.reported_tasks(), tasks);
+
+        let mut second = first.restarted();
+        assert!(matches!(second.orders.try_recv(), Ok(Order::Watch { endpoint }) if endpoint == "urn:dev:1"));
+        assert_eq!(second.reported_tasks(), tasks[2..]);
+        second.installation.shadow_accepted("urn:dev:1", &tasks[2], Some(8));
+        assert_eq!(second.restarted().reported_tasks(), [""; 0]);
+    }
+
+    #[test]
+    fn a_device_that_came_back_holds_nothing_of_the_one_that_was_removed() {
+        let first = Bench::new();
+        first.add("endpoint=urn:dev:1,id=one");
+        first.schedule("one", "execute", &[("keys", "Device.0.Reboot")]);
+        first.installation.run_all_scheduled();
+        first.schedule("one", "write", &[("keys", "Device.0.UTC Offset"), ("values", "+02:00")]);
+        first.installation.remove_device("urn:dev:1").unwrap();
+        assert!(first.restarted().installation.devices_inside().is_empty());
+        first.add("endpoint=urn:dev:1,id=one");
+        first.installation.run_all_scheduled();
+
+        let second = first.restarted();
+        assert_eq!(second.seen(), first.seen());
+        assert_eq!(second.installation.devices_inside()[0]["reboots"], 0);
+        assert_eq!(second.seen()["held"][0]["Device"]["0"]["UTC Offset"], "+02:00");
+    }
+
+    #[test]
+    fn settings_outlive_a_restart_only_if_they_were_changed() {
+        let first = Bench::new();
+        let (given, other) = (CertificateDer::from(vec![1]), CertificateDer::from(vec![2]));
+        assert!(first.restarted().installation.knows_client(&given));
+        let saved = first.installation.saved();
+        assert_eq!((saved.templates, saved.client_certificates), (None, None));
+
+        first.installation.register_client_certificates(vec![other.clone()]);
+        first.installation.remove_template("AWSdiscoverCertAuth").unwrap();
+        let second = first.restarted().restarted();
+        assert!(second.installation.knows_client(&other) && !second.installation.knows_client(&given));
+        assert_eq!(second.installation.templates(), first.installation.templates());
+        assert_eq!(second.installation.templates().len(), 12);
+    }
+
+    #[test]
+    fn refuses_a_state_that_contradicts_itself() {
+        let first = Bench::new();
+        first.add("endpoint=urn:dev:1,id=one");
+        first.schedule("one", "read", &[("keys", "Location")]);
+        let good = serde_json::to_string(&first.installation.saved()).unwrap();
+        let device = r#"{"endpoint":"urn:dev:1","id":"one","state":"online"}"#;
+        for (from, to, part) in [
+            (device, format!("{device},{device}"), "device \"urn:dev:1\" exists already"),
+            ("AWSread", "AWSrite".to_owned(), ":1: AWSriteCertAuth has no decoder"),
+            ("\"keys\"", "\"kees\"".to_owned(), ":1: parameter \"keys\" is missing"),
+        ] {
+            let bad = good.replace(from, &to);
+            assert_ne!(bad, good, "{from}");
+            let refusal = Bench::new().installation.go_on_from(serde_json::from_str(&bad).unwrap()).unwrap_err();
+            assert!(refusal.to_string().ends_with(part), "{refusal}");
+        }
+    }
+}

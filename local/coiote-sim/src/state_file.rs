@@ -1,0 +1,153 @@
+//! The state file: what outlives a restart, and how it comes onto the disk whole or not at all.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::cli::NewDevice;
+use crate::tasks::SavedTask;
+
+/// What the installation goes on from.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SavedState {
+    /// In the order in which they were added.
+    pub(crate) devices: Vec<NewDevice>,
+    pub(crate) task_prefix: String,
+    /// Oldest first.
+    pub(crate) tasks: Vec<SavedTask>,
+    /// Only where the control API changed them: then they outweigh the options.
+    pub(crate) templates: Option<BTreeSet<String>>,
+    /// Likewise; each in DER.
+    pub(crate) client_certificates: Option<Vec<Vec<u8>>>,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum StateFileError {
+    #[error("--state {path}: {reason}. Give a file that the local Coiote wrote, or remove it to start afresh.")]
+    Unusable { path: String, reason: String },
+    #[error("--state {path}: {error}. Give a file in a folder that is there and can be written to.")]
+    NoPlace { path: String, error: io::Error },
+}
+
+impl StateFileError {
+    pub(crate) fn unusable(path: &Path, reason: impl ToString) -> Self {
+        Self::Unusable { path: path.display().to_string(), reason: reason.to_string() }
+    }
+
+    fn no_place(path: &Path, error: io::Error) -> Self {
+        Self::NoPlace { path: path.display().to_string(), error }
+    }
+}
+
+/// The state of an earlier run, if there was one.
+pub(crate) fn read(path: &Path) -> Result<Option<SavedState>, StateFileError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Better noticed now than when there is something to lose.
+            return fs::metadata(folder_of(path)).map(|_| None).map_err(|error| StateFileError::no_place(path, error));
+        }
+        Err(error) => return Err(StateFileError::unusable(path, error)),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|error| StateFileError::unusable(path, error))
+}
+
+/// Replaces what an earlier run wrote. Only the owner may read it.
+pub(crate) fn write(path: &Path, state: &SavedState) -> Result<(), StateFileError> {
+    replace(path, state).map_err(|error| StateFileError::no_place(path, error))
+}
+
+fn replace(path: &Path, state: &SavedState) -> io::Result<()> {
+    let new = path.with_added_extension("new");
+    // What an earlier run could not finish may have another mode.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(&serde_json::to_vec(state)?)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("coiote-sim-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn state() -> SavedState {
+        SavedState {
+            devices: vec!["endpoint=urn:dev:1,id=one".parse().unwrap()],
+            task_prefix: "d:abc".to_owned(),
+            tasks: Vec::new(),
+            templates: None,
+            client_certificates: Some(vec![vec![1, 2, 255]]),
+        }
+    }
+
+    #[test]
+    fn is_read_as_it_was_written_and_belongs_to_its_owner() {
+        let folder = Folder::new("state");
+        let file = folder.0.join("coiote.json");
+        fs::write(folder.0.join("coiote.json.new"), "left behind").unwrap();
+        fs::write(&file, "an earlier one").unwrap();
+        write(&file, &state()).unwrap();
+        let read = read(&file).unwrap().unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(state()).unwrap());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_a_start_from_nothing_if_it_can_be_written() {
+        let folder = Folder::new("no-state");
+        assert!(read(&folder.0.join("coiote.json")).unwrap().is_none());
+        assert!(read(Path::new("certainly-not-there.json")).unwrap().is_none());
+        let error = read(&folder.0.join("missing/coiote.json")).unwrap_err().to_string();
+        assert!(error.contains("missing/coiote.json: No such file or directory"), "{error}");
+        assert!(error.ends_with("Give a file in a folder that is there and can be written to."), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_what_to_do() {
+        let folder = Folder::new("bad-state");
+        let file = folder.0.join("coiote.json");
+        let more = serde_json::to_string(&state()).unwrap().replace("taskPrefix", "taskPrefixes");
+        for (text, part) in [("", "EOF"), ("[]", "invalid length 0"), (more.as_str(), "unknown field `taskPrefixes`")] {
+            fs::write(&file, text).unwrap();
+            let error = read(&file).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+            assert!(error.ends_with("or remove it to start afresh."), "{error}");
+        }
+        assert!(read(&folder.0).is_err());
+    }
+}
