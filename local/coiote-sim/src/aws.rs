@@ -1,30 +1,42 @@
-//! The connection to AWS IoT Core: results go into operation shadows, and AWS says whether it took them.
+//! The connection to AWS IoT Core: results go into operation shadows, and AWS says whether it took them; what Coiote
+//! tells of its devices goes out beside them, and the broker confirms it.
 //!
-//! rumqttc forgets what it has not sent when a new session begins, so every report is kept here until AWS has
-//! accepted or rejected it, and is sent again after each reconnect.
+//! Every message is kept until it is answered or confirmed, and is sent again after each reconnect. So a session that
+//! breaks is thrown away with all that it holds, and another one begins with nothing in it.
+
+mod in_flight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, TlsConfiguration, Transport};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS, TlsConfiguration, Transport,
+};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::cli::Iot;
+use in_flight::InFlight;
+
+use crate::cli::{HostPort, Iot};
+use crate::external_certificate::{ExternalCertificate, ExternalCertificateError};
 use crate::installation::Installation;
 use crate::pem::{self, PemError};
+use crate::publication::Publication;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// AWS takes messages of up to 128 KB; rumqttc's own limit is 10 KB, less than a shadow with its metadata.
 const LARGEST_PACKET: usize = 256 * 1024;
 /// Orders that rumqttc may hold before we wait for it.
+// placeholder
 const REQUEST_QUEUE: usize = 64;
 
 #[derive(Debug, Error)]
@@ -33,13 +45,17 @@ pub(crate) enum AwsError {
     Pem(#[from] PemError),
     #[error("--iot-ca: {0}. Give the CA certificate of the broker.")]
     Ca(rustls::Error),
-    #[error("--iot-cert and --iot-key cannot be used: {0}. Give a certificate and the key that belongs to it.")]
+    #[error(transparent)]
+    Certificate(#[from] ExternalCertificateError),
+    #[error("the certificate to connect to AWS IoT with cannot be used: {0}")]
     Identity(rustls::Error),
 }
 
 /// What the installation wants of the connection.
 #[derive(Debug)]
 pub(crate) enum Order {
+    /// Connect with this certificate, in place of an earlier one; without one, be disconnected.
+    Identify(Option<ExternalCertificate>),
     /// Listen to what AWS says about the operation shadow of this device.
     Watch {
         endpoint: String,
@@ -53,92 +69,169 @@ pub(crate) enum Order {
         task_id: String,
         payload: String,
     },
+    /// Send a publication that waits in the installation.
+    Publish {
+        number: u64,
+    },
 }
 
-/// Starts the connection; the receiver hears of the first time that it is up and subscribed.
+/// Starts what connects once there is a certificate; the receiver hears of the first time that it is up and subscribed.
 pub(crate) fn connect(
     iot: &Iot,
     installation: Arc<Installation>,
     orders: UnboundedReceiver<Order>,
 ) -> Result<oneshot::Receiver<()>, AwsError> {
-    let mut options = MqttOptions::new(&iot.client_id, &iot.endpoint.host, iot.endpoint.port);
-    options.set_keep_alive(KEEP_ALIVE);
-    options.set_max_packet_size(LARGEST_PACKET, LARGEST_PACKET);
-    options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls(iot)?))));
-    let (client, event_loop) = AsyncClient::new(options, REQUEST_QUEUE);
-    let (to_us, events) = unbounded_channel();
-    let (ready, is_ready) = oneshot::channel();
-    info!("connecting to AWS IoT at {}:{} as {}", iot.endpoint.host, iot.endpoint.port, iot.client_id);
-    tokio::spawn(poll(event_loop, to_us));
-    let connection = Connection::new(client, installation, ready);
-    tokio::spawn(connection.run(orders, events));
-    Ok(is_ready)
-}
-
-fn tls(iot: &Iot) -> Result<ClientConfig, AwsError> {
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates("--iot-ca", &iot.ca)? {
         roots.add(certificate).map_err(AwsError::Ca)?;
     }
-    let chain = pem::certificates("--iot-cert", &iot.certificate)?;
-    let key = pem::key("--iot-key", &iot.key)?;
-    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(AwsError::Identity)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(AwsError::Identity)
+    let broker = Broker { endpoint: iot.endpoint.clone(), client_id: iot.client_id.clone(), roots: Arc::new(roots) };
+    let (ready, is_ready) = oneshot::channel();
+    tokio::spawn(Connection::new(broker, installation, ready).run(orders));
+    Ok(is_ready)
 }
 
-/// What the connection reports to us.
+/// Where AWS IoT Core is, and how it is recognised.
+struct Broker {
+    endpoint: HostPort,
+    client_id: String,
+    roots: Arc<RootCertStore>,
+}
+
+impl Broker {
+    /// Begins a session; whether it comes about is heard from it.
+    fn open(&self, certificate: &ExternalCertificate) -> Result<Session, AwsError> {
+        let mut options = MqttOptions::new(&self.client_id, &self.endpoint.host, self.endpoint.port);
+        options.set_keep_alive(KEEP_ALIVE);
+        options.set_max_packet_size(LARGEST_PACKET, LARGEST_PACKET);
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(self.tls(certificate)?))));
+        let (client, event_loop) = AsyncClient::new(options, REQUEST_QUEUE);
+        let (to_us, happenings) = unbounded_channel();
+        let polling = tokio::spawn(poll(event_loop, to_us));
+        Ok(Session {
+            client,
+            happenings,
+            polling,
+            up: false,
+            subscriptions_open: 0,
+            in_flight: InFlight::default(),
+            last_published: 0,
+        })
+    }
+
+    fn tls(&self, certificate: &ExternalCertificate) -> Result<ClientConfig, AwsError> {
+        let (chain, key) = certificate.identity()?;
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(AwsError::Identity)?
+            .with_root_certificates(self.roots.clone())
+            .with_client_auth_cert(chain, key)
+            .map_err(AwsError::Identity)
+    }
+}
+
+/// What a session reports to us.
 enum Happening {
     Up,
-    Down,
+    Down(String),
     Subscribed,
     Message(Publish),
+    /// The next message that we handed out has gone, under this packet id.
+    Sent(u16),
+    Confirmed(u16),
 }
 
-/// rumqttc works only while it is polled: this does nothing else, so that it never waits for us.
+/// rumqttc works only while it is polled: this does nothing else, so that it never waits for us. It ends with its
+/// session.
 async fn poll(mut event_loop: EventLoop, to_us: UnboundedSender<Happening>) {
-    let mut last_error = None;
     loop {
         let happening = match event_loop.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                last_error = None;
-                Happening::Up
-            }
+            Ok(Event::Incoming(Packet::ConnAck(_))) => Happening::Up,
             Ok(Event::Incoming(Packet::SubAck(_))) => Happening::Subscribed,
             Ok(Event::Incoming(Packet::Publish(message))) => Happening::Message(message),
+            Ok(Event::Incoming(Packet::PubAck(confirmed))) => Happening::Confirmed(confirmed.pkid),
+            Ok(Event::Outgoing(Outgoing::Publish(packet))) => Happening::Sent(packet),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
             Ok(_) => continue,
-            Err(error) => {
-                let error = error.to_string();
-                // Each reason once: a broker that stays away would fill the log.
-                if last_error.as_ref() != Some(&error) {
-                    warn!("no connection to AWS IoT: {error}; trying again every second");
-                }
-                last_error = Some(error);
-                Happening::Down
-            }
+            Err(error) => Happening::Down(error.to_string()),
         };
-        let down = matches!(happening, Happening::Down);
-        if to_us.send(happening).is_err() {
+        let down = matches!(happening, Happening::Down(_));
+        if to_us.send(happening).is_err() || down {
             return;
-        }
-        if down {
-            tokio::time::sleep(RECONNECT_DELAY).await;
         }
     }
 }
 
-struct Connection {
+/// One MQTT session, from the attempt to connect until it breaks.
+struct Session {
     client: AsyncClient,
+    happenings: UnboundedReceiver<Happening>,
+    polling: JoinHandle<()>,
+    up: bool,
+    /// Subscriptions that the broker has not confirmed.
+    subscriptions_open: usize,
+    in_flight: InFlight,
+    /// The last publication that went into this session: an order for one that was sent when it came up is stale.
+    last_published: u64,
+}
+
+impl Session {
+    async fn subscribe(&mut self, endpoint: &str) {
+        for topic in answer_topics(endpoint) {
+            self.subscriptions_open += 1;
+            warn_if_refused(self.client.subscribe(topic, QoS::AtLeastOnce).await);
+        }
+    }
+
+    async fn unsubscribe(&mut self, endpoint: &str) {
+        for topic in answer_topics(endpoint) {
+            warn_if_refused(self.client.unsubscribe(topic).await);
+        }
+    }
+
+    async fn report(&mut self, report: &Report) {
+        info!("{}: result of task {} sent to the operation shadow", report.endpoint, report.task_id);
+        let topic = format!("{}/update", shadow(&report.endpoint));
+        self.in_flight.handed_out(None);
+        warn_if_refused(self.client.publish(topic, QoS::AtLeastOnce, false, report.payload.as_str()).await);
+    }
+
+    async fn publish(&mut self, number: u64, publication: &Publication) {
+        if number <= self.last_published {
+            return;
+        }
+        self.last_published = number;
+        self.in_flight.handed_out(Some(number));
+        let payload = publication.payload.to_string();
+        warn_if_refused(self.client.publish(publication.topic(), QoS::AtLeastOnce, false, payload).await);
+    }
+
+    /// In order, where there is somebody to take leave of.
+    async fn end(self) {
+        if self.up {
+            warn_if_refused(self.client.disconnect().await);
+        } else {
+            self.polling.abort();
+        }
+    }
+}
+
+fn warn_if_refused(done: Result<(), rumqttc::ClientError>) {
+    if let Err(error) = done {
+        warn!("the MQTT client took no order: {error}");
+    }
+}
+
+struct Connection {
+    broker: Broker,
     installation: Arc<Installation>,
+    identity: Option<ExternalCertificate>,
+    session: Option<Session>,
+    retry_at: Instant,
+    last_error: Option<String>,
     watched: BTreeSet<String>,
     /// Reports that AWS has not answered, in the order of their tasks.
     unsettled: BTreeMap<u64, Report>,
-    connected: bool,
-    /// Subscriptions that the broker has not confirmed.
-    subscriptions_open: usize,
     ready: Option<oneshot::Sender<()>>,
 }
 
@@ -149,110 +242,164 @@ struct Report {
 }
 
 impl Connection {
-    fn new(client: AsyncClient, installation: Arc<Installation>, ready: oneshot::Sender<()>) -> Self {
+    fn new(broker: Broker, installation: Arc<Installation>, ready: oneshot::Sender<()>) -> Self {
         Self {
-            client,
+            broker,
             installation,
+            identity: None,
+            session: None,
+            retry_at: Instant::now(),
+            last_error: None,
             watched: BTreeSet::new(),
             unsettled: BTreeMap::new(),
-            connected: false,
-            subscriptions_open: 0,
             ready: Some(ready),
         }
     }
 
-    async fn run(mut self, mut orders: UnboundedReceiver<Order>, mut events: UnboundedReceiver<Happening>) {
+    async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
         let mut number = 0;
         loop {
+            let may_connect = self.session.is_none() && self.identity.is_some();
             tokio::select! {
                 // Orders first: what is watched from the start is subscribed to before we say that we are ready.
                 biased;
-                Some(order) = orders.recv() => {
-                    number += 1;
-                    self.carry_out(number, order).await;
-                }
-                Some(happening) = events.recv() => self.take_in(happening).await,
-                else => return,
+                order = orders.recv() => match order {
+                    Some(order) => {
+                        number += 1;
+                        self.carry_out(number, order).await;
+                    }
+                    None => return,
+                },
+                happening = next_happening(&mut self.session) => self.take_in(happening).await,
+                () = tokio::time::sleep_until(self.retry_at), if may_connect => self.open(),
             }
         }
     }
 
+    fn open(&mut self) {
+        let Some(certificate) = &self.identity else { return };
+        match self.broker.open(certificate) {
+            Ok(session) => self.session = Some(session),
+            Err(error) => self.failed(error.to_string()),
+        }
+    }
+
+    fn failed(&mut self, error: String) {
+        // Each reason once: a broker that stays away would fill the log.
+        if self.last_error.as_ref() != Some(&error) {
+            warn!("no connection to AWS IoT: {error}; trying again every second");
+        }
+        self.last_error = Some(error);
+        self.retry_at = Instant::now() + RECONNECT_DELAY;
+    }
+
+    /// The session, where it can be used.
+    fn up(&mut self) -> Option<&mut Session> {
+        self.session.as_mut().filter(|session| session.up)
+    }
+
     async fn carry_out(&mut self, number: u64, order: Order) {
         match order {
+            Order::Identify(identity) => self.identify(identity).await,
             Order::Watch { endpoint } => {
-                if self.connected {
-                    self.subscribe(&endpoint).await;
+                if let Some(session) = self.up() {
+                    session.subscribe(&endpoint).await;
                 }
                 self.watched.insert(endpoint);
             }
             Order::Unwatch { endpoint } => {
                 self.watched.remove(&endpoint);
-                if self.connected {
-                    for topic in answer_topics(&endpoint) {
-                        self.warn_if_refused(self.client.unsubscribe(topic).await);
-                    }
+                if let Some(session) = self.up() {
+                    session.unsubscribe(&endpoint).await;
                 }
             }
             Order::Report { endpoint, task_id, payload } => {
                 let report = Report { endpoint, task_id, payload };
-                if self.connected {
-                    self.publish(&report).await;
+                if let Some(session) = self.up() {
+                    session.report(&report).await;
                 }
                 self.unsettled.insert(number, report);
             }
+            Order::Publish { number } => {
+                if let Some(publication) = self.installation.publication(number)
+                    && let Some(session) = self.up()
+                {
+                    session.publish(number, &publication).await;
+                }
+            }
         }
+    }
+
+    async fn identify(&mut self, identity: Option<ExternalCertificate>) {
+        if let Some(session) = self.session.take() {
+            session.end().await;
+        }
+        self.installation.set_connected(false);
+        let Broker { endpoint, client_id, .. } = &self.broker;
+        match &identity {
+            Some(_) => info!("connecting to AWS IoT at {}:{} as {client_id}", endpoint.host, endpoint.port),
+            None => info!("disconnected from AWS IoT"),
+        }
+        self.identity = identity;
+        self.last_error = None;
+        self.retry_at = Instant::now();
     }
 
     async fn take_in(&mut self, happening: Happening) {
         match happening {
-            Happening::Up => {
-                info!("connected to AWS IoT; {} result(s) to report", self.unsettled.len());
-                self.connected = true;
-                self.subscriptions_open = 0;
-                // First the subscriptions, so that no answer is missed.
-                let watched: Vec<_> = self.watched.iter().cloned().collect();
-                for endpoint in watched {
-                    self.subscribe(&endpoint).await;
-                }
-                for report in self.unsettled.values() {
-                    self.publish(report).await;
-                }
-                self.tell_when_ready();
+            Happening::Up => self.begin().await,
+            Happening::Down(error) => {
+                self.session = None;
+                self.installation.set_connected(false);
+                self.failed(error);
             }
-            Happening::Down => self.connected = false,
             Happening::Subscribed => {
-                self.subscriptions_open = self.subscriptions_open.saturating_sub(1);
+                if let Some(session) = &mut self.session {
+                    session.subscriptions_open = session.subscriptions_open.saturating_sub(1);
+                }
                 self.tell_when_ready();
             }
             Happening::Message(message) => self.answer(&message),
+            Happening::Sent(packet) => {
+                if let Some(session) = &mut self.session {
+                    session.in_flight.sent(packet);
+                }
+            }
+            Happening::Confirmed(packet) => {
+                let confirmed = self.session.as_mut().and_then(|session| session.in_flight.confirmed(packet));
+                if let Some(number) = confirmed {
+                    self.installation.confirm(number);
+                }
+            }
         }
     }
 
+    async fn begin(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let waiting = self.installation.unconfirmed();
+        info!("connected to AWS IoT; {} result(s) and {} message(s) to send", self.unsettled.len(), waiting.len());
+        self.last_error = None;
+        session.up = true;
+        self.installation.set_connected(true);
+        // First the subscriptions, so that no answer is missed.
+        for endpoint in &self.watched {
+            session.subscribe(endpoint).await;
+        }
+        for report in self.unsettled.values() {
+            session.report(report).await;
+        }
+        for (number, publication) in waiting {
+            session.publish(number, &publication).await;
+        }
+        self.tell_when_ready();
+    }
+
     fn tell_when_ready(&mut self) {
-        if self.subscriptions_open == 0
+        if self.session.as_ref().is_some_and(|session| session.up && session.subscriptions_open == 0)
             && let Some(ready) = self.ready.take()
         {
             // Nobody waits any more when we are being stopped.
             let _ = ready.send(());
-        }
-    }
-
-    async fn subscribe(&mut self, endpoint: &str) {
-        for topic in answer_topics(endpoint) {
-            self.subscriptions_open += 1;
-            self.warn_if_refused(self.client.subscribe(topic, QoS::AtLeastOnce).await);
-        }
-    }
-
-    async fn publish(&self, report: &Report) {
-        info!("{}: result of task {} sent to the operation shadow", report.endpoint, report.task_id);
-        let topic = format!("{}/update", shadow(&report.endpoint));
-        self.warn_if_refused(self.client.publish(topic, QoS::AtLeastOnce, false, report.payload.as_str()).await);
-    }
-
-    fn warn_if_refused(&self, done: Result<(), rumqttc::ClientError>) {
-        if let Err(error) = done {
-            warn!("the MQTT client took no order: {error}");
         }
     }
 
@@ -279,6 +426,17 @@ impl Connection {
                 self.installation.shadow_rejected(endpoint, &report.task_id, answer.code, answer.message);
             }
         }
+    }
+}
+
+/// Waits for ever where there is no session.
+async fn next_happening(session: &mut Option<Session>) -> Happening {
+    match session {
+        Some(session) => {
+            let happening = session.happenings.recv().await;
+            happening.unwrap_or_else(|| Happening::Down("the MQTT client has ended".to_owned()))
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -316,6 +474,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::installation::Given;
     use crate::template::Parameter;
 
     #[test]
@@ -326,6 +485,7 @@ mod tests {
         assert_eq!(answer_topic(&rejected), Some(("urn:dev:1", false)));
         assert_eq!(answer_topic("$aws/things/urn:dev:1/shadow/update/accepted"), None);
     }
+
     #[tokio::test]
     async fn settles_a_report_by_its_client_token() {
         for (word, client_token, ended) in [
@@ -334,14 +494,18 @@ mod tests {
             ("rejected", "task", json!("rejected")),
         ] {
             let (to_aws, mut orders) = unbounded_channel();
-            let installation = Arc::new(Installation::new(Vec::new(), &[], Some(to_aws)).unwrap());
+            let installation = Arc::new(Installation::new(Given::default(), Some(to_aws)).unwrap());
             installation.add_device("endpoint=urn:dev:1,id=one".parse().unwrap()).unwrap();
             let keys = Parameter { name: "keys".to_owned(), value: "Location".to_owned() };
             let task_id = installation.schedule("one", "AWSreadCertAuth", vec![keys]).unwrap();
             installation.run_scheduled("urn:dev:1");
 
-            let (client, _event_loop) = AsyncClient::new(MqttOptions::new("test", "localhost", 1883), 8);
-            let mut connection = Connection::new(client, installation.clone(), oneshot::channel().0);
+            let broker = Broker {
+                endpoint: "localhost:8883".parse().unwrap(),
+                client_id: "test".to_owned(),
+                roots: Arc::new(RootCertStore::empty()),
+            };
+            let mut connection = Connection::new(broker, installation.clone(), oneshot::channel().0);
             let mut number = 0;
             while let Ok(order) = orders.try_recv() {
                 number += 1;

@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use clap::Parser;
 
+use crate::credentials::{Credentials, CredentialsError};
 use crate::device::State;
+use crate::external_certificate::{ExternalCertificate, ExternalCertificateError};
+use crate::publication::is_thing_name;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,6 +20,13 @@ Examples:
   coiote-sim --tls-cert server.pem --tls-key server-key.pem --client-cert lambda.pem \\
       --iot-endpoint localhost:8883 --iot-ca ca.pem --iot-cert iot.pem --iot-key iot-key.pem \\
       --device endpoint=urn:dev:1 --device endpoint=urn:dev:2,id=abc,state=sleeping
+
+  # The integration is set up by calls of a user, which give the certificates; then Coiote announces
+  # its devices, and writes their shadows
+  coiote-sim --tls-cert server.pem --tls-key server-key.pem \\
+      --user admin --password-file password.txt \\
+      --iot-endpoint localhost:8883 --iot-ca ca.pem --announce \\
+      --device endpoint=urn:dev:1,manufacturer=AVSystem,model=Thermo-2
 
   # Devices and tasks outlive a restart; this time a device is added to them
   coiote-sim --tls-cert server.pem --tls-key server-key.pem --client-cert lambda.pem \\
@@ -33,7 +43,15 @@ Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089 and J='content-typ
     curl -H \"$J\" $C/devices/demo-sleeper/state -d '{\"state\":\"online\"}'
   Add one (id and state may be left out), remove it
     curl -H \"$J\" $C/devices -d '{\"endpoint\":\"urn:dev:3\"}'
+    curl -H \"$J\" $C/devices -d '{\"endpoint\":\"bad name/ä\",\"model\":\"Thermo-2\"}'
     curl -X DELETE $C/devices/urn:dev:3
+  Let one send values, change values inside it, let them drift every half second (0: no more)
+    curl -H \"$J\" $C/devices/urn:dev:3/send -d '{\"paths\":[\"Device.0.Battery Level\"]}'
+    curl -X PUT -H \"$J\" $C/devices/urn:dev:3/values -d '{\"Device.0.Battery Level\":\"96\"}'
+    curl -H \"$J\" $C/devices/urn:dev:3/drift -d '{\"seconds\":0.5}'
+  The integration with AWS: certificates, connection, announced devices; announce one again
+    curl $C/integration
+    curl -X POST $C/devices/urn:dev:3/announce
   Tasks with their reports, oldest first
     curl $C/tasks
     curl $C/tasks?device=demo-thermometer
@@ -56,7 +74,14 @@ Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089 and J='content-typ
     slow         the call is carried out, and answered 300 ms late
   TLS handshakes, requests and faults so far; whether it is there
     curl $C/stats
-    curl $C/health";
+    curl $C/health
+
+Set-up calls (the REST API, with the password of --user; here R=https://localhost:8088/api/coiotedm/v3)
+  The certificate that the Lambda authenticates with, and the one that Coiote connects to AWS IoT with; DELETE takes
+  them away again
+    curl -u admin -H \"$J\" $R/auth/certificates -d '{\"certificatePem\":\"-----BEGIN CERTIFICATE-----…\"}'
+    curl -u admin -H \"$J\" $R/awsIntegration/auth/externalCertificate \\
+      -d '{\"certificatePem\":\"-----BEGIN CERTIFICATE-----…\",\"privateKey\":\"-----BEGIN PRIVATE KEY-----…\"}'";
 
 /// The local Coiote: a stand-in for Coiote IoT Device Management with simulated LwM2M devices.
 ///
@@ -81,32 +106,45 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) client_cert: Vec<PathBuf>,
 
+    /// User who may make the set-up calls (HTTP Basic); without one they are all refused
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    user: Option<String>,
+
+    /// File that holds the password of the user
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+
     /// Where the control API listens (plain HTTP, loopback only); port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8089", value_parser = loopback)]
     pub(crate) control: SocketAddr,
 
     /// AWS IoT broker to report results to (MQTT over TLS); without it they are kept and logged only
-    #[arg(long, value_name = "HOST:PORT", requires_all = ["iot_ca", "iot_cert", "iot_key"])]
+    #[arg(long, value_name = "HOST:PORT", requires = "iot_ca")]
     iot_endpoint: Option<HostPort>,
 
     /// CA certificates that the broker's certificate is checked against (PEM)
     #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
     iot_ca: Option<PathBuf>,
 
-    /// IoT Core certificate to connect with (PEM)
-    #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
+    /// IoT Core certificate to connect with (PEM); without it, Coiote connects when a set-up call gives one
+    #[arg(long, value_name = "FILE", requires_all = ["iot_endpoint", "iot_key"])]
     iot_cert: Option<PathBuf>,
 
     /// Private key of the IoT Core certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
+    #[arg(long, value_name = "FILE", requires_all = ["iot_endpoint", "iot_cert"])]
     iot_key: Option<PathBuf>,
 
     /// MQTT client id
     #[arg(long, value_name = "ID", default_value = "coiote-sim")]
     iot_client_id: String,
 
-    /// A device: endpoint=NAME[,id=DEVICEID][,state=online|sleeping|deregistered]; repeatable. Without any there are
-    /// demo-thermometer (online), demo-sleeper (sleeping) and demo-retired (deregistered)
+    /// What Coiote does once its AWS integration is switched on for the domain: devices are announced, and their
+    /// registration goes into the classic and the datamodel shadow
+    #[arg(long)]
+    pub(crate) announce: bool,
+
+    /// A device: endpoint=NAME[,id=DEVICEID][,state=online|sleeping|deregistered][,manufacturer=NAME][,model=NAME];
+    /// repeatable. Without any there are demo-thermometer (online), demo-sleeper (sleeping) and demo-retired (deregistered)
     #[arg(long, value_name = "DEVICE")]
     device: Vec<NewDevice>,
 
@@ -124,8 +162,6 @@ pub(crate) struct Options {
 pub(crate) struct Iot {
     pub(crate) endpoint: HostPort,
     pub(crate) ca: PathBuf,
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
     pub(crate) client_id: String,
 }
 
@@ -134,10 +170,18 @@ impl Options {
         Some(Iot {
             endpoint: self.iot_endpoint.clone()?,
             ca: self.iot_ca.clone()?,
-            certificate: self.iot_cert.clone()?,
-            key: self.iot_key.clone()?,
             client_id: self.iot_client_id.clone(),
         })
+    }
+
+    pub(crate) fn external_certificate(&self) -> Result<Option<ExternalCertificate>, ExternalCertificateError> {
+        let files = self.iot_cert.as_ref().zip(self.iot_key.as_ref());
+        files.map(|(certificate, key)| ExternalCertificate::from_files(certificate, key)).transpose()
+    }
+
+    pub(crate) fn credentials(&self) -> Result<Option<Credentials>, CredentialsError> {
+        let given = self.user.as_ref().zip(self.password_file.as_ref());
+        given.map(|(user, file)| Credentials::from_file(user, file)).transpose()
     }
 
     pub(crate) fn fleet(&self) -> Vec<NewDevice> {
@@ -145,7 +189,7 @@ impl Options {
             return self.device.clone();
         }
         [("demo-thermometer", State::Online), ("demo-sleeper", State::Sleeping), ("demo-retired", State::Deregistered)]
-            .map(|(endpoint, state)| NewDevice { endpoint: endpoint.to_owned(), id: None, state })
+            .map(|(endpoint, state)| NewDevice::new(endpoint.to_owned(), None, state))
             .into()
     }
 }
@@ -168,30 +212,50 @@ impl FromStr for HostPort {
 }
 
 /// A device to be added, here or through the control API.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewDevice {
     pub(crate) endpoint: String,
     pub(crate) id: Option<String>,
     #[serde(default)]
     pub(crate) state: State,
+    /// What its Device object says, unless it is what the data model starts with.
+    pub(crate) manufacturer: Option<String>,
+    pub(crate) model: Option<String>,
 }
 
+impl NewDevice {
+    pub(crate) fn new(endpoint: String, id: Option<String>, state: State) -> Self {
+        Self { endpoint, id, state, manufacturer: None, model: None }
+    }
+}
+
+/// Only names that can become things of AWS: others are for the control API, where tests try them.
 impl FromStr for NewDevice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (mut endpoint, mut id, mut state) = (None, None, State::default());
+        let (mut manufacturer, mut model) = (None, None);
         for part in text.split(',') {
             match part.split_once('=') {
                 Some(("endpoint", name)) => endpoint = Some(name.to_owned()),
                 Some(("id", value)) => id = Some(value.to_owned()),
                 Some(("state", word)) => state = word.parse()?,
-                _ => return Err(format!("{part:?}: endpoint=…, id=… or state=… is expected")),
+                Some(("manufacturer", name)) => manufacturer = Some(name.to_owned()),
+                Some(("model", name)) => model = Some(name.to_owned()),
+                _ => {
+                    return Err(format!("{part:?}: endpoint=…, id=…, state=…, manufacturer=… or model=… is expected"));
+                }
             }
         }
         let endpoint = endpoint.ok_or("endpoint=NAME is missing")?;
-        Ok(Self { endpoint, id, state })
+        if !is_thing_name(&endpoint) {
+            return Err(format!(
+                "endpoint {endpoint:?}: 1 to 128 characters of a-z, A-Z, 0-9, ':', '_' and '-' are expected"
+            ));
+        }
+        Ok(Self { endpoint, id, state, manufacturer, model })
     }
 }
 
@@ -222,12 +286,12 @@ mod tests {
 
     #[test]
     fn reads_devices() {
-        let device: NewDevice = "endpoint=urn:dev:1,id=abc,state=sleeping".parse().unwrap();
-        assert_eq!(
-            device,
-            NewDevice { endpoint: "urn:dev:1".to_owned(), id: Some("abc".to_owned()), state: State::Sleeping }
-        );
-        for text in ["", "urn:dev:1", "id=a", "endpoint=a,state=asleep", "endpoint=a,name=b"] {
+        let device: NewDevice =
+            "endpoint=urn:dev:1,id=abc,state=sleeping,manufacturer=AV System,model=X.1".parse().unwrap();
+        let expected = NewDevice::new("urn:dev:1".to_owned(), Some("abc".to_owned()), State::Sleeping);
+        let (manufacturer, model) = (Some("AV System".to_owned()), Some("X.1".to_owned()));
+        assert_eq!(device, NewDevice { manufacturer, model, ..expected });
+        for text in ["", "urn:dev:1", "id=a", "endpoint=a,state=asleep", "endpoint=a,name=b", "endpoint=a/b"] {
             assert!(text.parse::<NewDevice>().is_err(), "{text}");
         }
     }

@@ -27,6 +27,11 @@ pub(crate) async fn serve(listener: TcpListener, installation: Arc<Installation>
         .route("/devices/{endpoint}", delete(remove_device))
         .route("/devices/{endpoint}/datamodel", get(data_model))
         .route("/devices/{endpoint}/state", post(set_state))
+        .route("/devices/{endpoint}/announce", post(announce))
+        .route("/devices/{endpoint}/send", post(send))
+        .route("/devices/{endpoint}/values", put(set_values))
+        .route("/devices/{endpoint}/drift", post(set_drift))
+        .route("/integration", get(integration))
         .route("/tasks", get(tasks))
         .route("/client-certs", put(register_client_certificates))
         .route("/templates", get(templates))
@@ -49,7 +54,10 @@ impl IntoResponse for ControlError {
 impl From<Refusal> for ControlError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal {
-            Refusal::UnknownDevice(_) | Refusal::UnknownTemplate(_) | Refusal::NoReport(_) => StatusCode::NOT_FOUND,
+            Refusal::UnknownDevice(_)
+            | Refusal::UnknownTemplate(_)
+            | Refusal::NoReport(_)
+            | Refusal::UnknownCertificate(_) => StatusCode::NOT_FOUND,
             Refusal::Parameters(_) | Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
             Refusal::DeviceExists(_) => StatusCode::CONFLICT,
         };
@@ -106,6 +114,63 @@ async fn set_state(
     // A device that comes back runs what has waited for it.
     tokio::spawn(async move { installation.run_scheduled(&endpoint) });
     Ok(Json(device))
+}
+
+async fn announce(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(endpoint): Path<String>,
+) -> Result<StatusCode, ControlError> {
+    installation.announce(&endpoint)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Paths {
+    paths: Vec<String>,
+}
+
+/// Answers with what is sent.
+async fn send(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(endpoint): Path<String>,
+    body: Body<Paths>,
+) -> Answer<Map<String, Value>> {
+    Ok(Json(installation.send(&endpoint, &body?.0.paths)?))
+}
+
+async fn set_values(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(endpoint): Path<String>,
+    body: Body<BTreeMap<String, Value>>,
+) -> Result<StatusCode, ControlError> {
+    let texts = body?.0.into_iter().map(|(path, value)| match value {
+        Value::String(text) => Ok((path, text)),
+        Value::Number(_) | Value::Bool(_) => Ok((path, value.to_string())),
+        _ => Err(Refusal::Invalid(format!("{path:?}: a string is expected, or a number or boolean"))),
+    });
+    installation.set_values(&endpoint, &texts.collect::<Result<_, _>>()?)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rhythm {
+    /// 0 for none.
+    seconds: f64,
+}
+
+async fn set_drift(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(endpoint): Path<String>,
+    body: Body<Rhythm>,
+) -> Result<StatusCode, ControlError> {
+    installation.set_drift(&endpoint, body?.0.seconds)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn integration(Shared(installation): Shared<Arc<Installation>>) -> Json<Value> {
+    Json(installation.integration())
 }
 
 async fn tasks(

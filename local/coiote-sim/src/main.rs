@@ -9,11 +9,14 @@ mod aws;
 mod cli;
 mod clock;
 mod control;
+mod credentials;
 mod device;
+mod external_certificate;
 mod faults;
 mod installation;
 mod operation;
 mod pem;
+mod publication;
 mod rest;
 mod state_file;
 mod tasks;
@@ -37,7 +40,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use aws::Order;
 use cli::Options;
-use installation::Installation;
+use installation::{Given, Installation};
 use rest::TlsListener;
 use state_file::StateFileError;
 
@@ -84,7 +87,13 @@ fn install(options: &Options) -> Result<(Arc<Installation>, UnboundedReceiver<Or
     }
     let (to_aws, orders) = unbounded_channel();
     let to_aws = options.iot().is_some().then_some(to_aws);
-    let installation = Installation::new(client_certificates, &options.without_template, to_aws)?;
+    let given = Given {
+        client_certificates,
+        without_templates: options.without_template.clone(),
+        external_certificate: options.external_certificate()?,
+        announces: options.announce,
+    };
+    let installation = Installation::new(given, to_aws)?;
     if let Some(file) = &options.state
         && let Some(saved) = state_file::read(file)?
     {
@@ -95,6 +104,7 @@ fn install(options: &Options) -> Result<(Arc<Installation>, UnboundedReceiver<Or
             installation.add_device(device)?;
         }
     }
+    installation.begin_integration();
     Ok((Arc::new(installation), orders))
 }
 
@@ -103,16 +113,25 @@ async fn serve(
     installation: Arc<Installation>,
     orders: UnboundedReceiver<Order>,
 ) -> Result<(), Box<dyn Error>> {
+    let credentials = options.credentials()?.map(Arc::new);
     let rest = TlsListener::bind(options, installation.clone()).await?;
     let control = TcpListener::bind(options.control).await.map_err(|error| {
         format!("--control {}: {error}. Choose another port, or 0 for a free one.", options.control)
     })?;
     if let Some(iot) = options.iot() {
-        aws::connect(&iot, installation.clone(), orders)?.await?;
+        let connected = aws::connect(&iot, installation.clone(), orders)?;
+        // Otherwise it connects when a set-up call gives the certificate for it.
+        if installation.has_external_certificate() {
+            connected.await?;
+        }
     }
     installation.run_all_scheduled();
     say_ready(rest.port(), &control)?;
-    tokio::try_join!(rest::serve(rest, installation.clone()), control::serve(control, installation))?;
+    tokio::select! {
+        ended = rest::serve(rest, installation.clone(), credentials) => ended?,
+        ended = control::serve(control, installation.clone()) => ended?,
+        () = installation.keep_time() => {}
+    }
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustls::SupportedCipherSuite;
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
@@ -30,11 +32,37 @@ pub(crate) fn key(option: &'static str, path: &Path) -> Result<PrivateKeyDer<'st
     PrivateKeyDer::from_pem_file(path).map_err(|e| file_error(option, path, "private key", e.to_string()))
 }
 
+/// The text of a file that should hold PEM.
+pub(crate) fn text(option: &'static str, path: &Path, what: &'static str) -> Result<String, PemError> {
+    std::fs::read_to_string(path).map_err(|e| file_error(option, path, what, e.to_string()))
+}
+
 /// The first certificate of a PEM text.
 pub(crate) fn certificate_in(text: &str) -> Result<CertificateDer<'static>, PemError> {
     CertificateDer::from_pem_slice(text.as_bytes()).map_err(|e| PemError::Text(e.to_string()))
 }
 
+/// SHA-256 over the DER, in hexadecimal: how certificates are told apart where nobody wants to read all of one.
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    // The TLS stack has the hash; a cipher suite is its way to hand it out.
+    let hash = match &TLS13_AES_128_GCM_SHA256 {
+        SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider,
+        SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider,
+    };
+    hash.hash(certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn file_error(option: &'static str, path: &Path, what: &'static str, reason: String) -> PemError {
     PemError::File { option, path: path.display().to_string(), reason, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fingerprint_is_sha_256() {
+        let fingerprint = fingerprint(&CertificateDer::from(b"abc".to_vec()));
+        assert_eq!(fingerprint, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
 }

@@ -1,6 +1,6 @@
 //! The state file: what outlives a restart, and how it comes onto the disk whole or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,7 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::cli::NewDevice;
+use crate::device::State;
+use crate::external_certificate::ExternalCertificate;
+use crate::publication::Publication;
 use crate::tasks::SavedTask;
 
 /// What the installation goes on from.
@@ -17,7 +19,7 @@ use crate::tasks::SavedTask;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SavedState {
     /// In the order in which they were added.
-    pub(crate) devices: Vec<NewDevice>,
+    pub(crate) devices: Vec<SavedDevice>,
     pub(crate) task_prefix: String,
     /// Oldest first.
     pub(crate) tasks: Vec<SavedTask>,
@@ -25,6 +27,46 @@ pub(crate) struct SavedState {
     pub(crate) templates: Option<BTreeSet<String>>,
     /// Likewise; each in DER.
     pub(crate) client_certificates: Option<Vec<Vec<u8>>>,
+    #[serde(default)]
+    pub(crate) external_certificate: SavedCertificate,
+    /// Endpoint names of the devices that the integration has announced.
+    #[serde(default)]
+    pub(crate) announced: BTreeSet<String>,
+    /// What AWS has not confirmed, oldest first.
+    #[serde(default)]
+    pub(crate) unconfirmed: Vec<Publication>,
+}
+
+/// A device, as far as it does not follow from its tasks.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SavedDevice {
+    pub(crate) endpoint: String,
+    pub(crate) id: String,
+    pub(crate) state: State,
+    /// What it changed by itself, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) own_values: BTreeMap<String, String>,
+    /// All observations ended after so many operations.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) observations_ended_after: u64,
+}
+
+/// The certificate that Coiote connects to AWS with.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum SavedCertificate {
+    /// The one that the options give, if any.
+    #[default]
+    AsGiven,
+    Removed,
+    Replaced(ExternalCertificate),
+}
+
+// Its form is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Error)]
@@ -86,6 +128,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::external_certificate;
 
     /// A folder that goes with the test.
     struct Folder(PathBuf);
@@ -105,12 +148,23 @@ mod tests {
     }
 
     fn state() -> SavedState {
+        let (certificate, key) = external_certificate::tests::made();
+        let device = SavedDevice {
+            endpoint: "urn:dev:1".to_owned(),
+            id: "one".to_owned(),
+            state: State::Sleeping,
+            own_values: BTreeMap::from([("Device.0.Battery Level".to_owned(), "96".to_owned())]),
+            observations_ended_after: 2,
+        };
         SavedState {
-            devices: vec!["endpoint=urn:dev:1,id=one".parse().unwrap()],
+            devices: vec![device],
             task_prefix: "d:abc".to_owned(),
             tasks: Vec::new(),
             templates: None,
             client_certificates: Some(vec![vec![1, 2, 255]]),
+            external_certificate: SavedCertificate::Replaced(ExternalCertificate::new(certificate, key).unwrap()),
+            announced: BTreeSet::from(["urn:dev:1".to_owned()]),
+            unconfirmed: vec![Publication::announcement("urn:dev:1", "anjay.demo_client")],
         }
     }
 
@@ -120,9 +174,10 @@ mod tests {
         let file = folder.0.join("coiote.json");
         fs::write(folder.0.join("coiote.json.new"), "left behind").unwrap();
         fs::write(&file, "an earlier one").unwrap();
-        write(&file, &state()).unwrap();
+        let state = state();
+        write(&file, &state).unwrap();
         let read = read(&file).unwrap().unwrap();
-        assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(state()).unwrap());
+        assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(state).unwrap());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     }

@@ -2,29 +2,37 @@
 
 mod definition;
 mod discover;
+mod drift;
 mod model;
+mod notification;
 mod observe;
 mod operations;
 mod path;
+mod registration;
 mod value;
+mod values;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub(crate) use definition::{Catalogue, DataFileError};
+pub(crate) use drift::Drift;
 pub(crate) use operations::{Failure, Outcome};
 pub(crate) use path::Path;
+pub(crate) use registration::Registration;
 
 use model::DataModel;
 use observe::Observation;
+use registration::LastRegistration;
 
 use crate::attributes::Attributes;
+use crate::clock;
 
 /// The Device object: manufacturer, model, reboot.
 const DEVICE: u16 = 3;
@@ -74,6 +82,13 @@ pub(crate) struct Device {
     attributes: BTreeMap<Path, Attributes>,
     /// How often each executable resource ran, by its name: what proves that a reboot happened once.
     executions: BTreeMap<String, u64>,
+    last_registration: Option<LastRegistration>,
+    drift: Option<Drift>,
+    /// What the device has changed of itself, and no operation: a restart cannot derive it.
+    changed_by_itself: BTreeSet<Path>,
+    /// How many operations ran, and how many had run when all observations ended with the registration.
+    runs: u64,
+    observations_ended_after: u64,
 }
 
 impl Device {
@@ -83,6 +98,7 @@ impl Device {
         id: Option<String>,
         state: State,
     ) -> Result<Self, DataFileError> {
+        let registered = LastRegistration { operation: Registration::Register, time: clock::now() };
         Ok(Self {
             model: DataModel::new(catalogue, &endpoint)?,
             id: id.unwrap_or_else(|| default_id(&endpoint)),
@@ -91,7 +107,46 @@ impl Device {
             observations: Vec::new(),
             attributes: BTreeMap::new(),
             executions: BTreeMap::new(),
+            last_registration: (state != State::Deregistered).then_some(registered),
+            drift: None,
+            changed_by_itself: BTreeSet::new(),
+            runs: 0,
+            observations_ended_after: 0,
         })
+    }
+
+    /// What the Device object says: manufacturer and model.
+    pub(crate) fn set_make(&mut self, manufacturer: Option<String>, model: Option<String>) {
+        for (resource, text) in [(MANUFACTURER, manufacturer), (MODEL_NUMBER, model)] {
+            if let Some(text) = text {
+                self.change_by_itself(Path::Resource(DEVICE, 0, resource), text);
+            }
+        }
+    }
+
+    /// As Coiote names the type of a device: manufacturer and model, with a dot between them.
+    pub(crate) fn make(&self) -> String {
+        let text = |resource| self.model.text(DEVICE, 0, resource).unwrap_or_default();
+        format!("{}.{}", text(MANUFACTURER), text(MODEL_NUMBER))
+    }
+
+    /// Gives what it tells the server. Its observations end with its registration.
+    pub(crate) fn change_state(&mut self, state: State) -> Option<Registration> {
+        let operation = Registration::between(self.state, state);
+        self.state = state;
+        match operation {
+            Some(Registration::Deregister) => {
+                self.observations_ended_after = self.runs;
+                self.forget_all_observations();
+            }
+            Some(operation) => self.last_registration = Some(LastRegistration { operation, time: clock::now() }),
+            None => {}
+        }
+        operation
+    }
+
+    pub(crate) fn is_registered(&self) -> bool {
+        self.state != State::Deregistered
     }
 
     /// What Coiote's REST API tells about a device.
@@ -101,14 +156,7 @@ impl Device {
             "id": self.id,
             "manufacturer": text(MANUFACTURER),
             "modelName": text(MODEL_NUMBER),
-            "properties": {
-                "endpointName": self.endpoint,
-                "lwm2mUri": "coap://127.0.0.1:5683",
-                "lwm2mVersion": "1.1",
-                "registeredMode": if self.state == State::Deregistered { "none" } else { "U" },
-                "registeredQueueMode": (self.state == State::Sleeping).to_string(),
-                "registeredObjects": self.registered_objects(),
-            },
+            "properties": self.properties(),
         })
     }
 
@@ -132,14 +180,6 @@ impl Device {
     /// All readable values, in the form of a result.
     pub(crate) fn readable_values(&self) -> Map<String, Value> {
         self.model.render(&self.model.read_all())
-    }
-
-    fn registered_objects(&self) -> String {
-        let mut links = Vec::new();
-        for object in self.model.catalogue.objects() {
-            links.extend(self.model.instances(object.id).map(|(id, _)| format!("<{}>", Path::Instance(object.id, id))));
-        }
-        links.join(",")
     }
 
     /// The path in names, as keys are written.

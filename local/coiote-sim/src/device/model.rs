@@ -88,23 +88,24 @@ impl DataModel {
 
     /// Whether the resource at the path may be written with the text; gives object instance and resource.
     fn check_write(&self, path: Path, text: &str) -> Result<(u16, u16), String> {
-        let (instance, id, one_of_several) = match path {
-            Path::Resource(_, instance, id) => (instance, id, false),
-            Path::ResourceInstance(_, instance, id, _) => (instance, id, true),
-            Path::Object(_) | Path::Instance(..) => {
-                return Err("a value can be written to a resource only".to_owned());
-            }
-        };
+        let (instance, id) = path.resource().ok_or("a value can be written to a resource only")?;
         let resource = self.resource(path, id)?;
         if !resource.operations.writable() {
             return Err("the resource is not writable".to_owned());
         }
-        match (resource.multiple, one_of_several) {
-            (true, false) => return Err("the resource is a multiple one: name a resource instance of it".to_owned()),
-            (false, true) => return Err("the resource is a single one, without resource instances".to_owned()),
-            _ => resource.kind.check(text, resource.range)?,
-        }
+        check_form(resource, path, text)?;
         Ok((instance, id))
+    }
+
+    /// Whether the device itself may set what can be read at the path to the text.
+    pub(crate) fn check_own_value(&self, path: Path, text: &str) -> Result<(), String> {
+        let (_, id) = path.resource().ok_or("a value can be given to a resource only")?;
+        let resource = self.resource(path, id)?;
+        self.instance(path)?;
+        if !resource.operations.readable() {
+            return Err("the resource is not readable".to_owned());
+        }
+        check_form(resource, path, text)
     }
 
     /// Creates one object instance: all of it, or nothing. The errors are by position in `values`, or for the whole.
@@ -196,6 +197,30 @@ impl DataModel {
         }
     }
 
+    /// Likewise, for one value. Where the object instance is gone there is nothing to change.
+    pub(crate) fn put_at(&mut self, path: Path, text: String) {
+        if let Some((object, instance)) = path.instance()
+            && let Some((_, resource)) = path.resource()
+            && let Some(instance) = self.objects.get_mut(&object).and_then(|instances| instances.get_mut(&instance))
+        {
+            put(instance, resource, path, text);
+        }
+    }
+
+    /// The text of a single resource or of a resource instance.
+    pub(crate) fn text_at(&self, path: Path) -> Option<&str> {
+        match path {
+            Path::Object(_) | Path::Instance(..) => None,
+            Path::Resource(object, instance, resource) => self.text(object, instance, resource),
+            Path::ResourceInstance(object, instance, resource, resource_instance) => {
+                match self.objects.get(&object)?.get(&instance)?.get(&resource)? {
+                    Content::Single(_) => None,
+                    Content::Multiple(values) => values.get(&resource_instance).map(String::as_str),
+                }
+            }
+        }
+    }
+
     /// The text of a single resource.
     pub(crate) fn text(&self, object: u16, instance: u16, resource: u16) -> Option<&str> {
         match self.objects.get(&object)?.get(&instance)?.get(&resource)? {
@@ -249,6 +274,14 @@ impl Content {
                 Value::Object(values.iter().map(|(id, value)| (id.to_string(), json!(value))).collect())
             }
         }
+    }
+}
+
+fn check_form(resource: &ResourceDefinition, path: Path, text: &str) -> Result<(), String> {
+    match (resource.multiple, matches!(path, Path::ResourceInstance(..))) {
+        (true, false) => Err("the resource is a multiple one: name a resource instance of it".to_owned()),
+        (false, true) => Err("the resource is a single one, without resource instances".to_owned()),
+        _ => resource.kind.check(text, resource.range),
     }
 }
 

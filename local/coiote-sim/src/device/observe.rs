@@ -1,10 +1,16 @@
 //! Observations, and the attributes that steer their notifications.
 
-use serde::Serialize;
-use serde_json::Number;
+use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use serde_json::{Map, Number, Value};
+
+use super::model::{Content, Objects};
+use super::notification::{self, Next, Pace, Thresholds};
 use super::path::Path;
-use super::{Device, Outcome};
+use super::{Device, Outcome, State};
 use crate::attributes::Attributes;
 use crate::operation::{KeyAttributes, Keys};
 
@@ -18,28 +24,36 @@ pub(super) struct Observation {
     /// Several keys may name one path (a trailing dot means nothing); none for the whole data model.
     #[serde(skip)]
     path: Option<Path>,
+    /// What was notified last, at first what the answer to Observe held, and when that was.
+    #[serde(skip)]
+    told: Objects,
+    #[serde(skip)]
+    told_at: Instant,
+    /// Resources that have changed since, enough for a notification.
+    #[serde(skip)]
+    owed: BTreeSet<(u16, u16, u16)>,
 }
 
 impl Device {
-    pub(super) fn observe(&mut self, targets: &[KeyAttributes], outcome: &mut Outcome) {
+    pub(super) fn observe(&mut self, targets: &[KeyAttributes], now: Instant, outcome: &mut Outcome) {
         for KeyAttributes { key, attributes } in targets {
             let observed = self.observable(key).and_then(|path| {
                 self.write_attributes_at(path, attributes)?;
-                self.start_observing(key, Some(path), attributes.clone(), false);
+                self.start_observing(key, Some(path), attributes.clone(), false, now);
                 Ok(())
             });
             outcome.record(key, observed);
         }
     }
 
-    pub(super) fn observe_composite(&mut self, keys: &Keys, outcome: &mut Outcome) {
+    pub(super) fn observe_composite(&mut self, keys: &Keys, now: Instant, outcome: &mut Outcome) {
         let Keys::Some(keys) = keys else {
-            self.start_observing("", None, Attributes::new(), true);
+            self.start_observing("", None, Attributes::new(), true, now);
             return outcome.record("", Ok(()));
         };
         for key in keys {
             let observed =
-                self.observable(key).map(|path| self.start_observing(key, Some(path), Attributes::new(), true));
+                self.observable(key).map(|path| self.start_observing(key, Some(path), Attributes::new(), true, now));
             outcome.record(key, observed);
         }
     }
@@ -84,9 +98,125 @@ impl Device {
         Ok(path)
     }
 
-    fn start_observing(&mut self, key: &str, path: Option<Path>, attributes: Attributes, composite: bool) {
+    fn start_observing(
+        &mut self,
+        key: &str,
+        path: Option<Path>,
+        attributes: Attributes,
+        composite: bool,
+        now: Instant,
+    ) {
         self.observations.retain(|o| o.composite != composite || o.path != path);
-        self.observations.push(Observation { key: key.to_owned(), composite, attributes, path });
+        self.observations.push(Observation {
+            key: key.to_owned(),
+            composite,
+            attributes,
+            path,
+            told: self.present(path),
+            told_at: now,
+            owed: BTreeSet::new(),
+        });
+    }
+
+    pub(super) fn forget_all_observations(&mut self) {
+        self.observations.clear();
+    }
+
+    /// Takes the present values as notified: after a restart the server has them from the answer to Observe.
+    pub(crate) fn observe_anew(&mut self, now: Instant) {
+        for mut observation in std::mem::take(&mut self.observations) {
+            observation.told = self.present(observation.path);
+            observation.told_at = now;
+            observation.owed.clear();
+            self.observations.push(observation);
+        }
+    }
+
+    /// Looks which observed resources have changed enough to be notified; to be called after every change, so that
+    /// none is missed that is taken back before it is time to notify it.
+    pub(crate) fn notice_changes(&mut self) {
+        let mut observations = std::mem::take(&mut self.observations);
+        for observation in &mut observations {
+            let present = self.present(observation.path);
+            let told = &observation.told;
+            let changed = resources(&present).filter(|(at, content)| {
+                notification::is_worth_telling(content_of(told, *at), content, |instance| {
+                    self.thresholds(*at, instance)
+                })
+            });
+            observation.owed.extend(changed.map(|(at, _)| at));
+            observation.owed.retain(|at| content_of(&present, *at).is_some());
+        }
+        self.observations = observations;
+    }
+
+    /// When the next notification is due; never while the device is not online.
+    pub(crate) fn next_notification(&self, now: Instant) -> Option<Instant> {
+        let due = self.observations.iter().filter_map(|observation| match self.next(observation, now) {
+            Next::Changes | Next::Everything => Some(now),
+            Next::At(time) => Some(time),
+            Next::Never => None,
+        });
+        if self.state == State::Online { due.min() } else { None }
+    }
+
+    /// What is due, of all observations together, in the form of a result. It counts as notified.
+    pub(crate) fn notify(&mut self, now: Instant) -> Option<Map<String, Value>> {
+        if self.state != State::Online {
+            return None;
+        }
+        let mut due = Objects::new();
+        let mut observations = std::mem::take(&mut self.observations);
+        for observation in &mut observations {
+            let next = self.next(observation, now);
+            if !matches!(next, Next::Changes | Next::Everything) {
+                continue;
+            }
+            let present = self.present(observation.path);
+            for (at @ (o, i, r), content) in resources(&present) {
+                if next == Next::Everything || observation.owed.contains(&at) {
+                    observation.told.entry(o).or_default().entry(i).or_default().insert(r, content.clone());
+                    merge(due.entry(o).or_default().entry(i).or_default().entry(r), content);
+                }
+            }
+            observation.told_at = now;
+            observation.owed.clear();
+        }
+        self.observations = observations;
+        (!due.is_empty()).then(|| self.model.render(&due))
+    }
+
+    fn next(&self, observation: &Observation, now: Instant) -> Next {
+        self.pace(observation.path).next(observation.told_at, !observation.owed.is_empty(), now)
+    }
+
+    /// Attributes of the observed path, or else of what it lies in. The whole data model has none.
+    fn pace(&self, path: Option<Path>) -> Pace {
+        let seconds = |name| {
+            let number = self.effective(path?, name)?.as_u64()?;
+            Some(Duration::from_secs(number))
+        };
+        Pace { pmin: seconds("pmin").unwrap_or_default(), pmax: seconds("pmax") }
+    }
+
+    fn thresholds(&self, (o, i, r): (u16, u16, u16), instance: Option<u16>) -> Thresholds {
+        let path = instance.map_or(Path::Resource(o, i, r), |instance| Path::ResourceInstance(o, i, r, instance));
+        let number = |name| self.effective(path, name).and_then(Number::as_f64);
+        Thresholds { gt: number("gt"), lt: number("lt"), st: number("st") }
+    }
+
+    fn effective(&self, path: Path, name: &str) -> Option<&Number> {
+        path.and_above().find_map(|path| self.attributes.get(&path)?.get(name)?.as_ref())
+    }
+
+    /// What can be read there now; nothing where nothing is left.
+    fn present(&self, path: Option<Path>) -> Objects {
+        let Some(path) = path else { return self.model.read_all() };
+        let mut objects = Objects::new();
+        match self.model.read(path, &mut objects) {
+            Ok(()) => objects,
+            Err(_) => Objects::new(),
+        }
     }
 
     /// Attributes that are not named stay as they are; all are refused together when they contradict each other.
@@ -130,6 +260,33 @@ impl Device {
                 Err("lt + 2*st has to be less than gt".to_owned())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+fn resources(objects: &Objects) -> impl Iterator<Item = ((u16, u16, u16), &Content)> {
+    objects.iter().flat_map(|(&o, instances)| {
+        instances.iter().flat_map(move |(&i, instance)| instance.iter().map(move |(&r, content)| ((o, i, r), content)))
+    })
+}
+
+fn content_of(objects: &Objects, (o, i, r): (u16, u16, u16)) -> Option<&Content> {
+    objects.get(&o)?.get(&i)?.get(&r)
+}
+
+/// Two observations may each have told a part of one resource.
+fn merge(entry: Entry<'_, u16, Content>, content: &Content) {
+    match (entry, content) {
+        (Entry::Occupied(mut held), Content::Multiple(more)) => {
+            if let Content::Multiple(values) = held.get_mut() {
+                values.extend(more.iter().map(|(id, text)| (*id, text.clone())));
+            }
+        }
+        (Entry::Occupied(mut held), Content::Single(_)) => {
+            held.insert(content.clone());
+        }
+        (Entry::Vacant(place), _) => {
+            place.insert(content.clone());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a device runs an operation: key by key, and what it says of each.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde_json::{Map, Value};
 
@@ -44,14 +45,15 @@ impl Outcome {
 }
 
 impl Device {
-    pub(crate) fn run(&mut self, operation: &Operation) -> Outcome {
+    pub(crate) fn run(&mut self, operation: &Operation, now: Instant) -> Outcome {
         let mut outcome = Outcome::default();
+        self.runs += 1;
         match operation {
             Operation::Read { keys } | Operation::ReadComposite { keys } => self.read(keys, &mut outcome),
             Operation::Write { values } => self.write(values, &mut outcome),
             Operation::WriteComposite { values } => self.write_all_or_nothing(values, &mut outcome),
-            Operation::Observe { targets } => self.observe(targets, &mut outcome),
-            Operation::ObserveComposite { keys } => self.observe_composite(keys, &mut outcome),
+            Operation::Observe { targets } => self.observe(targets, now, &mut outcome),
+            Operation::ObserveComposite { keys } => self.observe_composite(keys, now, &mut outcome),
             Operation::CancelObserve { keys } => self.cancel(keys, false, &mut outcome),
             Operation::CancelObserveComposite { keys } => self.cancel(keys, true, &mut outcome),
             Operation::WriteAttributes { targets } => self.write_attributes(targets, &mut outcome),

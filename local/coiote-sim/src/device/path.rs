@@ -36,6 +36,30 @@ impl Path {
         }
     }
 
+    /// Object instance and resource, of a path that goes so far.
+    pub(crate) fn resource(self) -> Option<(u16, u16)> {
+        match self {
+            Self::Object(_) | Self::Instance(..) => None,
+            Self::Resource(_, instance, resource) | Self::ResourceInstance(_, instance, resource, _) => {
+                Some((instance, resource))
+            }
+        }
+    }
+
+    fn parent(self) -> Option<Self> {
+        match self {
+            Self::Object(_) => None,
+            Self::Instance(o, _) => Some(Self::Object(o)),
+            Self::Resource(o, i, _) => Some(Self::Instance(o, i)),
+            Self::ResourceInstance(o, i, r, _) => Some(Self::Resource(o, i, r)),
+        }
+    }
+
+    /// The path itself, and what it lies in: up to the object.
+    pub(crate) fn and_above(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self), |path| path.parent())
+    }
+
     /// Whether `other` is this path or lies below it.
     pub(crate) fn holds(self, other: Self) -> bool {
         let (mine, its) = (self.to_string(), other.to_string());
@@ -157,6 +181,12 @@ mod tests {
             let error = catalogue.resolve(key).unwrap_err();
             assert!(error.contains(part), "{key}: {error}");
         }
+    }
+
+    #[test]
+    fn a_path_lies_in_its_object() {
+        let paths: Vec<_> = Path::ResourceInstance(3, 0, 6, 1).and_above().map(|path| path.to_string()).collect();
+        assert_eq!(paths, ["/3/0/6/1", "/3/0/6", "/3/0", "/3"]);
     }
 
     #[test]

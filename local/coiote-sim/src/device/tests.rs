@@ -1,6 +1,7 @@
 //! How a device behaves: a task in, an outcome out.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ impl Bench {
             .map(|(name, value)| Parameter { name: (*name).to_owned(), value: (*value).to_owned() })
             .collect();
         let operation = decode(&format!("AWS{operation}CertAuth"), &parameters, &self.catalogue).unwrap();
-        self.device.run(&operation)
+        self.device.run(&operation, Instant::now())
     }
 
     fn read(&mut self, keys: &str) -> Value {
@@ -254,4 +255,106 @@ fn the_default_id_is_stable_and_not_the_endpoint_name() {
     let bench = Bench::new();
     assert_eq!(bench.device.id, Bench::new().device.id);
     assert!(bench.device.id.starts_with("d:") && bench.device.id != bench.device.endpoint);
+}
+
+/// What is notified after each change, with the seconds since the observation began.
+#[test]
+fn notifies_changes_by_the_attributes_of_the_path_and_what_it_lies_in() {
+    let battery = |text: &str| Some(json!({"Device": {"0": {"Battery Level": text}}}));
+    let timezone = |text: &str| Some(json!({"Device": {"0": {"Timezone": text}}}));
+    let both = || Some(json!({"Device": {"0": {"Battery Level": "50", "Timezone": "UTC"}}}));
+    const LEVEL: &str = "Device.0.Battery Level";
+    const UTC: (&str, &str) = ("Device.0.Timezone", "UTC");
+    type Step<'s> = (u64, &'s [(&'s str, &'s str)], Option<Value>);
+    let cases: Vec<(&str, &str, Vec<Step<'_>>)> = vec![
+        (LEVEL, "[{}]", vec![(0, &[(LEVEL, "86")], battery("86")), (1, &[UTC], None)]),
+        (LEVEL, "[{}]", vec![(0, &[(LEVEL, "87")], None)]),
+        (
+            LEVEL,
+            "[{'pmin':5}]",
+            vec![
+                (4, &[(LEVEL, "86")], None),
+                (5, &[], battery("86")),
+                (6, &[(LEVEL, "85")], None),
+                (10, &[], battery("85")),
+            ],
+        ),
+        // What has changed within pmin is notified with the value of then, even if it was taken back.
+        (
+            LEVEL,
+            "[{'pmin':5}]",
+            vec![(1, &[(LEVEL, "86")], None), (2, &[(LEVEL, "87")], None), (5, &[], battery("87"))],
+        ),
+        (
+            LEVEL,
+            "[{'pmax':9}]",
+            vec![(8, &[], None), (9, &[], battery("87")), (17, &[], None), (18, &[], battery("87"))],
+        ),
+        (
+            LEVEL,
+            "[{'gt':90}]",
+            vec![(0, &[(LEVEL, "80")], None), (1, &[(LEVEL, "91")], battery("91")), (2, &[(LEVEL, "95")], None)],
+        ),
+        (LEVEL, "[{'st':10}]", vec![(0, &[(LEVEL, "78")], None), (1, &[(LEVEL, "77")], battery("77"))]),
+        ("Device", "[{'pmin':3}]", vec![(0, &[(LEVEL, "50")], None), (1, &[UTC], None), (3, &[], both())]),
+        ("Device.0", "[{}]", vec![(0, &[UTC], timezone("UTC"))]),
+        ("Device.0", "[{}]", vec![(0, &[("Location.0.Altitude", "1")], None)]),
+        (
+            LEVEL,
+            "[{'hqmax':1,'con':1,'epmin':5,'epmax':6}]",
+            vec![(0, &[(LEVEL, "86")], battery("86")), (9, &[], None)],
+        ),
+    ];
+    for (key, attributes, steps) in cases {
+        let mut bench = Bench::new();
+        assert_eq!(reasons(&bench.run("observe", &[("keys", key), ("attributes", attributes)])), []);
+        let start = Instant::now();
+        bench.device.observe_anew(start);
+        for (seconds, changes, expected) in steps {
+            let now = start + Duration::from_secs(seconds);
+            let values = changes.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+            bench.device.set_values(&values).unwrap();
+            bench.device.notice_changes();
+            let due = bench.device.next_notification(now).is_some_and(|time| time <= now);
+            assert_eq!(due, expected.is_some(), "{key} {attributes} {seconds}");
+            assert_eq!(bench.device.notify(now).map(Value::Object), expected, "{key} {attributes} {seconds}");
+        }
+    }
+}
+
+#[test]
+fn a_resource_inherits_attributes_that_it_does_not_have() {
+    let mut bench = Bench::new();
+    let level = "Device.0.Battery Level";
+    let keys = ("keys", "Device,Device.0");
+    bench.run("writeAttributes", &[keys, ("attributes", "[{'pmin':9,'pmax':20},{'pmin':5}]")]);
+    bench.run("observe", &[("keys", level), ("attributes", "[{}]")]);
+    let start = Instant::now();
+    bench.device.observe_anew(start);
+    let after = |seconds| Some(start + Duration::from_secs(seconds));
+    assert_eq!(bench.device.next_notification(start), after(20));
+    bench.device.set_values(&[(level.to_owned(), "1".to_owned())].into()).unwrap();
+    bench.device.notice_changes();
+    assert_eq!(bench.device.next_notification(start), after(5));
+    bench.run("writeAttributes", &[("keys", level), ("attributes", "[{'pmin':2}]")]);
+    assert_eq!(bench.device.next_notification(start), after(2));
+    bench.run("cancelObserve", &[("keys", level)]);
+    assert_eq!(bench.device.next_notification(start), None);
+}
+
+#[test]
+fn only_a_device_that_is_online_notifies() {
+    let mut bench = Bench::new();
+    let level = "Device.0.Battery Level";
+    bench.run("observe", &[("keys", level), ("attributes", "[{}]")]);
+    bench.device.change_state(State::Sleeping);
+    bench.device.set_values(&[(level.to_owned(), "1".to_owned())].into()).unwrap();
+    bench.device.notice_changes();
+    let now = Instant::now();
+    assert_eq!((bench.device.next_notification(now), bench.device.notify(now)), (None, None));
+    bench.device.change_state(State::Online);
+    let expected = json!({"Device": {"0": {"Battery Level": "1"}}});
+    assert_eq!(bench.device.notify(Instant::now()).map(Value::Object), Some(expected));
+    bench.device.change_state(State::Deregistered);
+    assert_eq!(bench.device.inside()["observations"], json!([]));
 }

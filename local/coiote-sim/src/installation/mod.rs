@@ -3,24 +3,31 @@
 //! REST, control and AWS meet here. Nothing in it waits, so one lock around everything is enough, and a task is taken
 //! and run under it: never twice.
 
+mod device_side;
+mod integration;
 mod restart;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use axum::http::Method;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
 use crate::aws::Order;
 use crate::cli::NewDevice;
 use crate::clock;
-use crate::device::{Catalogue, DataFileError, Device, State};
+use crate::device::{Catalogue, DataFileError, Device, Registration, State};
+use crate::external_certificate::ExternalCertificate;
 use crate::faults::{Counts, Fault, Faults};
+use crate::pem;
+use crate::publication::{Outbox, is_thing_name};
 use crate::tasks::{self, Report, ShadowUpdate, Status, Task};
 use crate::template::{self, Parameter};
 
@@ -35,6 +42,8 @@ pub(crate) enum Refusal {
     NoReport(String),
     #[error("{0}")]
     Parameters(String),
+    #[error("{0}")]
+    UnknownCertificate(String),
     #[error("device {0:?} exists already")]
     DeviceExists(String),
     #[error("{0}")]
@@ -45,7 +54,20 @@ pub(crate) struct Installation {
     catalogue: Arc<Catalogue>,
     /// Absent where no AWS connection was configured.
     to_aws: Option<UnboundedSender<Order>>,
+    /// Whether AWS is told of devices that register.
+    announces: bool,
     inner: Mutex<Inner>,
+    /// Wakes whoever waits for the next drift or notification.
+    stirred: Notify,
+}
+
+/// What the options say of the installation.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    pub(crate) client_certificates: Vec<CertificateDer<'static>>,
+    pub(crate) without_templates: Vec<String>,
+    pub(crate) external_certificate: Option<ExternalCertificate>,
+    pub(crate) announces: bool,
 }
 
 #[derive(Default)]
@@ -56,11 +78,17 @@ struct Inner {
     task_prefix: String,
     templates: Setting<BTreeSet<String>>,
     client_certificates: Setting<Vec<CertificateDer<'static>>>,
+    /// What Coiote connects to AWS with.
+    external_certificate: Setting<Option<ExternalCertificate>>,
+    connected: bool,
+    /// Endpoint names of devices that this integration has announced, or is about to.
+    announced: BTreeSet<String>,
+    outbox: Outbox,
     faults: Faults,
     stats: Stats,
 }
 
-/// Given by the options until the control API changes it: only then it outlives a restart, and otherwise the options of
+/// Given by the options until a call changes it: only then it outlives a restart, and otherwise the options of
 /// the next run hold.
 #[derive(Default)]
 struct Setting<T> {
@@ -91,39 +119,55 @@ pub(crate) struct Stats {
 }
 
 impl Installation {
-    pub(crate) fn new(
-        client_certificates: Vec<CertificateDer<'static>>,
-        without_templates: &[String],
-        to_aws: Option<UnboundedSender<Order>>,
-    ) -> Result<Self, DataFileError> {
+    pub(crate) fn new(given: Given, to_aws: Option<UnboundedSender<Order>>) -> Result<Self, DataFileError> {
+        let templates = template::all_names().filter(|name| !given.without_templates.contains(name)).collect();
         let inner = Inner {
             task_prefix: format!("d:{}", random_text()),
-            templates: Setting::given(template::all_names().filter(|name| !without_templates.contains(name)).collect()),
-            client_certificates: Setting::given(client_certificates),
+            templates: Setting::given(templates),
+            client_certificates: Setting::given(given.client_certificates),
+            external_certificate: Setting::given(given.external_certificate),
             ..Inner::default()
         };
-        Ok(Self { catalogue: Arc::new(Catalogue::load()?), to_aws, inner: Mutex::new(inner) })
+        Ok(Self {
+            catalogue: Arc::new(Catalogue::load()?),
+            to_aws,
+            announces: given.announces,
+            inner: Mutex::new(inner),
+            stirred: Notify::new(),
+        })
     }
 
     // Devices
 
+    /// One that is not deregistered registers at once.
     pub(crate) fn add_device(&self, new: NewDevice) -> Result<Value, Refusal> {
-        check_endpoint(&new.endpoint)?;
-        let endpoint = new.endpoint;
-        let device = Device::new(self.catalogue.clone(), endpoint.clone(), new.id, new.state)
-            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let endpoint = new.endpoint.clone();
         let mut inner = self.inner();
-        if device.id.is_empty() {
-            return Err(Refusal::Invalid("the device id is empty".to_owned()));
+        let device = self.insert_device(&mut inner, new)?;
+        let (inside, registers) = (device.inside(), device.is_registered());
+        if registers {
+            self.tell_register(&mut inner, &endpoint);
+        }
+        Ok(inside)
+    }
+
+    fn insert_device<'i>(&self, inner: &'i mut Inner, new: NewDevice) -> Result<&'i mut Device, Refusal> {
+        let NewDevice { endpoint, id, state, manufacturer, model } = new;
+        let mut device = Device::new(self.catalogue.clone(), endpoint.clone(), id, state)
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        if endpoint.is_empty() || device.id.is_empty() {
+            return Err(Refusal::Invalid("the endpoint name or the device id is empty".to_owned()));
         }
         if inner.devices.iter().any(|other| other.endpoint == endpoint || other.id == device.id) {
             return Err(Refusal::DeviceExists(endpoint));
         }
+        device.set_make(manufacturer, model);
         info!("{endpoint}: device added with id {}, {}", device.id, device.state.word());
-        let inside = device.inside();
+        if is_thing_name(&endpoint) {
+            self.order(Order::Watch { endpoint: endpoint.clone() });
+        }
         inner.devices.push(device);
-        self.order(Order::Watch { endpoint });
-        Ok(inside)
+        inner.by_endpoint(&endpoint)
     }
 
     /// Its tasks stay to be looked at; those that are scheduled run only if a device of that name is added again.
@@ -134,6 +178,7 @@ impl Installation {
         for task in inner.tasks.iter_mut().filter(|task| task.device == endpoint && task.status == Status::Done) {
             task.of_removed_device = true;
         }
+        inner.announced.remove(endpoint);
         info!("{endpoint}: device removed");
         self.order(Order::Unwatch { endpoint: endpoint.to_owned() });
         Ok(())
@@ -142,9 +187,18 @@ impl Installation {
     pub(crate) fn set_state(&self, endpoint: &str, state: State) -> Result<Value, Refusal> {
         let mut inner = self.inner();
         let device = inner.by_endpoint(endpoint)?;
-        device.state = state;
+        let told = device.change_state(state);
+        let inside = device.inside();
         info!("{endpoint}: is now {}", state.word());
-        Ok(device.inside())
+        match told {
+            Some(Registration::Register) => self.tell_register(&mut inner, endpoint),
+            Some(Registration::Update) => self.tell_update(&mut inner, endpoint),
+            // The shadow keeps what it has of a device that is gone.
+            Some(Registration::Deregister) | None => {}
+        }
+        // One that wakes up notifies what has become due.
+        self.stir();
+        Ok(inside)
     }
 
     pub(crate) fn has_device(&self, endpoint: &str) -> bool {
@@ -239,7 +293,9 @@ impl Installation {
         };
         info!("{endpoint}: task {} runs", task.id);
         let start_time = clock::now();
-        let outcome = device.run(&task.decoded);
+        let outcome = device.run(&task.decoded, Instant::now());
+        device.notice_changes();
+        self.stir();
         let report = Report::new(&task.id, &device.id, start_time, &outcome);
         let answer = shortened(&Value::Object(outcome.result.clone()).to_string());
         info!("{endpoint}: task {} ended with {:?}: {}; result {answer}", task.id, report.status, report.summary);
@@ -253,8 +309,8 @@ impl Installation {
     }
 
     fn report_to_aws(&self, endpoint: &str, task_id: &str, payload: Value) -> ShadowUpdate {
-        if self.to_aws.is_none() {
-            info!("{endpoint}: result of task {task_id} kept, since there is no AWS connection");
+        if self.to_aws.is_none() || !is_thing_name(endpoint) {
+            info!("{endpoint}: result of task {task_id} kept, since there is no AWS connection, or no such thing");
             return ShadowUpdate::Kept { payload };
         }
         self.order(Order::Report {
@@ -338,6 +394,30 @@ impl Installation {
         self.inner().client_certificates.change(certificates);
     }
 
+    /// In addition to the others; a second time makes no difference.
+    pub(crate) fn register_client_certificate(&self, certificate: CertificateDer<'static>) {
+        let mut inner = self.inner();
+        info!("client certificate {} registered", pem::fingerprint(&certificate));
+        let mut certificates = inner.client_certificates.value.clone();
+        if !certificates.contains(&certificate) {
+            certificates.push(certificate);
+        }
+        inner.client_certificates.change(certificates);
+    }
+
+    pub(crate) fn unregister_client_certificate(&self, certificate: &CertificateDer<'_>) -> Result<(), Refusal> {
+        let mut inner = self.inner();
+        let mut certificates = inner.client_certificates.value.clone();
+        let before = certificates.len();
+        certificates.retain(|registered| registered != certificate);
+        if certificates.len() == before {
+            return Err(Refusal::UnknownCertificate("the client certificate is not registered".to_owned()));
+        }
+        info!("client certificate {} is registered no more", pem::fingerprint(certificate));
+        inner.client_certificates.change(certificates);
+        Ok(())
+    }
+
     pub(crate) fn knows_client(&self, certificate: &CertificateDer<'_>) -> bool {
         self.inner().client_certificates.value.iter().any(|registered| registered == certificate)
     }
@@ -399,17 +479,6 @@ fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}… ({} bytes)", text.get(..end).unwrap_or(text), text.len()),
         None => text.to_owned(),
     }
-}
-
-/// The endpoint name becomes a thing name, and stands in MQTT topics (contract, section 2).
-fn check_endpoint(endpoint: &str) -> Result<(), Refusal> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ":_-".contains(c);
-    if (1..=128).contains(&endpoint.len()) && endpoint.chars().all(allowed) {
-        return Ok(());
-    }
-    Err(Refusal::Invalid(format!(
-        "endpoint {endpoint:?}: 1 to 128 characters of a-z, A-Z, 0-9, ':', '_' and '-' are expected"
-    )))
 }
 
 /// They only have to differ.

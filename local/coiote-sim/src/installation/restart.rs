@@ -1,30 +1,42 @@
 //! What of the installation outlives a restart, and how it goes on from there.
 
+use std::time::Instant;
+
 use rustls::pki_types::CertificateDer;
 use tracing::info;
 
 use super::{Installation, Refusal};
 use crate::aws::Order;
 use crate::cli::NewDevice;
-use crate::state_file::SavedState;
+use crate::state_file::{SavedCertificate, SavedDevice, SavedState};
 use crate::tasks::{SavedTask, ShadowUpdate, Status};
 
 impl Installation {
     pub(crate) fn saved(&self) -> SavedState {
         let inner = self.inner();
-        let devices = inner.devices.iter().map(|device| NewDevice {
+        let devices = inner.devices.iter().map(|device| SavedDevice {
             endpoint: device.endpoint.clone(),
-            id: Some(device.id.clone()),
+            id: device.id.clone(),
             state: device.state,
+            own_values: device.own_values(),
+            observations_ended_after: device.observations_ended_after(),
         });
         let client_certificates =
             inner.client_certificates.changed().map(|all| all.iter().map(|c| c.to_vec()).collect());
+        let external_certificate = match inner.external_certificate.changed() {
+            None => SavedCertificate::AsGiven,
+            Some(None) => SavedCertificate::Removed,
+            Some(Some(certificate)) => SavedCertificate::Replaced(certificate.clone()),
+        };
         SavedState {
             devices: devices.collect(),
             task_prefix: inner.task_prefix.clone(),
             tasks: inner.tasks.iter().map(SavedTask::from).collect(),
             templates: inner.templates.changed().cloned(),
             client_certificates,
+            external_certificate,
+            announced: inner.announced.clone(),
+            unconfirmed: inner.outbox.waiting().values().cloned().collect(),
         }
     }
 
@@ -32,20 +44,33 @@ impl Installation {
     ///
     /// What a device holds is not saved. Its operations are deterministic: when it runs again what it has run, in the
     /// same order, it holds the same values, observations, attributes and counts, and there is no second description
-    /// of a device that could disagree with the first. Nothing of that is reported, since the reports are saved.
+    /// of a device that could disagree with the first. Nothing of that is reported, since the reports are saved. What
+    /// a device changed by itself is saved as it was at the end, and outweighs what the operations made of it.
     pub(crate) fn go_on_from(&self, saved: SavedState) -> Result<(), Refusal> {
-        let SavedState { devices, task_prefix, tasks, templates, client_certificates } = saved;
-        for device in devices {
-            self.add_device(device)?;
-        }
+        let SavedState { devices, task_prefix, tasks, templates, client_certificates, .. } = saved;
         let mut inner = self.inner();
+        for SavedDevice { endpoint, id, state, .. } in &devices {
+            let device = NewDevice::new(endpoint.clone(), Some(id.clone()), *state);
+            self.insert_device(&mut inner, device)?;
+        }
         inner.task_prefix = task_prefix;
+        match saved.external_certificate {
+            SavedCertificate::AsGiven => {}
+            SavedCertificate::Removed => inner.external_certificate.change(None),
+            SavedCertificate::Replaced(certificate) => inner.external_certificate.change(Some(certificate)),
+        }
+        inner.announced = saved.announced;
+        for publication in saved.unconfirmed {
+            // Whoever connects to AWS asks for all of them.
+            inner.outbox.add(publication);
+        }
         if let Some(templates) = templates {
             inner.templates.change(templates);
         }
         if let Some(certificates) = client_certificates {
             inner.client_certificates.change(certificates.into_iter().map(CertificateDer::from).collect());
         }
+        let now = Instant::now();
         for task in tasks {
             let id = task.id.clone();
             let task =
@@ -54,7 +79,10 @@ impl Installation {
                 && !task.of_removed_device
                 && let Ok(device) = inner.by_endpoint(&task.device)
             {
-                device.run(&task.decoded);
+                device.run(&task.decoded, now);
+                if let Some(saved) = devices.iter().find(|saved| saved.endpoint == task.device) {
+                    device.end_observations_after(saved.observations_ended_after);
+                }
             }
             if let ShadowUpdate::Sent { payload } = &task.shadow_update {
                 // It may have arrived without its answer coming back: then AWS takes the same once more.
@@ -66,6 +94,11 @@ impl Installation {
             }
             inner.tasks.push(task);
         }
+        for SavedDevice { endpoint, own_values, .. } in &devices {
+            let device = inner.by_endpoint(endpoint)?;
+            device.restore_own_values(own_values);
+            device.observe_anew(now);
+        }
         info!("gone on from {} device(s) and {} task(s) of an earlier run", inner.devices.len(), inner.tasks.len());
         Ok(())
     }
@@ -76,6 +109,7 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+    use super::super::Given;
     use super::*;
     use crate::device::State;
     use crate::template::Parameter;
@@ -89,8 +123,8 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let (to_aws, orders) = unbounded_channel();
-            let given = vec![CertificateDer::from(vec![1])];
-            Self { installation: Installation::new(given, &[], Some(to_aws)).unwrap(), orders }
+            let given = Given { client_certificates: vec![CertificateDer::from(vec![1])], ..Given::default() };
+            Self { installation: Installation::new(given, Some(to_aws)).unwrap(), orders }
         }
 
         fn add(&self, device: &str) {
@@ -167,6 +201,28 @@ mod tests {
         third.installation.set_state("sleeper", State::Online).unwrap();
         third.installation.run_all_scheduled();
         assert_eq!(third.installation.devices_inside()[1]["reboots"], 1);
+    }
+
+    #[test]
+    fn what_a_device_changed_by_itself_and_the_end_of_observations_are_kept() {
+        let first = Bench::new();
+        first.add("endpoint=urn:dev:1,id=one,manufacturer=AVSystem,model=Thermo-2");
+        first.schedule("one", "observe", &[("keys", "Device.0.Battery Level"), ("attributes", "[{}]")]);
+        first.installation.run_all_scheduled();
+        first
+            .installation
+            .set_values("urn:dev:1", &[("Test object.0.Counter".to_owned(), "7".to_owned())].into())
+            .unwrap();
+        first.installation.set_state("urn:dev:1", State::Deregistered).unwrap();
+        first.installation.set_state("urn:dev:1", State::Online).unwrap();
+        first.schedule("one", "observe", &[("keys", "Device.0.Timezone"), ("attributes", "[{}]")]);
+        first.schedule("one", "execute", &[("keys", "Test object.0.Increment counter")]);
+        first.installation.run_all_scheduled();
+        let second = first.restarted().restarted();
+        assert_eq!(second.seen(), first.seen());
+        assert_eq!(second.seen()["held"][0]["Test object"]["0"]["Counter"], "8");
+        assert_eq!(second.seen()["devices"][0]["observations"].as_array().map(Vec::len), Some(1));
+        assert_eq!(second.installation.description("one").unwrap()["modelName"], "Thermo-2");
     }
 
     #[test]

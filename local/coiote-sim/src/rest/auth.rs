@@ -1,4 +1,5 @@
-//! Who may call for devices: the header `Authorization: Certificate` together with a registered certificate.
+//! Who may call. For devices: the header `Authorization: Certificate` together with a registered certificate. To set
+//! the integration up: a user with a password, who has no certificate yet.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::response::Response;
 
 use super::error::ApiError;
 use super::tls::Peer;
+use crate::credentials::Credentials;
 use crate::installation::Installation;
 
 pub(super) async fn by_certificate(
@@ -27,5 +29,18 @@ pub(super) async fn by_certificate(
         Some(certificate) if installation.knows_client(certificate) => Ok(next.run(request).await),
         Some(_) => Err(ApiError::unauthorized("the client certificate is not registered")),
         None => Err(ApiError::unauthorized("no client certificate was presented")),
+    }
+}
+
+/// Without `--user` nobody may.
+pub(super) async fn by_password(
+    State(credentials): State<Option<Arc<Credentials>>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match (request.headers().get(AUTHORIZATION), credentials) {
+        (Some(header), Some(credentials)) if credentials.are_in(header.as_bytes()) => Ok(next.run(request).await),
+        (Some(_), _) => Err(ApiError::unauthorized("user and password (Authorization: Basic) are not the right ones")),
+        (None, _) => Err(ApiError::unauthorized("user and password (Authorization: Basic) are missing")),
     }
 }

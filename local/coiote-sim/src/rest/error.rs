@@ -48,6 +48,7 @@ impl From<Refusal> for ApiError {
             Refusal::UnknownDevice(_) => (StatusCode::NOT_FOUND, 4040),
             Refusal::NoReport(_) => (StatusCode::NOT_FOUND, 4041),
             Refusal::UnknownTemplate(_) => (StatusCode::NOT_FOUND, 4042),
+            Refusal::UnknownCertificate(_) => (StatusCode::NOT_FOUND, 4043),
             Refusal::Parameters(_) | Refusal::Invalid(_) => (StatusCode::BAD_REQUEST, 4000),
             Refusal::DeviceExists(_) => (StatusCode::CONFLICT, 4090),
         };

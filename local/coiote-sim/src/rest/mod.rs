@@ -1,6 +1,8 @@
 //! Coiote's REST API v3, as far as the integration uses it (contract, section 5).
 
 mod auth;
+mod body;
+mod certificates;
 mod connection;
 mod devices;
 mod error;
@@ -23,18 +25,22 @@ pub(crate) use tls::TlsListener;
 
 use error::ApiError;
 
+use crate::credentials::Credentials;
 use crate::installation::Installation;
 
 const BASE: &str = "/api/coiotedm/v3";
 
 /// Serves until the task is dropped.
-pub(crate) async fn serve(listener: TlsListener, installation: Arc<Installation>) -> std::io::Result<()> {
-    let service = router(installation).into_make_service_with_connect_info::<tls::Peer>();
+pub(crate) async fn serve(
+    listener: TlsListener,
+    installation: Arc<Installation>,
+    credentials: Option<Arc<Credentials>>,
+) -> std::io::Result<()> {
+    let service = router(installation, credentials).into_make_service_with_connect_info::<tls::Peer>();
     axum::serve(listener, service).await
 }
 
-fn router(installation: Arc<Installation>) -> Router {
-    // Calls for devices authenticate by certificate; the set-up calls, once they are here, will do it in their own way.
+fn router(installation: Arc<Installation>, credentials: Option<Arc<Credentials>>) -> Router {
     let with_certificate = Router::new()
         .route("/devices", get(devices::find))
         .route("/devices/{id}", get(devices::describe))
@@ -43,8 +49,16 @@ fn router(installation: Arc<Installation>) -> Router {
         .route("/taskReports/{taskId}/{deviceId}", get(task_reports::read))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(middleware::from_fn_with_state(installation.clone(), auth::by_certificate));
+    let with_password = Router::new()
+        .route("/auth/certificates", post(certificates::register).delete(certificates::unregister))
+        .route(
+            "/awsIntegration/auth/externalCertificate",
+            post(certificates::give_external).delete(certificates::take_external),
+        )
+        .method_not_allowed_fallback(wrong_method)
+        .route_layer(middleware::from_fn_with_state(credentials, auth::by_password));
     Router::new()
-        .nest(BASE, with_certificate)
+        .nest(BASE, with_certificate.merge(with_password))
         .fallback(no_such_resource)
         .layer(middleware::from_fn_with_state(installation.clone(), faults::meet))
         .layer(middleware::from_fn_with_state(installation.clone(), count))

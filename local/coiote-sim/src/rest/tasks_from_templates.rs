@@ -6,11 +6,11 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::body;
 use super::error::ApiError;
 use crate::installation::Installation;
 use crate::template::Parameter;
@@ -51,19 +51,10 @@ pub(super) async fn create(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<String>), ApiError> {
     let Path(device_id) = device_id.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let body = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    if !is_json(&headers) {
-        return Err(ApiError::bad_request("the content type is not application/json"));
-    }
-    let body: Body = serde_json::from_slice(&body)
+    let body: Body = serde_json::from_slice(&body::json(&headers, body)?)
         .map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))?;
     let parameters =
         body.config.parameters.into_iter().map(|given| Parameter { name: given.name, value: given.value }).collect();
     let task_id = installation.schedule(&device_id, &body.template_name, parameters)?;
     Ok((StatusCode::CREATED, Json(task_id)))
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }

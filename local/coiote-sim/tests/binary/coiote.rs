@@ -9,13 +9,15 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const PASSWORD: &str = "pass word: żółw";
 const BASE: &str = "/api/coiotedm/v3";
 
 /// A running local Coiote; it ends with the test.
 pub(crate) struct Coiote {
     process: Child,
     pub(crate) folder: PathBuf,
+    options: Vec<String>,
     pub(crate) rest: String,
     pub(crate) control: String,
     /// With the registered certificate, without any, and with one that nobody registered.
@@ -26,6 +28,11 @@ pub(crate) struct Coiote {
 
 impl Coiote {
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, |_| Vec::new())
+    }
+
+    /// With more options than the usual ones; they may name files in the folder.
+    pub(crate) fn start_with(name: &str, options: impl Fn(&Path) -> Vec<String>) -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let [server, lambda, other] =
@@ -37,10 +44,12 @@ impl Coiote {
         ] {
             std::fs::write(folder.join(name), text).unwrap();
         }
-        let (process, ready) = run_in(&folder);
+        let options = options(&folder);
+        let (process, ready) = run_in(&folder, &options);
         Self {
             process,
             folder,
+            options,
             rest: rest_of(&ready),
             control: control_of(&ready),
             known: client(&server, Some(&lambda)),
@@ -66,7 +75,7 @@ impl Coiote {
 
     /// Starts it once more, with the same options and at other addresses.
     pub(crate) fn start_again(&mut self) {
-        let (process, ready) = run_in(&self.folder);
+        let (process, ready) = run_in(&self.folder, &self.options);
         self.process = process;
         self.rest = rest_of(&ready);
         self.control = control_of(&ready);
@@ -131,6 +140,25 @@ impl Coiote {
         answer(self.nobody.put(format!("{}{path}", self.control)).json(body)).await
     }
 
+    /// A set-up call, with user and password.
+    pub(crate) async fn set_up(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
+        let request = self.nobody.request(method, format!("{}{path}", self.rest));
+        answer(request.basic_auth("admin", Some(PASSWORD)).json(body)).await
+    }
+
+    /// `GET /integration`, once it is as it is wanted.
+    pub(crate) async fn integration(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let integration = self.inside("/integration").await;
+            if wanted(&integration) {
+                return integration;
+            }
+            assert!(start.elapsed() < DEADLINE, "{integration}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) async fn id_of(&self, endpoint: &str) -> String {
         let criteria = format!("properties.endpointName eq '{endpoint}'");
         let request = self.known.get(format!("{}/devices", self.rest)).query(&[("searchCriteria", criteria)]);
@@ -166,9 +194,16 @@ pub(crate) fn command(folder: &Path) -> Command {
     command
 }
 
+/// The options of the user who may make set-up calls.
+pub(crate) fn with_user(folder: &Path) -> Vec<String> {
+    let file = folder.join("password.txt");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    ["--user", "admin", "--password-file", file.to_str().unwrap()].map(ToOwned::to_owned).into()
+}
+
 /// The process, and the line that it says when it is ready.
-fn run_in(folder: &Path) -> (Child, Value) {
-    let mut process = command(folder).stdout(Stdio::piped()).spawn().unwrap();
+fn run_in(folder: &Path, options: &[String]) -> (Child, Value) {
+    let mut process = command(folder).args(options).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ready: Value = serde_json::from_str(&line).unwrap();

@@ -1,0 +1,91 @@
+//! What devices do of their own accord: their values change, and they notify and send.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+use tracing::info;
+
+use super::{Installation, Refusal};
+use crate::device::Drift;
+use crate::publication::Publication;
+
+impl Installation {
+    /// An LwM2M Send of present values; gives what was sent.
+    pub(crate) fn send(&self, endpoint: &str, paths: &[String]) -> Result<Map<String, Value>, Refusal> {
+        let mut inner = self.inner();
+        let device = inner.by_endpoint(endpoint)?;
+        if !device.is_registered() {
+            return Err(Refusal::Invalid("the device is deregistered, and sends nothing".to_owned()));
+        }
+        if paths.is_empty() {
+            return Err(Refusal::Invalid("paths: there are none".to_owned()));
+        }
+        let values = device.values_at(paths).map_err(Refusal::Invalid)?;
+        info!("{endpoint}: sends {}", paths.join(", "));
+        self.publish(&mut inner, Publication::data_model(endpoint, values.clone()));
+        Ok(values)
+    }
+
+    /// Values change inside the device.
+    pub(crate) fn set_values(&self, endpoint: &str, values: &BTreeMap<String, String>) -> Result<(), Refusal> {
+        let mut inner = self.inner();
+        let device = inner.by_endpoint(endpoint)?;
+        device.set_values(values).map_err(Refusal::Invalid)?;
+        info!("{endpoint}: values changed: {values:?}");
+        device.notice_changes();
+        self.stir();
+        Ok(())
+    }
+
+    pub(crate) fn set_drift(&self, endpoint: &str, seconds: f64) -> Result<(), Refusal> {
+        let drift = Drift::new(seconds, Instant::now()).map_err(Refusal::Invalid)?;
+        let mut inner = self.inner();
+        inner.by_endpoint(endpoint)?.set_drift(drift);
+        info!("{endpoint}: values drift every {seconds} s (0: not at all)");
+        self.stir();
+        Ok(())
+    }
+
+    /// Lets drift and notifications happen when they are due, until the task is dropped.
+    pub(crate) async fn keep_time(&self) {
+        loop {
+            let next = self.pass(Instant::now());
+            let due = async {
+                match next {
+                    Some(time) => tokio::time::sleep_until(time.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.stirred.notified() => {}
+            }
+        }
+    }
+
+    /// What is due at this time happens; gives when there is something to do again.
+    pub(super) fn pass(&self, now: Instant) -> Option<Instant> {
+        let mut inner = self.inner();
+        let mut notifications = Vec::new();
+        for device in &mut inner.devices {
+            if device.next_drift().is_some_and(|time| time <= now) {
+                device.drift(now);
+                device.notice_changes();
+            }
+            if let Some(values) = device.notify(now) {
+                notifications.push((device.endpoint.clone(), values));
+            }
+        }
+        for (endpoint, values) in notifications {
+            self.publish(&mut inner, Publication::data_model(&endpoint, values));
+        }
+        let devices = inner.devices.iter();
+        devices.flat_map(|device| [device.next_drift(), device.next_notification(now)]).flatten().min()
+    }
+
+    /// Something may be due now, or earlier than it was.
+    pub(super) fn stir(&self) {
+        self.stirred.notify_one();
+    }
+}
