@@ -5,13 +5,15 @@ TOOLS := .local/tools/bin
 # Validating is done without an account; only SAM wants a region for it.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 
-.PHONY: help demo stop test install clean
+.PHONY: help demo stop test soak redrive install clean
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
 	@echo "make demo KEEP=1   the same, and leaves it running"
 	@echo "make stop          ends what make demo KEEP=1 left running"
 	@echo "make test          everything that is checked before a change lands"
+	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures"
+	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
 	@echo "make clean         removes what was built and installed"
 
 install:
@@ -30,6 +32,12 @@ test: install
 	$(SAM) validate --lint
 	$(TOOLS)/python local/build.py
 	$(TOOLS)/python -m pytest -c tests/pytest.ini tests
+
+soak: install
+	@$(TOOLS)/python local/soak.py
+
+redrive: install
+	@$(TOOLS)/python operate/redrive.py $(if $(STACK),--stack-name $(STACK)) $(if $(DRY_RUN),--dry-run)
 
 clean: stop
 	rm -rf target .aws-sam .local

@@ -1,4 +1,5 @@
-"""The whole chain on this machine: a WRITE and a READ of the concept, each of its eight steps with its evidence."""
+"""The whole on this machine: a device appears, a WRITE and a READ of the concept with the evidence of each of their eight
+steps, a notification; and nothing is left at the end."""
 
 import argparse
 import json
@@ -8,13 +9,16 @@ import sys
 import time
 from datetime import datetime, timezone
 
-from stack.local_stack import LocalStack
+from stack.deployment import STACK_NAME
+from stack.local_stack import USER_SECRET_NAME, LocalStack
 from stack.processes import Failure, wait_for
 
 THING = "demo-thermometer"
 WRITTEN = {"LwM2M Server.1.Lifetime": 68, "Device.0.UTC Offset": "+02:00"}
 WRITE = {"operation": "write", "keys": list(WRITTEN), "values": list(WRITTEN.values())}
 READ = {"operation": "read", "keys": list(WRITTEN)}
+BATTERY = "Device.0.Battery Level"
+OBSERVE = {"operation": "observe", "keys": [BATTERY], "attributes": [{"lt": 20}]}
 
 
 class Story:
@@ -91,6 +95,66 @@ class Story:
         print(f"                 {name}: {value}")
 
 
+def show_that_it_appears(stack: LocalStack) -> None:
+    """Nobody has touched AWS: Coiote has announced its device with the certificate that the stack gave it."""
+    print("\nTHE DEVICE APPEARS")
+    integration = stack.coiote.integration()
+    print(f"  Coiote connects to IoT Core with the certificate {integration['externalCertificate']}")
+    group = stack.outputs["CreateThingLogGroup"]
+    line = stack.aws.log_line(group, "the thing is there", thing=THING)
+    thing = stack.aws.iot.describe_thing(thingName=THING)
+    print(f"  thing        {thing['thingName']}, {line['status']} by {stack.outputs['CreateThingFunction']}")
+    print(f"  thing type   {thing['thingTypeName']}")
+    print(f"  attributes   {json.dumps(thing['attributes'])}")
+    for name in (None, "operation", "datamodel"):
+        shadow = wait_for(f"the {name or 'classic'} shadow", lambda name=name: shadow_once_there(stack, name))
+        print(f"  {name or 'classic':<12} {json.dumps(shadow.get('state', {}).get('reported', {}))}")
+
+
+def shadow_once_there(stack: LocalStack, name: str | None) -> dict | None:
+    shadow = stack.aws.shadow(THING, name)
+    # The operation shadow is empty to begin with.
+    return shadow if shadow and (name == "operation" or "state" in shadow) else None
+
+
+def show_a_notification(stack: LocalStack) -> None:
+    print("\nOBSERVE")
+    version = stack.aws.request(THING, OBSERVE)
+    print(f"  desired: {json.dumps(OBSERVE)}")
+    answer = stack.aws.last_word(THING, version, ("SCHEDULED",))
+    stack.coiote.task(THING, answer["taskId"])
+    print(f"  the request is told: {json.dumps(answer)}")
+    print("  the battery of the device drains")
+    stack.coiote.set_values(THING, {BATTERY: "25"})
+    stack.coiote.set_values(THING, {BATTERY: "19"})
+
+    def notified() -> bool:
+        return stack.aws.reported(THING, "datamodel").get("Device", {}).get("0", {}).get("Battery Level") == "19"
+
+    wait_for("the notification to be in the datamodel shadow", notified)
+    print(f"  and below 20 a notification is in the datamodel shadow: {BATTERY} 19")
+
+
+def delete(stack: LocalStack) -> None:
+    """The stack takes everything away that it made, on both sides."""
+    stack.delete()
+    integration = stack.coiote.integration()
+    left = {
+        "certificates at IoT Core": stack.aws.iot.list_certificates()["certificates"],
+        "policies at IoT Core": stack.aws.iot.list_policies()["policies"],
+        "rules": stack.aws.iot.list_topic_rules()["rules"],
+        "functions": stack.aws.lambda_.list_functions()["Functions"],
+        "log groups": [g for g in stack.aws.logs.describe_log_groups()["logGroups"] if STACK_NAME in g["logGroupName"]],
+        "queues": stack.aws.sqs.list_queues().get("QueueUrls", []),
+        "secrets": [s["Name"] for s in stack.aws.secrets.list_secrets()["SecretList"] if s["Name"] != USER_SECRET_NAME],
+        "certificates at Coiote": [c for c in integration["clientCertificates"] + [integration["externalCertificate"]] if c],
+    }
+    for what, found in left.items():
+        if found:
+            raise Failure(f"sam delete has left {what}: {json.dumps(found, default=str)}")
+    print(f"\nsam delete has left nothing: no {', no '.join(left)}.")
+
+
 def verify(stack: LocalStack) -> None:
     """The one thing that counts: what was written is what the datamodel shadow and the device hold."""
     for where, datamodel in (
@@ -157,19 +221,23 @@ def main() -> None:
         signal.signal(sign, lambda received, _: sys.exit(128 + received))
 
     started = time.monotonic()
-    with LocalStack(arguments.name) as stack:
+    with LocalStack(arguments.name, makes_certificates=True) as stack:
         stack.deployment.build()
         stack.start()
         print("The local AWS and the local Coiote are running", flush=True)
         stack.deploy()
+        show_that_it_appears(stack)
         story = Story(stack)
         story.tell("WRITE", WRITE)
         story.tell("READ", READ)
         verify(stack)
+        show_a_notification(stack)
         print("\nBoth shadows at the end")
         for name in ("operation", "datamodel"):
             print(f"  {name}: {json.dumps(stack.aws.shadow(THING, name).get('state'), indent=2)}".replace("\n", "\n  "))
-        print(f"\nThe datamodel shadow holds what was written. The whole demo took {time.monotonic() - started:.0f} s.")
+        if not arguments.keep:
+            delete(stack)
+        print(f"\nThe datamodel shadow held what was written. The whole demo took {time.monotonic() - started:.0f} s.")
         if arguments.keep:
             show_how_to_go_on(stack)
             stack.keep()

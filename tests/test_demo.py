@@ -43,15 +43,28 @@ def demo(stack, tmp_path):
     assert running() == []
 
 
-def test_it_shows_all_eight_steps_and_both_shadows(demo):
-    process, output = demo("--keep")
+def test_it_shows_all_of_it_and_leaves_nothing(demo):
+    process, output = demo()
     assert process.wait(timeout=120) == 0, output.read_text()
     shown = output.read_text()
-    write, _, read = shown.partition("\nREAD")
+    appears, _, rest = shown.partition("\nWRITE")
+    for part in ("thing        demo-thermometer", "thing type", '{"protocol": "LwM2M"}', "classic", "operation", "datamodel"):
+        assert part in appears.partition("\nTHE DEVICE APPEARS")[2], f"{part} is missing in:\n{appears}"
+    steps, _, observe = rest.partition("\nOBSERVE")
+    write, _, read = steps.partition("\nREAD")
     for part in (write, read):
         for step in range(1, 9):
             assert f"\n  {step}. " in part, f"step {step} is missing in:\n{part}"
-    assert "The datamodel shadow holds what was written." in shown
+    assert "a notification is in the datamodel shadow" in observe
+    assert "sam delete has left nothing" in observe
+    assert "The datamodel shadow held what was written." in observe
+    assert running() == []
+
+
+def test_it_can_be_kept_running(demo):
+    process, output = demo("--keep")
+    assert process.wait(timeout=120) == 0, output.read_text()
+    shown = output.read_text()
     assert "make stop" in shown and "aws iot-data update-thing-shadow" in shown
     assert len(running()) >= 2, "--keep leaves the local AWS and the local Coiote running"
 

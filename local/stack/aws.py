@@ -57,8 +57,6 @@ class LocalAws:
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self.port),
             "IOT_MTLS_PORT": str(self.mqtt_port),
-            "LAMBDA_ASYNC_RETRY_BASE_SECONDS": "1",
-            "LAMBDA_ASYNC_RETRY_MAX_SECONDS": "2",
             "S3_DATA_DIR": str(temporary / "s3"),
             "STATE_DIR": str(temporary / "state"),
             "TMPDIR": str(temporary),
@@ -84,6 +82,7 @@ class LocalAws:
         self.logs = client("logs")
         self.secrets = client("secretsmanager")
         self.cloudformation = client("cloudformation")
+        self.cloudwatch = client("cloudwatch")
         self.sqs = client("sqs")
         self.lambda_ = client("lambda")
 
@@ -106,15 +105,15 @@ class LocalAws:
 
     # ---------------------------------------------------------------- shadows
 
-    def shadow(self, thing: str, name: str) -> dict:
-        """The shadow's document; empty where there is none."""
+    def shadow(self, thing: str, name: str | None) -> dict:
+        """The shadow's document; empty where there is none. The classic shadow has no name."""
         try:
-            answer = self.iot_data.get_thing_shadow(thingName=thing, shadowName=name)
+            answer = self.iot_data.get_thing_shadow(thingName=thing, **({"shadowName": name} if name else {}))
         except self.iot_data.exceptions.ResourceNotFoundException:
             return {}
         return json.loads(answer["payload"].read())
 
-    def reported(self, thing: str, name: str) -> dict:
+    def reported(self, thing: str, name: str | None) -> dict:
         return self.shadow(thing, name).get("state", {}).get("reported", {})
 
     def request(self, thing: str, desired: dict, client_token: str | None = None) -> int:

@@ -1,5 +1,6 @@
 """The local Coiote as a process, and the questions that the demo and the tests ask of it."""
 
+import itertools
 import json
 import urllib.error
 import urllib.parse
@@ -14,14 +15,16 @@ class LocalCoiote:
     def __init__(self, binary: Path, run: Path):
         self._binary = binary
         self._run = run
+        self._starts = itertools.count(1)
+        self._arguments: list = []
         self.process: Process | None = None
         self.url = ""
         self.control = ""
 
     def start(self, arguments: list) -> None:
-        log = self._run / "coiote.log"
-        log.unlink(missing_ok=True)
-        command = [self._binary, *arguments]
+        self._arguments = arguments
+        log = self._run / f"coiote-{next(self._starts)}.log"
+        command = [self._binary, "--state", self._run / "coiote-state.json", *arguments]
         self.process = Process("The local Coiote", command, log, base_environment())
         ready = wait_for("the local Coiote to start", lambda: self._ready(log), seconds=30, alive=[self.process])
         self.url, self.control = ready["rest"], ready["control"]
@@ -31,6 +34,15 @@ class LocalCoiote:
             if line.startswith('{"ready":true'):
                 return json.loads(line)
         return None
+
+    def restart(self) -> None:
+        """Ends it in order and starts it again, at the same addresses and with the state that it had."""
+        addresses = {"--listen": self.url, "--control": self.control}
+        arguments = list(self._arguments)
+        for option, url in addresses.items():
+            arguments[arguments.index(option) + 1] = f"127.0.0.1:{urllib.parse.urlsplit(url).port}"
+        self.stop()
+        self.start(arguments)
 
     def stop(self) -> None:
         if self.process:
@@ -64,6 +76,26 @@ class LocalCoiote:
 
     def set_state(self, endpoint: str, state: str) -> None:
         self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/state", {"state": state})
+
+    def integration(self) -> dict:
+        """The certificates on Coiote's side, by their SHA-256, and what it has announced."""
+        return self._call("GET", "/integration")
+
+    def announce(self, endpoint: str) -> None:
+        self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/announce")
+
+    def set_values(self, endpoint: str, values: dict[str, str]) -> None:
+        self._call("PUT", f"/devices/{urllib.parse.quote(endpoint, safe='')}/values", values)
+
+    def drift(self, endpoint: str, seconds: float) -> None:
+        self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/drift", {"seconds": seconds})
+
+    def send(self, endpoint: str, *paths: str) -> None:
+        self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/send", {"paths": list(paths)})
+
+    def set_faults(self, faults: dict) -> None:
+        """Which calls fail from now on, and how; `{}` heals everything."""
+        self._call("PUT", "/faults", faults)
 
     def accept_client_certificates(self, *pem: str) -> None:
         self._call("PUT", "/client-certs", {"pem": list(pem)})

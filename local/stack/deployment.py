@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from stack.aws import LocalAws, base_environment
+from stack.aws import REGION, LocalAws, base_environment
 from stack.processes import Failure, stop_group
 
 STACK_NAME = "coiote-aws-iot"
@@ -33,7 +33,7 @@ class Deployment:
         cargo = ["cargo", "build", "--release", "--locked", "--package", "coiote-sim"]
         self._run_and_show("Building the local Coiote", cargo, "cargo-build.log")
 
-    def deploy(self, aws: LocalAws, parameters: dict[str, str]) -> None:
+    def deploy(self, aws: LocalAws, parameters: dict[str, str], stack_name: str = STACK_NAME) -> None:
         command = [
             self._tools / "sam",
             "deploy",
@@ -41,11 +41,15 @@ class Deployment:
             "--no-fail-on-empty-changeset",
             "--no-progressbar",
             "--stack-name",
-            STACK_NAME,
+            stack_name,
             "--parameter-overrides",
             *(f"{name}={value}" for name, value in parameters.items()),
         ]
         self._run_and_show("Deploying the template", command, "sam-deploy.log", aws.environment)
+
+    def delete(self, aws: LocalAws, stack_name: str = STACK_NAME) -> None:
+        command = [self._tools / "sam", "delete", "--no-prompts", "--stack-name", stack_name, "--region", REGION]
+        self._run_and_show("Deleting the stack", command, "sam-delete.log", aws.environment)
 
     def outputs(self, aws: LocalAws) -> dict[str, str]:
         stacks = aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import secrets
 import shutil
 import signal
 from pathlib import Path
@@ -13,6 +14,9 @@ from stack.deployment import Deployment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET_NAME = "coioteDMcert"
+# The Coiote user that sets the integration up
+COIOTE_USER = "integration@example.com"
+USER_SECRET_NAME = "coiote-user"
 # A device of each kind: it answers at once, it sleeps (queue mode), it has deregistered.
 DEVICES = {"demo-thermometer": "online", "demo-sleeper": "sleeping", "demo-retired": "deregistered"}
 
@@ -38,9 +42,14 @@ def coiote_policy(arn_prefix: str) -> dict:
 
 
 class LocalStack:
-    """Use it as a context: what it started ends with it, whatever happens, unless `keep` was called."""
+    """Use it as a context: what it started ends with it, whatever happens, unless `keep` was called.
 
-    def __init__(self, run_name: str):
+    With `makes_certificates` the deployed stack makes the certificates between Coiote and AWS itself, and devices announce
+    themselves. Otherwise they are there before it is deployed, and so are the things.
+    """
+
+    def __init__(self, run_name: str, makes_certificates: bool = False):
+        self.makes_certificates = makes_certificates
         self.run = ROOT / ".local" / "run" / run_name
         shutil.rmtree(self.run, ignore_errors=True)
         self.run.mkdir(parents=True)
@@ -49,6 +58,7 @@ class LocalStack:
         self.deployment = Deployment(ROOT, self.run)
         self.authority = certificates.Authority()
         self.client = certificates.client("coiote-aws-iot")
+        self._password = secrets.token_urlsafe()
         self._kept = False
 
     def __enter__(self) -> "LocalStack":
@@ -78,14 +88,26 @@ class LocalStack:
     def start(self) -> None:
         self.aws.start()
         self._start_coiote()
+        if self.makes_certificates:
+            user = {"username": COIOTE_USER, "password": self._password, "caPem": self.authority.pem}
+            self.aws.secrets.create_secret(Name=USER_SECRET_NAME, SecretString=json.dumps(user))
+            return
         self.aws.secrets.create_secret(Name=SECRET_NAME, SecretString=self.secret(self.client))
         for thing in DEVICES:
             self.add_thing(thing)
 
-    def deploy(self) -> None:
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Of the template, for this machine."""
         parameters = {"CoioteUrl": self.coiote.url, "AwsEndpointUrl": self.aws.endpoint}
-        self.deployment.deploy(self.aws, parameters)
+        return parameters | ({"CoioteUserSecretName": USER_SECRET_NAME} if self.makes_certificates else {})
+
+    def deploy(self, **parameters: str) -> None:
+        self.deployment.deploy(self.aws, self.parameters | parameters)
         self.outputs = self.deployment.outputs(self.aws)
+
+    def delete(self) -> None:
+        self.deployment.delete(self.aws)
 
     def secret(self, client: certificates.Certificate) -> str:
         return json.dumps(
@@ -105,23 +127,28 @@ class LocalStack:
         keys = self.run / "keys"
         keys.mkdir(mode=0o700)
         tls_certificate, tls_key = self.authority.server("localhost").write(keys, "coiote")
-        client_certificate = certificates.private_file(keys / "client.pem", self.client.certificate_pem)
-        iot_certificate, iot_key, iot_root = self._coiote_at_aws(keys)
+        iot_root = certificates.private_file(keys / "iot-root.pem", self.aws.iot_root())
         arguments = [
             *("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"),
-            *("--tls-cert", tls_certificate, "--tls-key", tls_key, "--client-cert", client_certificate),
-            *("--iot-endpoint", f"localhost:{self.aws.mqtt_port}"),
-            *("--iot-ca", iot_root, "--iot-cert", iot_certificate, "--iot-key", iot_key),
+            *("--tls-cert", tls_certificate, "--tls-key", tls_key),
+            *("--iot-endpoint", f"localhost:{self.aws.mqtt_port}", "--iot-ca", iot_root),
         ]
+        if self.makes_certificates:
+            password = certificates.private_file(keys / "password", self._password)
+            arguments += ["--user", COIOTE_USER, "--password-file", password, "--announce"]
+        else:
+            client_certificate = certificates.private_file(keys / "client.pem", self.client.certificate_pem)
+            iot_certificate, iot_key = self._coiote_at_aws(keys)
+            arguments += ["--client-cert", client_certificate, "--iot-cert", iot_certificate, "--iot-key", iot_key]
         for endpoint, state in DEVICES.items():
             arguments += ["--device", f"endpoint={endpoint},state={state}"]
         self.coiote.start(arguments)
 
-    def _coiote_at_aws(self, keys: Path) -> tuple[Path, Path, Path]:
-        """The certificate that Coiote connects to AWS IoT with, and the root of AWS IoT's own."""
+    def _coiote_at_aws(self, keys: Path) -> tuple[Path, Path]:
+        """The certificate that Coiote connects to AWS IoT with."""
         created = self.aws.iot.create_keys_and_certificate(setAsActive=True)
         policy = coiote_policy(created["certificateArn"].partition(":cert/")[0])
         self.aws.iot.create_policy(policyName="coiote", policyDocument=json.dumps(policy))
         self.aws.iot.attach_policy(policyName="coiote", target=created["certificateArn"])
         iot = certificates.Certificate(created["certificatePem"], created["keyPair"]["PrivateKey"])
-        return *iot.write(keys, "iot"), certificates.private_file(keys / "iot-root.pem", self.aws.iot_root())
+        return iot.write(keys, "iot")

@@ -2,6 +2,7 @@
 
 - a rule invokes its function asynchronously, so a failed invocation is made again and ends in the failure destination;
 - each of these attempts has the request id of the first;
+- an invocation beyond the function's reserved concurrency waits for its turn, and that is no attempt;
 - a shadow holds 8 KB;
 - `null` in a new part of a shadow leaves nothing behind.
 
@@ -10,23 +11,30 @@ Runs with the Python of .local/aws. Every function that it replaces has to be th
 
 import contextvars
 import copy
+import functools
 import json
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from ministack import app
+from ministack.core.responses import request_scope
 from ministack.services import iot, lambda_svc
 
 LARGEST_SHADOW = 8 * 1024
 
+# An execution environment is a process here: more than these at a time would only be in each other's way.
+ENVIRONMENTS = 12
+# After the first failure and after the second; on AWS one and two minutes.
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
-_request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
+PAUSES = (1, 2)
+
 _next_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("next_id", default=None)
 
 new_uuid = lambda_svc.new_uuid
-execute = lambda_svc._execute_function
-invoke_with_retry = lambda_svc.invoke_async_with_retry
 update_shadow = iot.update_thing_shadow
 merge = iot._deep_merge
+queue = ThreadPoolExecutor(ENVIRONMENTS, thread_name_prefix="asynchronous-invocation")
 
 
 def the_same_uuid() -> str:
@@ -35,28 +43,43 @@ def the_same_uuid() -> str:
     return chosen or new_uuid()
 
 
-def execute_under_its_id(func: dict, event: dict) -> dict:
+def invoke_asynchronously(func: dict, event: dict) -> None:
+    account_id, region = lambda_svc._account_region_from_function_config(func.get("config") or func)
+    with request_scope(account_id, region):
+        attempt = functools.partial(contextvars.copy_context().run, try_invocation, func, event, str(uuid.uuid4()))
+    queue.submit(attempt, 0)
+
+
+def try_invocation(func: dict, event: dict, request_id: str, failures: int) -> None:
+    again = functools.partial(contextvars.copy_context().run, try_invocation, func, event, request_id)
     # The first thing that it does is to choose an id.
-    _next_id.set(_request_id.get())
-    try:
-        return execute(func, event)
-    finally:
-        _next_id.set(None)
+    _next_id.set(request_id)
+    result = lambda_svc._execute_function(func, event)
+    _next_id.set(None)
+    if result.get("throttle"):
+        # It waits for its turn, and that is no attempt.
+        later(0.1, again, failures)
+    elif result.get("error"):
+        config = func.get("event_invoke_config") or (func.get("event_invoke_configs") or {}).get("$LATEST") or {}
+        retries = config.get("MaximumRetryAttempts")
+        if failures < (len(PAUSES) if retries is None else int(retries)):
+            return later(PAUSES[failures], again, failures + 1)
+        target = ((config.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
+        if target:
+            name = (func.get("config") or func)["FunctionName"]
+            lambda_svc._route_async_failure(target, name, event, result)
 
 
-def invoke_under_one_id(func: dict, event: dict) -> None:
-    token = _request_id.set(str(uuid.uuid4()))
-    try:
-        # It copies the context for its thread.
-        invoke_with_retry(func, event)
-    finally:
-        _request_id.reset(token)
+def later(seconds: float, attempt, failures: int) -> None:
+    timer = threading.Timer(seconds, queue.submit, (attempt, failures))
+    timer.daemon = True
+    timer.start()
 
 
 def rule_to_function(account_id: str, region: str, function_arn: str, event: object) -> None:
     func, config, _ = lambda_svc._get_func_record_for_ref_in_scope(function_arn, account_id=account_id, region=region)
     if func and config:
-        invoke_under_one_id(lambda_svc._execution_record_for_config(func, config), event)
+        invoke_asynchronously(lambda_svc._execution_record_for_config(func, config), event)
     else:
         raise RuntimeError(f"function {function_arn} not found")
 
@@ -90,8 +113,7 @@ def merge_without_nulls(base: dict, patch: dict) -> dict:
 
 
 lambda_svc.new_uuid = the_same_uuid
-lambda_svc._execute_function = execute_under_its_id
-lambda_svc.invoke_async_with_retry = invoke_under_one_id
+lambda_svc.invoke_async_with_retry = invoke_asynchronously
 iot._dispatch_rule_to_lambda = rule_to_function
 iot.update_thing_shadow = update_within_the_limit
 iot._deep_merge = merge_without_nulls

@@ -19,7 +19,7 @@ pub enum Error {
     #[error("Coiote's certificate is not trusted: {0}")]
     NotTrusted(String),
     /// 401, 403, or an alert during the handshake.
-    #[error("Coiote refused the client certificate: {0}")]
+    #[error("Coiote refused the credentials: {0}")]
     Unauthorized(String),
     #[error("Coiote did not answer in time")]
     TimedOut,

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+use reqwest::header::HeaderValue;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use serde::Deserialize;
 
 /// The secret: the form that AVSystem's own stack stores, with `caPem` added.
@@ -41,18 +44,62 @@ impl Identity {
         let chain = certificates(&self.certificate_pem).map_err(invalid("certificatePem"))?;
         let key = PrivateKeyDer::from_pem_slice(self.private_key.as_bytes()).map_err(invalid("privateKey"))?;
 
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        for root in certificates(self.ca_pem.as_deref().unwrap_or_default()).map_err(invalid("caPem"))? {
-            roots.add(root).map_err(|_| InvalidSecret("the secret's \"caPem\" holds no valid certificate".into()))?;
-        }
-
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|_| InvalidSecret("no TLS version in common with the cryptography library".into()))?
-            .with_root_certificates(roots)
+        trusting(self.ca_pem.as_deref())?
             .with_client_auth_cert(chain, key)
             .map_err(|_| InvalidSecret("the secret's certificate and private key do not belong together".into()))
     }
+}
+
+/// The user of Coiote that sets the integration up.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    username: String,
+    password: String,
+    /// Roots to trust for Coiote beside the public ones.
+    ca_pem: Option<String>,
+}
+
+impl User {
+    pub fn from_secret(secret: &str) -> Result<User, InvalidSecret> {
+        serde_json::from_str(secret).map_err(|_| {
+            InvalidSecret("the secret of the Coiote user is not JSON with \"username\" and \"password\"".into())
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.username
+    }
+
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    pub(crate) fn tls(&self) -> Result<ClientConfig, InvalidSecret> {
+        Ok(trusting(self.ca_pem())?.with_no_client_auth())
+    }
+
+    /// RFC 7617.
+    pub(crate) fn authorization(&self) -> Result<HeaderValue, InvalidSecret> {
+        let credentials = BASE64_STANDARD.encode(format!("{}:{}", self.username, self.password));
+        let header = HeaderValue::from_str(&format!("Basic {credentials}"));
+        let mut header = header.map_err(|_| InvalidSecret("the Coiote user's password cannot be sent".into()))?;
+        header.set_sensitive(true);
+        Ok(header)
+    }
+}
+
+/// TLS that verifies Coiote against the public roots and these.
+fn trusting(ca_pem: Option<&str>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, InvalidSecret> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let more = certificates(ca_pem.unwrap_or_default());
+    for root in more.map_err(|_| InvalidSecret("the secret's \"caPem\" is not valid PEM".into()))? {
+        roots.add(root).map_err(|_| InvalidSecret("the secret's \"caPem\" holds no valid certificate".into()))?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| InvalidSecret("no TLS version in common with the cryptography library".into()))?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {

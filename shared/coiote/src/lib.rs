@@ -1,5 +1,5 @@
-//! Client of Coiote's REST API v3, as far as operations need it: find a device, create a task from a template, start a
-//! session.
+//! Client of Coiote's REST API v3: what operations need (find a device, create a task from a template, start a session), and
+//! what sets the integration up (the certificates on both sides).
 //!
 //! TLS is always verified, against the public roots and those that the secret adds. One client holds one kept-alive
 //! connection; whoever makes a client keeps it.
@@ -7,9 +7,12 @@
 mod client;
 mod device_ids;
 mod error;
+mod http;
 mod identity;
+mod setup;
 
 pub use client::Client;
 pub use device_ids::DeviceIds;
 pub use error::Error;
-pub use identity::{Identity, InvalidSecret};
+pub use identity::{Identity, InvalidSecret, User};
+pub use setup::Setup;

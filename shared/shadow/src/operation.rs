@@ -333,6 +333,14 @@ impl OperationShadows {
         Ok(self.shadows.get(thing, SHADOW_NAME).await?.map(OperationShadow::from))
     }
 
+    /// The operation shadow exists afterwards, so that it can be edited; whether it had to be made.
+    pub async fn ensure(&self, thing: &ThingName) -> Result<bool, Error> {
+        if self.shadows.get(thing, SHADOW_NAME).await?.is_some() {
+            return Ok(false);
+        }
+        self.shadows.update(thing, SHADOW_NAME, json!({}), None).await.map(|_| true)
+    }
+
     /// Writes the first word about a request, unless somebody has a word there: `IN_PROGRESS` to deal with it, or the
     /// last word at once.
     pub async fn claim(&self, claimant: &Claimant<'_>, mut answer: Answer) -> Result<Claim, Error> {

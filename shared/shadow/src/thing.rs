@@ -11,8 +11,12 @@ pub struct ThingName(String);
 
 impl ThingName {
     pub fn parse(name: &str) -> Option<ThingName> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-');
-        (matches!(name.len(), 1..=128) && name.chars().all(allowed)).then(|| ThingName(name.to_owned()))
+        (matches!(name.len(), 1..=128) && name.chars().all(ThingName::allows)).then(|| ThingName(name.to_owned()))
+    }
+
+    /// Whether the character may stand in a name.
+    pub fn allows(c: char) -> bool {
+        c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-')
     }
 
     pub fn as_str(&self) -> &str {

@@ -1,0 +1,90 @@
+//! From the announcement to the thing.
+
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use shadow::operation::OperationShadows;
+use tracing::Instrument;
+
+use crate::announcement::Announcement;
+use crate::registry::{self, Registry};
+
+/// Everything that outlives an invocation.
+pub(crate) struct Service {
+    registry: Registry,
+    shadows: OperationShadows,
+}
+
+/// What the function returns.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Answer {
+    thing_name: String,
+    thing_type: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+}
+
+impl Service {
+    pub(crate) fn new(registry: Registry, shadows: OperationShadows) -> Service {
+        Service { registry, shadows }
+    }
+
+    /// Whatever goes wrong is an error of the function: Lambda tries again, and the event ends in the failure queue.
+    pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
+        let request_id = event.context.request_id.clone();
+        let span = tracing::info_span!(
+            "announcement",
+            request_id,
+            thing = tracing::field::Empty,
+            thing_type = tracing::field::Empty,
+        );
+        let answer = self.announcement(&event.payload).instrument(span.clone()).await;
+        if let Err(error) = &answer {
+            let (code, reason) = (&error.error_type, &error.error_message);
+            span.in_scope(|| tracing::error!(status = "FAILED", code, reason, "no thing was made"));
+        }
+        answer
+    }
+
+    async fn announcement(&self, event: &RawValue) -> Result<Answer, Diagnostic> {
+        let announcement =
+            Announcement::read(event).map_err(|refused| diagnostic(refused.code(), refused.to_string()))?;
+        let span = tracing::Span::current();
+        span.record("thing", announcement.thing.as_str());
+        span.record("thing_type", announcement.thing_type.as_str());
+
+        let thing = self.registry.ensure(&announcement).await.map_err(|error| {
+            let code = match error {
+                registry::Error::Refused { .. } => "REGISTRY_REFUSED",
+                registry::Error::Moving(_) | registry::Error::Unavailable { .. } => "REGISTRY_UNAVAILABLE",
+            };
+            diagnostic(code, error.to_string())
+        })?;
+        let shadow_created = self
+            .shadows
+            .ensure(&announcement.thing)
+            .await
+            .map_err(|error| diagnostic("OPERATION_SHADOW_NOT_CREATED", error.to_string()))?;
+        let status = thing.done.as_str();
+        let code = thing.is_without_its_type.then_some("THING_TYPE_DEPRECATED");
+        if let Some(code) = code {
+            let reason = "the thing type is deprecated and takes no new things: undo the deprecation, then announce the \
+                          device again";
+            tracing::warn!(status, code, reason, shadow_created, "the thing is there without its type");
+        } else {
+            tracing::info!(status, shadow_created, "the thing is there");
+        }
+        Ok(Answer {
+            thing_name: announcement.thing.to_string(),
+            thing_type: announcement.thing_type.to_string(),
+            status,
+            code,
+        })
+    }
+}
+
+fn diagnostic(code: &str, message: String) -> Diagnostic {
+    Diagnostic { error_type: code.to_owned(), error_message: message }
+}

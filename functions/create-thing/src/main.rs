@@ -1,0 +1,30 @@
+//! `create-thing`: invoked by the rule of the same name when Coiote announces a device.
+//!
+//! ```text
+//! event → Announcement → thing type, thing → operation shadow
+//! ```
+//!
+//! It may run any number of times for a device, and for any number of devices of a new type at the same moment: every step
+//! makes what is not there and leaves what is.
+
+mod announcement;
+mod handle;
+mod registry;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+use shadow::Shadows;
+use shadow::operation::OperationShadows;
+
+use crate::handle::Service;
+use crate::registry::Registry;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    runtime::logging::start();
+    let aws = runtime::aws::config().await;
+    let registry = Registry::new(aws_sdk_iot::Client::new(&aws));
+    let shadows = OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
+    let service = Service::new(registry, shadows);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| service.event(event))).await
+}

@@ -1,0 +1,170 @@
+//! The registry of AWS IoT: things and thing types.
+
+use std::time::Duration;
+
+use aws_sdk_iot::Client;
+use aws_sdk_iot::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_iot::types::AttributePayload;
+use backon::{ExponentialBuilder, Retryable};
+
+use crate::announcement::{Announcement, ThingTypeName};
+
+/// By which the thing is told from others in the account.
+const PROTOCOL: (&str, &str) = ("protocol", "LwM2M");
+
+/// What was just made may not be seen at once by every part of AWS IoT, and others make and change the same things.
+const TRIES: usize = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+pub(crate) struct Registry {
+    client: Client,
+}
+
+/// What had to be done for the thing to be as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    Created,
+    /// It had another type, or none, or lacked the attribute.
+    Corrected,
+    Nothing,
+}
+
+impl Done {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Done::Created => "CREATED",
+            Done::Corrected => "CORRECTED",
+            Done::Nothing => "EXISTS",
+        }
+    }
+}
+
+/// A thing that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Thing {
+    pub(crate) done: Done,
+    /// Its type is deprecated and takes no new things, so it has none, or the one that it had.
+    pub(crate) is_without_its_type: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// The thing or its type was made, changed or removed by somebody else meanwhile, or is not seen yet.
+    #[error("AWS IoT's registry changes too often: {0}")]
+    Moving(String),
+    #[error("AWS IoT refused {call}: {why}")]
+    Refused { call: &'static str, why: String },
+    /// Throttled, failed, or not reached.
+    #[error("AWS IoT could not be asked to {call}: {why}")]
+    Unavailable { call: &'static str, why: String },
+}
+
+/// The answers that are told apart here.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    NotFound,
+    ExistsOtherwise,
+    Conflict,
+    Other,
+}
+
+fn answer(code: Option<&str>) -> Answer {
+    match code {
+        Some("ResourceNotFoundException") => Answer::NotFound,
+        Some("ResourceAlreadyExistsException") => Answer::ExistsOtherwise,
+        Some("VersionConflictException" | "ConflictingResourceUpdateException") => Answer::Conflict,
+        _ => Answer::Other,
+    }
+}
+
+/// An error that is none of the answers that were expected.
+fn unexpected<E>(call: &'static str, error: E) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let why = match (error.code(), error.message()) {
+        (None, _) => DisplayErrorContext(&error).to_string(),
+        (Some(code), message) => format!("{code}: {}", message.unwrap_or_default()),
+    };
+    match error.code() {
+        Some(
+            "InvalidRequestException" | "UnauthorizedException" | "AccessDeniedException" | "LimitExceededException",
+        ) => Error::Refused { call, why },
+        Some("VersionConflictException" | "ConflictingResourceUpdateException" | "ResourceNotFoundException") => {
+            Error::Moving(why)
+        }
+        _ => Error::Unavailable { call, why },
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(client: Client) -> Registry {
+        Registry { client }
+    }
+
+    /// The thing is there afterwards, with its type and attribute, whoever else makes it or its type at the same moment.
+    pub(crate) async fn ensure(&self, announcement: &Announcement) -> Result<Thing, Error> {
+        let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(TRIES).with_jitter();
+        (|| self.try_to_ensure(announcement))
+            .retry(pauses)
+            .when(|error| matches!(error, Error::Moving(_)))
+            .notify(|error, _| tracing::info!(%error, "looking again"))
+            .await
+    }
+
+    async fn try_to_ensure(&self, announcement: &Announcement) -> Result<Thing, Error> {
+        let Announcement { thing, thing_type } = announcement;
+        let held = match self.client.describe_thing().thing_name(thing.as_str()).send().await {
+            Ok(held) => Some(held),
+            Err(error) if answer(error.code()) == Answer::NotFound => None,
+            Err(error) => return Err(unexpected("describe a thing", error)),
+        };
+        let has_type = held.as_ref().is_some_and(|held| held.thing_type_name() == Some(thing_type.as_str()));
+        let (name, value) = PROTOCOL;
+        let attribute = held.as_ref().and_then(|held| held.attributes()?.get(name));
+        if has_type && attribute.is_some_and(|attribute| attribute == value) {
+            return Ok(Thing { done: Done::Nothing, is_without_its_type: false });
+        }
+        // A type that the thing has already stays, also when it is deprecated.
+        let may_take_type = !has_type && self.ensure_type(thing_type).await?;
+        let is_without_its_type = !has_type && !may_take_type;
+        let new_type = may_take_type.then(|| thing_type.as_str().to_owned());
+        let done = if held.is_some() { Done::Corrected } else { Done::Created };
+        let payload = AttributePayload::builder().attributes(name, value).merge(true).build();
+        let written = if held.is_some() {
+            let update = self.client.update_thing().thing_name(thing.as_str());
+            let update = update.set_thing_type_name(new_type).attribute_payload(payload);
+            update.send().await.map(drop).map_err(|error| (answer(error.code()), unexpected("update a thing", error)))
+        } else {
+            let create = self.client.create_thing().thing_name(thing.as_str());
+            let create = create.set_thing_type_name(new_type).attribute_payload(payload);
+            create.send().await.map(drop).map_err(|error| (answer(error.code()), unexpected("create a thing", error)))
+        };
+        match written {
+            Ok(()) => Ok(Thing { done, is_without_its_type }),
+            // Somebody else has made or removed it since, or the type.
+            Err((Answer::ExistsOtherwise | Answer::NotFound | Answer::Conflict, error)) => {
+                Err(Error::Moving(error.to_string()))
+            }
+            Err((Answer::Other, error)) => Err(error),
+        }
+    }
+
+    /// The type is there afterwards; whether things can take it. A deprecated one takes none, and is left deprecated: that
+    /// was somebody's wish.
+    async fn ensure_type(&self, thing_type: &ThingTypeName) -> Result<bool, Error> {
+        match self.client.describe_thing_type().thing_type_name(thing_type.as_str()).send().await {
+            Ok(held) => return Ok(!held.thing_type_metadata().is_some_and(|metadata| metadata.deprecated())),
+            Err(error) if answer(error.code()) == Answer::NotFound => {}
+            Err(error) => return Err(unexpected("describe a thing type", error)),
+        }
+        // Of several that do this at the same moment all succeed; and a type that somebody has described is the type all
+        // the same.
+        match self.client.create_thing_type().thing_type_name(thing_type.as_str()).send().await {
+            Ok(_) => tracing::info!(%thing_type, "thing type created"),
+            Err(error) if answer(error.code()) == Answer::ExistsOtherwise => {}
+            Err(error) => return Err(unexpected("create a thing type", error)),
+        }
+        Ok(true)
+    }
+}

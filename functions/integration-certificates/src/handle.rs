@@ -1,0 +1,152 @@
+//! From CloudFormation's request to the answer that it waits for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::cloudformation::{
+    CloudFormationCustomResourceResponse as Response, CloudFormationCustomResourceResponseStatus as Status,
+};
+use backon::{ExponentialBuilder, Retryable};
+use lambda_runtime::{Context, Diagnostic, LambdaEvent};
+use runtime::Deadline;
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+use serde_json::Value as Json;
+use tracing::Instrument;
+
+use crate::integration::Integration;
+use crate::iot::Iot;
+use crate::properties::Properties;
+use crate::secrets::Secrets;
+
+/// What CloudFormation shows of a reason; its whole answer may take 4 KB.
+const LONGEST_REASON: usize = 1_000;
+
+/// The id of what was never made: its Delete, which follows a Create that failed, has nothing to do.
+const NOT_CREATED: &str = "not-created";
+
+/// Everything that outlives an invocation.
+pub(crate) struct Service {
+    iot: Iot,
+    secrets: Secrets,
+    http: reqwest::Client,
+}
+
+/// The request, except for what differs between its types. The properties come later: whatever is wrong with them can be
+/// answered when this is known.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Request {
+    request_type: String,
+    // With a signature that lets its owner answer: never logged.
+    #[serde(rename = "ResponseURL")]
+    response_url: String,
+    stack_id: String,
+    request_id: String,
+    logical_resource_id: String,
+    physical_resource_id: Option<String>,
+    #[serde(default)]
+    resource_properties: Json,
+    #[serde(default)]
+    old_resource_properties: Json,
+}
+
+impl Service {
+    pub(crate) fn new(iot: Iot, secrets: Secrets) -> Result<Service, lambda_runtime::Error> {
+        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let http =
+            reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(Duration::from_secs(10)).build()?;
+        Ok(Service { iot, secrets, http })
+    }
+
+    /// CloudFormation gets an answer whatever happens; only a request that cannot be answered is an error of the function.
+    pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<Json, Diagnostic> {
+        let request: Request = serde_json::from_value(event.payload).map_err(|_| Diagnostic {
+            error_type: "EVENT_INVALID".to_owned(),
+            // Not the parser's words: they may quote.
+            error_message: "the event is no request of a CloudFormation custom resource".to_owned(),
+        })?;
+        let span = tracing::info_span!(
+            "integration",
+            request_id = event.context.request_id,
+            request_type = request.request_type,
+            stack = request.stack_id,
+        );
+        self.answered(&request, &event.context).instrument(span).await
+    }
+
+    async fn answered(&self, request: &Request, context: &Context) -> Result<Json, Diagnostic> {
+        let outcome = self.dealt_with(request, Deadline::of(context)).await;
+        let physical_resource_id = match (&request.physical_resource_id, &outcome) {
+            (Some(id), _) => id.clone(),
+            // One for the life of the stack: Coiote holds one certificate of ours, whatever is renewed.
+            (None, Ok(())) => format!("{}-{}", request.logical_resource_id, stack_uuid(&request.stack_id)),
+            (None, Err(_)) => format!("{NOT_CREATED}-{}", request.request_id),
+        };
+        let mut response = Response::default();
+        match outcome {
+            Ok(()) => {
+                tracing::info!(status = "SUCCESS", "the integration is as the stack wants it");
+                response.status = Status::Success;
+            }
+            Err(why) => {
+                tracing::error!(status = "FAILED", code = "INTEGRATION_FAILED", reason = why, "the integration is not");
+                response.status = Status::Failed;
+                response.reason = Some(why.chars().take(LONGEST_REASON).collect());
+            }
+        }
+        response.physical_resource_id = physical_resource_id;
+        response.stack_id = request.stack_id.clone();
+        response.request_id = request.request_id.clone();
+        response.logical_resource_id = request.logical_resource_id.clone();
+        self.put(&request.response_url, &response).await?;
+        Ok(serde_json::json!({"status": response.status, "reason": response.reason}))
+    }
+
+    async fn dealt_with(&self, request: &Request, deadline: Deadline) -> Result<(), String> {
+        let was_created = !request.physical_resource_id.as_deref().is_some_and(|id| id.starts_with(NOT_CREATED));
+        if request.request_type == "Delete" && !was_created {
+            return Ok(());
+        }
+        let integration = Integration {
+            iot: &self.iot,
+            secrets: &self.secrets,
+            stack_id: &request.stack_id,
+            time: deadline.left() / 2,
+        };
+        let new = Properties::read(request.resource_properties.clone())?;
+        let work = async {
+            match request.request_type.as_str() {
+                "Create" => integration.renew(&new, None).await,
+                "Update" => {
+                    let old = Properties::read(request.old_resource_properties.clone())?;
+                    if old == new { Ok(()) } else { integration.renew(&new, Some(&old)).await }
+                }
+                "Delete" => integration.remove(&new).await,
+                other => Err(format!("request type {other:?} is not known")),
+            }
+        };
+        let too_late = |_| Err("it was not done within the function's time, and may not all be undone".to_owned());
+        tokio::time::timeout(deadline.left(), work).await.unwrap_or_else(too_late)
+    }
+
+    async fn put(&self, url: &str, response: &Response) -> Result<(), Diagnostic> {
+        let body = serde_json::to_vec(response).unwrap_or_default();
+        // Without a content type: the URL was signed without one.
+        let put = || async { self.http.put(url).body(body.clone()).send().await?.error_for_status() };
+        let answered = put.retry(ExponentialBuilder::default().with_max_times(4)).await;
+        answered.map(drop).map_err(|error| Diagnostic {
+            error_type: "CLOUDFORMATION_NOT_ANSWERED".to_owned(),
+            error_message: error.without_url().to_string(),
+        })
+    }
+}
+
+/// `arn:aws:cloudformation:<region>:<account>:stack/<name>/<uuid>`
+fn stack_uuid(stack_id: &str) -> &str {
+    stack_id.rsplit_once('/').map_or(stack_id, |(_, uuid)| uuid)
+}

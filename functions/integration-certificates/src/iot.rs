@@ -1,0 +1,91 @@
+//! Coiote's certificate at IoT Core.
+
+use std::time::Duration;
+
+use aws_sdk_iot::Client;
+use aws_sdk_iot::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_iot::types::CertificateStatus;
+use backon::{ConstantBuilder, Retryable};
+
+/// A certificate whose policy was just detached counts as attached a little longer.
+const PAUSE: Duration = Duration::from_millis(500);
+const TRIES: usize = 20;
+
+pub(crate) struct Iot {
+    client: Client,
+}
+
+/// A certificate with its key. It has no `Debug`: the key is a secret.
+pub(crate) struct IotCertificate {
+    pub(crate) arn: String,
+    pub(crate) certificate_pem: String,
+    pub(crate) private_key: String,
+}
+
+impl Iot {
+    pub(crate) fn new(client: Client) -> Iot {
+        Iot { client }
+    }
+
+    /// A new certificate, active, without any rights yet.
+    pub(crate) async fn create(&self) -> Result<IotCertificate, String> {
+        let created = self.client.create_keys_and_certificate().set_as_active(true).send().await;
+        let created = created.map_err(|error| told(&error))?;
+        let private_key = created.key_pair.and_then(|pair| pair.private_key);
+        match (created.certificate_arn, created.certificate_pem, private_key) {
+            (Some(arn), Some(certificate_pem), Some(private_key)) => {
+                Ok(IotCertificate { arn, certificate_pem, private_key })
+            }
+            _ => Err("the answer holds no certificate with its key".to_owned()),
+        }
+    }
+
+    pub(crate) async fn attach(&self, policy_name: &str, arn: &str) -> Result<(), String> {
+        let attach = self.client.attach_policy().policy_name(policy_name).target(arn);
+        attach.send().await.map(drop).map_err(|error| told(&error))
+    }
+
+    /// The certificates that have the policy: all that this stack has made and not removed.
+    pub(crate) async fn with_policy(&self, policy_name: &str) -> Result<Vec<String>, String> {
+        let mut pages = self.client.list_targets_for_policy().policy_name(policy_name).into_paginator().items().send();
+        let mut arns = Vec::new();
+        while let Some(arn) = pages.next().await {
+            match arn {
+                Ok(arn) => arns.push(arn),
+                Err(error) if is_not_found(&error) => return Ok(Vec::new()),
+                Err(error) => return Err(told(&error)),
+            }
+        }
+        Ok(arns)
+    }
+
+    /// Removes a certificate with its rights; one that is gone already is as good.
+    pub(crate) async fn remove(&self, policy_name: &str, arn: &str) -> Result<(), String> {
+        let id = arn.rsplit_once('/').map_or(arn, |(_, id)| id);
+        let inactive = CertificateStatus::Inactive;
+        let deactivated = self.client.update_certificate().certificate_id(id).new_status(inactive).send().await;
+        deactivated.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })?;
+        let detached = self.client.detach_policy().policy_name(policy_name).target(arn).send().await;
+        detached.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })?;
+        let deleted = (|| self.client.delete_certificate().certificate_id(id).send())
+            .retry(ConstantBuilder::default().with_delay(PAUSE).with_max_times(TRIES))
+            .when(|error| error.code() == Some("DeleteConflictException"))
+            .await;
+        deleted.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })
+    }
+}
+
+fn is_not_found(error: &impl ProvideErrorMetadata) -> bool {
+    error.code() == Some("ResourceNotFoundException")
+}
+
+pub(crate) fn told<E>(error: &E) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error,
+{
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => DisplayErrorContext(error).to_string(),
+    }
+}

@@ -1,0 +1,32 @@
+//! `integration-certificates`: a CloudFormation custom resource, the certificates between Coiote and AWS.
+//!
+//! ```text
+//! Create, Update, Delete → Properties → integration.rs: IoT Core, Coiote, Secrets Manager → answer to the presigned URL
+//! ```
+//!
+//! Two certificates make the integration: the one that Coiote connects to AWS IoT Core with, and the one that
+//! operation-request calls Coiote with.
+
+mod client_certificate;
+mod handle;
+mod integration;
+mod iot;
+mod properties;
+mod secrets;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value as Json;
+
+use crate::handle::Service;
+use crate::iot::Iot;
+use crate::secrets::Secrets;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    runtime::logging::start();
+    let aws = runtime::aws::config().await;
+    let iot = Iot::new(aws_sdk_iot::Client::new(&aws));
+    let secrets = Secrets::new(aws_sdk_secretsmanager::Client::new(&aws));
+    let service = Service::new(iot, secrets)?;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Json>| service.event(event))).await
+}

@@ -1,0 +1,67 @@
+//! What the template says about the integration.
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use crate::client_certificate::KeyType;
+
+/// The properties of the custom resource. Two that are equal describe the same integration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Properties {
+    pub(crate) coiote_url: String,
+    /// Name or ARN of the secret with the Coiote user that sets the integration up.
+    pub(crate) user_secret: String,
+    /// Name of the secret that operation-request reads its certificate from.
+    pub(crate) client_secret: String,
+    /// Of Coiote's certificate at IoT Core; no other certificate has it.
+    pub(crate) policy_name: String,
+    pub(crate) key_type: KeyType,
+    /// CloudFormation passes numbers on as text.
+    #[serde(deserialize_with = "days")]
+    pub(crate) validity_days: u32,
+    /// Any text; another one asks for new certificates.
+    #[serde(default)]
+    pub(crate) rotation: String,
+}
+
+impl Properties {
+    pub(crate) fn read(json: Json) -> Result<Properties, String> {
+        serde_json::from_value(json).map_err(|error| format!("the properties of the custom resource: {error}"))
+    }
+}
+
+fn days<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let json = Json::deserialize(deserializer)?;
+    let days = match &json {
+        Json::String(text) => text.parse().ok(),
+        other => other.as_u64().and_then(|days| days.try_into().ok()),
+    };
+    days.filter(|days| *days > 0).ok_or_else(|| serde::de::Error::custom("ValidityDays is not a number of days"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn as_cloudformation_passes_them_on() {
+        let json = json!({
+            "ServiceToken": "arn", "ServiceTimeout": "300", "CoioteUrl": "https://c:8088", "UserSecret": "u",
+            "ClientSecret": "c", "PolicyName": "p", "KeyType": "EC_P256", "ValidityDays": "365",
+        });
+        let properties = Properties::read(json.clone()).unwrap();
+        assert_eq!(
+            (properties.validity_days, properties.key_type, properties.rotation.as_str()),
+            (365, KeyType::EcP256, "")
+        );
+
+        for (field, value) in [("ValidityDays", json!("0")), ("ValidityDays", json!("x")), ("KeyType", json!("DSA"))] {
+            let mut json = json.clone();
+            json[field] = value;
+            assert!(Properties::read(json).is_err(), "{field}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What every call has in common: the connection, the header that says who calls, and how answers are told apart.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, StatusCode, Url, redirect};
+use rustls::ClientConfig;
+use serde_json::Value as Json;
+
+use crate::Error;
+
+const API: &str = "/api/coiotedm/v3";
+
+/// Coiote's own words are passed on to the author of a request, but not at any length.
+const LONGEST_MESSAGE: usize = 300;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long an idle connection is trusted to be still there.
+const IDLE_LIMIT: Duration = Duration::from_secs(55);
+
+pub(crate) struct Http {
+    client: reqwest::Client,
+    base: String,
+    authorization: HeaderValue,
+}
+
+impl Http {
+    /// `url`: `https://host:port`, without a path.
+    pub(crate) fn new(url: &str, tls: ClientConfig, authorization: HeaderValue) -> Result<Http, Error> {
+        let base = base(url)?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_LIMIT)
+            .pool_idle_timeout(IDLE_LIMIT)
+            .pool_max_idle_per_host(1)
+            .user_agent(concat!("coiote-aws-iot/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Http { client, base, authorization })
+    }
+
+    /// The body of a success whose status is among those expected.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Json>,
+        is_expected: impl Fn(StatusCode) -> bool,
+        time: Duration,
+    ) -> Result<String, Error> {
+        let url = format!("{}{API}{path}", self.base);
+        let mut request =
+            self.client.request(method.clone(), url).header(AUTHORIZATION, &self.authorization).timeout(time);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(Error::from)?;
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+        let text = response.text().await.map_err(Error::from)?;
+        tracing::debug!(%method, path, status = status.as_u16(), "Coiote answered");
+        if is_expected(status) {
+            return Ok(text);
+        }
+        if status.is_success() {
+            return Err(Error::UnexpectedAnswer(format!("an unexpected status {status}")));
+        }
+        Err(Error::of_status(status, &message(&text), retry_after))
+    }
+}
+
+/// Seconds, or a date (RFC 9110, section 10.2.3).
+fn retry_after(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).unwrap_or_default()),
+    }
+}
+
+/// What an error's body gives as a reason, in one line.
+fn message(body: &str) -> String {
+    let json: Json = serde_json::from_str(body).unwrap_or_default();
+    let message = json.get("message").and_then(Json::as_str).unwrap_or_default();
+    message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect()
+}
+
+fn base(url: &str) -> Result<String, Error> {
+    let invalid = |why: &str| {
+        Error::InvalidUrl(format!(
+            "COIOTE_URL {why}; expected https://host:port without a path, as in https://eu.iot.avsystem.cloud:8088"
+        ))
+    };
+    let parsed = Url::parse(url.trim()).map_err(|_| invalid("is no URL"))?;
+    if parsed.scheme() != "https" {
+        return Err(invalid("is not https"));
+    }
+    if parsed.path() != "/" || parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(invalid("has more than host and port"));
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(invalid("holds credentials"));
+    }
+    Ok(parsed.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_is_host_and_port_over_https() {
+        assert_eq!(base("https://host:8088"), Ok("https://host:8088".to_owned()));
+        assert_eq!(base("https://host:8088/"), Ok("https://host:8088".to_owned()));
+        for wrong in
+            ["", "host:8088", "http://host:8088", "https://host/api", "https://host?x", "https://u:s3cret@host"]
+        {
+            let error = base(wrong).unwrap_err().to_string();
+            assert!(error.contains("expected https://host:port") && !error.contains("s3cret"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn how_long_coiote_asks_to_be_left_alone() {
+        assert_eq!(retry_after("2"), Some(Duration::from_secs(2)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "it is over");
+        let in_a_minute = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        assert!(retry_after(&in_a_minute).is_some_and(|wait| wait > Duration::from_secs(50)));
+        assert_eq!(retry_after("soon"), None);
+    }
+
+    #[test]
+    fn coiotes_reason_is_passed_on_in_one_line() {
+        assert_eq!(message(r#"{"message": "no\nsuch", "code": 4040}"#), "no such");
+        assert_eq!(message("<html>"), "");
+    }
+}

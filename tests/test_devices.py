@@ -1,0 +1,390 @@
+"""Devices appear by themselves, and the integration comes and goes with the stack: a stack that makes its own certificates."""
+
+import hashlib
+import json
+import ssl
+
+import pytest
+
+from stack.deployment import STACK_NAME
+from stack.local_stack import SECRET_NAME, LocalStack
+from stack.processes import Failure, wait_for
+
+TYPE = "acme.thermo"
+AWS_TYPE = "acme:thermo"
+
+
+@pytest.fixture(scope="module")
+def whole(stack):
+    """`stack` is there because it has built everything; this one stands beside it."""
+    with LocalStack("test-devices", makes_certificates=True) as whole:
+        whole.start()
+        yield whole
+
+
+def fingerprint(pem: str) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+
+
+def certificates_at_iot(stack) -> dict[str, str]:
+    return {c["certificateId"]: c["status"] for c in stack.aws.iot.list_certificates()["certificates"]}
+
+
+def policies_at_iot(stack) -> list[str]:
+    return [policy["policyName"] for policy in stack.aws.iot.list_policies()["policies"]]
+
+
+def client_secret(stack) -> dict | None:
+    try:
+        return json.loads(stack.aws.secrets.get_secret_value(SecretId=SECRET_NAME)["SecretString"])
+    except stack.aws.secrets.exceptions.ResourceNotFoundException:
+        return None
+
+
+def nothing_is_there(stack) -> None:
+    integration = stack.coiote.integration()
+    assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
+    assert (certificates_at_iot(stack), policies_at_iot(stack), client_secret(stack)) == ({}, [], None)
+
+
+def everything_is_there(stack) -> tuple[str, str]:
+    """One certificate on each side, known on both; their fingerprints."""
+    integration = stack.coiote.integration()
+    [(certificate_id, status)] = certificates_at_iot(stack).items()
+    assert status == "ACTIVE" and integration["externalCertificate"] == certificate_id
+    secret = client_secret(stack)
+    assert set(secret) == {"certificatePem", "privateKey", "caPem"}
+    assert integration["clientCertificates"] == [fingerprint(secret["certificatePem"])]
+    targets = stack.aws.iot.list_targets_for_policy(policyName=stack.outputs["CoiotePolicyName"])["targets"]
+    assert [target.rsplit("/", 1)[1] for target in targets] == [certificate_id]
+    wait_for("Coiote to be connected", lambda: stack.coiote.integration()["connected"])
+    return certificate_id, fingerprint(secret["certificatePem"])
+
+
+def thing(stack, name: str) -> dict | None:
+    try:
+        described = stack.aws.iot.describe_thing(thingName=name)
+        return {key: value for key, value in described.items() if key != "ResponseMetadata"}
+    except stack.aws.iot.exceptions.ResourceNotFoundException:
+        return None
+
+
+def appeared(stack, name: str) -> dict:
+    """The thing, once it and its three shadows are there."""
+    wait_for(f"thing {name}", lambda: thing(stack, name))
+    wait_for(f"the operation shadow of {name}", lambda: "version" in stack.aws.shadow(name, "operation"))
+    wait_for(f"the datamodel shadow of {name}", lambda: stack.aws.reported(name, "datamodel"))
+    wait_for(f"the classic shadow of {name}", lambda: stack.aws.reported(name, None))
+    return thing(stack, name)
+
+
+# ---------------------------------------------------------------- the integration
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("POST /auth/certificates", "registering the client certificate at Coiote"),
+        ("POST /awsIntegration/auth/externalCertificate", "giving Coiote the certificate of IoT Core"),
+    ],
+)
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_stack_that_cannot_be_made_leaves_nothing(whole, fault, status, says):
+    whole.coiote.set_faults({"routes": {fault: status}})
+    try:
+        with pytest.raises(Failure):
+            whole.deploy()
+        assert says in reason(whole) and str(status) in reason(whole)
+        whole.delete()
+        nothing_is_there(whole)
+    finally:
+        whole.coiote.set_faults({})
+
+
+def test_a_secret_that_is_somebody_elses_is_left_alone(whole):
+    whole.aws.secrets.create_secret(Name=SECRET_NAME, SecretString="theirs")
+    with pytest.raises(Failure):
+        whole.deploy()
+    assert f"secret {SECRET_NAME} exists and is not this stack's" in reason(whole)
+    whole.delete()
+    assert whole.aws.secrets.get_secret_value(SecretId=SECRET_NAME)["SecretString"] == "theirs"
+    whole.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
+    nothing_is_there(whole)
+
+
+def test_a_wrong_password_is_told(whole):
+    whole.aws.secrets.create_secret(
+        Name="wrong-user", SecretString=json.dumps({"username": "x", "password": "s3cret", "caPem": whole.authority.pem})
+    )
+    with pytest.raises(Failure) as failed:
+        whole.deploy(CoioteUserSecretName="wrong-user")
+    assert "Coiote refused the credentials" in reason(whole)
+    assert "s3cret" not in reason(whole) + str(failed.value)
+    whole.delete()
+    nothing_is_there(whole)
+
+
+def reason(stack) -> str:
+    events = stack.aws.cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
+    return "\n".join(event.get("ResourceStatusReason", "") for event in events)
+
+
+@pytest.fixture(scope="module")
+def deployed(whole):
+    whole.deploy()
+    everything_is_there(whole)
+    return whole
+
+
+def test_the_policy_allows_shadows_and_announcements_and_nothing_else(deployed):
+    policy = deployed.aws.iot.get_policy(policyName=deployed.outputs["CoiotePolicyName"])["policyDocument"]
+    allowed = {}
+    for statement in json.loads(policy)["Statement"]:
+        assert statement["Effect"] == "Allow"
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        for action in actions:
+            allowed.setdefault(action, []).extend(resource.split(":", 5)[5] for resource in resources)
+    shadows = "$aws/things/*/shadow/*"
+    assert allowed == {
+        "iot:Connect": ["client/*"],
+        "iot:Publish": [f"topic/{shadows}", "topic/createThing"],
+        "iot:Receive": [f"topic/{shadows}", "topic/createThing"],
+        "iot:Subscribe": [f"topicfilter/{shadows}", "topicfilter/createThing"],
+        "iot:GetThingShadow": ["thing/*"],
+        "iot:UpdateThingShadow": ["thing/*"],
+        "iot:DeleteThingShadow": ["thing/*"],
+        "iot:ListNamedShadowsForThing": ["thing/*"],
+    }
+
+
+def test_a_device_appears_and_is_managed(deployed):
+    name = "urn:dev:first"
+    deployed.coiote.add_device(name)
+    made = appeared(deployed, name)
+    assert made["attributes"] == {"protocol": "LwM2M"} and ":" in made["thingTypeName"]
+    classic = deployed.aws.reported(name, None)
+    assert classic["endpointName"] == name and "lwm2mUri" in classic
+
+    version = deployed.aws.request(name, {"operation": "write", "keys": ["Device.0.UTC Offset"], "values": ["+03:00"]})
+    assert deployed.aws.last_word(name, version)["status"] == "SUCCEEDED"
+    assert deployed.aws.reported(name, "datamodel")["Device"]["0"]["UTC Offset"] == "+03:00"
+    assert deployed.coiote.datamodel(name)["Device"]["0"]["UTC Offset"] == "+03:00"
+
+
+def test_notifications_and_sends_arrive_in_the_datamodel_shadow(deployed):
+    name = "urn:dev:observed"
+    deployed.coiote.add_device(name)
+    appeared(deployed, name)
+    observe = {"operation": "observe", "keys": ["Device.0.Battery Level"], "attributes": [{"gt": 50, "lt": 20}]}
+    version = deployed.aws.request(name, observe)
+    deployed.aws.last_word(name, version, ("SCHEDULED",))
+    wait_for("the observe to run", lambda: all(task["status"] == "done" for task in deployed.coiote.tasks(name)))
+
+    def known() -> str:
+        return deployed.aws.reported(name, "datamodel")["Device"]["0"]["Battery Level"]
+
+    deployed.coiote.set_values(name, {"Device.0.Battery Level": "40"})
+    deployed.coiote.set_values(name, {"Device.0.Battery Level": "60"})
+    wait_for("the notification that 50 was crossed", lambda: known() == "60")
+    # 55 crosses nothing, and 15 does.
+    deployed.coiote.set_values(name, {"Device.0.Battery Level": "55"})
+    deployed.coiote.set_values(name, {"Device.0.Battery Level": "15"})
+    wait_for("the notification that 20 was crossed", lambda: known() == "15")
+    # 10 crosses nothing, but the device sends it.
+    deployed.coiote.set_values(name, {"Device.0.Battery Level": "10"})
+    deployed.coiote.send(name, "Device.0.Battery Level")
+    wait_for("what the device sent", lambda: known() == "10")
+
+
+def test_a_device_goes_and_comes_back(deployed):
+    name = "urn:dev:comes-and-goes"
+    deployed.coiote.add_device(name)
+    appeared(deployed, name)
+
+    def last(operation: str) -> bool:
+        return deployed.aws.reported(name, None).get("lwm2mLastUpOp") == operation
+
+    wait_for("the registration", lambda: last("Register"))
+    deployed.coiote.set_state(name, "sleeping")
+    version = deployed.aws.request(name, {"operation": "read", "keys": ["Device.0.Battery Level"]})
+    deployed.aws.last_word(name, version, ("SCHEDULED",))
+    deployed.coiote.set_state(name, "online")
+    wait_for("the update", lambda: last("Update"))
+    assert deployed.aws.last_word(name, version)["status"] == "SUCCEEDED"
+    before = thing(deployed, name)
+    deployed.coiote.set_state(name, "deregistered")
+    deployed.coiote.set_state(name, "online")
+    wait_for("the registration", lambda: last("Register"))
+    assert thing(deployed, name) == before
+
+
+def test_ten_devices_of_three_new_types_at_once(deployed):
+    for number in range(10):
+        deployed.coiote.add_device(f"ten-{number}", manufacturer="ten", model=f"model-{number % 3}")
+    for number in range(10):
+        assert appeared(deployed, f"ten-{number}")["thingTypeName"] == f"ten:model-{number % 3}"
+    types = [t["thingTypeName"] for t in deployed.aws.iot.list_thing_types()["thingTypes"]]
+    assert sorted(name for name in types if name.startswith("ten:")) == ["ten:model-0", "ten:model-1", "ten:model-2"]
+
+
+def test_many_thing_types_already_there(deployed):
+    for number in range(150):
+        deployed.aws.iot.create_thing_type(thingTypeName=f"many:{number:03}")
+    for number, model in enumerate(("149", "new")):
+        deployed.coiote.add_device(f"many-{number}", manufacturer="many", model=model)
+        assert appeared(deployed, f"many-{number}")["thingTypeName"] == f"many:{model}"
+
+
+def test_the_same_announcement_five_times(deployed):
+    name = "urn:dev:five-times"
+    deployed.coiote.add_device(name)
+    made, shadow = appeared(deployed, name), deployed.aws.shadow(name, "operation")
+    for _ in range(5):
+        deployed.coiote.announce(name)
+    group = deployed.outputs["CreateThingLogGroup"]
+
+    def announced() -> bool:
+        lines = [line for line in deployed.aws.log_lines(group) if line.get("span", {}).get("thing") == name]
+        return [line["status"] for line in lines if line["message"] == "the thing is there"] == ["CREATED"] + ["EXISTS"] * 5
+
+    wait_for("all six announcements to be dealt with", announced)
+    assert (thing(deployed, name), deployed.aws.shadow(name, "operation")["version"]) == (made, shadow["version"])
+
+
+# ---------------------------------------------------------------- create-thing by itself
+
+
+def announcement(name: str, device_type: str = TYPE) -> dict:
+    return {"coioteDeviceId": name, "coioteDeviceType": device_type}
+
+
+def test_a_thing_with_another_type_moves_and_keeps_the_rest(stack, environment_of):
+    stack.aws.iot.create_thing_type(thingTypeName="wrong:type")
+    attributes = {"attributes": {"owner": "me"}}
+    stack.aws.iot.create_thing(thingName="moves", thingTypeName="wrong:type", attributePayload=attributes)
+    result = environment_of("CreateThing").invoke(announcement("moves"))
+    assert (result["status"], thing(stack, "moves")["thingTypeName"]) == ("CORRECTED", AWS_TYPE)
+    assert thing(stack, "moves")["attributes"] == {"owner": "me", "protocol": "LwM2M"}
+
+
+def test_a_thing_without_a_type_gets_one(stack, environment_of):
+    stack.aws.iot.create_thing(thingName="typeless")
+    assert environment_of("CreateThing").invoke(announcement("typeless"))["status"] == "CORRECTED"
+    assert thing(stack, "typeless")["thingTypeName"] == AWS_TYPE
+
+
+def test_a_deprecated_type(stack, environment_of):
+    stack.aws.iot.create_thing_type(thingTypeName="old:type")
+    stack.aws.iot.create_thing(thingName="has-it-already", thingTypeName="old:type")
+    stack.aws.iot.deprecate_thing_type(thingTypeName="old:type")
+    function = environment_of("CreateThing")
+    result = function.invoke(announcement("deprecated-type", "old.type"))
+    assert (result["status"], result["code"]) == ("CREATED", "THING_TYPE_DEPRECATED")
+    made = thing(stack, "deprecated-type")
+    assert made.get("thingTypeName") is None and made["attributes"] == {"protocol": "LwM2M"}
+    assert "version" in stack.aws.shadow("deprecated-type", "operation")
+    [line] = [line for line in function.log_lines() if line.get("code") == "THING_TYPE_DEPRECATED"]
+    assert line["level"] == "WARN" and "undo the deprecation" in line["reason"]
+
+    assert "code" not in function.invoke(announcement("has-it-already", "old.type"))
+    assert thing(stack, "has-it-already")["thingTypeName"] == "old:type"
+
+    stack.aws.iot.deprecate_thing_type(thingTypeName="old:type", undoDeprecate=True)
+    assert function.invoke(announcement("deprecated-type", "old.type"))["status"] == "CORRECTED"
+    assert thing(stack, "deprecated-type")["thingTypeName"] == "old:type"
+
+
+def test_encoded_names(stack, environment_of):
+    function = environment_of("CreateThing")
+    result = function.invoke(announcement("urn%3Adev%3A1", "anjay.demo_client"))
+    assert (result["thingName"], result["thingType"]) == ("urn:dev:1", "anjay:demo_client")
+    assert thing(stack, "urn:dev:1")["thingTypeName"] == "anjay:demo_client"
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "says"),
+    [
+        (announcement("bad name"), "NAME_INVALID", "' ' at character 3"),
+        (announcement("a", "Müller.x"), "NAME_INVALID", "'ü' at character 1"),
+        (announcement("x" * 129), "NAME_INVALID", "129 characters"),
+        ({"coioteDeviceId": "a"}, "EVENT_INVALID", "coioteDeviceType: missing"),
+        ("text", "EVENT_INVALID", "coioteDeviceId: missing"),
+    ],
+)
+def test_names_that_aws_cannot_take(environment_of, event, code, says):
+    result = environment_of("CreateThing").invoke(event)
+    assert result["errorType"] == code and says in result["errorMessage"]
+
+
+def test_bad_names_end_in_the_failure_queue(deployed):
+    deployed.coiote.add_device("bad name/ä")
+    queue = deployed.outputs["FailureQueueUrl"]
+
+    def received() -> dict | None:
+        messages = deployed.aws.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages")
+        return json.loads(messages[0]["Body"]) if messages else None
+
+    record = wait_for("the event to be in the failure queue", received, seconds=60)
+    assert record["responsePayload"]["errorType"] == "NAME_INVALID"
+    assert "' ' at character 3" in record["responsePayload"]["errorMessage"]
+
+
+# ---------------------------------------------------------------- update and delete
+
+
+def test_new_certificates_take_over_without_a_gap(deployed):
+    name = "urn:dev:rotated"
+    deployed.coiote.add_device(name)
+    appeared(deployed, name)
+    before = everything_is_there(deployed)
+    read = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
+    # The function is warm, with the old certificate.
+    assert deployed.aws.last_word(name, deployed.aws.request(name, read))["status"] == "SUCCEEDED"
+
+    deployed.deploy(CertificateRotation="now", ClientKeyType="EC_P256")
+    after = everything_is_there(deployed)
+    assert not set(before) & set(after)
+    answer = deployed.aws.last_word(name, deployed.aws.request(name, read))
+    assert (answer["status"], answer["attempt"]) == ("SUCCEEDED", 1)
+
+    # The same again changes nothing.
+    deployed.deploy(CertificateRotation="now", ClientKeyType="EC_P256", LogLevel="warn")
+    assert everything_is_there(deployed) == after
+
+
+def test_an_update_that_fails_leaves_the_old_certificates_in_use(deployed):
+    before = everything_is_there(deployed)
+    deployed.coiote.set_faults({"routes": {"POST /awsIntegration/auth/externalCertificate": 401}})
+    try:
+        with pytest.raises(Failure):
+            deployed.deploy(CertificateRotation="later", ClientKeyType="EC_P256")
+    finally:
+        deployed.coiote.set_faults({})
+    integration = deployed.coiote.integration()
+    assert integration["externalCertificate"] == before[0]
+    assert certificates_at_iot(deployed) == {before[0]: "ACTIVE"}
+    assert integration["clientCertificates"] == [fingerprint(client_secret(deployed)["certificatePem"])]
+
+
+def test_deleting_the_stack_removes_all_of_it(deployed):
+    # Some of it is gone already.
+    [certificate_id] = certificates_at_iot(deployed)
+    deployed.delete()
+    nothing_is_there(deployed)
+    assert certificate_id not in certificates_at_iot(deployed)
+    # The things are the user's.
+    assert thing(deployed, "urn:dev:first")
+    with pytest.raises(Exception, match="does not exist"):
+        deployed.aws.cloudformation.describe_stacks(StackName=STACK_NAME)
+
+
+def test_a_stack_is_deleted_although_much_of_it_is_gone_already(deployed):
+    deployed.deploy()
+    certificate_id, _ = everything_is_there(deployed)
+    deployed.aws.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+    deployed.aws.iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
+    deployed.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
+    deployed.delete()
+    assert (certificates_at_iot(deployed), policies_at_iot(deployed), client_secret(deployed)) == ({}, [], None)
+    assert deployed.coiote.integration()["externalCertificate"] is None
