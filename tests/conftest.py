@@ -77,8 +77,8 @@ def aws_between(stack):
 
 @pytest.fixture(scope="module")
 def functions(stack):
-    """Both functions, warm, for tests that do not need one of their own."""
-    started = {name: Emulator(stack, name, {}) for name in ("OperationRequest", "OperationResponse")}
+    """The functions that rules invoke, warm, for tests that do not need one of their own."""
+    started = {name: Emulator(stack, name, {}) for name in ("OperationRequest", "OperationResponse", "CreateThing")}
     yield started
     for emulator in started.values():
         emulator.stop()

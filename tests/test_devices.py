@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import socket
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from stack.deployment import STACK_NAME
-from stack.local_stack import SECRET_NAME, LocalStack
+from stack.local_stack import COIOTE_USER, SECRET_NAME, USER_SECRET_NAME, LocalStack
 from stack.processes import Failure, wait_for
 
 TYPE = "acme.thermo"
@@ -95,7 +98,7 @@ def test_a_stack_that_cannot_be_made_leaves_nothing(whole, fault, status, says):
         with pytest.raises(Failure):
             whole.deploy()
         assert says in reason(whole) and str(status) in reason(whole)
-        whole.delete()
+        removed(whole)
         nothing_is_there(whole)
     finally:
         whole.coiote.set_faults({})
@@ -106,9 +109,20 @@ def test_a_secret_that_is_somebody_elses_is_left_alone(whole):
     with pytest.raises(Failure):
         whole.deploy()
     assert f"secret {SECRET_NAME} exists and is not this stack's" in reason(whole)
-    whole.delete()
+    removed(whole)
     assert whole.aws.secrets.get_secret_value(SecretId=SECRET_NAME)["SecretString"] == "theirs"
     whole.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
+    nothing_is_there(whole)
+
+
+def test_a_coiote_that_cannot_be_reached_is_told(whole):
+    with socket.socket() as held:
+        # Bound but not listening: connections to it are refused.
+        held.bind(("127.0.0.1", 0))
+        with pytest.raises(Failure):
+            whole.deploy(CoioteUrl=f"https://localhost:{held.getsockname()[1]}")
+    assert "Coiote could not be reached" in reason(whole)
+    removed(whole)
     nothing_is_there(whole)
 
 
@@ -120,8 +134,24 @@ def test_a_wrong_password_is_told(whole):
         whole.deploy(CoioteUserSecretName="wrong-user")
     assert "Coiote refused the credentials" in reason(whole)
     assert "s3cret" not in reason(whole) + str(failed.value)
-    whole.delete()
+    removed(whole)
     nothing_is_there(whole)
+
+
+def removed(stack) -> None:
+    """As `sam delete`, which looks only twice a minute whether it is done."""
+    stack.aws.cloudformation.delete_stack(StackName=STACK_NAME)
+    wait_for("the stack to be deleted", lambda: not stack_is_there(stack), seconds=60)
+
+
+def stack_is_there(stack) -> bool:
+    try:
+        stacks = stack.aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"]
+    except stack.aws.cloudformation.exceptions.ClientError:
+        return False
+    if stacks[0]["StackStatus"] == "DELETE_FAILED":
+        raise Failure(stacks[0].get("StackStatusReason", "DELETE_FAILED"))
+    return True
 
 
 def reason(stack) -> str:
@@ -134,6 +164,20 @@ def deployed(whole):
     whole.deploy()
     everything_is_there(whole)
     return whole
+
+
+def test_the_client_certificate_is_as_asked_for_and_no_secret_is_logged(deployed):
+    secret = client_secret(deployed)
+    certificate = x509.load_pem_x509_certificate(secret["certificatePem"].encode())
+    assert certificate.public_key().key_size == 2048
+    assert [name.value for name in certificate.subject] == [COIOTE_USER, COIOTE_USER]
+    assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days == 3650
+    log = deployed.aws.logs.filter_log_events(logGroupName=deployed.outputs["IntegrationCertificatesLogGroup"])
+    lines = "".join(event["message"] for event in log["events"])
+    assert "the integration is as the stack wants it" in lines
+    user = json.loads(deployed.aws.secrets.get_secret_value(SecretId=USER_SECRET_NAME)["SecretString"])
+    key = secret["privateKey"].splitlines()[1]
+    assert user["password"] not in lines and key not in lines and "PRIVATE KEY" not in lines and "cfn-response" not in lines
 
 
 def test_the_policy_allows_shadows_and_announcements_and_nothing_else(deployed):
@@ -344,6 +388,8 @@ def test_new_certificates_take_over_without_a_gap(deployed):
 
     deployed.deploy(CertificateRotation="now", ClientKeyType="EC_P256")
     after = everything_is_there(deployed)
+    certificate = x509.load_pem_x509_certificate(client_secret(deployed)["certificatePem"].encode())
+    assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
     assert not set(before) & set(after)
     answer = deployed.aws.last_word(name, deployed.aws.request(name, read))
     assert (answer["status"], answer["attempt"]) == ("SUCCEEDED", 1)
@@ -375,8 +421,7 @@ def test_deleting_the_stack_removes_all_of_it(deployed):
     assert certificate_id not in certificates_at_iot(deployed)
     # The things are the user's.
     assert thing(deployed, "urn:dev:first")
-    with pytest.raises(Exception, match="does not exist"):
-        deployed.aws.cloudformation.describe_stacks(StackName=STACK_NAME)
+    assert not stack_is_there(deployed)
 
 
 def test_a_stack_is_deleted_although_much_of_it_is_gone_already(deployed):
@@ -385,6 +430,6 @@ def test_a_stack_is_deleted_although_much_of_it_is_gone_already(deployed):
     deployed.aws.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
     deployed.aws.iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
     deployed.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
-    deployed.delete()
+    removed(deployed)
     assert (certificates_at_iot(deployed), policies_at_iot(deployed), client_secret(deployed)) == ({}, [], None)
     assert deployed.coiote.integration()["externalCertificate"] is None

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# File → the thing and its type.
+ANNOUNCED = {"device-announced": ("urn:dev:sample", "anjay:demo_client")}
+
 EVENTS = Path(__file__).parent.parent / "events"
 
 FIVE_OBSERVED = (
@@ -109,7 +112,10 @@ REFUSED = {
 }
 
 # File → the function's error: there is no shadow to answer in.
-ERRORS = {"mistake-no-thing-name": ("EVENT_INVALID", "thingName: missing")}
+ERRORS = {
+    "mistake-no-thing-name": ("OperationRequest", "EVENT_INVALID", "thingName: missing"),
+    "mistake-announced-name": ("CreateThing", "NAME_INVALID", "' ' at character 1 is not allowed in a thing's name"),
+}
 
 # File → status, code and what the datamodel shadow holds then of the place.
 FOLDED = {
@@ -135,7 +141,7 @@ def answer_in_shadow(stack, sample: dict) -> dict:
 
 
 def test_every_sample_event_is_run_here():
-    assert {path.stem for path in EVENTS.glob("*.json")} == set(SENT) | set(REFUSED) | set(ERRORS) | set(FOLDED)
+    assert {path.stem for path in EVENTS.glob("*.json")} == set(SENT) | set(REFUSED) | set(ERRORS) | set(FOLDED) | set(ANNOUNCED)
 
 
 @pytest.mark.parametrize("name", SENT)
@@ -176,8 +182,8 @@ def test_anything_else_is_told_what_is_wrong_and_nothing_is_sent(stack, function
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_what_is_no_operation_at_all_is_an_error(functions, name):
-    code, says = ERRORS[name]
-    answer = functions["OperationRequest"].invoke(event(name))
+    function, code, says = ERRORS[name]
+    answer = functions[function].invoke(event(name))
     assert answer["errorType"] == code and says in answer["errorMessage"]
 
 
@@ -195,3 +201,12 @@ def test_a_result_is_folded_into_the_datamodel_shadow(stack, functions, device, 
     else:
         object_name, instance, resource = place.split(".")
         assert found[object_name][instance][resource] == value
+
+
+@pytest.mark.parametrize("name", ANNOUNCED)
+def test_an_announced_device_becomes_a_thing(stack, functions, name):
+    thing, thing_type = ANNOUNCED[name]
+    assert functions["CreateThing"].invoke(event(name))["thingName"] == thing
+    made = stack.aws.iot.describe_thing(thingName=thing)
+    assert (made["thingTypeName"], made["attributes"]) == (thing_type, {"protocol": "LwM2M"})
+    assert "version" in stack.aws.shadow(thing, "operation")
