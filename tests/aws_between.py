@@ -12,13 +12,14 @@ Fault = Callable[["Call"], object]
 
 
 class Call:
-    """What is called, as in "update operation", "get datamodel" or "GetSecretValue"."""
+    """What is called, as in "update operation", "get datamodel", "GetSecretValue" or "PUT /target-policies"."""
 
     def __init__(self, method: str, path: str, target: str, body: bytes):
         parsed = urllib.parse.urlsplit(path)
         shadow = urllib.parse.parse_qs(parsed.query).get("name", [""])[0]
         verb = {"GET": "get", "POST": "update", "DELETE": "delete"}.get(method, method)
-        self.name = target.partition(".")[2] or f"{verb} {shadow}"
+        of_shadow = f"{verb} {shadow}" if parsed.path.endswith("/shadow") else ""
+        self.name = target.partition(".")[2] or of_shadow or f"{method} /{parsed.path.split('/')[1]}"
         self.body = body
 
     def json(self) -> dict:
@@ -70,7 +71,7 @@ class Between(http.server.BaseHTTPRequestHandler):
         kept = {n: v for n, v in response.getheaders() if n.lower() in ("content-type", "x-amzn-errortype")}
         self._answer(response.status, answer, kept)
 
-    do_GET = do_POST = do_DELETE = handle_call
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_call
 
     def _answer(self, status: int, body: bytes, headers: dict) -> None:
         self.send_response(status)

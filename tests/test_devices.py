@@ -1,14 +1,20 @@
 """Devices appear by themselves, and the integration comes and goes with the stack: a stack that makes its own certificates."""
 
+import contextlib
 import hashlib
+import http.server
 import json
 import socket
 import ssl
+import threading
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from aws_between import DENIED, AwsBetween
+from runtime_api import Function
+from scripted_coiote import SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
 from stack.local_stack import COIOTE_USER, SECRET_NAME, USER_SECRET_NAME, LocalStack
 from stack.processes import Failure, wait_for
@@ -113,6 +119,87 @@ def test_a_secret_that_is_somebody_elses_is_left_alone(whole):
     assert whole.aws.secrets.get_secret_value(SecretId=SECRET_NAME)["SecretString"] == "theirs"
     whole.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
     nothing_is_there(whole)
+
+
+@contextlib.contextmanager
+def cloudformation():
+    """Where CloudFormation waits for its answer: the URL, and what has come."""
+    answers = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/answer?signature=s3cret", answers
+        server.shutdown()
+
+
+def create_event(stack, url: str, coiote_url: str) -> dict:
+    properties = {"CoioteUrl": coiote_url, "UserSecret": USER_SECRET_NAME, "ClientSecret": SECRET_NAME}
+    properties |= {"PolicyName": "by-hand", "KeyType": "EC_P256", "ValidityDays": "30"}
+    return {
+        "RequestType": "Create",
+        "ResponseURL": url,
+        "StackId": "arn:aws:cloudformation:us-east-1:000000000000:stack/by-hand/0001",
+        "RequestId": "request-1",
+        "ResourceType": "Custom::CoioteIntegration",
+        "LogicalResourceId": "Integration",
+        "ResourceProperties": properties,
+    }
+
+
+@pytest.fixture
+def policy(whole):
+    whole.aws.iot.create_policy(policyName="by-hand", policyDocument='{"Version": "2012-10-17", "Statement": []}')
+    yield
+    whole.aws.iot.delete_policy(policyName="by-hand")
+
+
+@pytest.mark.parametrize("step", ["CreateSecret", "POST /keys-and-certificate", "PUT /target-policies"])
+def test_a_step_that_aws_refuses_undoes_those_before_it(whole, policy, step):
+    with AwsBetween(whole).serve() as between, cloudformation() as (url, answers):
+        between.always(step, DENIED)
+        function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": between.endpoint})
+        try:
+            function.invoke(create_event(whole, url, whole.coiote.url))
+        finally:
+            function.stop()
+    [answer] = answers
+    assert (answer["Status"], answer["RequestId"], answer["LogicalResourceId"]) == ("FAILED", "request-1", "Integration")
+    assert "ForbiddenException" in answer["Reason"] and "could not all be undone" not in answer["Reason"]
+    integration = whole.coiote.integration()
+    assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
+    assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None)
+    assert "s3cret" not in function.log.read_text()
+
+    # The Delete that follows has nothing to do, and says so without asking anybody.
+    with cloudformation() as (url, answers):
+        function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+        try:
+            delete = {"RequestType": "Delete", "PhysicalResourceId": answer["PhysicalResourceId"]}
+            function.invoke(create_event(whole, url, whole.coiote.url) | delete)
+        finally:
+            function.stop()
+        assert [answer["Status"] for answer in answers] == ["SUCCESS"]
+
+
+def test_cloudformation_is_answered_also_when_time_is_up(whole, policy):
+    with scripted_coiote(whole.authority, {"POST /auth/certificates": SLOW}) as script, cloudformation() as (url, answers):
+        function = Function(whole, "IntegrationCertificates", {})
+        try:
+            function.invoke(create_event(whole, url, script.url), seconds=6)
+        finally:
+            function.stop()
+        [answer] = answers
+        assert answer["Status"] == "FAILED" and "within the function's time" in answer["Reason"]
+        assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None)
 
 
 def test_a_coiote_that_cannot_be_reached_is_told(whole):
