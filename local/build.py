@@ -1,10 +1,8 @@
 """Builds the functions as for Lambda, and the local Coiote; what `make demo` and the tests run."""
 
-import sys
-
 from stack.deployment import Deployment
 from stack.local_stack import ROOT
-from stack.processes import Failure
+from stack.processes import run_command
 
 
 def main() -> None:
@@ -14,9 +12,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failure as failure:
-        sys.exit(f"\n{failure}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_command(main)

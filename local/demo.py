@@ -4,14 +4,12 @@ steps, a notification; and nothing is left at the end."""
 import argparse
 import json
 import os
-import signal
-import sys
 import time
 from datetime import datetime, timezone
 
 from stack.deployment import STACK_NAME
 from stack.local_stack import USER_SECRET_NAME, LocalStack
-from stack.processes import Failure, wait_for
+from stack.processes import Failure, run_command, wait_for
 
 THING = "demo-thermometer"
 WRITTEN = {"LwM2M Server.1.Lifetime": 68, "Device.0.UTC Offset": "+02:00"}
@@ -216,9 +214,6 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end (make stop ends it)")
     parser.add_argument("--name", default="demo", help="names the folder below .local/run that it works in")
     arguments = parser.parse_args()
-    # So that `kill` and a closed terminal clean up as Ctrl-C does.
-    for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda received, _: sys.exit(128 + received))
 
     started = time.monotonic()
     with LocalStack(arguments.name, makes_certificates=True) as stack:
@@ -244,9 +239,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failure as failure:
-        sys.exit(f"\n{failure}")
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted; everything that was started has been ended.")
+    run_command(main)

@@ -7,8 +7,6 @@ local Coiote is restarted on the way. Bounded in count, not in time.
 import argparse
 import contextlib
 import itertools
-import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from stack.local_stack import LocalStack
-from stack.processes import Failure, wait_for
+from stack.processes import Failure, run_command, wait_for
 
 # So many requests of one device are on their way at the same time. A shadow keeps eight answers.
 AT_A_TIME = 4
@@ -217,8 +215,6 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=50)
     parser.add_argument("--restarts", type=int, default=2)
     arguments = parser.parse_args()
-    for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda received, _: sys.exit(128 + received))
     with LocalStack("soak") as stack:
         stack.deployment.build()
         stack.start()
@@ -235,9 +231,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failure as failure:
-        sys.exit(f"\n{failure}")
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted; everything that was started has been ended.")
+    run_command(main)

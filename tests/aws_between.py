@@ -2,11 +2,12 @@
 
 import contextlib
 import http.client
-import http.server
 import json
 import threading
 import urllib.parse
 from collections.abc import Callable
+
+from loopback import Handler, serving
 
 Fault = Callable[["Call"], object]
 
@@ -44,11 +45,9 @@ class LoseAnswer:
     """It is done, and the answer never arrives."""
 
 
-class Between(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Between(Handler):
     def handle_call(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         call = Call(self.command, self.path, self.headers.get("X-Amz-Target", ""), body)
         state = self.server.state
         with state.lock:
@@ -56,7 +55,7 @@ class Between(http.server.BaseHTTPRequestHandler):
             fault = state.next_fault(call)
         if isinstance(fault, Refuse):
             body = json.dumps({"message": "no", "__type": fault.code}).encode()
-            return self._answer(fault.status, body, {"x-amzn-errortype": fault.code})
+            return self.reply(fault.status, body, {"x-amzn-errortype": fault.code})
         if callable(fault):
             fault()
         connection = http.client.HTTPConnection(*state.aws, timeout=30)
@@ -69,27 +68,9 @@ class Between(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         kept = {n: v for n, v in response.getheaders() if n.lower() in ("content-type", "x-amzn-errortype")}
-        self._answer(response.status, answer, kept)
+        self.reply(response.status, answer, kept)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_call
-
-    def _answer(self, status: int, body: bytes, headers: dict) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            self.wfile.write(body)
-
-    def log_message(self, *_) -> None:
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    # Many calls may come at the same moment.
-    request_queue_size = 64
 
 
 class AwsBetween:
@@ -120,14 +101,6 @@ class AwsBetween:
 
     @contextlib.contextmanager
     def serve(self):
-        server = Server(("127.0.0.1", 0), Between)
-        server.state = self
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        self.endpoint = f"http://127.0.0.1:{server.server_port}"
-        try:
+        with serving(Between, state=self) as server:
+            self.endpoint = f"http://127.0.0.1:{server.server_port}"
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join(timeout=10)

@@ -38,34 +38,29 @@ def device(stack):
     return add
 
 
-@pytest.fixture
-def emulate(stack):
-    """Starts a function's release binary under AWS's Runtime Interface Emulator."""
-    started = []
+def started(stack, kind: type):
+    """Starts functions' release binaries as they are asked for, and ends them all."""
+    functions = []
 
-    def start(logical_id: str, **environment: str) -> Emulator:
-        emulator = Emulator(stack, logical_id, environment)
-        started.append(emulator)
-        return emulator
+    def start(logical_id: str, **environment: str):
+        functions.append(kind(stack, logical_id, environment))
+        return functions[-1]
 
     yield start
-    for emulator in started:
-        emulator.stop()
+    for function in functions:
+        function.stop()
+
+
+@pytest.fixture
+def emulate(stack):
+    """A function under AWS's Runtime Interface Emulator."""
+    yield from started(stack, Emulator)
 
 
 @pytest.fixture
 def environment_of(stack):
-    """Starts an execution environment of a function, whose invocations the test decides about."""
-    started = []
-
-    def start(logical_id: str, **environment: str) -> Function:
-        function = Function(stack, logical_id, environment)
-        started.append(function)
-        return function
-
-    yield start
-    for function in started:
-        function.stop()
+    """An execution environment of a function, whose invocations the test decides about."""
+    yield from started(stack, Function)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ AWS's emulator (emulator.py) gives every invocation a request id and a deadline 
 much time is left, is told here.
 """
 
-import http.server
+import contextlib
 import itertools
 import json
 import queue
@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 
+from loopback import Handler, serving
 from stack.aws import base_environment
 from stack.local_stack import SECRET_NAME, LocalStack
 from stack.processes import Process
@@ -27,10 +28,8 @@ class Invocation:
         self.result: object = None
 
 
-class RuntimeApi(http.server.BaseHTTPRequestHandler):
+class RuntimeApi(Handler):
     """https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html"""
-
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         invocation = self.server.waiting.get()
@@ -38,7 +37,7 @@ class RuntimeApi(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.server.running[invocation.request_id] = invocation
-        self._answer(
+        self.reply(
             200,
             invocation.event,
             {
@@ -50,40 +49,20 @@ class RuntimeApi(http.server.BaseHTTPRequestHandler):
         )
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         request_id = self.path.split("/")[-2]
-        self._answer(202, b"", {})
+        self.reply(202)
         invocation = self.server.running.pop(request_id)
         invocation.result = json.loads(body)
         invocation.ended.set()
-
-    def _answer(self, status: int, body: bytes, headers: dict) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_) -> None:
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_) -> None:
-        """A function that is ended hangs up."""
 
 
 class Function:
     """One execution environment of a function."""
 
     def __init__(self, stack: LocalStack, logical_id: str, environment: dict[str, str]):
-        self._api = Server(("127.0.0.1", 0), RuntimeApi)
-        self._api.waiting = queue.Queue()
-        self._api.running = {}
-        threading.Thread(target=self._api.serve_forever, daemon=True).start()
+        self._ending = contextlib.ExitStack()
+        self._api = self._ending.enter_context(serving(RuntimeApi, waiting=queue.Queue(), running={}))
         self.log = stack.run / f"{logical_id}-{next(_numbers)}.log"
         variables = {
             "RUST_LOG": "info",
@@ -128,5 +107,4 @@ class Function:
     def stop(self) -> None:
         self._process.stop()
         self._api.waiting.put(None)
-        self._api.shutdown()
-        self._api.server_close()
+        self._ending.close()

@@ -1,7 +1,6 @@
 """A Coiote that answers what a test tells it to, for what the local Coiote does not do by itself."""
 
 import contextlib
-import http.server
 import json
 import socket
 import ssl
@@ -11,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+from loopback import Handler, serving
 from stack import certificates
 
 # What a healthy Coiote answers, by the beginning of method and path below /api/coiotedm/v3
@@ -33,9 +33,7 @@ RESET = "reset"
 SLOW = "slow"
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Answer(Handler):
     def answer(self) -> None:
         asked = f"{self.command} {self.path.removeprefix('/api/coiotedm/v3')}"
         script = next(answer for start, answer in self.server.answers.items() if asked.startswith(start))
@@ -47,7 +45,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.body()
         does_it = scripted in (LOST, SLOW) or scripted[0] == 201
         if asked.startswith(CREATE) and does_it:
             self.server.tasks.append(asked)
@@ -58,29 +56,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
             return
         status, body, *headers = scripted
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in dict(*headers).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.reply(status, data, dict(*headers))
 
     do_GET = do_POST = do_DELETE = answer
 
     def finish(self) -> None:
-        with contextlib.suppress(OSError):
-            super().finish()
+        super().finish()
         self.server.closed.set()
-
-    def log_message(self, *_) -> None:
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_) -> None:
-        """A function that does not wait any more hangs up."""
 
 
 class Script(NamedTuple):
@@ -99,19 +81,11 @@ def scripted_coiote(authority: certificates.Authority, answers: dict, idle_secon
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         context.load_cert_chain(*authority.server(name).write(Path(folder), "server"))
-    server = Server(("127.0.0.1", 0), Answer)
-    server.RequestHandlerClass = type("Answer", (Answer,), {"timeout": idle_seconds})
-    server.answers = HEALTHY | answers
-    server.asked, server.tasks = [], []
-    server.lock = threading.Lock()
-    server.closed, server.ending = threading.Event(), threading.Event()
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield Script(f"https://localhost:{server.server_port}", server.asked, server.tasks, server.closed)
-    finally:
-        server.ending.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=10)
+    state = {"answers": HEALTHY | answers, "asked": [], "tasks": [], "lock": threading.Lock()}
+    state |= {"closed": threading.Event(), "ending": threading.Event()}
+    handler = type("Answer", (Answer,), {"timeout": idle_seconds})
+    with serving(handler, context, **state) as server:
+        try:
+            yield Script(f"https://localhost:{server.server_port}", server.asked, server.tasks, server.closed)
+        finally:
+            server.ending.set()

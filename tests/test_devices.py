@@ -2,17 +2,16 @@
 
 import contextlib
 import hashlib
-import http.server
 import json
 import socket
 import ssl
-import threading
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aws_between import DENIED, AwsBetween
+from loopback import Handler, serving
 from runtime_api import Function
 from scripted_coiote import SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
@@ -126,19 +125,13 @@ def cloudformation():
     """Where CloudFormation waits for its answer: the URL, and what has come."""
     answers = []
 
-    class Answer(http.server.BaseHTTPRequestHandler):
+    class Answer(Handler):
         def do_PUT(self) -> None:
-            answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
+            answers.append(json.loads(self.body()))
+            self.reply(200)
 
-        def log_message(self, *_) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Answer) as server:
         yield f"http://127.0.0.1:{server.server_port}/answer?signature=s3cret", answers
-        server.shutdown()
 
 
 def create_event(stack, url: str, coiote_url: str) -> dict:

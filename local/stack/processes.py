@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -100,3 +101,16 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive
         if time.monotonic() > deadline:
             raise Failure(f"waited {seconds:g} s in vain for {what}")
         time.sleep(0.02)
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Runs what a person has started: a failure is told in its own words, and a signal ends it in order."""
+    # So that `kill` and a closed terminal clean up as Ctrl-C does.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda received, _: sys.exit(128 + received))
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"\n{failure}")
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; everything that was started has been ended.")

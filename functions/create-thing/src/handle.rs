@@ -1,6 +1,7 @@
 //! From the announcement to the thing.
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
+use runtime::diagnostic;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shadow::operation::OperationShadows;
@@ -83,8 +84,4 @@ impl Service {
             code,
         })
     }
-}
-
-fn diagnostic(code: &str, message: String) -> Diagnostic {
-    Diagnostic { error_type: code.to_owned(), error_message: message }
 }

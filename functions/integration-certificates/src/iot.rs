@@ -75,7 +75,7 @@ impl Iot {
     }
 }
 
-fn is_not_found(error: &impl ProvideErrorMetadata) -> bool {
+pub(crate) fn is_not_found(error: &impl ProvideErrorMetadata) -> bool {
     error.code() == Some("ResourceNotFoundException")
 }
 

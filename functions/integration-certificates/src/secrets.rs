@@ -1,13 +1,12 @@
 //! The secrets: the Coiote user that sets the integration up, and the certificate that operation-request reads.
 
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use aws_sdk_secretsmanager::types::Tag;
 use coiote::User;
 use serde_json::{Value as Json, json};
 
 use crate::client_certificate::ClientCertificate;
-use crate::iot::told;
+use crate::iot::{is_not_found, told};
 
 /// Whose secret it is: one that somebody else made is never written or deleted.
 const OWNER: &str = "coiote-aws-iot:stack";
@@ -30,8 +29,7 @@ impl Secrets {
     }
 
     pub(crate) async fn user(&self, id: &str) -> Result<User, String> {
-        let secret = self.client.get_secret_value().secret_id(id).send().await.map_err(|error| told(&error))?;
-        User::from_secret(secret.secret_string().unwrap_or_default()).map_err(|error| error.to_string())
+        User::from_secret(&self.value_of(id).await?).map_err(|error| error.to_string())
     }
 
     pub(crate) async fn held(&self, name: &str, stack_id: &str) -> Result<Held, String> {
@@ -89,8 +87,4 @@ pub(crate) fn value(certificate: &ClientCertificate, user: &User) -> String {
         value.insert("caPem".to_owned(), ca_pem.into());
     }
     value.to_string()
-}
-
-fn is_not_found(error: &impl ProvideErrorMetadata) -> bool {
-    error.code() == Some("ResourceNotFoundException")
 }

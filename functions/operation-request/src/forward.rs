@@ -5,8 +5,9 @@
 use std::time::{Duration, SystemTime};
 
 use backon::{ExponentialBuilder, Retryable};
-use coiote::{Client, DeviceIds, Identity};
+use coiote::{Client, Identity};
 use lwm2m::Task;
+use memory::Memory;
 use runtime::Deadline;
 use shadow::operation::{Delivery, OUTCOME_UNKNOWN};
 use shadow::{Reason, ThingName};
@@ -32,7 +33,8 @@ const FRESH: Duration = Duration::from_secs(5);
 pub(crate) struct Forwarder {
     url: String,
     credentials: Credentials,
-    device_ids: DeviceIds,
+    /// By endpoint name, so that a device is looked up once and not for every request.
+    device_ids: Memory<String, String>,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -110,9 +112,23 @@ impl ForwardError {
     }
 }
 
+/// [`ForwardError::may_get_better`] of an error of which only the code is known, as it stands in a shadow.
+pub(crate) fn may_get_better(code: &str) -> bool {
+    matches!(
+        code,
+        "COIOTE_UNREACHABLE"
+            | "COIOTE_TIMED_OUT"
+            | "COIOTE_INTERRUPTED"
+            | "COIOTE_THROTTLED"
+            | "COIOTE_UNAVAILABLE"
+            | "SECRET_UNAVAILABLE"
+            | "OUT_OF_TIME"
+    )
+}
+
 impl Forwarder {
     pub(crate) fn new(url: String, credentials: Credentials) -> Forwarder {
-        Forwarder { url, credentials, device_ids: DeviceIds::default(), connection: Mutex::new(None) }
+        Forwarder { url, credentials, device_ids: Memory::default(), connection: Mutex::new(None) }
     }
 
     /// Creates the task. Where Coiote refuses the certificate, or is not trusted itself, the secret is read again: it may
@@ -225,7 +241,7 @@ impl Forwarder {
         match found.as_slice() {
             [id] => {
                 tracing::info!(device_id = id, "device found");
-                self.device_ids.put(thing.as_str(), id);
+                self.device_ids.put(thing.as_str().to_owned(), id.clone());
                 Ok(id.clone())
             }
             [] => {

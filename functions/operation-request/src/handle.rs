@@ -1,14 +1,12 @@
 //! From the event to the answer.
 
-use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use lru::LruCache;
 use lwm2m::finding::Finding;
 use lwm2m::{Accepted, Operation, Request, Strictness, Task};
-use runtime::{Attempt, Attempts, Deadline};
+use memory::Memory;
+use runtime::{Attempt, Attempts, Deadline, diagnostic};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::datamodel::Scope;
@@ -16,10 +14,7 @@ use shadow::operation::{Claim, Claimant, Delivery, Held, Key, OUTCOME_UNKNOWN, O
 use shadow::{Answer, Envelope, Reason, Status};
 use tracing::Instrument;
 
-use crate::forward::{Created, ForwardError, Forwarder};
-
-/// More requests than this are never between their task and their answer.
-const UNANSWERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(99);
+use crate::forward::{Created, ForwardError, Forwarder, may_get_better};
 
 /// Longer lists are not written into the shadow: they would take the room of answers.
 const LONGEST_INSTANCES_OF: usize = 256;
@@ -31,7 +26,7 @@ pub(crate) struct Service {
     attempts: Attempts,
     strictness: Strictness,
     /// Tasks whose answer could not be written, by request id: the next attempt writes it, and sends nothing.
-    unanswered: Mutex<LruCache<String, Created>>,
+    unanswered: Memory<String, Created>,
 }
 
 /// One invocation.
@@ -50,8 +45,7 @@ impl Invocation<'_> {
 
 impl Service {
     pub(crate) fn new(forwarder: Forwarder, shadows: OperationShadows, strictness: Strictness) -> Service {
-        let unanswered = Mutex::new(LruCache::new(UNANSWERED));
-        Service { forwarder, shadows, attempts: Attempts::default(), strictness, unanswered }
+        Service { forwarder, shadows, attempts: Attempts::default(), strictness, unanswered: Memory::default() }
     }
 
     /// Answers an event of the rule. What is wrong with a request is its answer; what can get better by itself, or cannot
@@ -154,11 +148,11 @@ impl Service {
         let mut answer = invocation.answer(Status::Scheduled, Some(name)).because(Reason::joined(notices.clone()));
         answer.task_id = Some(created.task_id.clone());
         // Before the device is woken: its result must not find a request that nobody has handed over.
-        self.unanswered().put(invocation.request_id.to_owned(), created.clone());
+        self.unanswered.put(invocation.request_id.to_owned(), created.clone());
         let written = self.write(invocation, &mut held, answer.clone()).await;
         let not_woken = self.forwarder.wake(&created, invocation.deadline).await;
         written?;
-        self.unanswered().pop(invocation.request_id);
+        self.unanswered.forget(invocation.request_id);
         if let Some(not_woken) = not_woken {
             answer.reason = Reason::joined(notices.into_iter().chain([not_woken]));
             // The request has its last word; that its device sleeps on is only said as well.
@@ -218,13 +212,9 @@ impl Service {
         written.map(|()| logged(answer))
     }
 
-    fn unanswered(&self) -> std::sync::MutexGuard<'_, LruCache<String, Created>> {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The task that an earlier attempt at this event created here.
     fn unanswered_task(&self, invocation: &Invocation<'_>) -> Option<Created> {
-        self.unanswered().get(invocation.request_id).cloned()
+        self.unanswered.get(invocation.request_id)
     }
 }
 
@@ -246,20 +236,6 @@ fn recorded_already(
     Ok(logged(invocation.answer(Status::Ignored, operation).because(Reason::new("DUPLICATE", why))))
 }
 
-/// Of the codes that a shadow may hold beside FAILED: whether a later attempt might have succeeded.
-fn may_get_better(code: &str) -> bool {
-    matches!(
-        code,
-        "COIOTE_UNREACHABLE"
-            | "COIOTE_TIMED_OUT"
-            | "COIOTE_INTERRUPTED"
-            | "COIOTE_THROTTLED"
-            | "COIOTE_UNAVAILABLE"
-            | "SECRET_UNAVAILABLE"
-            | "OUT_OF_TIME"
-    )
-}
-
 /// What a shadow can say of it in little room.
 fn resources_read_in_part(operation: &Operation) -> Vec<String> {
     let resources: Vec<String> = operation.resources_read_in_part().iter().map(ToString::to_string).collect();
@@ -279,10 +255,6 @@ fn not_written(error: &shadow::Error) -> Diagnostic {
     };
     tracing::error!(code, reason = %error, "the operation shadow could not be updated");
     diagnostic(code, error.to_string())
-}
-
-fn diagnostic(code: &str, message: String) -> Diagnostic {
-    Diagnostic { error_type: code.to_owned(), error_message: message }
 }
 
 fn reason(finding: Finding) -> Reason {

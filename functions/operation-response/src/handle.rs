@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lwm2m::path::{Level, Target};
-use runtime::{Attempt, Attempts, Deadline};
+use runtime::{Attempt, Attempts, Deadline, diagnostic};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::datamodel::{Change, DatamodelShadows, Scope, Source};
@@ -120,23 +120,11 @@ impl Service {
             }
             let request = shadow.waiting_for_result(&response.operation, *version);
             let outcome = match &response.result {
-                Err(why) => (Status::Failed, Some(Reason::new("RESULT_INVALID", why.clone()))),
+                Err(why) => failed("RESULT_INVALID", why.clone()),
                 Ok(change) => {
                     let change = change.brought_up_to(&shadow, *version, *timestamp);
-                    match folded.take() {
-                        Some((already, outcome)) if already == change => {
-                            folded = Some((already, outcome.clone()));
-                            outcome
-                        }
-                        earlier => {
-                            let scope =
-                                response.scope(&shadow, request.map(|(_, recorded)| recorded.instances_of.as_slice()));
-                            let undoing = earlier.as_ref().map(|(change, _)| change);
-                            let outcome = self.fold(response, &change, source, &scope, undoing).await?;
-                            folded = Some((change, outcome.clone()));
-                            outcome
-                        }
-                    }
+                    let scope = response.scope(&shadow, request.map(|(_, recorded)| recorded.instances_of.as_slice()));
+                    self.fold(response, change, source, &scope, &mut folded).await?
                 }
             };
             match self.conclude(response, &shadow, request.map(|(key, _)| key), outcome.clone()).await {
@@ -147,7 +135,25 @@ impl Service {
         Err(Error::Conflict)
     }
 
+    /// Folds the change in, unless it is what this invocation has `folded` before.
     async fn fold(
+        &self,
+        response: &Response,
+        change: Change,
+        source: Source,
+        scope: &Scope,
+        folded: &mut Option<(Change, Outcome)>,
+    ) -> Result<Outcome, Error> {
+        let earlier = folded.take();
+        let outcome = match &earlier {
+            Some((already, outcome)) if *already == change => outcome.clone(),
+            _ => self.fold_anew(response, &change, source, scope, earlier.as_ref().map(|(change, _)| change)).await?,
+        };
+        *folded = Some((change, outcome.clone()));
+        Ok(outcome)
+    }
+
+    async fn fold_anew(
         &self,
         response: &Response,
         change: &Change,
@@ -260,10 +266,6 @@ fn age(seconds: u64) -> Duration {
 
 fn failed(code: &'static str, why: String) -> Outcome {
     (Status::Failed, Some(Reason::new(code, why)))
-}
-
-fn diagnostic(code: &str, message: String) -> Diagnostic {
-    Diagnostic { error_type: code.to_owned(), error_message: message }
 }
 
 fn log(answer: &Result<Answer, Diagnostic>) {

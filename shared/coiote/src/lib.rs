@@ -5,14 +5,12 @@
 //! connection; whoever makes a client keeps it.
 
 mod client;
-mod device_ids;
 mod error;
 mod http;
 mod identity;
 mod setup;
 
 pub use client::Client;
-pub use device_ids::DeviceIds;
 pub use error::Error;
 pub use identity::{Identity, InvalidSecret, User};
 pub use setup::Setup;

@@ -4,18 +4,14 @@
 //! before its event goes to the failure destination (AWS Lambda developer guide, "How Lambda handles errors and retries with
 //! asynchronous invocation"). Whoever wants to leave a last word has to know that it is the last.
 
-use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
-
-use lru::LruCache;
+use memory::Memory;
 
 /// The first attempt and the two retries that the template asks for.
 const MOST_ATTEMPTS: u32 = 3;
 
-const REQUESTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
-
 /// What this execution environment has seen, by request id.
-pub struct Attempts(Mutex<LruCache<String, u32>>);
+#[derive(Default)]
+pub struct Attempts(Memory<String, u32>);
 
 /// One attempt at an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,19 +20,10 @@ pub struct Attempt {
     seen: u32,
 }
 
-impl Default for Attempts {
-    fn default() -> Self {
-        let mut attempts = LruCache::unbounded();
-        attempts.resize(REQUESTS);
-        Attempts(Mutex::new(attempts))
-    }
-}
-
 impl Attempts {
     pub fn begin(&self, request_id: &str) -> Attempt {
-        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = attempts.get(request_id).copied().unwrap_or(0).saturating_add(1);
-        attempts.put(request_id.to_owned(), seen);
+        let seen = self.0.get(request_id).unwrap_or(0).saturating_add(1);
+        self.0.put(request_id.to_owned(), seen);
         Attempt { seen }
     }
 }

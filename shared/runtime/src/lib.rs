@@ -5,5 +5,12 @@ pub mod aws;
 pub mod deadline;
 pub mod logging;
 
+use lambda_runtime::Diagnostic;
+
 pub use attempts::{Attempt, Attempts};
 pub use deadline::Deadline;
+
+/// An error of the function. Its type is the code that the README explains, so that alarms can count it.
+pub fn diagnostic(code: &str, message: impl Into<String>) -> Diagnostic {
+    Diagnostic { error_type: code.to_owned(), error_message: message.into() }
+}

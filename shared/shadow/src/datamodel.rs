@@ -4,11 +4,9 @@
 //! value is `{"noValue": true}`; a multiple resource is an object of resource instances, `{}` where it has none.
 
 use std::collections::HashSet;
-use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lru::LruCache;
+use memory::Memory;
 use serde_json::{Map, Value as Json, json};
 
 use crate::operation::OperationShadow;
@@ -17,9 +15,6 @@ use crate::thing::ThingName;
 
 const SHADOW_NAME: &str = "datamodel";
 const NO_VALUE: &str = "noValue";
-
-/// How many things are remembered, at about 200 bytes each.
-const THINGS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// Coiote wrote first so many times in a row: more than any number of notifications explains.
 const MOST_CONFLICTS: u32 = 10;
@@ -293,7 +288,7 @@ pub struct Folded {
 /// The datamodel shadows of all things, and what is remembered of those that were folded into last.
 pub struct DatamodelShadows {
     shadows: Shadows,
-    remembered: Mutex<LruCache<ThingName, Remembered>>,
+    remembered: Memory<ThingName, Remembered>,
 }
 
 /// The last result that was folded in here, and the version that the datamodel shadow had then.
@@ -305,9 +300,7 @@ struct Remembered {
 
 impl DatamodelShadows {
     pub fn new(shadows: Shadows) -> DatamodelShadows {
-        let mut remembered = LruCache::unbounded();
-        remembered.resize(THINGS);
-        DatamodelShadows { shadows, remembered: Mutex::new(remembered) }
+        DatamodelShadows { shadows, remembered: Memory::default() }
     }
 
     /// Folds a change into the thing's datamodel shadow: one call where the result is fresh and all values are plain.
@@ -325,7 +318,7 @@ impl DatamodelShadows {
         if change.resources() == 0 {
             return Ok(folded);
         }
-        let remembered = self.lock().get(thing).copied();
+        let remembered = self.remembered.get(thing);
         let is_late =
             |remembered: Remembered| source.version.is_some_and(|version| version < remembered.operation_version);
         let is_fresh = source.is_fresh && !remembered.is_some_and(is_late);
@@ -380,16 +373,11 @@ impl DatamodelShadows {
         let datamodel_version =
             self.shadows.update(thing, SHADOW_NAME, json!({ "reported": reported }), version).await?;
         if let Some(operation_version) = source.version {
-            let mut remembered = self.lock();
-            let known = remembered.get(thing).map_or(0, |remembered| remembered.operation_version);
+            let known = self.remembered.get(thing).map_or(0, |remembered| remembered.operation_version);
             let operation_version = operation_version.max(known);
-            remembered.put(thing.clone(), Remembered { operation_version, datamodel_version });
+            self.remembered.put(thing.clone(), Remembered { operation_version, datamodel_version });
         }
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<ThingName, Remembered>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

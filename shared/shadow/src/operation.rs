@@ -6,11 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lru::LruCache;
+use memory::Memory;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
@@ -28,9 +26,6 @@ const ROOM: usize = 4 * 1024;
 
 /// What AWS IoT takes by default, without metadata.
 const LARGEST: usize = 8 * 1024;
-
-/// How many things are remembered, at less than a KB each.
-const THINGS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// Somebody else's write came first so many times in a row: more than any number of writers explains.
 const MOST_CONFLICTS: u32 = 30;
@@ -306,9 +301,10 @@ fn yielding(sizes: &Sizes, key: Key, size: usize, room: usize) -> Vec<Key> {
 /// The operation shadows of all things, and what is remembered of those that were written to last.
 pub struct OperationShadows {
     shadows: Shadows,
-    remembered: Mutex<LruCache<ThingName, Remembered>>,
+    remembered: Memory<ThingName, Remembered>,
 }
 
+#[derive(Clone)]
 struct Remembered {
     version: u64,
     sizes: Sizes,
@@ -323,10 +319,7 @@ struct Entry {
 
 impl OperationShadows {
     pub fn new(shadows: Shadows) -> OperationShadows {
-        // Unbounded to begin with: a cache that reserves its whole capacity would cost memory before it is used.
-        let mut remembered = LruCache::unbounded();
-        remembered.resize(THINGS);
-        OperationShadows { shadows, remembered: Mutex::new(remembered) }
+        OperationShadows { shadows, remembered: Memory::default() }
     }
 
     pub async fn read(&self, thing: &ThingName) -> Result<Option<OperationShadow>, Error> {
@@ -516,7 +509,7 @@ impl OperationShadows {
         let version = self.shadows.update(thing, SHADOW_NAME, state, Some(version)).await?;
         let sizes = after.map(|(_, sizes)| sizes);
         if let Some(sizes) = &sizes {
-            self.lock().put(thing.clone(), Remembered { version, sizes: sizes.clone() });
+            self.remembered.put(thing.clone(), Remembered { version, sizes: sizes.clone() });
         }
         Ok((version, sizes))
     }
@@ -526,14 +519,8 @@ impl OperationShadows {
         /// Coiote's report and its answer lie between one request and the next. A claim by somebody else would need the
         /// request as well.
         const BETWEEN: u64 = 2;
-        let mut remembered = self.lock();
-        let remembered = remembered.get(thing)?;
-        let ours = remembered.version;
-        (version > ours && version - ours - 1 <= BETWEEN).then(|| remembered.sizes.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<ThingName, Remembered>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+        let Remembered { version: ours, sizes } = self.remembered.get(thing)?;
+        (version > ours && version - ours - 1 <= BETWEEN).then_some(sizes)
     }
 }
 

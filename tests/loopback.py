@@ -1,0 +1,57 @@
+"""HTTP servers on loopback, in threads of the test, for what stands beside a function."""
+
+import contextlib
+import http.server
+import ssl
+import threading
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def reply(self, status: int, body: bytes = b"", headers: dict | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        # Whoever does not wait any more hangs up.
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    # Many calls may come at the same moment.
+    request_queue_size = 64
+
+    def handle_error(self, *_) -> None:
+        """A function that is ended, or does not wait any more, hangs up."""
+
+
+@contextlib.contextmanager
+def serving(handler: type[Handler], tls: ssl.SSLContext | None = None, **state):
+    """The server; its handlers find `state` in it."""
+    server = Server(("127.0.0.1", 0), handler)
+    for name, value in state.items():
+        setattr(server, name, value)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=10)
