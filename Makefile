@@ -5,13 +5,17 @@ TOOLS := .local/tools/bin
 # Validating is done without an account; only SAM wants a region for it.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 
-.PHONY: help demo stop test soak redrive install clean
+# Only `make audit` needs it, and building it takes minutes.
+CARGO_DENY := .local/cargo/bin/cargo-deny
+
+.PHONY: help demo stop test audit soak redrive install clean
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
 	@echo "make demo KEEP=1   the same, and leaves it running"
 	@echo "make stop          ends what make demo KEEP=1 left running"
 	@echo "make test          everything that is checked before a change lands"
+	@echo "make audit         the template by a policy checker, the dependencies by cargo-deny (OFFLINE=1 without RustSec)"
 	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
 	@echo "make clean         removes what was built and installed"
@@ -32,6 +36,16 @@ test: install
 	$(SAM) validate --lint
 	$(TOOLS)/python local/build.py
 	$(TOOLS)/python -m pytest -c tests/pytest.ini tests
+
+# The known vulnerabilities are fetched from github.com/RustSec.
+audit: install $(CARGO_DENY)
+	@python3 local/install.py policy
+	$(TOOLS)/cfn-lint --include-checks I --template template.yaml
+	.local/policy/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
+	$(CARGO_DENY) --locked $(if $(OFFLINE),--offline) check $(if $(OFFLINE),bans licenses sources)
+
+$(CARGO_DENY):
+	cargo install cargo-deny@0.20.2 --locked --root .local/cargo
 
 soak: install
 	@$(TOOLS)/python local/soak.py

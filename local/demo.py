@@ -19,6 +19,10 @@ BATTERY = "Device.0.Battery Level"
 OBSERVE = {"operation": "observe", "keys": [BATTERY], "attributes": [{"lt": 20}]}
 
 
+def client_token(desired: dict) -> str:
+    return f"demo-{desired['operation']}"
+
+
 class Story:
     """Prints the steps of one request as they happen, with the time since the request was written."""
 
@@ -30,7 +34,7 @@ class Story:
         stack, outputs = self._stack, self._stack.outputs
         print(f"\n{title}")
         self._started = time.time()
-        version = stack.aws.request(THING, desired, client_token=f"demo-{desired['operation']}")
+        version = stack.aws.request(THING, desired, client_token=client_token(desired))
         self._step(1, "The request is in the operation shadow", self._started)
         self._evidence("desired", json.dumps(desired))
         self._evidence("shadow version", version)
@@ -38,7 +42,7 @@ class Story:
         accepted = stack.aws.log_line(outputs["OperationRequestLogGroup"], "request is valid", version=version)
         self._step(2, f"Rule {outputs['OperationRequestRule']} invokes Lambda", accepted)
         self._evidence("function", outputs["OperationRequestFunction"])
-        self._evidence("invocation", accepted["span"]["request_id"])
+        self._evidence("invocation", accepted["request_id"])
 
         created = stack.aws.log_line(outputs["OperationRequestLogGroup"], "task created", version=version)
         stack.aws.log_line(outputs["OperationRequestLogGroup"], "session started", version=version)
@@ -60,10 +64,10 @@ class Story:
         self._evidence("shadow version", update["version"])
 
         group = outputs["OperationResponseLogGroup"]
-        folded = stack.aws.log_line(group, "datamodel shadow updated", version=update["version"])
+        folded = stack.aws.log_line(group, "datamodel shadow updated", result_version=update["version"])
         self._step(7, f"Rule {outputs['OperationResponseRule']} invokes Lambda", folded)
         self._evidence("function", outputs["OperationResponseFunction"])
-        self._evidence("invocation", folded["span"]["request_id"])
+        self._evidence("invocation", folded["request_id"])
 
         answer = stack.aws.last_word(THING, version)
         datamodel = stack.aws.shadow(THING, "datamodel")
@@ -133,6 +137,25 @@ def show_a_notification(stack: LocalStack) -> None:
     print(f"  and below 20 a notification is in the datamodel shadow: {BATTERY} 19")
 
 
+# What the log lines of an invocation have in common, or is of no use to a reader of the story
+NOT_TOLD = {"timestamp", "level", "target", "message", "name", "request_id", "thing", "version", "client_token", "operation"}
+
+
+def show_the_story(stack: LocalStack, desired: dict) -> None:
+    """The way of one request, as an operator finds it by its client token."""
+    token = client_token(desired)
+    groups = [stack.outputs[f"{function}LogGroup"] for function in ("OperationRequest", "OperationResponse")]
+    for group, last in zip(groups, ("request scheduled", "result folded"), strict=True):
+        stack.aws.log_line(group, last, client_token=token)
+    lines = [(group, line) for group in groups for line in stack.aws.log_lines(group) if line.get("client_token") == token]
+    print(f"\nTHE STORY OF ONE REQUEST, as the logs tell it: client_token = {token}")
+    of_request = lines[0][1]
+    print(f"  thing {of_request['thing']}, version {of_request['version']}, operation {of_request['operation']}")
+    for group, line in sorted(lines, key=lambda told: told[1]["timestamp"]):
+        more = " ".join(f"{name}={value}" for name, value in line.items() if name not in NOT_TOLD)
+        print(f"  {line['timestamp'][11:23]} {line['level']:<5} {group.rpartition('/')[2]:<33} {line['message']:<26} {more}")
+
+
 def delete(stack: LocalStack) -> None:
     """The stack takes everything away that it made, on both sides."""
     stack.delete()
@@ -143,6 +166,8 @@ def delete(stack: LocalStack) -> None:
         "rules": stack.aws.iot.list_topic_rules()["rules"],
         "functions": stack.aws.lambda_.list_functions()["Functions"],
         "log groups": [g for g in stack.aws.logs.describe_log_groups()["logGroups"] if STACK_NAME in g["logGroupName"]],
+        "alarms": stack.aws.cloudwatch.describe_alarms()["MetricAlarms"],
+        "dashboards": stack.aws.cloudwatch.list_dashboards()["DashboardEntries"],
         "queues": stack.aws.sqs.list_queues().get("QueueUrls", []),
         "secrets": [s["Name"] for s in stack.aws.secrets.list_secrets()["SecretList"] if s["Name"] != USER_SECRET_NAME],
         "certificates at Coiote": [c for c in integration["clientCertificates"] + [integration["externalCertificate"]] if c],
@@ -230,6 +255,7 @@ def main() -> None:
         print("\nBoth shadows at the end")
         for name in ("operation", "datamodel"):
             print(f"  {name}: {json.dumps(stack.aws.shadow(THING, name).get('state'), indent=2)}".replace("\n", "\n  "))
+        show_the_story(stack, WRITE)
         if not arguments.keep:
             delete(stack)
         print(f"\nThe datamodel shadow held what was written. The whole demo took {time.monotonic() - started:.0f} s.")

@@ -1,4 +1,7 @@
-"""Installs what the local stack needs into .local/, once; needs nothing but Python itself."""
+"""Installs what the local stack needs into .local/, once; needs nothing but Python itself.
+
+With names, as in `install.py policy`, only what they name.
+"""
 
 import hashlib
 import subprocess
@@ -13,12 +16,15 @@ ENVIRONMENTS = {
     "aws": "the local AWS",
     "coiote": "the client library that checks the local Coiote",
 }
+# Only where they are asked for
+MORE = {"policy": "the checker of the template"}
 
 
 def main() -> None:
     if sys.version_info < (3, 10):
         sys.exit(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}.")
-    for name, what in ENVIRONMENTS.items():
+    named = sys.argv[1:]
+    for name, what in {name: MORE[name] for name in named}.items() if named else ENVIRONMENTS.items():
         requirements = LOCAL / f"requirements-{name}.txt"
         into = INTO / name
         # Written last: an installation that was interrupted is done again.

@@ -21,8 +21,8 @@ _numbers = itertools.count(1)
 
 
 class Invocation:
-    def __init__(self, event: bytes, request_id: str, seconds: float):
-        self.event, self.request_id = event, request_id
+    def __init__(self, event: bytes, request_id: str, seconds: float, trace: str):
+        self.event, self.request_id, self.trace = event, request_id, trace
         self.deadline_ms = int((time.time() + seconds) * 1000)
         self.ended = threading.Event()
         self.result: object = None
@@ -43,6 +43,7 @@ class RuntimeApi(Handler):
             {
                 "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
                 "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
+                "Lambda-Runtime-Trace-Id": invocation.trace,
                 "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:000000000000:function:test",
                 "Content-Type": "application/json",
             },
@@ -83,7 +84,9 @@ class Function:
 
     def begin(self, event: object, request_id: str | None = None, seconds: float = 30) -> Invocation:
         body = event if isinstance(event, bytes) else json.dumps(event).encode()
-        invocation = Invocation(body, request_id or str(uuid.uuid4()), seconds)
+        number = f"{next(_numbers):024x}"
+        trace = f"Root=1-{int(time.time()):08x}-{number};Parent={number[:16]};Sampled=0"
+        invocation = Invocation(body, request_id or str(uuid.uuid4()), seconds, trace)
         self._api.waiting.put(invocation)
         return invocation
 

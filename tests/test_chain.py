@@ -45,9 +45,9 @@ def scheduled(stack, version: int, thing: str) -> dict:
     return stack.aws.log_line(group, "request scheduled", version=version, thing=thing)
 
 
-def folded(stack, thing: str, **span) -> dict:
+def folded(stack, thing: str) -> dict:
     group = stack.outputs["OperationResponseLogGroup"]
-    return stack.aws.log_line(group, "datamodel shadow updated", thing=thing, **span)
+    return stack.aws.log_line(group, "datamodel shadow updated", thing=thing)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -58,7 +58,7 @@ def test_every_operation_from_the_shadow_to_the_device(stack, device, operation)
     version = stack.aws.request(thing, {"operation": operation, **fields}, client_token=f"chain-{operation}")
 
     line = scheduled(stack, version, thing)
-    assert line["span"]["client_token"] == f"chain-{operation}"
+    assert line["client_token"] == f"chain-{operation}"
     task = stack.coiote.task(thing, line["task_id"])
     assert task["template"] == f"AWS{operation}CertAuth"
     assert {p["name"]: p["value"] for p in task["parameters"]} == parameters
@@ -150,9 +150,9 @@ def test_what_is_no_request_does_not_invoke_anything(stack, device):
     folded(stack, thing)
     for group in ("OperationRequestLogGroup", "OperationResponseLogGroup"):
         about = [
-            line["span"]["request_id"]
+            line["request_id"]
             for line in stack.aws.log_lines(stack.outputs[group])
-            if line.get("span", {}).get("thing") == thing
+            if line.get("thing") == thing
         ]
         assert len(set(about)) == 1, about
 

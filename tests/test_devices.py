@@ -183,6 +183,35 @@ def test_a_step_that_aws_refuses_undoes_those_before_it(whole, policy, step):
         assert [answer["Status"] for answer in answers] == ["SUCCESS"]
 
 
+def test_what_was_replaced_and_cannot_be_removed_is_told_in_the_log(whole, policy):
+    key = "arn:aws:kms:us-east-1:000000000000:key/mine"
+    with AwsBetween(whole).serve() as between, cloudformation() as (url, answers):
+        function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": between.endpoint})
+        try:
+            create = create_event(whole, url, whole.coiote.url)
+            create["ResourceProperties"]["KmsKey"] = key
+            function.invoke(create)
+            assert whole.aws.secrets.describe_secret(SecretId=SECRET_NAME)["KmsKeyId"] == key
+
+            old = create["ResourceProperties"]
+            again = create | {"PhysicalResourceId": answers[0]["PhysicalResourceId"], "OldResourceProperties": old}
+            between.always("DELETE /certificates", DENIED)
+            function.invoke(again | {"RequestType": "Update", "ResourceProperties": old | {"Rotation": "1"}})
+            [line] = [line for line in function.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
+            assert line["level"] == "ERROR" and "ForbiddenException" in line["reason"]
+            [left] = [id for id, status in certificates_at_iot(whole).items() if status == "INACTIVE"]
+            assert left in line["reason"]
+
+            between.heal()
+            function.invoke(again | {"RequestType": "Delete"})
+        finally:
+            function.stop()
+    assert [answer["Status"] for answer in answers] == ["SUCCESS"] * 3
+    integration = whole.coiote.integration()
+    assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
+    assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None), "also what was left the last time"
+
+
 def test_cloudformation_is_answered_also_when_time_is_up(whole, policy):
     with scripted_coiote(whole.authority, {"POST /auth/certificates": SLOW}) as script, cloudformation() as (url, answers):
         function = Function(whole, "IntegrationCertificates", {})
@@ -369,7 +398,7 @@ def test_the_same_announcement_five_times(deployed):
     group = deployed.outputs["CreateThingLogGroup"]
 
     def announced() -> bool:
-        lines = [line for line in deployed.aws.log_lines(group) if line.get("span", {}).get("thing") == name]
+        lines = [line for line in deployed.aws.log_lines(group) if line.get("thing") == name]
         return [line["status"] for line in lines if line["message"] == "the thing is there"] == ["CREATED"] + ["EXISTS"] * 5
 
     wait_for("all six announcements to be dealt with", announced)

@@ -27,7 +27,7 @@ def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def secret_reads(emulator) -> int:
-    return sum(line["message"] == "secret read" for line in emulator.log_lines())
+    return sum(line.get("message") == "secret read" for line in emulator.log_lines())
 
 
 def reason(answer: dict) -> tuple:

@@ -118,7 +118,7 @@ def test_other_operations_are_left_alone_and_said_so(stack, functions, device, o
     answer = respond(functions, thing, PLAIN, operation)
     assert code(answer) == ("IGNORED", "NOTHING_TO_FOLD")
     assert stack.aws.shadow(thing, "datamodel") == {}
-    lines = [line for line in functions["OperationResponse"].log_lines() if line["span"].get("thing") == thing]
+    lines = [line for line in functions["OperationResponse"].log_lines() if line.get("thing") == thing]
     assert [line["message"] for line in lines] == ["result left alone"]
 
 

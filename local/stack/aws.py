@@ -150,13 +150,13 @@ class LocalAws:
                     lines.append(json.loads(event["message"]))
         return sorted(lines, key=lambda line: line.get("timestamp", ""))
 
-    def log_line(self, group: str, message: str, seconds: float = 30, **span) -> dict:
-        """The line with this message, of the invocation whose span holds all of `span`; waits for it."""
+    def log_line(self, group: str, message: str, seconds: float = 30, **fields) -> dict:
+        """The line with this message and all of `fields`; waits for it."""
 
         def look():
             for line in self.log_lines(group):
-                if line.get("message") == message and span.items() <= line.get("span", {}).items():
+                if line.get("message") == message and fields.items() <= line.items():
                     return line
             return None
 
-        return wait_for(f'a line "{message}" about {span} in {group}', look, seconds)
+        return wait_for(f'a line "{message}" about {fields} in {group}', look, seconds)

@@ -1,7 +1,9 @@
 //! From the announcement to the thing.
 
+use std::time::Instant;
+
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use runtime::diagnostic;
+use runtime::{diagnostic, milliseconds};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shadow::operation::OperationShadows;
@@ -34,22 +36,25 @@ impl Service {
 
     /// Whatever goes wrong is an error of the function: Lambda tries again, and the event ends in the failure queue.
     pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
-        let request_id = event.context.request_id.clone();
+        let LambdaEvent { payload, context } = event;
+        let begun = Instant::now();
         let span = tracing::info_span!(
             "announcement",
-            request_id,
+            request_id = context.request_id,
+            trace_id = runtime::trace_id(&context),
             thing = tracing::field::Empty,
             thing_type = tracing::field::Empty,
         );
-        let answer = self.announcement(&event.payload).instrument(span.clone()).await;
-        if let Err(error) = &answer {
-            let (code, reason) = (&error.error_type, &error.error_message);
-            span.in_scope(|| tracing::error!(status = "FAILED", code, reason, "no thing was made"));
+        let answer = self.announcement(&payload, begun).instrument(span.clone()).await;
+        if let Err(Diagnostic { error_type: code, error_message: reason }) = &answer {
+            let duration_ms = milliseconds(begun);
+            span.in_scope(|| tracing::error!(status = "FAILED", code, reason, duration_ms, "no thing was made"));
+            metrics::counter!("Failures", "code" => code.clone()).increment(1);
         }
         answer
     }
 
-    async fn announcement(&self, event: &RawValue) -> Result<Answer, Diagnostic> {
+    async fn announcement(&self, event: &RawValue, begun: Instant) -> Result<Answer, Diagnostic> {
         let announcement =
             Announcement::read(event).map_err(|refused| diagnostic(refused.code(), refused.to_string()))?;
         let span = tracing::Span::current();
@@ -68,14 +73,18 @@ impl Service {
             .ensure(&announcement.thing)
             .await
             .map_err(|error| diagnostic("OPERATION_SHADOW_NOT_CREATED", error.to_string()))?;
-        let status = thing.done.as_str();
+        let (status, duration_ms) = (thing.done.as_str(), milliseconds(begun));
+        if thing.done == registry::Done::Created {
+            metrics::counter!("ThingsCreated").increment(1);
+        }
         let code = thing.is_without_its_type.then_some("THING_TYPE_DEPRECATED");
         if let Some(code) = code {
             let reason = "the thing type is deprecated and takes no new things: undo the deprecation, then announce the \
                           device again";
-            tracing::warn!(status, code, reason, shadow_created, "the thing is there without its type");
+            tracing::warn!(status, code, reason, shadow_created, duration_ms, "the thing is there without its type");
+            metrics::counter!("ThingTypeDeprecated").increment(1);
         } else {
-            tracing::info!(status, shadow_created, "the thing is there");
+            tracing::info!(status, shadow_created, duration_ms, "the thing is there");
         }
         Ok(Answer {
             thing_name: announcement.thing.to_string(),

@@ -11,8 +11,8 @@ mod announcement;
 mod handle;
 mod registry;
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
-use serde_json::value::RawValue;
+use lambda_runtime::Error;
+use runtime::Function;
 use shadow::Shadows;
 use shadow::operation::OperationShadows;
 
@@ -21,10 +21,10 @@ use crate::registry::Registry;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    runtime::logging::start();
+    let function = Function::start()?;
     let aws = runtime::aws::config().await;
     let registry = Registry::new(aws_sdk_iot::Client::new(&aws));
     let shadows = OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
     let service = Service::new(registry, shadows);
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| service.event(event))).await
+    function.run(async |event| service.event(event).await).await
 }

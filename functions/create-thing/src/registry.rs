@@ -108,7 +108,7 @@ impl Registry {
         (|| self.try_to_ensure(announcement))
             .retry(pauses)
             .when(|error| matches!(error, Error::Moving(_)))
-            .notify(|error, _| tracing::info!(%error, "looking again"))
+            .notify(|error, _| tracing::info!(reason = %error, "looking again"))
             .await
     }
 
@@ -161,7 +161,7 @@ impl Registry {
         // Of several that do this at the same moment all succeed; and a type that somebody has described is the type all
         // the same.
         match self.client.create_thing_type().thing_type_name(thing_type.as_str()).send().await {
-            Ok(_) => tracing::info!(%thing_type, "thing type created"),
+            Ok(_) => tracing::info!("thing type created"),
             Err(error) if answer(error.code()) == Answer::ExistsOtherwise => {}
             Err(error) => return Err(unexpected("create a thing type", error)),
         }

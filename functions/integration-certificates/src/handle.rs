@@ -1,14 +1,14 @@
 //! From CloudFormation's request to the answer that it waits for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lambda_events::cloudformation::{
     CloudFormationCustomResourceResponse as Response, CloudFormationCustomResourceResponseStatus as Status,
 };
 use backon::{ExponentialBuilder, Retryable};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
-use runtime::Deadline;
+use runtime::{Deadline, milliseconds};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -65,6 +65,7 @@ impl Service {
 
     /// CloudFormation gets an answer whatever happens; only a request that cannot be answered is an error of the function.
     pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<Json, Diagnostic> {
+        let begun = Instant::now();
         let request: Request = serde_json::from_value(event.payload).map_err(|_| Diagnostic {
             error_type: "EVENT_INVALID".to_owned(),
             // Not the parser's words: they may quote.
@@ -73,14 +74,16 @@ impl Service {
         let span = tracing::info_span!(
             "integration",
             request_id = event.context.request_id,
+            trace_id = runtime::trace_id(&event.context),
             request_type = request.request_type,
             stack = request.stack_id,
         );
-        self.answered(&request, &event.context).instrument(span).await
+        self.answered(&request, &event.context, begun).instrument(span).await
     }
 
-    async fn answered(&self, request: &Request, context: &Context) -> Result<Json, Diagnostic> {
+    async fn answered(&self, request: &Request, context: &Context, begun: Instant) -> Result<Json, Diagnostic> {
         let outcome = self.dealt_with(request, Deadline::of(context)).await;
+        let duration_ms = milliseconds(begun);
         let physical_resource_id = match (&request.physical_resource_id, &outcome) {
             (Some(id), _) => id.clone(),
             // One for the life of the stack: Coiote holds one certificate of ours, whatever is renewed.
@@ -90,11 +93,12 @@ impl Service {
         let mut response = Response::default();
         match outcome {
             Ok(()) => {
-                tracing::info!(status = "SUCCESS", "the integration is as the stack wants it");
+                tracing::info!(status = "SUCCEEDED", duration_ms, "the integration is as the stack wants it");
                 response.status = Status::Success;
             }
             Err(why) => {
-                tracing::error!(status = "FAILED", code = "INTEGRATION_FAILED", reason = why, "the integration is not");
+                let (status, code) = ("FAILED", "INTEGRATION_FAILED");
+                tracing::error!(status, code, reason = why, duration_ms, "the integration is not");
                 response.status = Status::Failed;
                 response.reason = Some(why.chars().take(LONGEST_REASON).collect());
             }

@@ -91,7 +91,7 @@ impl Integration<'_> {
             self.secrets.put(secret, value).await
         } else {
             undo.push(Undo::Secret { name: secret.clone() });
-            self.secrets.create(secret, self.stack_id, value).await
+            self.secrets.create(secret, self.stack_id, &new.kms_key, value).await
         };
         stored.map_err(|why| format!("storing the client certificate in secret {secret}: {why}"))?;
 
@@ -152,7 +152,7 @@ impl Integration<'_> {
             problems.extend(self.remove_iot_certificates(policy_name, Some(&replaced.kept_arn)).await.err());
         }
         for why in problems {
-            tracing::warn!(why, "what was replaced could not be removed");
+            tracing::error!(code = "CERTIFICATE_NOT_REMOVED", reason = why, "what was replaced could not be removed");
         }
     }
 
@@ -243,7 +243,7 @@ impl Integration<'_> {
             left.extend(undone.err());
         }
         for problem in &left {
-            tracing::error!(why = problem, "a step could not be undone");
+            tracing::error!(reason = problem, "a step could not be undone");
         }
         if left.is_empty() { why } else { format!("{why}; and it could not all be undone: {}", left.join("; ")) }
     }

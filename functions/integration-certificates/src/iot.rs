@@ -71,7 +71,16 @@ impl Iot {
             .retry(ConstantBuilder::default().with_delay(PAUSE).with_max_times(TRIES))
             .when(|error| error.code() == Some("DeleteConflictException"))
             .await;
-        deleted.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })
+        match deleted {
+            Ok(_) => Ok(()),
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) => {
+                // By its policy it is found again: by the next renewal, or when the stack is removed.
+                let found_again = self.attach(policy_name, arn).await;
+                let lost = if found_again.is_err() { ", and has to be deleted by hand" } else { "" };
+                Err(format!("{arn} is inactive but still there{lost}: {}", told(&error)))
+            }
+        }
     }
 }
 

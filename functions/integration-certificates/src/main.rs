@@ -14,8 +14,8 @@ mod iot;
 mod properties;
 mod secrets;
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
-use serde_json::Value as Json;
+use lambda_runtime::Error;
+use runtime::Function;
 
 use crate::handle::Service;
 use crate::iot::Iot;
@@ -23,10 +23,10 @@ use crate::secrets::Secrets;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    runtime::logging::start();
+    let function = Function::start()?;
     let aws = runtime::aws::config().await;
     let iot = Iot::new(aws_sdk_iot::Client::new(&aws));
     let secrets = Secrets::new(aws_sdk_secretsmanager::Client::new(&aws));
     let service = Service::new(iot, secrets)?;
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Json>| service.event(event))).await
+    function.run(async |event| service.event(event).await).await
 }

@@ -14,6 +14,9 @@ pub(crate) struct Properties {
     pub(crate) user_secret: String,
     /// Name of the secret that operation-request reads its certificate from.
     pub(crate) client_secret: String,
+    /// The KMS key that the client's secret is encrypted with when it is made; AWS's own where it is empty.
+    #[serde(default)]
+    pub(crate) kms_key: String,
     /// Of Coiote's certificate at IoT Core; no other certificate has it.
     pub(crate) policy_name: String,
     pub(crate) key_type: KeyType,

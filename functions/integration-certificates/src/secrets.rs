@@ -59,10 +59,11 @@ impl Secrets {
         Ok(secret.secret_string.unwrap_or_default())
     }
 
-    pub(crate) async fn create(&self, name: &str, stack_id: &str, value: String) -> Result<(), String> {
+    pub(crate) async fn create(&self, name: &str, stack_id: &str, kms_key: &str, value: String) -> Result<(), String> {
         let owner = Tag::builder().key(OWNER).value(stack_id).build();
         let create = self.client.create_secret().name(name).secret_string(value).tags(owner);
         let create = create.description("The client certificate that operation-request calls Coiote with");
+        let create = create.set_kms_key_id((!kms_key.is_empty()).then(|| kms_key.to_owned()));
         create.send().await.map(drop).map_err(|error| told(&error))
     }
 

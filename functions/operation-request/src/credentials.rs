@@ -1,8 +1,11 @@
 //! The secret that the client certificate comes from.
 
+use std::time::{Instant, SystemTime};
+
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::DisplayErrorContext;
 use coiote::{Identity, InvalidSecret};
+use runtime::milliseconds;
 
 /// The name under which AVSystem's own stack keeps it.
 const DEFAULT_SECRET_ID: &str = "coioteDMcert";
@@ -33,6 +36,7 @@ impl Credentials {
 
     pub(crate) async fn read(&self) -> Result<Identity, CredentialsError> {
         let secret_id = self.secret_id.clone();
+        let begun = Instant::now();
         let output = match self.secrets_manager.get_secret_value().secret_id(&secret_id).send().await {
             Ok(output) => output,
             Err(error) => {
@@ -47,11 +51,24 @@ impl Credentials {
                 return Err(CredentialsError::Unavailable { secret_id, why, may_get_better });
             }
         };
-        tracing::info!(secret_id, "secret read");
-        Identity::from_secret(output.secret_string().unwrap_or_default()).map_err(|why| self.invalid(why))
+        let duration_ms = milliseconds(begun);
+        let identity =
+            Identity::from_secret(output.secret_string().unwrap_or_default()).map_err(|why| self.invalid(why))?;
+        let certificate_days_left = identity.expires_at().map(days_until);
+        if let Some(days) = certificate_days_left {
+            metrics::gauge!("ClientCertificateDaysLeft").set(days);
+        }
+        tracing::info!(call = "get_secret", secret_id, certificate_days_left, duration_ms, "secret read");
+        Ok(identity)
     }
 
     pub(crate) fn invalid(&self, why: InvalidSecret) -> CredentialsError {
         CredentialsError::Invalid { secret_id: self.secret_id.clone(), why }
     }
+}
+
+/// Whole days; of what has expired, none.
+fn days_until(time: SystemTime) -> f64 {
+    const DAY: f64 = 86_400.0;
+    (time.duration_since(SystemTime::now()).unwrap_or_default().as_secs_f64() / DAY).floor()
 }

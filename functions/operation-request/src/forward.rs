@@ -2,13 +2,13 @@
 //!
 //! What may get better is tried again, with growing pauses, while Lambda leaves time for it.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use backon::{ExponentialBuilder, Retryable};
 use coiote::{Client, Identity};
 use lwm2m::Task;
 use memory::Memory;
-use runtime::Deadline;
+use runtime::{Deadline, milliseconds};
 use shadow::operation::{Delivery, OUTCOME_UNKNOWN};
 use shadow::{Reason, ThingName};
 use tokio::sync::Mutex;
@@ -28,6 +28,17 @@ const SHORTEST_CALL: Duration = Duration::from_millis(500);
 
 /// For so long a connection counts as being there because it just was. An environment may have been frozen meanwhile.
 const FRESH: Duration = Duration::from_secs(5);
+
+/// A call to Coiote: its name in the log, and the metric of its time.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    name: &'static str,
+    time: &'static str,
+}
+
+const FIND_DEVICE: Call = Call { name: "find_device", time: "FindDeviceTime" };
+const CREATE_TASK: Call = Call { name: "create_task", time: "CreateTaskTime" };
+const START_SESSION: Call = Call { name: "start_session", time: "StartSessionTime" };
 
 /// What outlives an invocation: the connection to Coiote, made of the secret once, and the ids of devices.
 pub(crate) struct Forwarder {
@@ -156,7 +167,7 @@ impl Forwarder {
         if identity == current.identity {
             return Err(refused);
         }
-        tracing::info!(%refused, "the secret has changed; trying again with it");
+        tracing::info!(code = refused.code(), reason = %refused, "the secret has changed; trying again with it");
         *current = self.connect(identity)?;
         self.hand_over(current, thing, task, delivery, deadline).await
     }
@@ -168,13 +179,15 @@ impl Forwarder {
         let connection = self.connection.lock().await;
         let client = &connection.as_ref()?.client;
         let may_get_better = |error: &coiote::Error| error.may_get_better();
-        match again_and_again(deadline, may_get_better, |time| client.start_session(device_id, time)).await {
-            Ok(()) => {
-                tracing::info!(task_id, device_id, "session started");
+        let start = |time| client.start_session(device_id, time);
+        match again_and_again(START_SESSION, deadline, may_get_better, start).await {
+            Ok(((), duration_ms)) => {
+                tracing::info!(call = START_SESSION.name, task_id, device_id, duration_ms, "session started");
                 None
             }
             Err(error) => {
-                tracing::warn!(task_id, device_id, code = error.code(), %error, "session not started");
+                let (code, reason) = (error.code(), error.to_string());
+                tracing::warn!(call = START_SESSION.name, task_id, device_id, code, reason, "session not started");
                 let message = format!("Coiote has the task and runs it when the device next comes back: {error}");
                 Some(Reason::new("SESSION_NOT_STARTED", message))
             }
@@ -221,7 +234,7 @@ impl Forwarder {
             device_id = self.look_up(client, thing, deadline).await?;
             created = create_task(client, &device_id, task, delivery, deadline).await;
         }
-        let task_id = created.map_err(|error| match error {
+        let (task_id, duration_ms) = created.map_err(|error| match error {
             ForwardError::Coiote(error) => {
                 if matches!(error, coiote::Error::NotFound(_)) {
                     self.device_ids.forget(thing.as_str());
@@ -231,16 +244,18 @@ impl Forwarder {
             other => other,
         })?;
         connection.proven_at = Some(SystemTime::now());
-        tracing::info!(task_id, device_id, template = task.template, "task created");
+        let template = task.template.as_str();
+        tracing::info!(call = CREATE_TASK.name, task_id, device_id, template, duration_ms, "task created");
         Ok(Created { task_id, device_id })
     }
 
     async fn look_up(&self, client: &Client, thing: &ThingName, deadline: Deadline) -> Result<String, ForwardError> {
         let may_get_better = |error: &coiote::Error| error.may_get_better();
-        let found = again_and_again(deadline, may_get_better, |time| client.find_devices(thing.as_str(), time)).await?;
+        let find = |time| client.find_devices(thing.as_str(), time);
+        let (found, duration_ms) = again_and_again(FIND_DEVICE, deadline, may_get_better, find).await?;
         match found.as_slice() {
             [id] => {
-                tracing::info!(device_id = id, "device found");
+                tracing::info!(call = FIND_DEVICE.name, device_id = id, duration_ms, "device found");
                 self.device_ids.put(thing.as_str().to_owned(), id.clone());
                 Ok(id.clone())
             }
@@ -259,27 +274,32 @@ async fn create_task(
     task: &Task,
     delivery: Delivery,
     deadline: Deadline,
-) -> Result<String, ForwardError> {
+) -> Result<(String, f64), ForwardError> {
     let may_be_twice = |error: &coiote::Error| delivery == Delivery::AtMostOnce && error.may_have_been_done();
     let may_be_sent_again = |error: &coiote::Error| error.may_get_better() && !may_be_twice(error);
     let create = |time| client.create_task(device_id, &task.template, &task.parameters, time);
-    again_and_again(deadline, may_be_sent_again, create).await.map_err(|error| match error {
+    again_and_again(CREATE_TASK, deadline, may_be_sent_again, create).await.map_err(|error| match error {
         ForwardError::Coiote(error) if may_be_twice(&error) => ForwardError::OutcomeUnknown(error),
         other => other,
     })
 }
 
 /// Makes a call until it succeeds, until trying again is of no use, or until there is no time for it. `call` is given the
-/// time that it may take.
+/// time that it may take; how many milliseconds it took in the end is told as well.
 async fn again_and_again<T, F: Future<Output = Result<T, coiote::Error>>>(
+    Call { name, time: metric }: Call,
     deadline: Deadline,
     may_be_tried_again: impl Fn(&coiote::Error) -> bool,
     call: impl Fn(Duration) -> F,
-) -> Result<T, ForwardError> {
+) -> Result<(T, f64), ForwardError> {
     let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(RETRIES).with_jitter();
     let attempt = || async {
         let time = deadline.allows(CALL_LIMIT).ok_or(ForwardError::OutOfTime)?;
-        Ok(call(time).await?)
+        let begun = Instant::now();
+        let result = call(time).await;
+        let duration_ms = milliseconds(begun);
+        metrics::histogram!(metric).record(duration_ms);
+        Ok((result?, duration_ms))
     };
     attempt
         .retry(pauses)
@@ -291,7 +311,8 @@ async fn again_and_again<T, F: Future<Output = Result<T, coiote::Error>>>(
         })
         .notify(|error, pause| {
             let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(code = error.code(), %error, pause_ms, "trying again");
+            metrics::counter!("CoioteRetries").increment(1);
+            tracing::warn!(call = name, code = error.code(), reason = %error, pause_ms, "trying again");
         })
         .await
 }

@@ -1,12 +1,12 @@
 //! From the event to the answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lwm2m::finding::Finding;
-use lwm2m::{Accepted, Operation, Request, Strictness, Task};
+use lwm2m::{Accepted, Operation, OperationName, Request, Strictness, Task};
 use memory::Memory;
-use runtime::{Attempt, Attempts, Deadline, diagnostic};
+use runtime::{Attempt, Attempts, Deadline, diagnostic, milliseconds};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::datamodel::Scope;
@@ -32,14 +32,75 @@ pub(crate) struct Service {
 /// One invocation.
 struct Invocation<'a> {
     request_id: &'a str,
+    begun: Instant,
     attempt: Attempt,
     deadline: Deadline,
     envelope: Envelope,
 }
 
+/// What an invocation comes to: an answer, or one that a later attempt may better.
+type Ended = Result<Answer, Unsettled>;
+
+/// Its reason becomes the error of the function, so that Lambda tries again and keeps the event in the end.
+struct Unsettled(Box<Answer>);
+
 impl Invocation<'_> {
     fn answer(&self, status: Status, operation: Option<&str>) -> Answer {
         Answer::new(status, self.request_id).about(&self.envelope, operation)
+    }
+
+    /// `attempt`: which one it is, as far as is known.
+    fn unsettled(&self, operation: Option<&str>, attempt: u32, reason: Reason) -> Unsettled {
+        let status = if self.attempt.is_last(attempt) { Status::Failed } else { Status::InProgress };
+        Unsettled(Box::new(Answer { attempt: Some(attempt), ..self.answer(status, operation).because(reason) }))
+    }
+
+    /// The last line of the invocation, and its metrics.
+    fn ended(&self, ended: Ended) -> Result<Answer, Diagnostic> {
+        let (answer, error) = match ended {
+            Ok(answer) => (answer, None),
+            Err(Unsettled(answer)) => {
+                let error = answer.reason.as_ref().map(|reason| diagnostic(&reason.code, &reason.message));
+                (*answer, error)
+            }
+        };
+        let Answer { task_id, attempt, .. } = &answer;
+        let status = answer.status.as_str();
+        let (code, reason) =
+            answer.reason.as_ref().map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
+        let duration_ms = milliseconds(self.begun);
+        match answer.status {
+            Status::Rejected => tracing::warn!(status, code, reason, duration_ms, "request rejected"),
+            Status::InProgress => tracing::warn!(status, code, reason, attempt, duration_ms, "request waits"),
+            Status::Failed => tracing::error!(status, code, reason, attempt, duration_ms, "request failed"),
+            Status::Scheduled | Status::Succeeded => {
+                tracing::info!(status, task_id, code, reason, duration_ms, "request scheduled");
+            }
+            Status::Ignored => tracing::info!(status, code, reason, duration_ms, "nothing to do"),
+        }
+        self.count(&answer);
+        error.map_or(Ok(answer), Err)
+    }
+
+    fn count(&self, answer: &Answer) {
+        let code = answer.reason.as_ref().map(|reason| reason.code.to_string()).unwrap_or_default();
+        if answer.status == Status::Ignored {
+            if code == DUPLICATE {
+                metrics::counter!("DuplicatesDropped").increment(1);
+            }
+            return;
+        }
+        // What a request calls its operation may be anything.
+        let operation: Option<OperationName> = answer.operation.as_deref().and_then(|name| name.parse().ok());
+        let operation = operation.map_or("unknown", OperationName::as_str);
+        metrics::counter!("Requests", "operation" => operation, "status" => answer.status.as_str()).increment(1);
+        if answer.status == Status::Scheduled {
+            if let Some(time) = self.envelope.timestamp.map(milliseconds_since) {
+                metrics::histogram!("TimeToSchedule").record(time);
+            }
+        } else {
+            metrics::counter!("Failures", "code" => code).increment(1);
+        }
     }
 }
 
@@ -51,44 +112,39 @@ impl Service {
     /// Answers an event of the rule. What is wrong with a request is its answer; what can get better by itself, or cannot
     /// be answered, is an error of the function, so that Lambda tries again and keeps the event in the end.
     pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
-        let request_id = event.context.request_id.clone();
-        let deadline = Deadline::of(&event.context);
+        let LambdaEvent { payload, context } = event;
+        let (request_id, begun, deadline) = (context.request_id.as_str(), Instant::now(), Deadline::of(&context));
+        let opened = Envelope::open(&payload);
+        let envelope = opened.as_ref().ok().map(|(envelope, _)| envelope);
         let span = tracing::info_span!(
             "request",
             request_id,
-            thing = tracing::field::Empty,
-            version = tracing::field::Empty,
-            client_token = tracing::field::Empty,
+            trace_id = runtime::trace_id(&context),
+            thing = envelope.map(|envelope| envelope.thing.as_str()),
+            version = envelope.and_then(|envelope| envelope.version),
+            client_token = envelope.and_then(|envelope| envelope.client_token.as_deref()),
             operation = tracing::field::Empty,
         );
-        async {
-            let (envelope, fields) = Envelope::open(&event.payload).map_err(|why| {
-                tracing::error!(
-                    status = Status::Rejected.as_str(),
-                    code = "EVENT_INVALID",
-                    reason = why,
-                    "event refused"
-                );
-                diagnostic("EVENT_INVALID", why)
+        let answered = async {
+            let (envelope, fields) = opened.map_err(|reason| {
+                let (status, code) = (Status::Rejected.as_str(), "EVENT_INVALID");
+                tracing::error!(status, code, reason, duration_ms = milliseconds(begun), "event refused");
+                metrics::counter!("Failures", "code" => code).increment(1);
+                diagnostic(code, reason)
             })?;
-            let span = tracing::Span::current();
-            span.record("thing", envelope.thing.as_str());
-            span.record("version", envelope.version);
-            span.record("client_token", envelope.client_token.as_deref());
-            let attempt = self.attempts.begin(&request_id);
-            let invocation = Invocation { request_id: &request_id, attempt, deadline, envelope };
-            self.request(&invocation, fields).await
-        }
-        .instrument(span)
-        .await
+            let attempt = self.attempts.begin(request_id);
+            let invocation = Invocation { request_id, begun, attempt, deadline, envelope };
+            invocation.ended(self.request(&invocation, fields).await)
+        };
+        answered.instrument(span).await
     }
 
-    async fn request(&self, invocation: &Invocation<'_>, mut fields: Map<String, Json>) -> Result<Answer, Diagnostic> {
+    async fn request(&self, invocation: &Invocation<'_>, mut fields: Map<String, Json>) -> Ended {
         // What is left of a request that was removed from the shadow (`"operation": null`) asks for nothing.
         let removes = fields.get("operation").is_some_and(Json::is_null);
         let request = Request::take(|field| fields.remove(field));
         if removes && request.is_empty() {
-            return Ok(logged(invocation.answer(Status::Ignored, None)));
+            return Ok(invocation.answer(Status::Ignored, None));
         }
         let named = request.operation.as_ref().and_then(Json::as_str).map(str::to_owned);
         match request.parse(self.strictness) {
@@ -101,14 +157,14 @@ impl Service {
                 let reason = Reason::joined(findings.into_iter().map(reason));
                 let answer = invocation.answer(Status::Rejected, named.as_deref()).because(reason);
                 match self.claim(invocation, Delivery::AtLeastOnce, answer.clone()).await? {
-                    Claim::Taken(_) | Claim::Interrupted(_) | Claim::Forgotten(_) => Ok(logged(answer)),
+                    Claim::Taken(_) | Claim::Interrupted(_) | Claim::Forgotten(_) => Ok(answer),
                     Claim::Recorded(recorded) => recorded_already(invocation, &recorded, named.as_deref()),
                 }
             }
         }
     }
 
-    async fn valid(&self, invocation: &Invocation<'_>, accepted: Accepted) -> Result<Answer, Diagnostic> {
+    async fn valid(&self, invocation: &Invocation<'_>, accepted: Accepted) -> Ended {
         let Accepted { operation, notices } = accepted;
         let name = operation.name().as_str();
         let delivery = if operation.name().may_run_twice() { Delivery::AtLeastOnce } else { Delivery::AtMostOnce };
@@ -132,7 +188,7 @@ impl Service {
                 return self.last_word(invocation, &mut held, answer).await;
             }
         };
-        tracing::info!(attempt = held.attempt, "request claimed");
+        tracing::info!(attempt = held.attempt, duration_ms = milliseconds(invocation.begun), "request claimed");
 
         let task = Task::from(&operation);
         tracing::debug!(?task, "task");
@@ -142,7 +198,7 @@ impl Service {
         };
         let created = match created {
             Ok(created) => created,
-            Err(error) => return self.not_handed_over(invocation, &mut held, name, error).await,
+            Err(error) => return self.not_handed_over(invocation, &mut held, name, &error).await,
         };
         let notices: Vec<Reason> = notices.into_iter().map(reason).collect();
         let mut answer = invocation.answer(Status::Scheduled, Some(name)).because(Reason::joined(notices.clone()));
@@ -156,39 +212,32 @@ impl Service {
         if let Some(not_woken) = not_woken {
             answer.reason = Reason::joined(notices.into_iter().chain([not_woken]));
             // The request has its last word; that its device sleeps on is only said as well.
-            if let Err(error) = self.write(invocation, &mut held, answer.clone()).await {
-                tracing::warn!(code = error.error_type, "the notice is not in the shadow");
+            if let Err(Unsettled(unwritten)) = self.write(invocation, &mut held, answer.clone()).await {
+                let (code, reason) = unwritten.reason.map(|reason| (reason.code.into_owned(), reason.message)).unzip();
+                tracing::warn!(code, reason, "the notice is not in the shadow");
             }
         }
-        Ok(logged(answer))
+        Ok(answer)
     }
 
-    async fn claim(
-        &self,
-        invocation: &Invocation<'_>,
-        delivery: Delivery,
-        answer: Answer,
-    ) -> Result<Claim, Diagnostic> {
+    async fn claim(&self, invocation: &Invocation<'_>, delivery: Delivery, answer: Answer) -> Result<Claim, Unsettled> {
         let envelope = &invocation.envelope;
         let (thing, redriven) = (&envelope.thing, envelope.redriven);
         let claimant = Claimant { thing, key: Key::of(envelope), delivery, redriven };
+        let operation = answer.operation.clone();
         let claimed = within(invocation.deadline.left(), self.shadows.claim(&claimant, answer)).await;
-        claimed.map_err(|error| not_written(&error))
+        claimed.map_err(|error| invocation.unsettled(operation.as_deref(), 1, not_written(&error)))
     }
 
-    async fn write(&self, invocation: &Invocation<'_>, held: &mut Held, answer: Answer) -> Result<(), Diagnostic> {
+    async fn write(&self, invocation: &Invocation<'_>, held: &mut Held, answer: Answer) -> Result<(), Unsettled> {
+        let (operation, attempt) = (answer.operation.clone(), held.attempt);
         let write = self.shadows.answer(&invocation.envelope.thing, held, answer);
-        within(invocation.deadline.left_for_the_outcome(), write).await.map_err(|error| not_written(&error))
+        let written = within(invocation.deadline.left_for_the_outcome(), write).await;
+        written.map_err(|error| invocation.unsettled(operation.as_deref(), attempt, not_written(&error)))
     }
 
-    async fn last_word(
-        &self,
-        invocation: &Invocation<'_>,
-        held: &mut Held,
-        answer: Answer,
-    ) -> Result<Answer, Diagnostic> {
-        self.write(invocation, held, answer.clone()).await?;
-        Ok(logged(answer))
+    async fn last_word(&self, invocation: &Invocation<'_>, held: &mut Held, answer: Answer) -> Ended {
+        self.write(invocation, held, answer.clone()).await.map(|()| answer)
     }
 
     async fn not_handed_over(
@@ -196,20 +245,17 @@ impl Service {
         invocation: &Invocation<'_>,
         held: &mut Held,
         operation: &str,
-        error: ForwardError,
-    ) -> Result<Answer, Diagnostic> {
-        let is_last = invocation.attempt.is_last(held.attempt);
-        let status = if error.may_get_better() && !is_last { Status::InProgress } else { Status::Failed };
+        error: &ForwardError,
+    ) -> Ended {
         let reason = Reason::new(error.code(), error.to_string());
-        let answer = invocation.answer(status, Some(operation)).because(reason.clone());
-        let written = self.write(invocation, held, answer.clone()).await;
-        if error.may_get_better() {
-            let attempt = held.attempt;
-            let (code, reason) = (error.code(), &reason.message);
-            tracing::error!(status = status.as_str(), code, reason, attempt, "request not handed to Coiote");
-            return Err(diagnostic(code, reason.clone()));
+        if !error.may_get_better() {
+            let answer = invocation.answer(Status::Failed, Some(operation)).because(reason);
+            return self.last_word(invocation, held, answer).await;
         }
-        written.map(|()| logged(answer))
+        let Unsettled(answer) = invocation.unsettled(Some(operation), held.attempt, reason);
+        // Whether it could be written or not, this is the error to be told.
+        let _ = self.write(invocation, held, (*answer).clone()).await;
+        Err(Unsettled(answer))
     }
 
     /// The task that an earlier attempt at this event created here.
@@ -218,22 +264,22 @@ impl Service {
     }
 }
 
+/// Said of a request that came before.
+const DUPLICATE: &str = "DUPLICATE";
+
 /// The request was dealt with before, or somebody else is at it.
-fn recorded_already(
-    invocation: &Invocation<'_>,
-    recorded: &Recorded,
-    operation: Option<&str>,
-) -> Result<Answer, Diagnostic> {
+fn recorded_already(invocation: &Invocation<'_>, recorded: &Recorded, operation: Option<&str>) -> Ended {
     let is_ours = recorded.request_id.as_deref() == Some(invocation.request_id);
     let reason = recorded.reason.as_ref().filter(|reason| is_ours && may_get_better(&reason.code));
     if let (Some(Status::Failed), Some(reason)) = (recorded.status, reason) {
         // The attempts are used up, and the shadow says so. The error takes the event on into the failure queue.
-        tracing::error!(status = Status::Failed.as_str(), code = %reason.code, "the attempts are used up");
-        return Err(diagnostic(&reason.code, reason.message.clone()));
+        let attempt = recorded.attempt.unwrap_or(1);
+        let answer = invocation.answer(Status::Failed, operation).because(reason.clone());
+        return Err(Unsettled(Box::new(Answer { attempt: Some(attempt), ..answer })));
     }
     let status = recorded.status.map_or("IN_PROGRESS", Status::as_str);
     let why = format!("this request came before and is {status}; it is not sent twice");
-    Ok(logged(invocation.answer(Status::Ignored, operation).because(Reason::new("DUPLICATE", why))))
+    Ok(invocation.answer(Status::Ignored, operation).because(Reason::new(DUPLICATE, why)))
 }
 
 /// What a shadow can say of it in little room.
@@ -248,28 +294,20 @@ async fn within<T>(time: Duration, call: impl Future<Output = Result<T, shadow::
     tokio::time::timeout(time, call).await.map_err(too_late)?
 }
 
-fn not_written(error: &shadow::Error) -> Diagnostic {
+fn not_written(error: &shadow::Error) -> Reason {
     let code = match error {
         shadow::Error::TooLarge => "OPERATION_SHADOW_FULL",
         _ => "ANSWER_NOT_WRITTEN",
     };
-    tracing::error!(code, reason = %error, "the operation shadow could not be updated");
-    diagnostic(code, error.to_string())
+    Reason::new(code, error.to_string())
+}
+
+/// Since a time that is known to the second.
+fn milliseconds_since(seconds: u64) -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.saturating_sub(Duration::from_secs(seconds)).as_secs_f64() * 1_000.0
 }
 
 fn reason(finding: Finding) -> Reason {
     Reason::new(finding.code.as_str(), finding.message)
-}
-
-fn logged(answer: Answer) -> Answer {
-    let Answer { task_id, reason, .. } = &answer;
-    let status = answer.status.as_str();
-    let (code, reason) = reason.as_ref().map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
-    match answer.status {
-        Status::Rejected => tracing::warn!(status, code, reason, "request rejected"),
-        Status::Failed | Status::InProgress => tracing::error!(status, code, reason, "request failed"),
-        Status::Scheduled | Status::Succeeded => tracing::info!(status, task_id, code, reason, "request scheduled"),
-        Status::Ignored => tracing::info!(status, code, reason, "nothing to do"),
-    }
-    answer
 }

@@ -9,9 +9,9 @@ mod credentials;
 mod forward;
 mod handle;
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::Error;
 use lwm2m::Strictness;
-use serde_json::value::RawValue;
+use runtime::Function;
 use shadow::Shadows;
 use shadow::operation::OperationShadows;
 
@@ -21,7 +21,7 @@ use crate::handle::Service;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    runtime::logging::start();
+    let function = Function::start()?;
     let aws = runtime::aws::config().await;
     let strictness = strictness(std::env::var("OBJECT_CHECKS").ok().as_deref());
     let forwarder = Forwarder::new(
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Error> {
     );
     let shadows = OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
     let service = Service::new(forwarder, shadows, strictness);
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| service.event(event))).await
+    function.run(async |event| service.event(event).await).await
 }
 
 /// What the user wants done with a request that does not fit the objects' descriptions.

@@ -1,14 +1,14 @@
 //! From the event to the datamodel shadow, and to the answer in the operation shadow.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lwm2m::path::{Level, Target};
-use runtime::{Attempt, Attempts, Deadline, diagnostic};
+use runtime::{Attempt, Attempts, Deadline, diagnostic, milliseconds};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::datamodel::{Change, DatamodelShadows, Scope, Source};
-use shadow::operation::{DATAMODEL_NOT_UPDATED, Key, OperationShadow, OperationShadows};
+use shadow::operation::{DATAMODEL_NOT_UPDATED, Key, OperationShadow, OperationShadows, Recorded};
 use shadow::{Answer, Envelope, Error, Reason, Shadows, Status};
 use tracing::Instrument;
 
@@ -17,6 +17,9 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// The operation shadow changed so many times while its result was folded: more than any number of writers explains.
 const MOST_CONFLICTS: u32 = 20;
+
+/// Said of a result that came before.
+const DUPLICATE: &str = "DUPLICATE";
 
 /// Everything that outlives an invocation.
 pub(crate) struct Service {
@@ -48,31 +51,32 @@ impl Service {
     /// Folds the result in and answers its request. What can get better by itself is an error of the function, so that
     /// Lambda tries again.
     pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
-        let request_id = event.context.request_id.clone();
-        let deadline = Deadline::of(&event.context);
+        let LambdaEvent { payload, context } = event;
+        let (request_id, begun, deadline) = (context.request_id.as_str(), Instant::now(), Deadline::of(&context));
+        let opened = Envelope::open(&payload).map(|(envelope, fields)| Response::take(envelope, fields));
+        let response = opened.as_ref().ok();
+        // Which request it answers is known later.
         let span = tracing::info_span!(
             "response",
             request_id,
-            thing = tracing::field::Empty,
+            trace_id = runtime::trace_id(&context),
+            thing = response.map(|response| response.envelope.thing.as_str()),
+            operation = response.map(|response| response.operation.as_str()),
+            result_version = response.and_then(|response| response.envelope.version),
             version = tracing::field::Empty,
-            operation = tracing::field::Empty,
+            client_token = tracing::field::Empty,
+            task_id = tracing::field::Empty,
         );
-        let answer = async {
-            let (envelope, fields) = Envelope::open(&event.payload).map_err(|why| diagnostic("EVENT_INVALID", why))?;
-            let response = Response::take(envelope, fields);
-            let span = tracing::Span::current();
-            span.record("thing", response.envelope.thing.as_str());
-            span.record("version", response.envelope.version);
-            span.record("operation", &response.operation);
-            let attempt = self.attempts.begin(&request_id);
-            let answer = |(status, reason): Outcome| {
-                Answer::new(status, &request_id).about(&response.envelope, Some(&response.operation)).because(reason)
-            };
-            self.response(&response, attempt, deadline).await.map(answer)
+        let answered = async {
+            let response = opened.map_err(|why| diagnostic("EVENT_INVALID", why))?;
+            let attempt = self.attempts.begin(request_id);
+            let (status, reason) = self.response(&response, attempt, deadline).await?;
+            Ok(Answer::new(status, request_id).about(&response.envelope, Some(&response.operation)).because(reason))
         };
-        let answer = answer.instrument(span.clone()).await;
-        span.in_scope(|| log(&answer));
-        answer
+        let answered = answered.instrument(span.clone()).await;
+        span.in_scope(|| log(&answered, milliseconds(begun)));
+        count(&answered);
+        answered
     }
 
     async fn response(&self, response: &Response, attempt: Attempt, deadline: Deadline) -> Result<Outcome, Diagnostic> {
@@ -98,7 +102,9 @@ impl Service {
                 if attempt.is_last(1) {
                     let last = self.answer(response, (Status::Failed, Some(reason.clone())));
                     let written = tokio::time::timeout(deadline.left_for_the_outcome(), last).await;
-                    tracing::warn!(written = matches!(written, Ok(Ok(()))), "the attempts are used up");
+                    let written = matches!(written, Ok(Ok(())));
+                    tracing::warn!(code, written, "the attempts are used up");
+                    result_ended(&response.operation, Status::Failed);
                 }
                 Err(diagnostic(&reason.code, reason.message))
             }
@@ -116,9 +122,12 @@ impl Service {
             let shadow = self.operation.read(thing).await?.unwrap_or_default();
             if shadow.answered_by(*version).is_some() {
                 let why = "this result came before and was folded in".to_owned();
-                return Ok((Status::Ignored, Some(Reason::new("DUPLICATE", why))));
+                return Ok((Status::Ignored, Some(Reason::new(DUPLICATE, why))));
             }
             let request = shadow.waiting_for_result(&response.operation, *version);
+            if let Some((key, recorded)) = request {
+                tell_the_request(key, recorded);
+            }
             let outcome = match &response.result {
                 Err(why) => failed("RESULT_INVALID", why.clone()),
                 Ok(change) => {
@@ -128,8 +137,14 @@ impl Service {
                 }
             };
             match self.conclude(response, &shadow, request.map(|(key, _)| key), outcome.clone()).await {
-                Err(Error::Conflict) => {}
-                concluded => return concluded.map(|()| outcome),
+                Err(Error::Conflict) => metrics::counter!("FoldingConflicts").increment(1),
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    if let Some(time) = request.and_then(|(_, recorded)| recorded.requested_at()).map(age) {
+                        metrics::histogram!("TimeToResult").record(time.as_secs_f64() * 1_000.0);
+                    }
+                    return Ok(outcome);
+                }
             }
         }
         Err(Error::Conflict)
@@ -161,15 +176,18 @@ impl Service {
         scope: &Scope,
         undoing: Option<&Change>,
     ) -> Result<Outcome, Error> {
-        let resources = change.resources();
+        let (resources, begun) = (change.resources(), Instant::now());
         let relieved = match self.datamodel.fold(&response.envelope.thing, change, source, scope, undoing).await {
-            Ok(folded) => folded.relieved,
+            Ok(folded) => {
+                metrics::counter!("FoldingConflicts").increment(folded.conflicts.into());
+                folded.relieved
+            }
             Err(error @ Error::TooLarge) => return Ok(failed("DATAMODEL_TOO_LARGE", error.to_string())),
             Err(error @ Error::Refused(_)) => return Ok(failed("DATAMODEL_REFUSED", error.to_string())),
             Err(error) => return Err(error),
         };
         if resources > 0 {
-            tracing::info!(resources, relieved, "datamodel shadow updated");
+            tracing::info!(resources, relieved, duration_ms = milliseconds(begun), "datamodel shadow updated");
         }
         Ok(if !response.failed_keys.is_empty() {
             let keys = response.failed_keys.join(", ");
@@ -192,9 +210,9 @@ impl Service {
     ) -> Result<(), Error> {
         let Envelope { thing, version, .. } = &response.envelope;
         if let Some(key) = request {
-            let code = outcome.1.as_ref().map(|reason| reason.code.clone());
+            let begun = Instant::now();
             self.operation.conclude(thing, shadow, key, outcome, *version).await?;
-            tracing::info!(request = %key, code = code.as_deref(), "request answered");
+            tracing::info!(duration_ms = milliseconds(begun), "request answered");
             return Ok(());
         }
         let now = self.operation.read(thing).await?.unwrap_or_default();
@@ -268,22 +286,54 @@ fn failed(code: &'static str, why: String) -> Outcome {
     (Status::Failed, Some(Reason::new(code, why)))
 }
 
-fn log(answer: &Result<Answer, Diagnostic>) {
-    match answer {
+/// From here on the lines say which request it is that the result answers.
+fn tell_the_request(key: Key, recorded: &Recorded) {
+    let span = tracing::Span::current();
+    if let Key::Version(version) = key {
+        span.record("version", version);
+    }
+    span.record("client_token", recorded.client_token.as_deref());
+    span.record("task_id", recorded.task_id.as_deref());
+}
+
+fn log(answered: &Result<Answer, Diagnostic>, duration_ms: f64) {
+    match answered {
         Ok(answer) => {
             let status = answer.status.as_str();
             let (code, reason) = answer.reason.as_ref().map(|r| (r.code.as_ref(), r.message.as_str())).unzip();
             match answer.status {
-                Status::Succeeded => tracing::info!(status, code, reason, "result folded"),
-                Status::Ignored => tracing::info!(status, code, reason, "result left alone"),
-                _ => tracing::warn!(status, code, reason, "result not, or not fully, folded"),
+                Status::Succeeded => tracing::info!(status, code, reason, duration_ms, "result folded"),
+                Status::Ignored => tracing::info!(status, code, reason, duration_ms, "result left alone"),
+                _ => tracing::warn!(status, code, reason, duration_ms, "result not, or not fully, folded"),
             }
         }
-        Err(error) => tracing::error!(
-            status = Status::Failed.as_str(),
-            code = error.error_type,
-            reason = error.error_message,
-            "result not folded"
-        ),
+        Err(Diagnostic { error_type: code, error_message: reason }) => {
+            let status = Status::Failed.as_str();
+            tracing::error!(status, code, reason, duration_ms, "result not folded");
+        }
     }
+}
+
+fn count(answered: &Result<Answer, Diagnostic>) {
+    let code = match answered {
+        Ok(answer) if answer.status == Status::Ignored => {
+            if answer.reason.as_ref().is_some_and(|reason| reason.code == DUPLICATE) {
+                metrics::counter!("DuplicatesDropped").increment(1);
+            }
+            return;
+        }
+        Ok(answer) => {
+            result_ended(answer.operation.as_deref().unwrap_or_default(), answer.status);
+            answer.reason.as_ref().filter(|_| answer.status == Status::Failed).map(|reason| reason.code.to_string())
+        }
+        Err(error) => Some(error.error_type.clone()),
+    };
+    if let Some(code) = code {
+        metrics::counter!("Failures", "code" => code).increment(1);
+    }
+}
+
+/// `operation` is one of the three whose results are folded.
+fn result_ended(operation: &str, status: Status) {
+    metrics::counter!("Results", "operation" => operation.to_owned(), "status" => status.as_str()).increment(1);
 }

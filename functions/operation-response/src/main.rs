@@ -7,15 +7,15 @@
 mod handle;
 
 use aws_sdk_iotdataplane::Client;
-use lambda_runtime::{Error, LambdaEvent, service_fn};
-use serde_json::value::RawValue;
+use lambda_runtime::Error;
+use runtime::Function;
 use shadow::Shadows;
 
 use crate::handle::Service;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    runtime::logging::start();
+    let function = Function::start()?;
     let service = Service::new(Shadows::new(Client::new(&runtime::aws::config().await)));
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| service.event(event))).await
+    function.run(async |event| service.event(event).await).await
 }

@@ -61,7 +61,7 @@ impl Http {
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
         let text = response.text().await.map_err(Error::from)?;
-        tracing::debug!(%method, path, status = status.as_u16(), "Coiote answered");
+        tracing::debug!(%method, path, http_status = status.as_u16(), "Coiote answered");
         if is_expected(status) {
             return Ok(text);
         }

@@ -1,6 +1,7 @@
 //! What the client proves itself to Coiote with, and whom it trusts.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use reqwest::header::HeaderValue;
@@ -9,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use serde::Deserialize;
+use x509_cert::der::Decode;
 
 /// The secret: the form that AVSystem's own stack stores, with `caPem` added.
 #[derive(Deserialize, PartialEq, Eq)]
@@ -36,6 +38,13 @@ impl Identity {
             }
         }
         serde_json::from_value(json).map_err(|_| InvalidSecret("the secret's \"caPem\" is not a string".into()))
+    }
+
+    /// When the client certificate expires; nothing where it cannot be read.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        let chain = certificates(&self.certificate_pem).ok()?;
+        let certificate = x509_cert::Certificate::from_der(chain.first()?).ok()?;
+        UNIX_EPOCH.checked_add(certificate.tbs_certificate.validity.not_after.to_unix_duration())
     }
 
     pub(crate) fn tls(&self) -> Result<ClientConfig, InvalidSecret> {

@@ -1,16 +1,74 @@
-//! What every function of the stack needs of Lambda, in one place, so that all start and log alike.
+//! What every function of the stack needs of Lambda, in one place, so that all start, log and count alike.
 
 pub mod attempts;
 pub mod aws;
 pub mod deadline;
-pub mod logging;
+mod logging;
+mod metering;
 
-use lambda_runtime::Diagnostic;
+use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
+use serde::{Deserialize, Serialize};
 
 pub use attempts::{Attempt, Attempts};
 pub use deadline::Deadline;
+pub use metering::milliseconds;
+
+use crate::metering::Meter;
+
+/// A function that logs and counts.
+pub struct Function {
+    meter: Meter,
+}
+
+impl Function {
+    /// Comes first, so that nothing is left unsaid.
+    pub fn start() -> Result<Function, Error> {
+        logging::start();
+        Ok(Function { meter: Meter::start()? })
+    }
+
+    /// Answers events, one after the other, for as long as Lambda keeps the execution environment.
+    pub async fn run<E, A>(self, answer: impl AsyncFn(LambdaEvent<E>) -> Result<A, Diagnostic>) -> Result<(), Error>
+    where
+        E: for<'de> Deserialize<'de>,
+        A: Serialize,
+    {
+        let (answer, meter) = (&answer, &self.meter);
+        let answer_and_print = async |event: LambdaEvent<E>| {
+            let request_id = event.context.request_id.clone();
+            let answered = answer(event).await;
+            meter.print(&request_id);
+            answered
+        };
+        lambda_runtime::run(service_fn(answer_and_print)).await
+    }
+}
 
 /// An error of the function. Its type is the code that the README explains, so that alarms can count it.
 pub fn diagnostic(code: &str, message: impl Into<String>) -> Diagnostic {
     Diagnostic { error_type: code.to_owned(), error_message: message.into() }
+}
+
+/// The id of the trace that the invocation belongs to: what X-Ray shows, and what `Root` is in the header
+/// `Root=1-…;Parent=…;Sampled=0`.
+pub fn trace_id(context: &Context) -> Option<&str> {
+    context.xray_trace_id.as_deref()?.split(';').find_map(|part| part.strip_prefix("Root="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trace_is_told_by_its_root() {
+        let id = |header: Option<&str>| {
+            let mut context = Context::default();
+            context.xray_trace_id = header.map(str::to_owned);
+            trace_id(&context).map(str::to_owned)
+        };
+        let root = "1-5bef4de7-ad49b0e87f6ef6c87fc2e700";
+        assert_eq!(id(Some(&format!("Root={root};Parent=9a9197af755a6419;Sampled=1"))).as_deref(), Some(root));
+        assert_eq!(id(Some("nonsense")), None);
+        assert_eq!(id(None), None);
+    }
 }

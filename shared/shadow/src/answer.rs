@@ -102,6 +102,9 @@ pub struct Answer {
     /// Why it was rejected or failed; beside a success, what the author should know of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// When the shadow was updated with the request, in seconds since 1970.
+    #[serde(skip)]
+    pub requested_at: Option<u64>,
     /// Resources of which it reads single resource instances only: the others of them are not gone.
     #[serde(skip)]
     pub instances_of: Vec<String>,
@@ -119,6 +122,7 @@ impl Answer {
             attempt: None,
             request_id: request_id.to_owned(),
             reason: None,
+            requested_at: None,
             instances_of: Vec::new(),
         }
     }
@@ -127,6 +131,7 @@ impl Answer {
         self.thing_name = Some(envelope.thing.as_str().to_owned());
         self.version = envelope.version;
         self.client_token = envelope.client_token.clone();
+        self.requested_at = envelope.timestamp;
         self.operation = operation.map(str::to_owned);
         self
     }
@@ -155,6 +160,7 @@ impl Answer {
         put("clientToken", self.client_token.clone().map(Json::from));
         put("attempt", self.attempt.map(Json::from));
         put("requestId", Some(self.request_id.clone().into()));
+        put("requestedAt", self.requested_at.map(|seconds| written(seconds).into()));
         put("updatedAt", Some(now().into()));
         put(
             "reason",
@@ -165,10 +171,18 @@ impl Answer {
     }
 }
 
-/// The time in the form of AWS: `2026-11-22T18:00:00Z`.
 pub(crate) fn now() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    written(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+}
+
+/// A time, given in seconds since 1970, in the form of AWS: `2026-11-22T18:00:00Z`.
+fn written(seconds: u64) -> String {
     DateTime::from_secs(seconds.try_into().unwrap_or_default()).fmt(DateTimeFormat::DateTime).unwrap_or_default()
+}
+
+/// The seconds since 1970 of a time in that form.
+pub(crate) fn seconds(written: &str) -> Option<u64> {
+    DateTime::from_str(written, DateTimeFormat::DateTime).ok()?.secs().try_into().ok()
 }
 
 #[cfg(test)]
@@ -201,5 +215,7 @@ mod tests {
         assert!(long["reason"]["message"].as_str().unwrap().len() < 500);
         let time = long["updatedAt"].as_str().unwrap();
         assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
+        assert_eq!(seconds(&written(1_795_500_000)), Some(1_795_500_000));
+        assert_eq!(seconds("yesterday"), None);
     }
 }

@@ -283,6 +283,8 @@ pub struct Source {
 pub struct Folded {
     /// Entries without a value had to make room.
     pub relieved: bool,
+    /// How many times somebody else's write came first.
+    pub conflicts: u32,
 }
 
 /// The datamodel shadows of all things, and what is remembered of those that were folded into last.
@@ -314,7 +316,7 @@ impl DatamodelShadows {
         scope: &Scope,
         undoing: Option<&Change>,
     ) -> Result<Folded, Error> {
-        let folded = Folded { relieved: false };
+        let mut folded = Folded { relieved: false, conflicts: 0 };
         if change.resources() == 0 {
             return Ok(folded);
         }
@@ -329,11 +331,11 @@ impl DatamodelShadows {
             let version = if is_fresh { None } else { as_we_left_it };
             match self.write(thing, change.tree(), version, source).await {
                 Ok(()) => return Ok(folded),
-                Err(Error::Conflict | Error::TooLarge) => {}
+                Err(Error::Conflict) => folded.conflicts += 1,
+                Err(Error::TooLarge) => {}
                 Err(error) => return Err(error),
             }
         }
-        let mut conflicts = 0;
         loop {
             let current = self.shadows.get(thing, SHADOW_NAME).await?;
             let version = current.as_ref().map(|current| current.version);
@@ -346,15 +348,15 @@ impl DatamodelShadows {
             }
             match self.write(thing, update, version, source).await {
                 Ok(()) => return Ok(folded),
-                Err(Error::Conflict) if conflicts < MOST_CONFLICTS => {
-                    conflicts += 1;
+                Err(Error::Conflict) if folded.conflicts < MOST_CONFLICTS => {
+                    folded.conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=50))).await;
                 }
                 Err(Error::TooLarge) => {
                     let update = change.relieving(&current.state.reported, scope, may_replace);
                     match self.write(thing, update, version, source).await {
-                        Ok(()) => return Ok(Folded { relieved: true }),
-                        Err(Error::Conflict) if conflicts < MOST_CONFLICTS => conflicts += 1,
+                        Ok(()) => return Ok(Folded { relieved: true, ..folded }),
+                        Err(Error::Conflict) if folded.conflicts < MOST_CONFLICTS => folded.conflicts += 1,
                         Err(error) => return Err(error),
                     }
                 }

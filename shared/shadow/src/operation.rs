@@ -108,7 +108,9 @@ pub struct Recorded {
     pub operation: Option<String>,
     pub status: Option<Status>,
     pub task_id: Option<String>,
+    pub client_token: Option<String>,
     pub request_id: Option<String>,
+    requested_at: Option<String>,
     pub attempt: Option<u32>,
     pub reason: Option<Reason>,
     /// The mark of the very run of a function that claimed it, while it has not said anything else.
@@ -120,6 +122,11 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// When the request was made, in seconds since 1970.
+    pub fn requested_at(&self) -> Option<u64> {
+        answer::seconds(self.requested_at.as_deref()?)
+    }
+
     fn is_decided(&self) -> bool {
         matches!(self.status, Some(Status::Rejected | Status::Failed | Status::Succeeded))
     }

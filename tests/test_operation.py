@@ -1,0 +1,388 @@
+"""What an operator sees: the log lines of a request, the metrics of a run, and what alarms, dashboard and queries ask for."""
+
+import json
+import re
+import time
+
+import pytest
+
+from aws_between import CONFLICT
+from embedded_metrics import Metric, metrics
+from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
+from stack.deployment import STACK_NAME
+from stack.local_stack import SECRET_NAME
+from stack.processes import free_port
+
+READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
+ALL = {"operation": "read", "keys": ["/"]}
+REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
+REQUEST_STEPS = ["request is valid", "request claimed", "task created", "session started", "request scheduled"]
+RESPONSE_STEPS = ["datamodel shadow updated", "request answered", "result folded"]
+
+# In every line of an invocation
+EVERYWHERE = {"timestamp", "level", "target", "message", "name", "request_id"}
+
+# What AWS itself measures: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html,
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CloudWatch-Logs-Monitoring-CloudWatch-Metrics.html
+OF_AWS = {
+    "AWS/Lambda": (
+        "FunctionName",
+        "AWS::Lambda::Function",
+        {"Errors", "Throttles", "Duration", "ConcurrentExecutions", "AsyncEventAge", "DestinationDeliveryFailures"},
+    ),
+    "AWS/SQS": (
+        "QueueName",
+        "AWS::SQS::Queue",
+        {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
+    ),
+    "AWS/Logs": ("LogGroupName", "AWS::Logs::LogGroup", {"IncomingLogEvents"}),
+}
+
+# https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
+OF_RULE_ERRORS = {"ruleName", "topic", "cloudwatchTraceId", "clientId", "base64OriginalPayload", "failures.0.errorMessage"}
+
+# https://docs.aws.amazon.com/iot/latest/developerguide/cwl-format.html
+OF_AWS_IOT = {"eventType", "status", "traceId", "deviceShadowName", "topicName", "details"}
+
+
+def said(lines: list[dict]) -> list[dict]:
+    """Without the metrics, which are lines as well."""
+    return [line for line in lines if "_aws" not in line]
+
+
+@pytest.fixture(scope="module")
+def resources(stack) -> dict:
+    template = stack.aws.cloudformation.get_template(StackName=STACK_NAME, TemplateStage="Processed")["TemplateBody"]
+    return (json.loads(template) if isinstance(template, str) else template)["Resources"]
+
+
+def of_type(resources: dict, kind: str) -> dict[str, dict]:
+    found = {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
+    assert found, f"no {kind} in the template"
+    return found
+
+
+# ---------------------------------------------------------------- logs
+
+
+def test_one_client_token_leads_through_every_line_to_the_answer(stack, device):
+    thing, token = device(), "follow-me"
+    version = stack.aws.request(thing, READ, client_token=token)
+    answer = stack.aws.last_word(thing, version)
+    groups = [stack.outputs[name] for name in ("OperationRequestLogGroup", "OperationResponseLogGroup")]
+    # The last line of each invocation
+    stack.aws.log_line(groups[0], REQUEST_STEPS[-1], client_token=token)
+    stack.aws.log_line(groups[1], RESPONSE_STEPS[-1], client_token=token)
+
+    request, response = ([line for line in stack.aws.log_lines(group) if line.get("thing") == thing] for group in groups)
+    optional = {"secret read", "device found"}
+    assert [line["message"] for line in request if line["message"] not in optional] == REQUEST_STEPS
+    assert [line["message"] for line in response] == RESPONSE_STEPS
+    for line in request + response:
+        assert EVERYWHERE <= line.keys(), line
+        assert (line["client_token"], line["version"], line["operation"]) == (token, version, "read")
+        assert "UTC Offset" not in json.dumps(line), "no payload above debug"
+    assert {line["request_id"] for line in request} == {answer["requestId"]}
+    assert {line["result_version"] for line in response} == {answer["resultVersion"]}
+    # And on to Coiote
+    assert {line["task_id"] for line in request[-3:] + response} == {answer["taskId"]}
+    assert [task["id"] for task in stack.coiote.tasks(thing)] == [answer["taskId"]]
+    assert answer["clientToken"] == token
+    # Each invocation ends with its status and how long it took.
+    for line, status in ((request[-1], "SCHEDULED"), (response[-1], "SUCCEEDED")):
+        assert line["status"] == status and line["duration_ms"] > 0
+
+
+def test_every_line_has_the_trace_that_lambda_gives(stack, device, environment_of):
+    thing = device()
+    events = {
+        "OperationRequest": READ | {"thingName": thing, "version": 50},
+        "OperationResponse": {"operation": "execute", "thingName": thing, "version": 51, "result": {}},
+        "CreateThing": {"coioteDeviceId": thing, "coioteDeviceType": "a.b"},
+    }
+    for name, event in events.items():
+        function = environment_of(name)
+        for _ in range(2):
+            invocation = function.begin(event)
+            function.result(invocation)
+            about = [line for line in said(function.log_lines()) if line["request_id"] == invocation.request_id]
+            root = invocation.trace.split(";")[0].removeprefix("Root=")
+            assert about and {line["trace_id"] for line in about} == {root}, name
+            assert {line["thing"] for line in about} == {thing}, name
+
+
+def test_levels_say_who_has_to_act(stack, device, environment_of):
+    """INFO: as it should be. WARN: it heals itself, or its author knows. ERROR: somebody has to look."""
+    thing = device()
+    function = environment_of("OperationRequest", COIOTE_URL=f"https://localhost:{free_port(0)}")
+
+    def levels(event: dict, request_id: str) -> list[tuple]:
+        function.invoke({"thingName": thing, "version": 60} | event, request_id, seconds=4)
+        ended = [line for line in said(function.log_lines()) if line["request_id"] == request_id and "status" in line]
+        return [(line["level"], line["status"], line["code"]) for line in ended[-1:]]
+
+    assert levels({"operation": "read"}, "a") == [("WARN", "REJECTED", "KEYS_MISSING")]
+    assert levels(READ | {"version": 61}, "b") == [("WARN", "IN_PROGRESS", "COIOTE_UNREACHABLE")]
+    assert levels(READ | {"version": 61}, "b") == [("WARN", "IN_PROGRESS", "COIOTE_UNREACHABLE")]
+    assert levels(READ | {"version": 61}, "b") == [("ERROR", "FAILED", "COIOTE_UNREACHABLE")]
+    assert levels(READ | {"thingName": "no name"}, "c") == [("ERROR", "REJECTED", "EVENT_INVALID")]
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_what_is_written_to_a_device_is_in_no_line_above_debug(stack, device, environment_of, level):
+    thing, value = device(), "+07:31"
+    function = environment_of("OperationRequest", RUST_LOG=level)
+    write = {"operation": "write", "keys": ["Device.0.UTC Offset"], "values": [value], "thingName": thing}
+    assert function.invoke(write | {"version": 70})["status"] == "SCHEDULED"
+    function.invoke(write | {"version": 71, "keys": ["Device.0.Battery Level"]})
+    log = function.log.read_text()
+    assert (value in log) == (level == "debug")
+    secret = json.loads(stack.aws.secrets.get_secret_value(SecretId=SECRET_NAME)["SecretString"])
+    for line in secret["privateKey"].splitlines()[1:-1]:
+        assert line not in log
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def test_the_metrics_of_a_run_are_what_was_done(stack, device, environment_of):
+    thing, now = device(), int(time.time())
+    created, started = HEALTHY[CREATE], HEALTHY[SESSION]
+    answers = {
+        CREATE: [*[created] * 4, (503, {"message": "busy"}), created],
+        SESSION: [*[started] * 5, (409, {"message": "no"})],
+    }
+    with scripted_coiote(stack.authority, answers) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url)
+
+        def invoke(event: dict, version: int) -> dict:
+            return function.invoke(event | {"thingName": thing, "version": version, "timestamp": now}, seconds=4)
+
+        for version in (100, 101, 102):
+            assert invoke(READ, version)["status"] == "SCHEDULED"
+        assert invoke(READ, 102)["status"] == "IGNORED"
+        assert invoke(REBOOT, 103)["status"] == "SCHEDULED"
+        assert invoke({"operation": "read"}, 104)["status"] == "REJECTED"
+        assert invoke({"operation": "what I like"}, 105)["status"] == "REJECTED"
+        assert invoke(READ, 106)["status"] == "SCHEDULED"
+        assert invoke(READ, 107)["reason"]["code"] == "SESSION_NOT_STARTED"
+    found = metrics(function.log_lines(), "coiote-aws-iot")
+
+    def total(name: str, **dimensions: str) -> float:
+        return sum(found.pop(Metric.of(name, **dimensions)))
+
+    assert total("Requests", operation="read", status="SCHEDULED") == 5
+    assert total("Requests", operation="execute", status="SCHEDULED") == 1
+    assert total("Requests", operation="read", status="REJECTED") == 1
+    assert total("Requests", operation="unknown", status="REJECTED") == 1
+    assert total("Failures", code="KEYS_MISSING") == 1
+    assert total("Failures", code="OPERATION_UNKNOWN") == 1
+    assert total("DuplicatesDropped") == 1
+    assert total("CoioteRetries") == 1
+    assert len(found.pop(Metric.of("TimeToSchedule"))) == 6
+    for name, call in (("FindDeviceTime", SEARCH), ("CreateTaskTime", CREATE), ("StartSessionTime", SESSION)):
+        assert len(found.pop(Metric.of(name))) == sum(asked.startswith(call) for asked in script.asked) > 0
+    # The test's certificate is valid for a day or two.
+    assert set(found.pop(Metric.of("ClientCertificateDaysLeft"))) <= {0.0, 1.0, 2.0}
+    assert found == {}, "nothing else is measured, and no thing is a dimension"
+
+
+def test_a_time_is_counted_from_the_shadow_update_on(stack, device):
+    thing = device()
+    version = stack.aws.request(thing, ALL)
+    answer = stack.aws.last_word(thing, version)
+    group = stack.outputs["OperationResponseLogGroup"]
+    request_id = stack.aws.log_line(group, "result folded", thing=thing)["request_id"]
+    lines = [line for line in stack.aws.log_lines(group) if line["request_id"] == request_id]
+    found = metrics(lines, STACK_NAME)
+    assert set(found) == {Metric.of("Results", operation="read", status="SUCCEEDED"), Metric.of("TimeToResult")}
+    [milliseconds] = found[Metric.of("TimeToResult")]
+    assert 0 <= milliseconds < 30_000, "a shadow knows its time to the second"
+    assert answer["requestedAt"] <= answer["updatedAt"]
+
+
+def test_the_metrics_of_results_and_things(stack, device, environment_of, aws_between):
+    thing = device()
+    function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
+
+    def result(version: int, **fields) -> dict:
+        event = {"thingName": thing, "operation": "read", "version": version, "timestamp": int(time.time())}
+        return function.invoke(event | {"result": {"Device": {"0": {"UTC Offset": "+01:00"}}}} | fields)
+
+    assert result(10)["status"] == "SUCCEEDED"
+    assert result(11, failedKeys=["Device.0.X"])["status"] == "FAILED"
+    assert result(12, operation="execute")["status"] == "IGNORED"
+    # Objects are folded onto the datamodel shadow as it is read; somebody else is faster once.
+    aws_between.once("update datamodel", CONFLICT)
+    assert result(13, result={"Device": {"0": {"Error Code": {"0": "0"}}}})["status"] == "SUCCEEDED"
+    assert metrics(function.log_lines(), "coiote-aws-iot") == {
+        Metric.of("Results", operation="read", status="SUCCEEDED"): [1, 1],
+        Metric.of("Results", operation="read", status="FAILED"): [1],
+        Metric.of("Failures", code="DEVICE_FAILED_KEYS"): [1],
+        Metric.of("FoldingConflicts"): [1],
+    }
+
+    function = environment_of("CreateThing")
+    for name in ("metered-1", "metered-2", "metered-2"):
+        function.invoke({"coioteDeviceId": name, "coioteDeviceType": "metered.type"})
+    function.invoke({"coioteDeviceId": "no name", "coioteDeviceType": "metered.type"})
+    assert metrics(function.log_lines(), "coiote-aws-iot") == {
+        Metric.of("ThingsCreated"): [1, 1],
+        Metric.of("Failures", code="NAME_INVALID"): [1],
+    }
+
+
+# ---------------------------------------------------------------- what asks for metrics and logs
+
+
+def of_the_stack(resources: dict, namespace: object, name: str, dimensions: list[dict]) -> Metric | None:
+    """The metric of ours that is asked for; where it is one of AWS's, it is looked at here."""
+    if namespace == {"Ref": "AWS::StackName"}:
+        return Metric.of(name, **{dimension["Name"]: dimension["Value"] for dimension in dimensions})
+    by, kind, names = OF_AWS[namespace]
+    [dimension] = dimensions
+    assert name in names and dimension["Name"] == by, (name, dimension)
+    of = dimension["Value"].get("Ref") or dimension["Value"]["Fn::GetAtt"][0]
+    assert resources[of]["Type"] == kind, of
+    return None
+
+
+def asked_for_by_alarms(resources: dict) -> dict[str, set[Metric]]:
+    asked = {}
+    for alarm_name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
+        found = {
+            of_the_stack(resources, metric["Namespace"], metric["MetricName"], metric.get("Dimensions", []))
+            for metric in [
+                *([alarm] if "MetricName" in alarm else []),
+                *(query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query),
+            ]
+        }
+        assert found, f"{alarm_name} asks for no metric"
+        asked[alarm_name] = found - {None}
+    return asked
+
+
+@pytest.fixture(scope="module")
+def by_code(stack):
+    """How to make operation-request fail with each code that an alarm asks for: environment, and answers of Coiote."""
+    without_root = json.loads(stack.secret(stack.client))
+    del without_root["caPem"]
+    secrets = {"not-trusted": json.dumps(without_root), "invalid": "{}"}
+    for name, value in secrets.items():
+        stack.aws.secrets.create_secret(Name=name, SecretString=value)
+    yield {
+        "COIOTE_UNREACHABLE": ({"COIOTE_URL": f"https://localhost:{free_port(0)}"}, {}),
+        "COIOTE_TIMED_OUT": ({}, {SEARCH: SLOW}),
+        "COIOTE_INTERRUPTED": ({}, {SEARCH: LOST}),
+        "COIOTE_UNAVAILABLE": ({}, {SEARCH: (503, {"message": "no"})}),
+        "COIOTE_UNAUTHORIZED": ({}, {SEARCH: (403, {"message": "no"})}),
+        "COIOTE_NOT_TRUSTED": ({"COIOTE_SECRET_ID": "not-trusted"}, {}),
+        "SECRET_UNAVAILABLE": ({"COIOTE_SECRET_ID": "nobody"}, {}),
+        "SECRET_INVALID": ({"COIOTE_SECRET_ID": "invalid"}, {}),
+    }
+    for name in secrets:
+        stack.aws.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+
+
+def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, resources, device, environment_of, by_code):
+    asked = asked_for_by_alarms(resources)
+    ours = set().union(*asked.values())
+    assert {name for name, found in asked.items() if found} == {
+        "CoioteUnreachableAlarm",
+        "CoioteRefusesAlarm",
+        "CertificateExpiryAlarm",
+    }
+    emitted: set[Metric] = set()
+    thing = device()
+    for number, (environment, plan) in enumerate([({}, {}), *by_code.values()]):
+        with scripted_coiote(stack.authority, plan) as script:
+            function = environment_of("OperationRequest", **{"COIOTE_URL": script.url} | environment)
+            function.invoke(READ | {"thingName": thing, "version": 200 + number}, seconds=4)
+            emitted |= metrics(function.log_lines(), "coiote-aws-iot").keys()
+    assert ours <= emitted, ours - emitted
+
+
+def test_the_alarms_are_there_and_say_what_to_do(stack, resources):
+    """Metric math is only on AWS; the others the local stack has made."""
+    made = {alarm["AlarmName"] for alarm in stack.aws.cloudwatch.describe_alarms()["MetricAlarms"]}
+    of_aws_only = {name for name, resource in resources.items() if resource.get("Condition") == "OnAws"}
+    for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
+        alarm_name = alarm["AlarmName"]["Fn::Sub"].replace("${AWS::StackName}", STACK_NAME)
+        assert (alarm_name in made) == (name not in of_aws_only), name
+        assert ("Metrics" in alarm) == (name in of_aws_only), f"{name}: only what the local stack refuses is left out"
+        assert len(alarm["AlarmDescription"]) > 100, f"{name}: says what to do"
+        for actions in ("AlarmActions", "OKActions"):
+            assert alarm[actions]["Fn::If"][:2] == ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}]], name
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(stack, resources):
+    body = json.loads(stack.aws.cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"])
+    units = {"TimeToSchedule", "TimeToResult", "FindDeviceTime", "CreateTaskTime", "StartSessionTime", "Requests", "Results"}
+    units |= {"Failures", "CoioteRetries", "FoldingConflicts", "DuplicatesDropped", "ThingsCreated", "ThingTypeDeprecated"}
+    units |= {"ClientCertificateDaysLeft"}
+    alarms, shown = [], set()
+    for widget in body["widgets"]:
+        if widget["type"] == "alarm":
+            alarms = [arn.rpartition(":")[2] for arn in widget["properties"]["alarms"]]
+        for row in widget["properties"].get("metrics", []):
+            if isinstance(row[0], dict):
+                namespace, name = re.findall(r'\{"([^"]+)",|MetricName="([^"]+)"', row[0]["expression"])
+                assert namespace[0] == STACK_NAME
+                shown.add(name[1])
+            elif row[0] == STACK_NAME:
+                shown.add(row[1])
+            elif row[0] != "...":
+                assert row[1] in OF_AWS[row[0]][2], row
+    assert shown == units, "all that is measured is shown, and nothing else"
+    assert body["widgets"][0]["type"] == "alarm", "what is looked at first"
+    names = {alarm["AlarmName"]["Fn::Sub"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()}
+    assert {f"${{AWS::StackName}}-{alarm.removeprefix(STACK_NAME + '-')}" for alarm in alarms} == names
+
+
+# Words of CloudWatch Logs Insights, and names that its `as` gives
+KEYWORDS = set(
+    "fields filter sort limit stats by as and or not in like asc desc ispresent coalesce count count_distinct earliest "
+    "latest display parse".split()
+)
+
+
+def test_every_field_of_the_saved_queries_is_in_the_logs(stack, resources, device, environment_of):
+    thing = device()
+    version = stack.aws.request(thing, READ, client_token="t")
+    stack.aws.last_word(thing, version)
+    stack.aws.log_line(stack.outputs["OperationResponseLogGroup"], RESPONSE_STEPS[-1], thing=thing)
+    lines = [
+        line
+        for name in ("OperationRequestLogGroup", "OperationResponseLogGroup")
+        for line in stack.aws.log_lines(stack.outputs[name])
+        if line.get("thing") == thing
+    ]
+    function = environment_of("OperationRequest")
+    function.invoke({"thingName": thing, "version": 80, "operation": "read"})
+    lines += said(function.log_lines())
+    known = {"@timestamp"}.union(*lines) | OF_RULE_ERRORS | OF_AWS_IOT
+
+    queries = of_type(resources, "AWS::Logs::QueryDefinition")
+    assert {query["Name"]["Fn::Sub"].rpartition("/")[2] for query in queries.values()} == {
+        "story of one device",
+        "story of one request",
+        "failures by code",
+        "slowest calls",
+    }
+    for name, query in queries.items():
+        text = re.sub(r'"[^"]*"', "", re.sub(r"(?m)^\s*#.*$", "", query["QueryString"]))
+        given = set(re.findall(r"\bas (\w+)", text))
+        fields = set(re.findall(r"@?[A-Za-z_][\w.]*", text)) - KEYWORDS - given
+        assert fields and fields <= known, f"{name}: {fields - known}"
+        groups = {group.get("Ref") or group["Fn::If"][1]["Ref"] for group in query["LogGroupNames"]}
+        assert {"OperationRequestLogs", "OperationResponseLogs", "CreateThingLogs", "RuleErrorLogs"} <= groups, name
+
+
+def test_what_the_parameters_switch_on_is_off_by_default(stack, resources):
+    assert resources["IotLogging"]["Condition"] == "LogsIot"
+    for name, function in of_type(resources, "AWS::Lambda::Function").items():
+        assert function["TracingConfig"]["Mode"] == {"Ref": "Tracing"}, name
+    configuration = stack.aws.lambda_.get_function_configuration(FunctionName=stack.outputs["OperationRequestFunction"])
+    assert configuration["TracingConfig"]["Mode"] == "PassThrough"
+    assert configuration["Environment"]["Variables"]["METRICS_NAMESPACE"] == STACK_NAME
