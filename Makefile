@@ -8,13 +8,14 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 # Only `make audit` needs it, and building it takes minutes.
 CARGO_DENY := .local/cargo/bin/cargo-deny
 
-.PHONY: help demo stop test audit soak redrive install clean
+.PHONY: help demo stop test bench audit soak redrive install clean
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
 	@echo "make demo KEEP=1   the same, and leaves it running"
 	@echo "make stop          ends what make demo KEEP=1 left running"
 	@echo "make test          everything that is checked before a change lands"
+	@echo "make bench         what a request costs, against the least that a function can be (ROUNDS=40)"
 	@echo "make audit         the template by a policy checker, the dependencies by cargo-deny (OFFLINE=1 without RustSec)"
 	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
@@ -36,6 +37,9 @@ test: install
 	$(SAM) validate --lint
 	$(TOOLS)/python local/build.py
 	$(TOOLS)/python -m pytest -c tests/pytest.ini tests
+
+bench: install
+	@$(TOOLS)/python local/bench.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # The known vulnerabilities are fetched from github.com/RustSec.
 audit: install $(CARGO_DENY)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aws_between import AwsBetween
+from stack.aws_between import AwsBetween
 from emulator import Emulator
 from runtime_api import Function
 from stack.local_stack import LocalStack

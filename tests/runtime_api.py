@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 
-from loopback import Handler, serving
+from stack.loopback import Handler, serving
 from stack.aws import base_environment
 from stack.local_stack import SECRET_NAME, LocalStack
 from stack.processes import Process

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from loopback import Handler, serving
+from stack.loopback import Handler, serving
 from stack import certificates
 
 # What a healthy Coiote answers, by the beginning of method and path below /api/coiotedm/v3

@@ -10,8 +10,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aws_between import DENIED, AwsBetween
-from loopback import Handler, serving
+from stack.aws_between import DENIED, AwsBetween
+from stack.loopback import Handler, serving
 from runtime_api import Function
 from scripted_coiote import SLOW, scripted_coiote
 from stack.deployment import STACK_NAME

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from aws_between import BROKEN, CONFLICT, DENIED, THROTTLED, TOO_LARGE, LoseAnswer
+from stack.aws_between import BROKEN, CONFLICT, DENIED, THROTTLED, TOO_LARGE, LoseAnswer
 from runtime_api import Function
 from scripted_coiote import CREATE, LOST, RESET, SEARCH, SESSION, SLOW, scripted_coiote
 from stack import certificates

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from aws_between import CONFLICT
+from stack.aws_between import CONFLICT
 from embedded_metrics import Metric, metrics
 from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
@@ -106,7 +106,7 @@ def test_every_line_has_the_trace_that_lambda_gives(stack, device, environment_o
         for _ in range(2):
             invocation = function.begin(event)
             function.result(invocation)
-            about = [line for line in said(function.log_lines()) if line["request_id"] == invocation.request_id]
+            about = [line for line in said(function.log_lines()) if line.get("request_id") == invocation.request_id]
             root = invocation.trace.split(";")[0].removeprefix("Root=")
             assert about and {line["trace_id"] for line in about} == {root}, name
             assert {line["thing"] for line in about} == {thing}, name
@@ -119,7 +119,7 @@ def test_levels_say_who_has_to_act(stack, device, environment_of):
 
     def levels(event: dict, request_id: str) -> list[tuple]:
         function.invoke({"thingName": thing, "version": 60} | event, request_id, seconds=4)
-        ended = [line for line in said(function.log_lines()) if line["request_id"] == request_id and "status" in line]
+        ended = [line for line in said(function.log_lines()) if line.get("request_id") == request_id and "status" in line]
         return [(line["level"], line["status"], line["code"]) for line in ended[-1:]]
 
     assert levels({"operation": "read"}, "a") == [("WARN", "REJECTED", "KEYS_MISSING")]
@@ -194,7 +194,7 @@ def test_a_time_is_counted_from_the_shadow_update_on(stack, device):
     answer = stack.aws.last_word(thing, version)
     group = stack.outputs["OperationResponseLogGroup"]
     request_id = stack.aws.log_line(group, "result folded", thing=thing)["request_id"]
-    lines = [line for line in stack.aws.log_lines(group) if line["request_id"] == request_id]
+    lines = [line for line in stack.aws.log_lines(group) if line.get("request_id") == request_id]
     found = metrics(lines, STACK_NAME)
     assert set(found) == {Metric.of("Results", operation="read", status="SUCCEEDED"), Metric.of("TimeToResult")}
     [milliseconds] = found[Metric.of("TimeToResult")]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aws_between import BROKEN, CONFLICT, DENIED, THROTTLED, TOO_LARGE
+from stack.aws_between import BROKEN, CONFLICT, DENIED, THROTTLED, TOO_LARGE
 
 PLAIN = {"Device": {"0": {"UTC Offset": "+02:00"}}}
 # Long ago

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -33,6 +34,12 @@ class Deployment:
         cargo = ["cargo", "build", "--release", "--locked", "--package", "coiote-sim"]
         self._run_and_show("Building the local Coiote", cargo, "cargo-build.log")
 
+    def build_floor(self) -> Path:
+        """The function that the others are measured against, built as they are."""
+        cargo = [self._tools / "cargo-lambda", "lambda", "build", "--release", "--locked", "--bin", "floor"]
+        self._run_and_show("Building the floor", cargo, "floor-build.log")
+        return self._root / "target" / "lambda" / "floor" / "bootstrap"
+
     def deploy(self, aws: LocalAws, parameters: dict[str, str], stack_name: str = STACK_NAME) -> None:
         command = [
             self._tools / "sam",
@@ -62,13 +69,14 @@ class Deployment:
         """Runs to the end, shows that it goes on, and shows what it printed only when it fails."""
         log = self._run / log_name
         started = time.monotonic()
-        with log.open("wb") as output:
+        # SAM leaves folders behind in the one for temporary files.
+        with tempfile.TemporaryDirectory() as temporary, log.open("wb") as output:
             process = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self.environment | (more or {}),
+                env=self.environment | {"TMPDIR": temporary} | (more or {}),
                 cwd=self._root,
                 # Of its own, so that it can be ended with all that it starts
                 start_new_session=True,

@@ -22,7 +22,7 @@ use crate::registry::Registry;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config().await;
+    let aws = runtime::aws::config()?;
     let registry = Registry::new(aws_sdk_iot::Client::new(&aws));
     let shadows = OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
     let service = Service::new(registry, shadows);

@@ -1,6 +1,5 @@
 //! From CloudFormation's request to the answer that it waits for.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lambda_events::cloudformation::{
@@ -9,7 +8,6 @@ use aws_lambda_events::cloudformation::{
 use backon::{ExponentialBuilder, Retryable};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use runtime::{Deadline, milliseconds};
-use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use tracing::Instrument;
@@ -53,11 +51,7 @@ struct Request {
 
 impl Service {
     pub(crate) fn new(iot: Iot, secrets: Secrets) -> Result<Service, lambda_runtime::Error> {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls::trusting([])?.with_no_client_auth();
         let http =
             reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(Duration::from_secs(10)).build()?;
         Ok(Service { iot, secrets, http })

@@ -24,7 +24,7 @@ use crate::secrets::Secrets;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config().await;
+    let aws = runtime::aws::config()?;
     let iot = Iot::new(aws_sdk_iot::Client::new(&aws));
     let secrets = Secrets::new(aws_sdk_secretsmanager::Client::new(&aws));
     let service = Service::new(iot, secrets)?;

@@ -2,6 +2,7 @@
 //!
 //! What may get better is tried again, with growing pauses, while Lambda leaves time for it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use backon::{ExponentialBuilder, Retryable};
@@ -25,6 +26,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A call is not begun with less time than this.
 const SHORTEST_CALL: Duration = Duration::from_millis(500);
+
+/// For so long the first request may have to wait for a secret that cannot be read, before it tries itself.
+const WARM_UP_LIMIT: Duration = Duration::from_secs(4);
 
 /// For so long a connection counts as being there because it just was. An environment may have been frozen meanwhile.
 const FRESH: Duration = Duration::from_secs(5);
@@ -142,6 +146,24 @@ impl Forwarder {
         Forwarder { url, credentials, device_ids: Memory::default(), connection: Mutex::new(None) }
     }
 
+    /// Makes the connection ready while Lambda is asked for the first event, and while that one is claimed.
+    pub(crate) fn warm_up(self: &Arc<Self>) {
+        let forwarder = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut connection = forwarder.connection.lock().await;
+            let deadline = Deadline::within(WARM_UP_LIMIT);
+            // Whatever is wrong, the request that needs it finds out again, and says so where its author looks.
+            if let Ok(identity) = forwarder.read_secret(deadline).await {
+                *connection = forwarder.connect(identity).ok();
+            }
+        });
+    }
+
+    /// Comes back when nothing is under way any more: between two events an environment may be frozen.
+    pub(crate) async fn rest(&self, deadline: Deadline) {
+        let _ = tokio::time::timeout(deadline.left(), self.connection.lock()).await;
+    }
+
     /// Creates the task. Where Coiote refuses the certificate, or is not trusted itself, the secret is read again: it may
     /// have been changed.
     pub(crate) async fn create(
@@ -152,7 +174,8 @@ impl Forwarder {
         deadline: Deadline,
     ) -> Result<Created, ForwardError> {
         // Held for the whole invocation: an execution environment handles one event at a time.
-        let mut connection = self.connection.lock().await;
+        let ready = tokio::time::timeout(deadline.left(), self.connection.lock());
+        let mut connection = ready.await.map_err(|_| ForwardError::OutOfTime)?;
         let current = match connection.take() {
             Some(connection) => connection,
             None => self.connect(self.read_secret(deadline).await?)?,

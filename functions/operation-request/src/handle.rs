@@ -1,5 +1,6 @@
 //! From the event to the answer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
@@ -21,7 +22,7 @@ const LONGEST_INSTANCES_OF: usize = 256;
 
 /// Everything that outlives an invocation.
 pub(crate) struct Service {
-    forwarder: Forwarder,
+    forwarder: Arc<Forwarder>,
     shadows: OperationShadows,
     attempts: Attempts,
     strictness: Strictness,
@@ -106,7 +107,13 @@ impl Invocation<'_> {
 
 impl Service {
     pub(crate) fn new(forwarder: Forwarder, shadows: OperationShadows, strictness: Strictness) -> Service {
+        let forwarder = Arc::new(forwarder);
         Service { forwarder, shadows, attempts: Attempts::default(), strictness, unanswered: Memory::default() }
+    }
+
+    /// What can be done before the first event is there.
+    pub(crate) fn warm_up(&self) {
+        self.forwarder.warm_up();
     }
 
     /// Answers an event of the rule. What is wrong with a request is its answer; what can get better by itself, or cannot
@@ -134,7 +141,9 @@ impl Service {
             })?;
             let attempt = self.attempts.begin(request_id);
             let invocation = Invocation { request_id, begun, attempt, deadline, envelope };
-            invocation.ended(self.request(&invocation, fields).await)
+            let ended = self.request(&invocation, fields).await;
+            self.forwarder.rest(deadline).await;
+            invocation.ended(ended)
         };
         answered.instrument(span).await
     }

@@ -22,7 +22,7 @@ use crate::handle::Service;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config().await;
+    let aws = runtime::aws::config()?;
     let strictness = strictness(std::env::var("OBJECT_CHECKS").ok().as_deref());
     let forwarder = Forwarder::new(
         std::env::var("COIOTE_URL").unwrap_or_default(),
@@ -30,6 +30,7 @@ async fn main() -> Result<(), Error> {
     );
     let shadows = OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
     let service = Service::new(forwarder, shadows, strictness);
+    service.warm_up();
     function.run(async |event| service.event(event).await).await
 }
 

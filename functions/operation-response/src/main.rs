@@ -16,6 +16,6 @@ use crate::handle::Service;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let service = Service::new(Shadows::new(Client::new(&runtime::aws::config().await)));
+    let service = Service::new(Shadows::new(Client::new(&runtime::aws::config()?)));
     function.run(async |event| service.event(event).await).await
 }

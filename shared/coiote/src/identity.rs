@@ -1,6 +1,5 @@
 //! What the client proves itself to Coiote with, and whom it trusts.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -8,7 +7,7 @@ use reqwest::header::HeaderValue;
 use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder};
 use serde::Deserialize;
 use x509_cert::der::Decode;
 
@@ -100,15 +99,9 @@ impl User {
 
 /// TLS that verifies Coiote against the public roots and these.
 fn trusting(ca_pem: Option<&str>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, InvalidSecret> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let more = certificates(ca_pem.unwrap_or_default());
-    for root in more.map_err(|_| InvalidSecret("the secret's \"caPem\" is not valid PEM".into()))? {
-        roots.add(root).map_err(|_| InvalidSecret("the secret's \"caPem\" holds no valid certificate".into()))?;
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| InvalidSecret("no TLS version in common with the cryptography library".into()))?;
-    Ok(builder.with_root_certificates(roots))
+    let more = more.map_err(|_| InvalidSecret("the secret's \"caPem\" is not valid PEM".into()))?;
+    tls::trusting(more).map_err(|_| InvalidSecret("the secret's \"caPem\" holds no valid certificate".into()))
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {

@@ -1,37 +1,73 @@
-//! Configuration of the AWS clients.
+//! Configuration of the AWS clients, from the variables that Lambda sets.
+//!
+//! Not by `aws-config`: it looks for credentials in files, containers and machines as well, none of which a function has,
+//! and brings a client of STS for it.
 
+use std::env;
 use std::time::Duration;
 
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
+use crate::https::Https;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
 /// The configuration that AWS's own environment variables describe, with one HTTP client for all services.
-pub async fn config() -> SdkConfig {
-    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+pub fn config() -> Result<SdkConfig, lambda_runtime::Error> {
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(2))
         .operation_attempt_timeout(Duration::from_secs(3))
         .operation_timeout(Duration::from_secs(8))
         .build();
-    let config =
-        aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await;
-    // `sam local invoke` gives a variable of the template that has no value as an empty one, on which the SDK panics.
-    let mut config = config.into_builder();
-    if std::env::var_os("AWS_ENDPOINT_URL").is_some_and(|url| url.is_empty()) {
-        config.set_endpoint_url(None).set_service_config(Some(NoServiceConfig));
-    }
-    config.build()
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).map(Region::new))
+        .http_client(Https::new(CONNECT_LIMIT)?)
+        .sleep_impl(TokioSleep::new())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard())
+        // Documents of a few kilobytes, whose whole call is limited.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .use_fips(is_on("AWS_USE_FIPS_ENDPOINT"))
+        .use_dual_stack(is_on("AWS_USE_DUALSTACK_ENDPOINT"))
+        .service_config(Variables);
+    config.set_endpoint_url(variable("AWS_ENDPOINT_URL"));
+    config.set_credentials_provider(credentials());
+    Ok(config.build())
 }
 
-/// Keeps the clients from reading the empty variable by themselves.
-#[derive(Debug)]
-struct NoServiceConfig;
+/// Those of the function's role. Lambda replaces an execution environment before they expire.
+fn credentials() -> Option<SharedCredentialsProvider> {
+    let key_id = variable("AWS_ACCESS_KEY_ID")?;
+    let secret = variable("AWS_SECRET_ACCESS_KEY")?;
+    let credentials = Credentials::new(key_id, secret, variable("AWS_SESSION_TOKEN"), None, "environment");
+    Some(SharedCredentialsProvider::new(credentials))
+}
 
-impl LoadServiceConfig for NoServiceConfig {
-    fn load_config(&self, _: ServiceConfigKey<'_>) -> Option<String> {
-        None
+/// `sam local invoke` gives a variable of the template that has no value as an empty one.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn is_on(name: &str) -> bool {
+    variable(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// What a service's clients look up for themselves, as in `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
+#[derive(Debug)]
+struct Variables;
+
+impl LoadServiceConfig for Variables {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        variable(&format!("{}_{service}", key.env()))
     }
 }

@@ -3,11 +3,15 @@
 pub mod attempts;
 pub mod aws;
 pub mod deadline;
+mod https;
 mod logging;
 mod metering;
 
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use attempts::{Attempt, Attempts};
 pub use deadline::Deadline;

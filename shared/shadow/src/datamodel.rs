@@ -401,6 +401,7 @@ fn is_older(current: &Document, resource: &Resource, source: Source, undoing: Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::Times;
 
     fn change(result: Json) -> Change {
         Change::from_result(result).unwrap()
@@ -482,8 +483,9 @@ mod tests {
     #[test]
     fn a_late_result_gives_way_to_what_was_reported_after_it() {
         let shadow = |reported: Json, times: Json| {
-            let state = |result| crate::shadows::State { reported: json!({ "result": result }), ..Default::default() };
-            OperationShadow::from(Document { version: 9, state: state(reported), metadata: state(times) })
+            let of = |result: Json| json!({ "reported": { "result": result } });
+            let document = json!({ "version": 9, "state": of(reported), "metadata": of(times) });
+            OperationShadow::from(serde_json::from_value::<Document<Times>>(document).unwrap())
         };
         let at = |time: u64| json!({"timestamp": time});
         let late = |value: Json, latest: Json, times: Json| {

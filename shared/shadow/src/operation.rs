@@ -170,8 +170,21 @@ pub struct OperationShadow {
     others: usize,
 }
 
-impl From<Document> for OperationShadow {
-    fn from(mut document: Document) -> Self {
+/// When each part of Coiote's result was reported.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Times {
+    reported: ResultTimes,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ResultTimes {
+    result: Json,
+}
+
+impl From<Document<Times>> for OperationShadow {
+    fn from(mut document: Document<Times>) -> Self {
         let mut requests = BTreeMap::new();
         if let Some(Json::Object(entries)) = document.state.reported.get_mut("requests").map(Json::take) {
             for (key, entry) in entries {
@@ -182,11 +195,10 @@ impl From<Document> for OperationShadow {
             }
         }
         let others = document.state.reported.to_string().len() + document.state.desired.to_string().len();
-        let take = |state: &mut Json| state.get_mut("result").map(Json::take).unwrap_or_default();
         OperationShadow {
             version: document.version,
-            result: take(&mut document.state.reported),
-            result_times: take(&mut document.metadata.reported),
+            result: document.state.reported.get_mut("result").map(Json::take).unwrap_or_default(),
+            result_times: document.metadata.reported.result,
             desired: document.state.desired,
             requests,
             others,
@@ -335,7 +347,7 @@ impl OperationShadows {
 
     /// The operation shadow exists afterwards, so that it can be edited; whether it had to be made.
     pub async fn ensure(&self, thing: &ThingName) -> Result<bool, Error> {
-        if self.shadows.get(thing, SHADOW_NAME).await?.is_some() {
+        if self.shadows.get::<Times>(thing, SHADOW_NAME).await?.is_some() {
             return Ok(false);
         }
         self.shadows.update(thing, SHADOW_NAME, json!({}), None).await.map(|_| true)

@@ -5,6 +5,7 @@ use aws_sdk_iotdataplane::config::http::HttpResponse;
 use aws_sdk_iotdataplane::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_iotdataplane::primitives::Blob;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
 use crate::thing::ThingName;
@@ -14,15 +15,20 @@ pub struct Shadows {
     client: Client,
 }
 
-/// What GetThingShadow answers, as far as it is of use here.
+/// What GetThingShadow answers, as far as it is of use: `M` is what is wanted of the metadata, which are larger than the
+/// state.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct Document {
-    #[serde(default)]
+#[serde(default)]
+pub struct Document<M: Default = State> {
     pub state: State,
-    #[serde(default)]
-    pub metadata: State,
-    #[serde(default)]
+    pub metadata: M,
     pub version: u64,
+}
+
+/// What UpdateThingShadow answers, as far as it is of use here: what was written is known.
+#[derive(Deserialize)]
+struct Updated {
+    version: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -55,7 +61,10 @@ impl Shadows {
     }
 
     /// Nothing where there is no such shadow.
-    pub(crate) async fn get(&self, thing: &ThingName, shadow: &str) -> Result<Option<Document>, Error> {
+    pub(crate) async fn get<M>(&self, thing: &ThingName, shadow: &str) -> Result<Option<Document<M>>, Error>
+    where
+        M: Default + DeserializeOwned,
+    {
         match self.client.get_thing_shadow().thing_name(thing.as_str()).shadow_name(shadow).send().await {
             Ok(output) => {
                 let document = output.payload.map(Blob::into_inner).unwrap_or_default();
@@ -87,8 +96,7 @@ impl Shadows {
             .send()
             .await?;
         let answer = output.payload.map(Blob::into_inner).unwrap_or_default();
-        let answer: Document =
-            serde_json::from_slice(&answer).map_err(|error| Error::Unavailable(error.to_string()))?;
+        let answer: Updated = serde_json::from_slice(&answer).map_err(|error| Error::Unavailable(error.to_string()))?;
         Ok(answer.version)
     }
 }

@@ -7,7 +7,7 @@ import threading
 import urllib.parse
 from collections.abc import Callable
 
-from loopback import Handler, serving
+from stack.loopback import Handler, serving
 
 Fault = Callable[["Call"], object]
 
