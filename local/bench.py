@@ -151,7 +151,7 @@ class Bench:
     def _coiote_counts(self) -> Counter:
         stats = self.stack.coiote.stats()
         return Counter({f"Coiote {call}": count for call, count in stats["requests"].items()}) + Counter(
-            {"TLS handshakes": stats["tlsHandshakes"]}
+            {"TLS handshake": stats["tlsHandshakes"]}
         )
 
     def instructions_warm(self, name: str) -> int:

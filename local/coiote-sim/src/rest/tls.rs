@@ -111,6 +111,10 @@ async fn accept(
                 continue;
             }
         };
+        // An answer would wait for the client to acknowledge the handshake, which it does 40 ms later.
+        if let Err(error) = stream.set_nodelay(true) {
+            warn!("TCP_NODELAY not set for {peer}: {error}");
+        }
         let (acceptor, installation, done) = (acceptor.clone(), installation.clone(), done.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
