@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import platform
 import statistics
 import time
@@ -43,13 +44,17 @@ MEMORY_SIZES = (128, 192, 256, 512, 1_024)
 # https://aws.amazon.com/cloudwatch/pricing
 LAMBDA_REQUEST = 0.20 / 1e6
 LAMBDA_GB_SECOND = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
-# A record of up to one KB; one of several counts as often.
+# For each KB of the shadow
 SHADOW_OPERATION = 1.25 / 1e6
 RULE_AND_ACTION = (0.15 + 0.15) / 1e6
 LOG_GB = 0.50
+# Lambda's own lines about an invocation (START, END, REPORT), which are not here to be measured
+PLATFORM_LOG_BYTES = 350
+# Both rules of the template look at each update of an operation shadow; one of a request and one of a result match.
+RULES, MATCHES = 2, 2
 # Assumed, because it is not here to be measured: seconds that a call takes in a region, and to Coiote
 AWS_CALL, COIOTE_CALL = 0.015, 0.050
-# Default quotas: https://docs.aws.amazon.com/general/latest/gr/iot-core.html,
+# Default quotas, of rules in evaluations: https://docs.aws.amazon.com/general/latest/gr/iot-core.html,
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 SHADOW_QUOTA, SHADOW_QUOTA_OF_A_THING, RULE_QUOTA, CONCURRENCY_QUOTA = 4_000, 20, 20_000, 1_000
 RATES = (10, 100, 500, 1_000)
@@ -64,6 +69,7 @@ class Bench:
         # Of an invocation, by function
         self.log_bytes: dict[str, float] = {}
         self._number = 0
+        self._is_full = False
 
     # ---------------------------------------------------------------- functions and their events
 
@@ -89,7 +95,7 @@ class Bench:
         """As the rule passes a result on that Coiote has just reported, of a request that waits for it."""
         version = self.stack.aws.request(thing, READ, client_token="bench")
         waits = {"operation": "read", "status": "SCHEDULED", "taskId": "t", "requestId": "r", "attempt": 1}
-        self._report(thing, {"requests": {str(version): waits, str(version - 3): None}})
+        self._report(thing, {"requests": {str(version): waits}})
         reported = {"operation": "read", "failedKeys": [""], "result": result}
         version = self._report(thing, reported)
         return reported | {"thingName": thing, "version": version, "timestamp": int(time.time())}
@@ -99,6 +105,21 @@ class Bench:
         update = self.stack.aws.iot_data.update_thing_shadow
         answer = update(thingName=thing, shadowName="operation", payload=payload)
         return json.loads(answer["payload"].read())["version"]
+
+    def fill(self) -> None:
+        """Answers as many requests as an operation shadow keeps, so that what comes before a measurement makes no difference."""
+        if not self._is_full:
+            with self.environment("operation-response") as environment:
+                for _ in range(8):
+                    check("operation-response", environment.invoke(self.event("operation-response")).result)
+            self._is_full = True
+
+    def stored(self, shadow: str) -> int:
+        """Bytes of a shadow's document, without its metadata."""
+        answer = self.stack.aws.iot_data.get_thing_shadow(thingName=DEVICE, shadowName=shadow)
+        state = json.loads(answer["payload"].read())["state"]
+        # What AWS derives is not stored.
+        return len(json.dumps({part: state[part] for part in state if part != "delta"}, separators=(",", ":")))
 
     # ---------------------------------------------------------------- measuring
 
@@ -124,6 +145,7 @@ class Bench:
     def warm_requests(self, name: str) -> tuple[list[float], list[float], int]:
         """Milliseconds by the clock, of computing, and the peak of memory in bytes."""
         walls, cpus = [], []
+        self.fill()
         with self.environment(name) as environment:
             for number in range(self.rounds * 2 + 3):
                 invocation = environment.invoke(self.event(name))
@@ -157,6 +179,7 @@ class Bench:
     def instructions_warm(self, name: str) -> int:
         """Of one warm request: what ten more cost."""
         totals = []
+        self.fill()
         for requests in (3, 13):
             log = self.stack.run / f"{name}-{requests}.valgrind"
             with self.environment(name, counting(log)) as environment:
@@ -186,10 +209,14 @@ def zipped(binary: Path) -> int:
     return len(package.getvalue())
 
 
-def spread(values: list[float]) -> str:
-    """The median, and the quarters below and above it."""
+def spread(values: list[float], floor: list[float]) -> str:
+    """The median, the quarters below and above it, and the median's ratio to that of the floor."""
     low, middle, high = statistics.quantiles(values, n=4)
-    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+    return f"{middle:.2f} ({low:.2f}–{high:.2f}), {middle / statistics.median(floor):.1f}×"
+
+
+def ratio(value: float, floor: float, digits: int = 2) -> str:
+    return f"{value:.{digits}f}, {value / floor:.1f}×"
 
 
 def table(head: list[str], rows: list[list[str]]) -> None:
@@ -225,44 +252,42 @@ def main() -> None:
 
 def measure(bench: Bench) -> None:
     starts = bench.starts()
-    floor = statistics.median(starts["floor"])
     # Nobody waits for the one that makes certificates but a deployment.
     measured = [name for name in bench.binaries if name != "integration-certificates"]
     first = {name: bench.first_requests(name) for name in measured}
     warm = {name: bench.warm_requests(name) for name in measured}
-    floor_memory = warm["floor"][2]
+    to_start, to_answer = {}, {}
+    if valgrind():
+        to_start = {
+            name: instructions_to_start(binary, bench.stack.run, bench.variables) / 1e6
+            for name, binary in bench.binaries.items()
+        }
+        to_answer = {name: bench.instructions_warm(name) / 1e6 for name in measured}
+    sizes = {name: (binary.stat().st_size / 2**20, zipped(binary) / 2**20) for name, binary in bench.binaries.items()}
 
-    rows = []
-    for name, binary in bench.binaries.items():
-        start = statistics.median(starts[name])
-        instructions = (
-            instructions_to_start(binary, bench.stack.run, bench.variables) if valgrind() else None
-        )
-        rows.append([
+    print("Each with its ratio to the floor\n")
+    rows = [
+        [
             name,
-            spread(starts[name]),
-            f"{start / floor:.2f}",
-            f"{instructions / 1e6:.2f}" if instructions else "",
-            f"{binary.stat().st_size / 2**20:.2f}",
-            f"{zipped(binary) / 2**20:.2f}",
-        ])
-    table(["function", "start-up, ms", "to the floor", "million instructions", "binary, MiB", "zip, MiB"], rows)
-
-    rows = []
-    for name in measured:
-        walls, cpus, memory = warm[name]
-        rows.append([
+            spread(starts[name], starts["floor"]),
+            ratio(to_start[name], to_start["floor"]) if to_start else "",
+            *(ratio(size, floor) for size, floor in zip(sizes[name], sizes["floor"], strict=True)),
+        ]
+        for name in bench.binaries
+    ]
+    table(["function", "start-up, ms", "million instructions", "binary, MiB", "zip, MiB"], rows)
+    rows = [
+        [
             name,
-            spread(first[name][0]),
-            spread(first[name][1]),
-            spread(walls),
-            spread(cpus),
-            f"{bench.instructions_warm(name) / 1e6:.2f}" if valgrind() else "",
-            f"{memory / 2**20:.1f}",
-            f"{memory / floor_memory:.1f}",
-        ])
+            *(spread(times, floor) for times, floor in zip(first[name], first["floor"], strict=True)),
+            *(spread(times, floor) for times, floor in zip(warm[name][:2], warm["floor"][:2], strict=True)),
+            ratio(to_answer[name], to_answer["floor"]) if to_answer else "",
+            ratio(warm[name][2] / 2**20, warm["floor"][2] / 2**20, 1),
+        ]
+        for name in measured
+    ]
     head = ["function", "first request, ms", "its CPU, ms", "warm request, ms", "its CPU, ms", "million instructions"]
-    table([*head, "peak memory, MiB", "to the floor"], rows)
+    table([*head, "peak memory, MiB"], rows)
 
     calls = {name: bench.calls(name) for name in measured[1:]}
     for name, of_name in calls.items():
@@ -275,7 +300,7 @@ def measure(bench: Bench) -> None:
     print(f"{1_000 / statistics.median(warm['operation-response'][0]):.0f} results/s, with these neighbours on these CPUs\n")
     by_memory(warm, first)
     cpu = {name: statistics.median(warm[name][1]) / 1_000 for name in ("operation-request", "operation-response")}
-    fleet(cpu, {name: calls[name][1] for name in cpu}, sum(bench.log_bytes[name] for name in cpu))
+    fleet(bench, cpu, {name: calls[name][1] for name in cpu}, sum(bench.log_bytes[name] for name in cpu))
 
 
 def with_keys(bench: Bench) -> None:
@@ -315,7 +340,7 @@ def by_memory(warm: dict, first: dict) -> None:
     table(head, rows)
 
 
-def fleet(cpu: dict[str, float], calls: dict[str, Counter], log_bytes: float) -> None:
+def fleet(bench: Bench, cpu: dict[str, float], calls: dict[str, Counter], log_bytes: float) -> None:
     """What an operation with a result comes to in a fleet, on paper."""
 
     def seconds(name: str, memory: int) -> float:
@@ -323,32 +348,48 @@ def fleet(cpu: dict[str, float], calls: dict[str, Counter], log_bytes: float) ->
         to_aws = calls[name].total() - to_coiote
         return cpu[name] * max(1.0, MEGABYTES_OF_ONE_CPU / memory) + to_aws * AWS_CALL + to_coiote * COIOTE_CALL
 
-    shadow_calls = sum(count for of_name in calls.values() for call, count in of_name.items() if not call.startswith("Coiote"))
-    # The author's update and Coiote's report
-    shadow_calls += 2
-    others = 2 * LAMBDA_REQUEST + shadow_calls * SHADOW_OPERATION + 2 * RULE_AND_ACTION + log_bytes / 1e9 * LOG_GB
+    # The author's update and Coiote's report; and what the functions call
+    on_shadows = Counter({"update operation": 2})
+    for of_name in calls.values():
+        on_shadows += Counter({call: n for call, n in of_name.items() if call.startswith(("get ", "update "))})
+    shadow_calls = on_shadows.total()
+    evaluations = on_shadows["update operation"] * RULES
+    stored = {shadow: bench.stored(shadow) for shadow in ("operation", "datamodel")}
+    metered = sum(n * math.ceil(stored[call.split()[1]] / 1_024) for call, n in on_shadows.items())
+    log_bytes += 2 * PLATFORM_LOG_BYTES
+    parts = {
+        "shadows": metered * SHADOW_OPERATION,
+        "rules": MATCHES * RULE_AND_ACTION,
+        "logs": log_bytes / 1e9 * LOG_GB,
+        "Lambda's requests": MATCHES * LAMBDA_REQUEST,
+    }
+    others = sum(parts.values())
     rows = []
     for memory in MEMORY_SIZES:
         gb_seconds = sum(seconds(name, memory) for name in cpu) * memory / 1_024
         row = [f"{memory:,}", *(f"{seconds(name, memory) * 1_000:.0f}" for name in cpu), f"{gb_seconds:.4f}"]
         rows.append([*row, *(f"{(gb_seconds * price + others) * 1e6:.2f}" for price in LAMBDA_GB_SECOND.values())])
     print(
-        f"On paper: an operation with a result makes 2 invocations, {shadow_calls} shadow operations (two of them its author's and "
-        f"Coiote's), 2 rules with an action each, {log_bytes:,.0f} bytes of log.\n"
-        f"Assumed: {AWS_CALL * 1_000:.0f} ms a call to AWS, {COIOTE_CALL * 1_000:.0f} ms to Coiote; shadows of up to 1 KB. "
+        f"On paper: an operation with a result makes {MATCHES} invocations and {shadow_calls} shadow operations (two of them its "
+        f"author's and Coiote's), has rules evaluated {evaluations} times, {MATCHES} with a match and an action, and logs "
+        f"{log_bytes:,.0f} bytes ({2 * PLATFORM_LOG_BYTES} of them Lambda's own, assumed).\n"
+        f"Measured here: an operation shadow of {stored['operation']:,} bytes with the answers that it keeps, a datamodel shadow of "
+        f"{stored['datamodel']:,}; a shadow operation counts once for each KB of the shadow, so these {shadow_calls} count as {metered}.\n"
+        f"Assumed: {AWS_CALL * 1_000:.0f} ms a call to AWS, {COIOTE_CALL * 1_000:.0f} ms to Coiote. "
         "Prices of us-east-1, 2026-11-23, first tier.\n"
     )
     head = ["memory, MB", "request, ms", "response, ms", "GB-seconds", "$ a million operations, x86_64", "arm64"]
     table(head, rows)
+    print("Of a million operations: " + ", ".join(f"{part} ${price * 1e6:.2f}" for part, price in parts.items()) + "\n")
     together = sum(seconds(name, MEMORY_SIZES[0]) for name in cpu)
     rows = [
-        [f"{rate:,}", f"{rate * together:.0f}", f"{rate * shadow_calls:,}", f"{rate * 2:,}"]
+        [f"{rate:,}", f"{rate * together:.0f}", f"{rate * shadow_calls:,}", f"{rate * evaluations:,}"]
         for rate in RATES
     ]
-    table(["operations/s", "environments at 128 MB", "shadow operations/s", "rules/s"], rows)
+    table(["operations/s", "environments at 128 MB", "shadow operations/s", "rule evaluations/s"], rows)
     print(
         f"By default AWS allows {CONCURRENCY_QUOTA:,} environments, {SHADOW_QUOTA:,} shadow operations/s (400 in smaller regions), "
-        f"{SHADOW_QUOTA_OF_A_THING} for one thing, {RULE_QUOTA:,} rules/s.\n"
+        f"{SHADOW_QUOTA_OF_A_THING} for one thing, {RULE_QUOTA:,} rule evaluations/s.\n"
         f"So shadows are the next bottleneck: at {SHADOW_QUOTA // shadow_calls:,} operations/s, and at "
         f"{SHADOW_QUOTA_OF_A_THING / shadow_calls:.1f} for one thing. What Coiote takes before it answers 429 its operator knows; "
         "RequestConcurrency keeps below it."

@@ -1,7 +1,7 @@
 """What must not grow unseen: sizes, memory, and instructions, which do not vary with the machine's load.
 
-Each bound is what was measured when it was set and about an eighth more. Whoever exceeds one says why, and sets another;
-the targets of the project (zip 3 MiB, memory 14 MiB) are not exceeded. Times are for `make bench`.
+Each bound is what was measured when it was set and about an eighth more, but not more than the project's targets (zip 3 MiB,
+memory 14 MiB). Whoever exceeds one says why, and sets another. Times are for `make bench`.
 """
 
 from typing import NamedTuple

@@ -224,6 +224,24 @@ def test_cloudformation_is_answered_also_when_time_is_up(whole, policy):
         assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None)
 
 
+def test_what_cloudformation_is_never_told_is_in_the_log(whole):
+    function = Function(whole, "IntegrationCertificates", {})
+    try:
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            event = create_event(whole, f"http://127.0.0.1:{held.getsockname()[1]}/answer?signature=s3cret", whole.coiote.url)
+            # Of what was never created: there is nothing to do but to answer.
+            event |= {"RequestType": "Delete", "PhysicalResourceId": "not-created-1"}
+            results = [function.invoke(event), function.invoke({"no": "request"})]
+    finally:
+        function.stop()
+    codes = ["CLOUDFORMATION_NOT_ANSWERED", "EVENT_INVALID"]
+    assert [result["errorType"] for result in results] == codes
+    lines = [line for line in function.log_lines() if line["level"] == "ERROR"]
+    assert [line["code"] for line in lines] == codes and all(line["reason"] for line in lines)
+    assert "s3cret" not in function.log.read_text()
+
+
 def test_a_coiote_that_cannot_be_reached_is_told(whole):
     with socket.socket() as held:
         # Bound but not listening: connections to it are refused.

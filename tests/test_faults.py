@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from stack.aws_between import BROKEN, CONFLICT, DENIED, THROTTLED, TOO_LARGE, LoseAnswer
+from stack.aws_between import BROKEN, CONFLICT, DENIED, THROTTLED, TOO_LARGE, CutAnswer, LoseAnswer
 from runtime_api import Function
 from scripted_coiote import CREATE, LOST, RESET, SEARCH, SESSION, SLOW, scripted_coiote
 from stack import certificates
@@ -257,8 +257,44 @@ def test_aws(stack, device, environment_of, aws_between, fault, kind):
         if isinstance(expected, Expected):
             check(expected, Outcome(result, entry, len(script.tasks), script.asked))
         else:
-            # Nobody could be told, so nothing was sent, and the event is kept.
-            assert (result["errorType"], entry, script.asked) == (expected, None, [])
+            # Nobody could be told, so nothing was handed over, and the event is kept. The device may have been looked for.
+            handed_over = [asked for asked in script.asked if not asked.startswith(SEARCH)]
+            assert (result["errorType"], entry, handed_over) == (expected, None, [])
+
+
+def test_the_device_is_found_while_the_request_is_claimed(stack, device, environment_of, aws_between):
+    event = new_request(stack, device, "execute")
+    with scripted_coiote(stack.authority, {}) as script:
+        # The claim gets no further before the device was looked for.
+        aws_between.once("update operation", lambda: wait_for("the search", lambda: script.asked))
+        function = environment_of("OperationRequest", COIOTE_URL=script.url, AWS_ENDPOINT_URL=aws_between.endpoint)
+        assert function.invoke(event)["status"] == "SCHEDULED"
+        assert [asked.partition("?")[0] for asked in script.asked] == [SEARCH, CREATE, SESSION]
+        # What came before is not waited for.
+        aws_between.calls.clear()
+        assert function.invoke(event)["reason"]["code"] == "DUPLICATE"
+        assert len(script.tasks) == 1
+
+
+def test_a_secret_that_arrives_in_part_is_nowhere_to_be_read(stack, device, environment_of, aws_between):
+    aws_between.always("GetSecretValue", CutAnswer())
+    event = new_request(stack, device, "read")
+    function = environment_of("OperationRequest", AWS_ENDPOINT_URL=aws_between.endpoint, RUST_LOG="info")
+    result = function.invoke(event, seconds=SECONDS)
+    entry = stack.aws.answers(event["thingName"])[str(event["version"])]
+    assert entry["reason"]["code"] == "SECRET_UNAVAILABLE"
+    log = function.log.read_text()
+    assert "secret could not be read" in log
+    assert "BEGIN" not in str(result) + str(entry) + log
+
+
+def test_a_call_that_fails_says_how_long_it_took(stack, device, environment_of):
+    with scripted_coiote(stack.authority, {CREATE: SLOW}) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url)
+        function.invoke(new_request(stack, device, "execute"), seconds=SECONDS)
+    [line] = [line for line in function.log_lines() if line.get("call") == "create_task"]
+    assert (line["message"], line["code"]) == ("call failed", "COIOTE_TIMED_OUT")
+    assert line["duration_ms"] > 1_000, "it was waited for until the invocation's time was up"
 
 
 @pytest.mark.parametrize(

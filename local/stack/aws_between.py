@@ -45,6 +45,10 @@ class LoseAnswer:
     """It is done, and the answer never arrives."""
 
 
+class CutAnswer:
+    """It is done, and only half of the answer arrives, as if that were all."""
+
+
 class Between(Handler):
     def handle_call(self) -> None:
         body = self.body()
@@ -67,6 +71,8 @@ class Between(Handler):
         if isinstance(fault, LoseAnswer):
             self.close_connection = True
             return
+        if isinstance(fault, CutAnswer):
+            answer = answer[: len(answer) // 2]
         kept = {n: v for n, v in response.getheaders() if n.lower() in ("content-type", "x-amzn-errortype")}
         self.reply(response.status, answer, kept)
 

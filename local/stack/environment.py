@@ -62,6 +62,7 @@ class Environment:
             f"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: {request_id}\r\n"
             f"Lambda-Runtime-Deadline-Ms: {int((time.time() + seconds) * 1000)}\r\n"
             "Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:measured\r\n"
+            f"Lambda-Runtime-Trace-Id: Root=1-{request_id[:8]}-{request_id.replace('-', '')[8:]};Parent={request_id[:8]};Sampled=0\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         cpu, begun = self.cpu(), time.perf_counter()

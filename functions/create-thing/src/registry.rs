@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_iot::Client;
-use aws_sdk_iot::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_iot::error::ProvideErrorMetadata;
 use aws_sdk_iot::types::AttributePayload;
 use backon::{ExponentialBuilder, Retryable};
 
@@ -82,10 +82,7 @@ fn unexpected<E>(call: &'static str, error: E) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let why = match (error.code(), error.message()) {
-        (None, _) => DisplayErrorContext(&error).to_string(),
-        (Some(code), message) => format!("{code}: {}", message.unwrap_or_default()),
-    };
+    let why = runtime::aws::told(&error);
     match error.code() {
         Some(
             "InvalidRequestException" | "UnauthorizedException" | "AccessDeniedException" | "LimitExceededException",

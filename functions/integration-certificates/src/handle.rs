@@ -7,6 +7,7 @@ use aws_lambda_events::cloudformation::{
 };
 use backon::{ExponentialBuilder, Retryable};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
+use runtime::aws::with_causes;
 use runtime::{Deadline, milliseconds};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -60,18 +61,19 @@ impl Service {
     /// CloudFormation gets an answer whatever happens; only a request that cannot be answered is an error of the function.
     pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<Json, Diagnostic> {
         let begun = Instant::now();
-        let request: Request = serde_json::from_value(event.payload).map_err(|_| Diagnostic {
-            error_type: "EVENT_INVALID".to_owned(),
-            // Not the parser's words: they may quote.
-            error_message: "the event is no request of a CloudFormation custom resource".to_owned(),
-        })?;
+        let request: Option<Request> = serde_json::from_value(event.payload).ok();
         let span = tracing::info_span!(
             "integration",
             request_id = event.context.request_id,
             trace_id = runtime::trace_id(&event.context),
-            request_type = request.request_type,
-            stack = request.stack_id,
+            request_type = request.as_ref().map(|request| request.request_type.as_str()),
+            stack = request.as_ref().map(|request| request.stack_id.as_str()),
         );
+        let Some(request) = request else {
+            // Not the parser's words: they may quote.
+            let why = "the event is no request of a CloudFormation custom resource";
+            return Err(span.in_scope(|| refused("EVENT_INVALID", why)));
+        };
         self.answered(&request, &event.context, begun).instrument(span).await
     }
 
@@ -137,11 +139,15 @@ impl Service {
         // Without a content type: the URL was signed without one.
         let put = || async { self.http.put(url).body(body.clone()).send().await?.error_for_status() };
         let answered = put.retry(ExponentialBuilder::default().with_max_times(4)).await;
-        answered.map(drop).map_err(|error| Diagnostic {
-            error_type: "CLOUDFORMATION_NOT_ANSWERED".to_owned(),
-            error_message: error.without_url().to_string(),
-        })
+        let why = |error: reqwest::Error| refused("CLOUDFORMATION_NOT_ANSWERED", &with_causes(&error.without_url()));
+        answered.map(drop).map_err(why)
     }
+}
+
+/// The error of the function, which nobody but its log is told: CloudFormation does not wait for it.
+fn refused(code: &str, reason: &str) -> Diagnostic {
+    tracing::error!(status = "FAILED", code, reason, "CloudFormation has no answer");
+    runtime::diagnostic(code, reason)
 }
 
 /// `arn:aws:cloudformation:<region>:<account>:stack/<name>/<uuid>`

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use aws_sdk_iot::Client;
-use aws_sdk_iot::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_iot::error::ProvideErrorMetadata;
 use aws_sdk_iot::types::CertificateStatus;
 use backon::{ConstantBuilder, Retryable};
+use runtime::aws::told;
 
 /// A certificate whose policy was just detached counts as attached a little longer.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -86,15 +87,4 @@ impl Iot {
 
 pub(crate) fn is_not_found(error: &impl ProvideErrorMetadata) -> bool {
     error.code() == Some("ResourceNotFoundException")
-}
-
-pub(crate) fn told<E>(error: &E) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error,
-{
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        (None, _) => DisplayErrorContext(error).to_string(),
-    }
 }

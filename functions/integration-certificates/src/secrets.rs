@@ -3,10 +3,11 @@
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::types::Tag;
 use coiote::User;
+use runtime::aws::told;
 use serde_json::{Value as Json, json};
 
 use crate::client_certificate::ClientCertificate;
-use crate::iot::{is_not_found, told};
+use crate::iot::is_not_found;
 
 /// Whose secret it is: one that somebody else made is never written or deleted.
 const OWNER: &str = "coiote-aws-iot:stack";

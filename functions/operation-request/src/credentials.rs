@@ -3,12 +3,15 @@
 use std::time::{Instant, SystemTime};
 
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::error::DisplayErrorContext;
 use coiote::{Identity, InvalidSecret};
+use runtime::aws::with_causes;
 use runtime::milliseconds;
 
 /// The name under which AVSystem's own stack keeps it.
 const DEFAULT_SECRET_ID: &str = "coioteDMcert";
+
+/// In the log.
+const GET_SECRET: &str = "get_secret";
 
 pub(crate) struct Credentials {
     secrets_manager: Client,
@@ -40,7 +43,8 @@ impl Credentials {
         let output = match self.secrets_manager.get_secret_value().secret_id(&secret_id).send().await {
             Ok(output) => output,
             Err(error) => {
-                tracing::warn!(secret_id, error = %DisplayErrorContext(&error), "secret could not be read");
+                let (reason, duration_ms) = (with_causes(&error), milliseconds(begun));
+                tracing::warn!(call = GET_SECRET, secret_id, reason, duration_ms, "secret could not be read");
                 let status = error.raw_response().map(|response| response.status().as_u16());
                 let why = match error.as_service_error() {
                     Some(service) => service.meta().code().unwrap_or("unknown error").to_owned(),
@@ -58,7 +62,7 @@ impl Credentials {
         if let Some(days) = certificate_days_left {
             metrics::gauge!("ClientCertificateDaysLeft").set(days);
         }
-        tracing::info!(call = "get_secret", secret_id, certificate_days_left, duration_ms, "secret read");
+        tracing::info!(call = GET_SECRET, secret_id, certificate_days_left, duration_ms, "secret read");
         Ok(identity)
     }
 

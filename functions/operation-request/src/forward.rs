@@ -2,7 +2,7 @@
 //!
 //! What may get better is tried again, with growing pauses, while Lambda leaves time for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use backon::{ExponentialBuilder, Retryable};
@@ -12,7 +12,8 @@ use memory::Memory;
 use runtime::{Deadline, milliseconds};
 use shadow::operation::{Delivery, OUTCOME_UNKNOWN};
 use shadow::{Reason, ThingName};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::AbortHandle;
 
 use crate::credentials::{Credentials, CredentialsError};
 
@@ -27,8 +28,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// A call is not begun with less time than this.
 const SHORTEST_CALL: Duration = Duration::from_millis(500);
 
-/// For so long the first request may have to wait for a secret that cannot be read, before it tries itself.
+/// What is read before the first event is there may take so long.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(4);
+
+/// For so long a request waits for it, before it reads the secret itself.
+const WARM_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// For so long a connection counts as being there because it just was. An environment may have been frozen meanwhile.
 const FRESH: Duration = Duration::from_secs(5);
@@ -51,6 +55,7 @@ pub(crate) struct Forwarder {
     /// By endpoint name, so that a device is looked up once and not for every request.
     device_ids: Memory<String, String>,
     connection: Mutex<Option<Connection>>,
+    warm_up: OnceLock<AbortHandle>,
 }
 
 struct Connection {
@@ -58,6 +63,14 @@ struct Connection {
     client: Client,
     /// When a call succeeded last. The time of day, because a monotonic clock may stand still with the environment.
     proven_at: Option<SystemTime>,
+}
+
+/// A device at Coiote.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    id: String,
+    /// Not just asked for, so it may have changed.
+    is_remembered: bool,
 }
 
 /// A task that Coiote has taken.
@@ -143,13 +156,14 @@ pub(crate) fn may_get_better(code: &str) -> bool {
 
 impl Forwarder {
     pub(crate) fn new(url: String, credentials: Credentials) -> Forwarder {
-        Forwarder { url, credentials, device_ids: Memory::default(), connection: Mutex::new(None) }
+        let (device_ids, connection, warm_up) = (Memory::default(), Mutex::new(None), OnceLock::new());
+        Forwarder { url, credentials, device_ids, connection, warm_up }
     }
 
-    /// Makes the connection ready while Lambda is asked for the first event, and while that one is claimed.
+    /// Reads the secret while Lambda is asked for the first event, and while that one is claimed.
     pub(crate) fn warm_up(self: &Arc<Self>) {
         let forwarder = Arc::clone(self);
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             let mut connection = forwarder.connection.lock().await;
             let deadline = Deadline::within(WARM_UP_LIMIT);
             // Whatever is wrong, the request that needs it finds out again, and says so where its author looks.
@@ -157,6 +171,7 @@ impl Forwarder {
                 *connection = forwarder.connect(identity).ok();
             }
         });
+        self.warm_up.get_or_init(|| reading.abort_handle());
     }
 
     /// Comes back when nothing is under way any more: between two events an environment may be frozen.
@@ -164,35 +179,39 @@ impl Forwarder {
         let _ = tokio::time::timeout(deadline.left(), self.connection.lock()).await;
     }
 
-    /// Creates the task. Where Coiote refuses the certificate, or is not trusted itself, the secret is read again: it may
-    /// have been changed.
+    /// Finds the device, which changes nothing at Coiote. Of a task that must not be created twice it also shows that the
+    /// connection works: one that was lost while nobody looked would leave open whether the task was created.
+    pub(crate) async fn find(
+        &self,
+        thing: &ThingName,
+        delivery: Delivery,
+        deadline: Deadline,
+    ) -> Result<Device, ForwardError> {
+        let mut slot = self.lock(deadline).await?;
+        let connection = self.connected(&mut slot, deadline).await?;
+        let is_proven = connection.proven_at.and_then(|at| at.elapsed().ok()).is_some_and(|since| since < FRESH);
+        let must_prove = delivery == Delivery::AtMostOnce && !is_proven;
+        if !must_prove && let Some(id) = self.device_ids.get(thing.as_str()) {
+            return Ok(Device { id, is_remembered: true });
+        }
+        let look_up = async |client: &Client| self.look_up(client, thing, deadline).await;
+        let id = self.trusted(connection, deadline, look_up).await?;
+        Ok(Device { id, is_remembered: false })
+    }
+
+    /// Creates the task.
     pub(crate) async fn create(
         &self,
+        device: &Device,
         thing: &ThingName,
         task: &Task,
         delivery: Delivery,
         deadline: Deadline,
     ) -> Result<Created, ForwardError> {
-        // Held for the whole invocation: an execution environment handles one event at a time.
-        let ready = tokio::time::timeout(deadline.left(), self.connection.lock());
-        let mut connection = ready.await.map_err(|_| ForwardError::OutOfTime)?;
-        let current = match connection.take() {
-            Some(connection) => connection,
-            None => self.connect(self.read_secret(deadline).await?)?,
-        };
-        let current = connection.insert(current);
-
-        let refused = match self.hand_over(current, thing, task, delivery, deadline).await {
-            Err(error) if error.may_be_the_secret() => error,
-            result => return result,
-        };
-        let identity = self.read_secret(deadline).await?;
-        if identity == current.identity {
-            return Err(refused);
-        }
-        tracing::info!(code = refused.code(), reason = %refused, "the secret has changed; trying again with it");
-        *current = self.connect(identity)?;
-        self.hand_over(current, thing, task, delivery, deadline).await
+        let mut slot = self.lock(deadline).await?;
+        let connection = self.connected(&mut slot, deadline).await?;
+        let hand_over = async |client: &Client| self.hand_over(client, device, thing, task, delivery, deadline).await;
+        self.trusted(connection, deadline, hand_over).await
     }
 
     /// Wakes the device. The task is there, so the request is on its way whatever happens to this call: what does is a
@@ -210,7 +229,7 @@ impl Forwarder {
             }
             Err(error) => {
                 let (code, reason) = (error.code(), error.to_string());
-                tracing::warn!(call = START_SESSION.name, task_id, device_id, code, reason, "session not started");
+                tracing::warn!(task_id, device_id, code, reason, "session not started");
                 let message = format!("Coiote has the task and runs it when the device next comes back: {error}");
                 Some(Reason::new("SESSION_NOT_STARTED", message))
             }
@@ -231,27 +250,68 @@ impl Forwarder {
         Ok(Connection { identity, client, proven_at: None })
     }
 
-    async fn hand_over(
+    /// Held while a request is dealt with: an execution environment handles one event at a time.
+    async fn lock(&self, deadline: Deadline) -> Result<MutexGuard<'_, Option<Connection>>, ForwardError> {
+        let patience = deadline.left().min(WARM_UP_PATIENCE);
+        if let Ok(connection) = tokio::time::timeout(patience, self.connection.lock()).await {
+            return Ok(connection);
+        }
+        // Before the first event an environment may have been frozen in mid-call.
+        if let Some(warm_up) = self.warm_up.get() {
+            warm_up.abort();
+        }
+        let lock = tokio::time::timeout(deadline.left(), self.connection.lock());
+        lock.await.map_err(|_| ForwardError::OutOfTime)
+    }
+
+    async fn connected<'a>(
+        &self,
+        slot: &'a mut Option<Connection>,
+        deadline: Deadline,
+    ) -> Result<&'a mut Connection, ForwardError> {
+        let connection = match slot.take() {
+            Some(connection) => connection,
+            None => self.connect(self.read_secret(deadline).await?)?,
+        };
+        Ok(slot.insert(connection))
+    }
+
+    /// Where Coiote refuses the certificate, or is not trusted itself, the secret is read again: it may have been changed.
+    async fn trusted<T>(
         &self,
         connection: &mut Connection,
+        deadline: Deadline,
+        call: impl AsyncFn(&Client) -> Result<T, ForwardError>,
+    ) -> Result<T, ForwardError> {
+        let mut result = call(&connection.client).await;
+        if let Err(refused) = &result
+            && refused.may_be_the_secret()
+        {
+            let identity = self.read_secret(deadline).await?;
+            if identity != connection.identity {
+                tracing::info!(code = refused.code(), reason = %refused, "the secret has changed; trying again with it");
+                *connection = self.connect(identity)?;
+                result = call(&connection.client).await;
+            }
+        }
+        if result.is_ok() {
+            connection.proven_at = Some(SystemTime::now());
+        }
+        result
+    }
+
+    async fn hand_over(
+        &self,
+        client: &Client,
+        device: &Device,
         thing: &ThingName,
         task: &Task,
         delivery: Delivery,
         deadline: Deadline,
     ) -> Result<Created, ForwardError> {
-        let client = &connection.client;
-        let is_proven = connection.proven_at.and_then(|at| at.elapsed().ok()).is_some_and(|since| since < FRESH);
-        // A connection that was lost while nobody looked would leave open whether the task was created. A search tells
-        // before anything is at stake.
-        let must_prove = delivery == Delivery::AtMostOnce && !is_proven;
-        let cached = if must_prove { None } else { self.device_ids.get(thing.as_str()) };
-        let was_cached = cached.is_some();
-        let mut device_id = match cached {
-            Some(id) => id,
-            None => self.look_up(client, thing, deadline).await?,
-        };
+        let mut device_id = device.id.clone();
         let mut created = create_task(client, &device_id, task, delivery, deadline).await;
-        if was_cached && matches!(created, Err(ForwardError::Coiote(coiote::Error::NotFound(_)))) {
+        if device.is_remembered && matches!(created, Err(ForwardError::Coiote(coiote::Error::NotFound(_)))) {
             // The device was removed, and perhaps added again since: then it has another id now.
             self.device_ids.forget(thing.as_str());
             device_id = self.look_up(client, thing, deadline).await?;
@@ -266,7 +326,6 @@ impl Forwarder {
             }
             other => other,
         })?;
-        connection.proven_at = Some(SystemTime::now());
         let template = task.template.as_str();
         tracing::info!(call = CREATE_TASK.name, task_id, device_id, template, duration_ms, "task created");
         Ok(Created { task_id, device_id })
@@ -317,27 +376,30 @@ async fn again_and_again<T, F: Future<Output = Result<T, coiote::Error>>>(
 ) -> Result<(T, f64), ForwardError> {
     let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(RETRIES).with_jitter();
     let attempt = || async {
-        let time = deadline.allows(CALL_LIMIT).ok_or(ForwardError::OutOfTime)?;
+        let time = deadline.allows(CALL_LIMIT).ok_or((ForwardError::OutOfTime, 0.0))?;
         let begun = Instant::now();
         let result = call(time).await;
         let duration_ms = milliseconds(begun);
         metrics::histogram!(metric).record(duration_ms);
-        Ok((result?, duration_ms))
+        result.map(|done| (done, duration_ms)).map_err(|error| (ForwardError::from(error), duration_ms))
     };
-    attempt
+    let tried = attempt
         .retry(pauses)
-        .when(|error| matches!(error, ForwardError::Coiote(error) if may_be_tried_again(error)))
-        .adjust(|error, pause| {
+        .when(|(error, _)| matches!(error, ForwardError::Coiote(error) if may_be_tried_again(error)))
+        .adjust(|(error, _), pause| {
             let asked = if let ForwardError::Coiote(error) = error { error.retry_after() } else { None };
             let pause = pause?.max(asked.unwrap_or_default());
             (deadline.left() > pause.saturating_add(SHORTEST_CALL)).then_some(pause)
         })
-        .notify(|error, pause| {
-            let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        .notify(|(error, duration_ms), pause| {
+            let (code, pause_ms) = (error.code(), u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
             metrics::counter!("CoioteRetries").increment(1);
-            tracing::warn!(call = name, code = error.code(), reason = %error, pause_ms, "trying again");
-        })
-        .await
+            tracing::warn!(call = name, code, reason = %error, duration_ms, pause_ms, "trying again");
+        });
+    tried.await.map_err(|(error, duration_ms)| {
+        tracing::warn!(call = name, code = error.code(), reason = %error, duration_ms, "call failed");
+        error
+    })
 }
 
 /// An unknown device and an unknown template can have the same status; only Coiote's words tell them apart.

@@ -1,5 +1,6 @@
 //! From the event to the answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ use shadow::operation::{Claim, Claimant, Delivery, Held, Key, OUTCOME_UNKNOWN, O
 use shadow::{Answer, Envelope, Reason, Status};
 use tracing::Instrument;
 
-use crate::forward::{Created, ForwardError, Forwarder, may_get_better};
+use crate::forward::{Created, Device, ForwardError, Forwarder, may_get_better};
 
 /// Longer lists are not written into the shadow: they would take the room of answers.
 const LONGEST_INSTANCES_OF: usize = 256;
@@ -142,10 +143,11 @@ impl Service {
             let attempt = self.attempts.begin(request_id);
             let invocation = Invocation { request_id, begun, attempt, deadline, envelope };
             let ended = self.request(&invocation, fields).await;
-            self.forwarder.rest(deadline).await;
             invocation.ended(ended)
         };
-        answered.instrument(span).await
+        let answered = answered.instrument(span).await;
+        self.forwarder.rest(deadline).await;
+        answered
     }
 
     async fn request(&self, invocation: &Invocation<'_>, mut fields: Map<String, Json>) -> Ended {
@@ -181,7 +183,8 @@ impl Service {
             instances_of: resources_read_in_part(&operation),
             ..invocation.answer(Status::InProgress, Some(name))
         };
-        let mut held = match self.claim(invocation, delivery, claim).await? {
+        let (claim, found) = self.claim_and_find(invocation, delivery, claim).await?;
+        let mut held = match claim {
             Claim::Taken(held) => held,
             Claim::Recorded(recorded) => return recorded_already(invocation, &recorded, Some(name)),
             Claim::Interrupted(held) if self.unanswered_task(invocation).is_some() => held,
@@ -197,13 +200,15 @@ impl Service {
                 return self.last_word(invocation, &mut held, answer).await;
             }
         };
-        tracing::info!(attempt = held.attempt, duration_ms = milliseconds(invocation.begun), "request claimed");
 
         let task = Task::from(&operation);
         tracing::debug!(?task, "task");
-        let created = match self.unanswered_task(invocation) {
-            Some(created) => Ok(created),
-            None => self.forwarder.create(&invocation.envelope.thing, &task, delivery, invocation.deadline).await,
+        let (thing, deadline) = (&invocation.envelope.thing, invocation.deadline);
+        let created = match (self.unanswered_task(invocation), found) {
+            (Some(created), _) => Ok(created),
+            (None, Some(Err(error))) => Err(error),
+            (None, Some(Ok(device))) => self.forwarder.create(&device, thing, &task, delivery, deadline).await,
+            (None, None) => Err(ForwardError::OutOfTime),
         };
         let created = match created {
             Ok(created) => created,
@@ -227,6 +232,35 @@ impl Service {
             }
         }
         Ok(answer)
+    }
+
+    /// Claims the request, and finds its device meanwhile: both take round trips, and finding changes nothing. A device is
+    /// found only where there is a task to be sent to it.
+    async fn claim_and_find(
+        &self,
+        invocation: &Invocation<'_>,
+        delivery: Delivery,
+        answer: Answer,
+    ) -> Result<(Claim, Option<Result<Device, ForwardError>>), Unsettled> {
+        let mut find = pin!(self.forwarder.find(&invocation.envelope.thing, delivery, invocation.deadline));
+        let mut claim = pin!(self.claim(invocation, delivery, answer));
+        let is_sent = self.unanswered_task(invocation).is_some();
+        let (begun, mut found) = (Instant::now(), None);
+        let claim = loop {
+            tokio::select! {
+                biased;
+                claim = &mut claim => break claim?,
+                device = &mut find, if found.is_none() && !is_sent => found = Some(device),
+            }
+        };
+        let duration_ms = milliseconds(begun);
+        if let Claim::Taken(held) = &claim {
+            tracing::info!(call = "claim", attempt = held.attempt, duration_ms, "request claimed");
+            if found.is_none() && !is_sent {
+                found = Some(find.await);
+            }
+        }
+        Ok((claim, found))
     }
 
     async fn claim(&self, invocation: &Invocation<'_>, delivery: Delivery, answer: Answer) -> Result<Claim, Unsettled> {

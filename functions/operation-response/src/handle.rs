@@ -187,7 +187,8 @@ impl Service {
             Err(error) => return Err(error),
         };
         if resources > 0 {
-            tracing::info!(resources, relieved, duration_ms = milliseconds(begun), "datamodel shadow updated");
+            let duration_ms = milliseconds(begun);
+            tracing::info!(call = "fold", resources, relieved, duration_ms, "datamodel shadow updated");
         }
         Ok(if !response.failed_keys.is_empty() {
             let keys = response.failed_keys.join(", ");
@@ -212,7 +213,7 @@ impl Service {
         if let Some(key) = request {
             let begun = Instant::now();
             self.operation.conclude(thing, shadow, key, outcome, *version).await?;
-            tracing::info!(duration_ms = milliseconds(begun), "request answered");
+            tracing::info!(call = "answer", duration_ms = milliseconds(begun), "request answered");
             return Ok(());
         }
         let now = self.operation.read(thing).await?.unwrap_or_default();

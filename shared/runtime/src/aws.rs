@@ -4,6 +4,7 @@
 //! and brings a client of STS for it.
 
 use std::env;
+use std::error::Error;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -11,9 +12,11 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
-use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::retry::{RetryConfig, RetryMode};
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
+use aws_types::app_name::AppName;
 use aws_types::region::Region;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
@@ -33,13 +36,14 @@ pub fn config() -> Result<SdkConfig, lambda_runtime::Error> {
         .http_client(Https::new(CONNECT_LIMIT)?)
         .sleep_impl(TokioSleep::new())
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard())
+        .retry_config(retries())
         // Documents of a few kilobytes, whose whole call is limited.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .use_fips(is_on("AWS_USE_FIPS_ENDPOINT"))
         .use_dual_stack(is_on("AWS_USE_DUALSTACK_ENDPOINT"))
         .service_config(Variables);
-    config.set_endpoint_url(variable("AWS_ENDPOINT_URL"));
+    config.set_endpoint_url(endpoint_url("AWS_ENDPOINT_URL"));
+    config.set_app_name(variable("AWS_SDK_UA_APP_ID").and_then(|name| AppName::new(name).ok()));
     config.set_credentials_provider(credentials());
     Ok(config.build())
 }
@@ -50,6 +54,19 @@ fn credentials() -> Option<SharedCredentialsProvider> {
     let secret = variable("AWS_SECRET_ACCESS_KEY")?;
     let credentials = Credentials::new(key_id, secret, variable("AWS_SESSION_TOKEN"), None, "environment");
     Some(SharedCredentialsProvider::new(credentials))
+}
+
+fn retries() -> RetryConfig {
+    let mode = variable("AWS_RETRY_MODE").and_then(|mode| mode.parse().ok()).unwrap_or(RetryMode::Standard);
+    let retries = RetryConfig::standard().with_retry_mode(mode);
+    match variable("AWS_MAX_ATTEMPTS").and_then(|attempts| attempts.parse().ok()) {
+        None | Some(0) => retries,
+        Some(attempts) => retries.with_max_attempts(attempts),
+    }
+}
+
+fn endpoint_url(name: &str) -> Option<String> {
+    if is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") { None } else { variable(name) }
 }
 
 /// `sam local invoke` gives a variable of the template that has no value as an empty one.
@@ -68,6 +85,22 @@ struct Variables;
 impl LoadServiceConfig for Variables {
     fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
         let service = key.service_id().to_uppercase().replace(' ', "_");
-        variable(&format!("{}_{service}", key.env()))
+        endpoint_url(&format!("{}_{service}", key.env()))
     }
+}
+
+/// What an error of AWS says.
+pub fn told<E: ProvideErrorMetadata + Error + 'static>(error: &E) -> String {
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => with_causes(error),
+    }
+}
+
+/// An error and its causes, in their own words. Not the `Debug` of any: that of an SDK's holds the whole answer, which may be a
+/// secret.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let errors = std::iter::successors(Some(error), |&error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -13,7 +14,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as Tcp;
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector as Tcp, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 /// One client with its kept connections, whoever uses it.
@@ -45,7 +46,11 @@ impl HttpConnector for Https {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let client = self.0.clone();
         HttpConnectorFuture::new(async move {
-            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let captured = capture_connection(&mut request);
+            if let Some(wanted) = request.extensions().get::<CaptureSmithyConnection>() {
+                wanted.set_connection_retriever(move || used(captured.clone()));
+            }
             let response = client.request(request).await.map_err(|error| {
                 let was_connected = !error.is_connect();
                 let error = ConnectorError::io(error.into());
@@ -55,4 +60,16 @@ impl HttpConnector for Https {
             HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
+}
+
+/// The connection that a request took, so that the SDK has it closed after an answer that a broken host gave: trying again is
+/// to reach another one.
+fn used(captured: CaptureConnection) -> Option<ConnectionMetadata> {
+    captured.connection_metadata().as_ref()?;
+    let close = move || {
+        if let Some(connection) = captured.connection_metadata().as_ref() {
+            connection.poison();
+        }
+    };
+    Some(ConnectionMetadata::builder().proxied(false).poison_fn(close).build())
 }

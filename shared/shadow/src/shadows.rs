@@ -2,7 +2,7 @@
 
 use aws_sdk_iotdataplane::Client;
 use aws_sdk_iotdataplane::config::http::HttpResponse;
-use aws_sdk_iotdataplane::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_iotdataplane::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_iotdataplane::primitives::Blob;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -107,7 +107,11 @@ where
 {
     fn from(error: SdkError<E, HttpResponse>) -> Error {
         let told = match (error.code(), error.message()) {
-            (None, _) => DisplayErrorContext(&error).to_string(),
+            // Not with its `Debug`, which holds the whole document.
+            (None, _) => {
+                let errors = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+                errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+            }
             (Some(code), None) => code.to_owned(),
             (Some(code), Some(message)) => format!("{code}: {message}"),
         };
