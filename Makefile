@@ -8,7 +8,7 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 # Only `make audit` needs it, and building it takes minutes.
 CARGO_DENY := .local/cargo/bin/cargo-deny
 
-.PHONY: help demo stop test bench audit soak redrive install clean
+.PHONY: help demo stop test clippy bench audit soak redrive install clean
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
@@ -30,13 +30,17 @@ demo: install stop
 stop:
 	@python3 local/stop.py
 
-test: install
+test:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@# Side by side: one waits for the network, the other for the CPU.
+	@$(MAKE) --no-print-directory --jobs=2 install clippy
 	cargo test --workspace --locked
 	$(SAM) validate --lint
 	$(TOOLS)/python local/build.py
 	$(TOOLS)/python -m pytest -c tests/pytest.ini tests
+
+clippy:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 bench: install
 	@$(TOOLS)/python local/bench.py $(if $(ROUNDS),--rounds $(ROUNDS))

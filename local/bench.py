@@ -240,7 +240,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     if not valgrind():
         print("valgrind is not installed: instructions are not counted.")
-    with LocalStack("bench") as stack:
+    with LocalStack("bench", optimizes_coiote=True) as stack:
         stack.deployment.build()
         floor = stack.deployment.build_floor()
         stack.start()

@@ -14,9 +14,10 @@ STACK_NAME = "coiote-aws-iot"
 
 
 class Deployment:
-    def __init__(self, root: Path, run: Path):
+    def __init__(self, root: Path, run: Path, optimizes_coiote: bool = False):
         self._root = root
         self._run = run
+        self._optimizes_coiote = optimizes_coiote
         self._tools = root / ".local" / "tools" / "bin"
 
     @property
@@ -31,8 +32,14 @@ class Deployment:
     def build(self) -> None:
         """The functions as for Lambda, in .aws-sam/build; and the local Coiote."""
         self._run_and_show("Building the functions", [self._tools / "sam", "build"], "sam-build.log")
-        cargo = ["cargo", "build", "--release", "--locked", "--package", "coiote-sim"]
-        self._run_and_show("Building the local Coiote", cargo, "cargo-build.log")
+        # With the features of the whole workspace: what the tests of the crates compiled is compiled once.
+        cargo = ["cargo", "build", "--locked", "--workspace", "--bin", "coiote-sim"]
+        release = ["--release"] if self._optimizes_coiote else []
+        self._run_and_show("Building the local Coiote", [*cargo, *release], "cargo-build.log")
+
+    @property
+    def local_coiote(self) -> Path:
+        return self._root / "target" / ("release" if self._optimizes_coiote else "debug") / "coiote-sim"
 
     def build_floor(self) -> Path:
         """The function that the others are measured against, built as they are."""
