@@ -66,6 +66,12 @@ impl Credentials {
         Ok(identity)
     }
 
+    /// Its answer did not come within the time that there was.
+    pub(crate) fn too_late(&self) -> CredentialsError {
+        let (secret_id, why) = (self.secret_id.clone(), "Secrets Manager did not answer in time".to_owned());
+        CredentialsError::Unavailable { secret_id, why, may_get_better: true }
+    }
+
     pub(crate) fn invalid(&self, why: InvalidSecret) -> CredentialsError {
         CredentialsError::Invalid { secret_id: self.secret_id.clone(), why }
     }

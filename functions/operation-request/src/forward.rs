@@ -239,7 +239,7 @@ impl Forwarder {
     async fn read_secret(&self, deadline: Deadline) -> Result<Identity, ForwardError> {
         let time = deadline.allows(CALL_LIMIT).ok_or(ForwardError::OutOfTime)?;
         let read = tokio::time::timeout(time, self.credentials.read());
-        Ok(read.await.map_err(|_| ForwardError::OutOfTime)??)
+        Ok(read.await.map_err(|_| self.credentials.too_late())??)
     }
 
     fn connect(&self, identity: Identity) -> Result<Connection, ForwardError> {
