@@ -1,0 +1,99 @@
+//! The copy of a device's records that their authors read, under `reported.requests` of the operation shadow.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::Millis;
+use crate::device::{Device, ENDED_KEPT, ENDED_STAYS};
+use crate::record::{Reason, Record, State, Status};
+
+/// Open requests that stand in the copy, the newest ones.
+const OPEN_SHOWN: usize = 8;
+
+/// Longest client token that AWS IoT takes, in bytes.
+const LONGEST_TOKEN: usize = 64;
+
+/// One request in the copy. What is empty is absent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    pub operation: String,
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    pub updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<serde_json::Value>,
+}
+
+impl Entry {
+    pub fn of(record: &Record) -> Entry {
+        let status = record.status();
+        let shows_run = matches!(status, Status::InProgress | Status::Failed) && !record.run.is_empty();
+        Entry {
+            operation: record.operation.clone(),
+            status,
+            client_token: record.client_token.as_ref().map(|token| token.chars().take(LONGEST_TOKEN).collect()),
+            task_id: record.task_id.clone(),
+            request_id: shows_run.then(|| record.run.clone()),
+            updated_at: timestamp(record.updated_at),
+            reason: record.reason.clone(),
+            properties: record.properties.as_ref().and_then(|json| serde_json::from_str(json).ok()),
+        }
+    }
+}
+
+/// The copy as it is at that time: the newest eight open requests, the last three that ended, and all that ended within five
+/// minutes; by the name of the request.
+pub fn entries(device: &Device, at: Millis) -> BTreeMap<String, Entry> {
+    let open = device.open().iter().rev().take(OPEN_SHOWN);
+    let is_recent = |record: &Record| record.updated_at.saturating_add(ENDED_STAYS) > at;
+    let mut last: Vec<&Record> = device.ended().iter().collect();
+    last.sort_by_key(|record| record.updated_at);
+    let kept = last.len().saturating_sub(ENDED_KEPT);
+    let ended = last.into_iter().enumerate().filter(|(index, record)| *index >= kept || is_recent(record));
+    open.chain(ended.map(|(_, record)| record))
+        .filter(|record| !matches!(record.state, State::Ended(Status::Ignored)))
+        .map(|record| (record.name.to_string(), Entry::of(record)))
+        .collect()
+}
+
+/// A time in the form of AWS: `2026-11-22T18:00:00Z`.
+pub fn timestamp(at: Millis) -> String {
+    // Days since 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    let seconds = at / 1_000;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days.saturating_add(719_468);
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_aws_writes_them() {
+        for (at, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_795_500_000_999, "2026-11-24T06:00:00Z"),
+        ] {
+            assert_eq!(timestamp(at), expected);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! A request's life, from the claim to the last word: one state machine for all requests of a device.
+//!
+//! A [`Device`] holds the open requests of a thing and those that ended last. [`Device::apply`] is the one place where a
+//! request changes its state: it takes an [`Event`] and says what follows from it, in a [`Verdict`]. It knows neither AWS nor
+//! Coiote, and no clock but the time that an event carries, so the same events always lead to the same state. That is what
+//! lets a ledger keep events that were only appended, and lets a test explore every order of them.
+//!
+//! ```text
+//!            claim                 handed over               result, report
+//!   absent ────────▶ HELD ───────────────────▶ SCHEDULED ───────────────────▶ ENDED
+//!                    │  ▲ due, redrive             │ lifetime over, taken back  ▲
+//!        surely not, │  │                          └────────────────────────────┤
+//!          perhaps   ▼  │                                                       │
+//!                   WAITING ────────────────────────────────────────────────────┘
+//!                            lifetime over, taken back, overtaken
+//! ```
+
+mod copy;
+mod device;
+mod event;
+mod matching;
+mod record;
+mod transitions;
+
+pub use copy::{Entry, entries, timestamp};
+pub use device::{Device, ResultEntry, Wanted};
+pub use event::{
+    Cancel, Claim, Created, Event, Folded, History, NotDone, PastRequest, ReportStatus, Reported, Returned, Take,
+};
+pub use matching::{fingerprint, keys_overlap, path_hash};
+pub use record::{Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
+pub use transitions::Verdict;
+
+/// Milliseconds since 1970.
+pub type Millis = u64;

@@ -1,0 +1,162 @@
+//! Which request a result answers. Coiote's report does not say; what it says is what was done to which paths.
+
+use serde_json::Value as Json;
+
+use crate::record::{Record, State, has_result};
+
+/// Hash of a path in its dotted form (32-bit FNV-1a), as results are compared by it. Two paths with one hash can make a result
+/// answer a request that asked for something else of the same device and operation; of a hundred paths that is one chance in
+/// forty million.
+pub fn path_hash(path: &str) -> u32 {
+    path.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Hashes of every path that a result names, at each level: object, object instance, resource, resource instance.
+pub fn fingerprint(result: &Json) -> Vec<u32> {
+    fn walk(prefix: &str, tree: &Json, level: u8, into: &mut Vec<u32>) {
+        let Json::Object(parts) = tree else { return };
+        for (name, part) in parts {
+            if name == "noValue" && level == 3 {
+                continue;
+            }
+            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            into.push(path_hash(&path));
+            if level < 3 {
+                walk(&path, part, level + 1, into);
+            }
+        }
+    }
+    let mut hashes = Vec::new();
+    walk("", result, 0, &mut hashes);
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes
+}
+
+/// Whether one of the paths lies in the other, or they are the same. The empty path is the whole data model.
+pub fn keys_overlap(one: &str, other: &str) -> bool {
+    lies_in(one, other) || lies_in(other, one)
+}
+
+fn lies_in(path: &str, key: &str) -> bool {
+    key.is_empty() || path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether every key of the request is met by a path of the result or by a failed key.
+pub(crate) fn is_met(keys: &[String], paths: &[u32], failed_keys: &[String]) -> bool {
+    let failed: Vec<&String> = failed_keys.iter().filter(|key| !key.is_empty()).collect();
+    if paths.is_empty() && failed.is_empty() {
+        return false;
+    }
+    let is_met = |key: &String| {
+        let is_named = if key.is_empty() || key.starts_with('/') {
+            // The whole data model; or a path by numbers, which the result spells in names that are not known here.
+            !paths.is_empty()
+        } else {
+            paths.binary_search(&path_hash(key)).is_ok()
+        };
+        is_named || has_failed(key, &failed)
+    };
+    // A read of the whole data model has one key, which is empty, or none.
+    if keys.is_empty() { !paths.is_empty() } else { keys.iter().all(is_met) }
+}
+
+/// Failed keys are one text that was split at commas, so a key that holds a comma stands there in pieces.
+fn has_failed(key: &str, failed: &[&String]) -> bool {
+    let commas = key.matches(',').count();
+    failed.windows(commas + 1).any(|pieces| {
+        let joined = pieces.iter().map(|piece| piece.as_str()).collect::<Vec<_>>().join(",");
+        lies_in(joined.trim_end_matches('.'), key)
+    })
+}
+
+/// Whether the record may be answered by a result of that operation and version, as far as its state goes.
+pub(crate) fn waits_for_result(record: &Record, operation: &str, version: u64) -> bool {
+    let state_fits = match record.state {
+        State::Scheduled => true,
+        // Its last word gives way to a result; or a report refused it, whose result has its failed keys.
+        State::Ended(_) => record.task_id.is_some() && (record.yields() || record.proven),
+        State::Held | State::Waiting => false,
+    };
+    state_fits
+        && has_result(operation)
+        && record.operation == operation
+        && record.result_version.is_none()
+        && record.order < version
+}
+
+/// Hashes as the ledger keeps them: eight hexadecimal digits each, in one text.
+pub(crate) mod hashes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(hashes: &[u32], serializer: S) -> Result<S::Ok, S::Error> {
+        let text: String = hashes.iter().map(|hash| format!("{hash:08x}")).collect();
+        serializer.serialize_str(&text)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.as_bytes().chunks(8).map(|digits| std::str::from_utf8(digits).unwrap_or_default());
+        digits.map(|digits| u32::from_str_radix(digits, 16).map_err(serde::de::Error::custom)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn met(keys: &[&str], result: Json, failed: &[&str]) -> bool {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        is_met(&owned(keys), &fingerprint(&result), &owned(failed))
+    }
+
+    #[test]
+    fn every_key_has_to_be_met() {
+        let result = || json!({"Device": {"0": {"UTC Offset": "+02:00", "Error Code": {"0": "1"}}}, "PM2.5": {"0": {"A.B": "1"}}});
+        for (keys, failed, expected) in [
+            (&["Device"][..], &[""][..], true),
+            (&["Device.0"], &[""], true),
+            (&["Device.0.UTC Offset"], &[""], true),
+            (&["Device.0.Error Code.0"], &[""], true),
+            (&["Device.0.Error Code.1"], &[""], false),
+            (&["Device.0.Error Code.1"], &["Device.0.Error Code.1"], true),
+            (&["PM2.5.0.A.B"], &[""], true),
+            (&["Device.1"], &[""], false),
+            (&["Device.0", "Location"], &[""], false),
+            (&["Device.0", "Location"], &["Location"], true),
+            (&["Device.0", "Location"], &["Location.0.Speed"], true),
+            (&["Device.0", "Loc"], &["Location"], false),
+            (&[""], &[""], true),
+            (&[], &[""], true),
+            (&["/33000/0"], &[""], true),
+            (&["A.0.Validity (MCC, MNC)", "Device"], &["x", "A.0.Validity (MCC", " MNC)"], true),
+            (&["A.0.Validity (MCC, MNC)"], &["A.0.Validity (MCC"], false),
+        ] {
+            assert_eq!(met(keys, result(), failed), expected, "{keys:?} {failed:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_without_paths_proves_nothing() {
+        for keys in [&["Device"][..], &[""], &[]] {
+            assert!(!met(keys, json!({}), &[""]), "{keys:?}");
+        }
+        assert!(met(&["Device"], json!({}), &["Device"]));
+    }
+
+    #[test]
+    fn overlapping_keys() {
+        for (one, other, overlap) in [
+            ("Device.0.UTC Offset", "Device.0.UTC Offset", true),
+            ("Device.0", "Device.0.UTC Offset", true),
+            ("Device.0.UTC Offset", "Device.0.UTC", false),
+            ("", "Device", true),
+            ("Device.0.A", "Device.0.B", false),
+        ] {
+            assert_eq!(keys_overlap(one, other), overlap, "{one} {other}");
+            assert_eq!(keys_overlap(other, one), overlap, "{other} {one}");
+        }
+    }
+}
