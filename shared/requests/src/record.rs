@@ -316,7 +316,7 @@ impl Record {
     }
 
     /// Whether its task may exist at Coiote.
-    pub(crate) fn may_have_been_sent(&self) -> bool {
+    pub fn may_have_been_sent(&self) -> bool {
         match self.state {
             State::Held | State::Scheduled => true,
             State::Waiting => self.maybe,

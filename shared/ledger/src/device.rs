@@ -1,0 +1,247 @@
+//! The item with a device's requests.
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use requests::{Device, Event, Millis, Record, Verdict};
+
+use crate::{Attributes, Error, Ledger, integer, number, string, text};
+
+const ENTRY: &str = "device";
+
+/// Somebody else wrote first so many times in a row: more than any number of writers explains.
+const MOST_CONFLICTS: u32 = 50;
+
+/// Appended events are taken into the state when there are more of them than this.
+const MOST_EVENTS: usize = 8;
+
+/// Partitions of each index, so that many devices can be due at once.
+pub(crate) const SHARDS: u32 = 4;
+
+/// A device's requests, as they stand in the ledger.
+#[derive(Debug, Clone, Default)]
+pub struct Item {
+    pub device: Device,
+    version: u64,
+    events: usize,
+    look_at: Option<Millis>,
+}
+
+impl Item {
+    /// The item in a table or in the image of a stream's record.
+    pub fn read(attributes: &Attributes) -> Result<(Item, Option<Verdict>), Error> {
+        let unreadable = |error: serde_json::Error| Error::Unreadable(error.to_string());
+        let mut item = Item {
+            device: text(attributes, "state").map_or(Ok(Device::default()), serde_json::from_str).map_err(unreadable)?,
+            version: integer(attributes, "version").unwrap_or(0),
+            events: 0,
+            look_at: integer(attributes, "lookAt"),
+        };
+        let mut verdict = None;
+        if let Some(AttributeValue::L(events)) = attributes.get("events") {
+            item.events = events.len();
+            for event in events {
+                let event = event.as_s().map(String::as_str).unwrap_or_default();
+                let event: Event = serde_json::from_str(event).map_err(unreadable)?;
+                verdict = Some(item.device.apply(&event));
+            }
+        }
+        Ok((item, verdict))
+    }
+
+    /// Whether there is work that only a write can do: last words without items of their own, or many appended events.
+    pub fn is_to_be_written(&self) -> bool {
+        self.events > MOST_EVENTS || self.device.unfiled().next().is_some()
+    }
+}
+
+impl Ledger {
+    /// The device's requests; none where it has had no request.
+    pub async fn load(&self, thing: &str) -> Result<Item, Error> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("thing", string(thing))
+            .key("entry", string(ENTRY))
+            .consistent_read(true)
+            .send()
+            .await?;
+        Ok(got.item.as_ref().map(Item::read).transpose()?.map(|(item, _)| item).unwrap_or_default())
+    }
+
+    /// Appends an event without a condition: one write that decides, and returns all that is known of the device.
+    ///
+    /// `look_by`: when time has to look at the device, if nobody writes again.
+    pub async fn append(
+        &self,
+        thing: &str,
+        event: &Event,
+        look_by: Option<Millis>,
+    ) -> Result<(Item, Verdict), Error> {
+        let event = serde_json::to_string(event).map_err(|error| Error::Unreadable(error.to_string()))?;
+        let mut expression = "SET #events = list_append(if_not_exists(#events, :none), :event)".to_owned();
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("thing", string(thing))
+            .key("entry", string(ENTRY))
+            .expression_attribute_names("#events", "events")
+            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
+            .expression_attribute_values(":event", AttributeValue::L(vec![string(event)]))
+            .return_values(ReturnValue::AllNew);
+        if let Some(look_by) = look_by {
+            expression.push_str(", #look = if_not_exists(#look, :shard), #lookAt = if_not_exists(#lookAt, :lookAt)");
+            update = update
+                .expression_attribute_names("#look", "look")
+                .expression_attribute_names("#lookAt", "lookAt")
+                .expression_attribute_values(":shard", shard(thing))
+                .expression_attribute_values(":lookAt", number(look_by));
+        }
+        let output = update.update_expression(expression).send().await?;
+        let attributes = output.attributes.ok_or_else(|| Error::Unavailable("no item in the answer".to_owned()))?;
+        let (item, verdict) = Item::read(&attributes)?;
+        Ok((item, verdict.unwrap_or(Verdict::Nothing)))
+    }
+
+    /// Applies events to what is there and writes it, by compare-and-set; `item` is what is known of it. Where they change
+    /// nothing, nothing is written.
+    ///
+    /// Last words get items of their own before the device's item says that they have.
+    pub async fn apply(
+        &self,
+        thing: &str,
+        mut item: Item,
+        events: &[Event],
+        at: Millis,
+    ) -> Result<(Item, Vec<Verdict>), Error> {
+        let mut filed: Vec<requests::Name> = Vec::new();
+        for _ in 0..MOST_CONFLICTS {
+            let mut device = item.device.clone();
+            let verdicts: Vec<Verdict> = events.iter().map(|event| device.apply(event)).collect();
+            if device == item.device && !item.is_to_be_written() && filed.is_empty() {
+                return Ok((item, verdicts));
+            }
+            let is_filed_before = |record: &Record| filed.contains(&record.name);
+            let to_file: Vec<Record> = device
+                .ended()
+                .iter()
+                // What we filed before somebody else wrote may have come after what they filed.
+                .filter(|record| !record.is_filed || is_filed_before(record))
+                .cloned()
+                .collect();
+            for record in to_file {
+                self.file(thing, &record).await?;
+                filed.push(record.name);
+            }
+            device.mark_filed();
+            match self.write(thing, &item, &device, at).await? {
+                Written::Done(written) => return Ok((*written, verdicts)),
+                Written::Changed(now) => item = *now,
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    async fn write(&self, thing: &str, item: &Item, device: &Device, at: Millis) -> Result<Written, Error> {
+        let state = serde_json::to_string(device).map_err(|error| Error::Unreadable(error.to_string()))?;
+        let version = item.version.saturating_add(1);
+        let (mut set, mut remove) = (vec!["#state = :state", "#version = :version"], Vec::new());
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("thing", string(thing))
+            .key("entry", string(ENTRY))
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_names("#events", "events")
+            .expression_attribute_names("#handOver", "handOver")
+            .expression_attribute_names("#handOverAt", "handOverAt")
+            .expression_attribute_values(":state", string(state))
+            .expression_attribute_values(":version", number(version))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let look_at = look(item.look_at, device.look_at(), at);
+        if look_at != item.look_at {
+            update = update
+                .expression_attribute_names("#look", "look")
+                .expression_attribute_names("#lookAt", "lookAt");
+            if let Some(look_at) = look_at {
+                set.extend(["#look = :shard", "#lookAt = :lookAt"]);
+                update = update.expression_attribute_values(":lookAt", number(look_at));
+            } else {
+                remove.extend(["#look", "#lookAt"]);
+            }
+        }
+        let hand_over_at = device.hand_over_at();
+        if let Some(hand_over_at) = hand_over_at {
+            set.extend(["#handOver = :shard", "#handOverAt = :handOverAt"]);
+            update = update.expression_attribute_values(":handOverAt", number(hand_over_at));
+        } else {
+            remove.extend(["#handOver", "#handOverAt"]);
+        }
+        if hand_over_at.is_some() || (look_at.is_some() && look_at != item.look_at) {
+            update = update.expression_attribute_values(":shard", shard(thing));
+        }
+        let same_version = if item.version == 0 {
+            "attribute_not_exists(#version)"
+        } else {
+            update = update.expression_attribute_values(":known", number(item.version));
+            "#version = :known"
+        };
+        let same_events = if item.events == 0 {
+            "attribute_not_exists(#events)"
+        } else {
+            remove.push("#events");
+            update = update.expression_attribute_values(":events", number(item.events));
+            "size(#events) = :events"
+        };
+        let mut expression = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            expression.push_str(&format!(" REMOVE {}", remove.join(", ")));
+        }
+        let written = update
+            .update_expression(expression)
+            .condition_expression(format!("{same_version} AND {same_events}"))
+            .send()
+            .await;
+        match written {
+            Ok(_) => {
+                Ok(Written::Done(Box::new(Item { device: device.clone(), version, events: 0, look_at })))
+            }
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
+                let failure = error.into_err();
+                let now = match &failure {
+                    aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(
+                        failure,
+                    ) => failure.item.as_ref(),
+                    _ => None,
+                };
+                let now = match now {
+                    Some(now) => Item::read(now)?.0,
+                    None => self.load(thing).await?,
+                };
+                Ok(Written::Changed(Box::new(now)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+enum Written {
+    Done(Box<Item>),
+    Changed(Box<Item>),
+}
+
+/// When the index says that time has to look. A look that comes too early does no harm, and each change in an index costs as
+/// much as a write.
+fn look(now: Option<Millis>, wanted: Option<Millis>, at: Millis) -> Option<Millis> {
+    match (now, wanted) {
+        (Some(now), Some(wanted)) if at < now && now <= wanted => Some(now),
+        _ => wanted,
+    }
+}
+
+pub(crate) fn shard(thing: &str) -> AttributeValue {
+    string((requests::path_hash(thing) % SHARDS).to_string())
+}

@@ -1,0 +1,145 @@
+//! The items of requests that have ended, and the bodies of those that wait.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use requests::{History, Millis, Name, PastRequest, Record, Status, is_write, keys_overlap, timestamp};
+
+use crate::{Attributes, Error, Ledger, integer, number, string, text};
+
+const REQUEST: &str = "request#";
+const BODY: &str = "body#";
+
+impl Ledger {
+    /// Writes the last word of a request into an item of its own, which goes when its retention is over.
+    pub(crate) async fn file(&self, thing: &str, record: &Record) -> Result<(), Error> {
+        let mut put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("thing", string(thing))
+            .item("entry", string(format!("{REQUEST}{}", record.name.sort_key())))
+            .item("operation", string(&record.operation))
+            .item("status", string(record.status().as_str()))
+            .item("requestedAt", number(record.requested_at))
+            .item("updatedAt", string(timestamp(record.updated_at)))
+            .item("goneAt", self.gone_at(record.updated_at));
+        if !record.keys.is_empty() {
+            put = put.item("keys", AttributeValue::L(record.keys.iter().map(string).collect()));
+        }
+        if record.may_have_been_sent() {
+            put = put.item("sent", AttributeValue::Bool(true));
+        }
+        let texts = [
+            ("clientToken", record.client_token.clone()),
+            ("taskId", record.task_id.clone()),
+            ("code", record.reason.as_ref().map(|reason| reason.code.to_string())),
+            ("message", record.reason.as_ref().map(|reason| reason.message.clone())),
+            ("properties", record.properties.clone()),
+        ];
+        for (name, value) in texts {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                put = put.item(name, string(value));
+            }
+        }
+        put.send().await?;
+        Ok(())
+    }
+
+    /// What the history says of a request, and of newer ones that wrote its keys.
+    pub async fn history(&self, thing: &str, name: &Name, operation: &str, keys: &[String]) -> Result<History, Error> {
+        let from = format!("{REQUEST}{}", name.sort_key());
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .expression_attribute_names("#thing", "thing")
+            .expression_attribute_names("#entry", "entry")
+            .expression_attribute_values(":thing", string(thing))
+            .expression_attribute_values(":from", string(&from));
+        let is_ordered = is_write(operation) && name.version().is_some();
+        let mut pages = if is_ordered {
+            query
+                .key_condition_expression("#thing = :thing AND #entry BETWEEN :from AND :to")
+                .expression_attribute_values(":to", string(format!("{REQUEST}~")))
+                .into_paginator()
+                .items()
+                .send()
+        } else {
+            query.key_condition_expression("#thing = :thing AND #entry = :from").into_paginator().items().send()
+        };
+        let mut history = History { same: None, newer_write: None };
+        while let Some(item) = pages.next().await {
+            let item = item?;
+            if text(&item, "entry") == Some(from.as_str()) {
+                history.same = past(&item);
+            } else if is_ordered && history.newer_write.is_none() {
+                history.newer_write = newer_write(&item, keys);
+            }
+        }
+        Ok(history)
+    }
+
+    /// Keeps the body of a request until it is handed over.
+    pub async fn keep_body(&self, thing: &str, name: &Name, body: &str, until: Millis) -> Result<(), Error> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("thing", string(thing))
+            .item("entry", string(format!("{BODY}{name}")))
+            .item("body", string(body))
+            .item("goneAt", number(until / 1_000))
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// The body of a request that waits.
+    pub async fn body(&self, thing: &str, name: &Name) -> Result<Option<String>, Error> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("thing", string(thing))
+            .key("entry", string(format!("{BODY}{name}")))
+            .consistent_read(true)
+            .send()
+            .await?;
+        Ok(got.item.as_ref().and_then(|item| text(item, "body").map(str::to_owned)))
+    }
+
+    /// Takes away the body of a request that was handed over: it may hold what is secret.
+    pub async fn drop_body(&self, thing: &str, name: &Name) -> Result<(), Error> {
+        self.client
+            .delete_item()
+            .table_name(&self.table)
+            .key("thing", string(thing))
+            .key("entry", string(format!("{BODY}{name}")))
+            .send()
+            .await?;
+        Ok(())
+    }
+}
+
+fn past(item: &Attributes) -> Option<PastRequest> {
+    Some(PastRequest {
+        status: Status::parse(text(item, "status")?)?,
+        requested_at: integer(item, "requestedAt").unwrap_or(0),
+        may_have_been_sent: was_sent(item),
+    })
+}
+
+fn was_sent(item: &Attributes) -> bool {
+    item.get("sent").is_some_and(|sent| sent == &AttributeValue::Bool(true))
+}
+
+/// The request's name, if it wrote one of the keys and may have been sent.
+fn newer_write(item: &Attributes, keys: &[String]) -> Option<Name> {
+    let written = item.get("keys")?.as_l().ok()?;
+    let overlaps = written
+        .iter()
+        .filter_map(|key| key.as_s().ok())
+        .any(|written| keys.iter().any(|key| keys_overlap(key, written)));
+    let name = text(item, "entry")?.strip_prefix(REQUEST)?;
+    let version = name.parse().ok()?;
+    (overlaps && was_sent(item) && is_write(text(item, "operation")?)).then_some(Name::Version(version))
+}

@@ -1,0 +1,184 @@
+//! What is known of Coiote as a whole, and which devices are due.
+
+use requests::Millis;
+
+use crate::device::SHARDS;
+use crate::{Attributes, Error, Ledger, integer, number, string, text};
+
+const COIOTE: &str = "#coiote";
+
+/// So many failures in a row open the circuit: Coiote counts as away, for all.
+const FAILURES: u64 = 3;
+
+/// An index by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Devices that time has to look at.
+    Look,
+    /// Devices with a request that is to be handed over.
+    HandOver,
+}
+
+impl Due {
+    fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Due::Look => ("looks", "look", "lookAt"),
+            Due::HandOver => ("handOvers", "handOver", "handOverAt"),
+        }
+    }
+}
+
+/// How Coiote answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Circuit {
+    /// Failures in a row.
+    pub failures: u64,
+    /// Since when Coiote counts as away; 0 where it does not.
+    pub open_since: Millis,
+}
+
+impl Circuit {
+    pub fn is_open(self) -> bool {
+        self.open_since > 0
+    }
+
+    fn read(item: &Attributes) -> Circuit {
+        Circuit { failures: integer(item, "failures").unwrap_or(0), open_since: integer(item, "openSince").unwrap_or(0) }
+    }
+}
+
+impl Ledger {
+    /// Names of the things that are due between these times (milliseconds since 1970, both included), earliest first, and when.
+    pub async fn due(&self, due: Due, from: Millis, to: Millis, most: i32) -> Result<Vec<(Millis, String)>, Error> {
+        let (index, shard, at) = due.names();
+        let mut found = Vec::new();
+        for number_of_shard in 0..SHARDS {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(index)
+                .key_condition_expression("#shard = :shard AND #at BETWEEN :from AND :to")
+                .expression_attribute_names("#shard", shard)
+                .expression_attribute_names("#at", at)
+                .expression_attribute_values(":shard", string(number_of_shard.to_string()))
+                .expression_attribute_values(":from", number(from))
+                .expression_attribute_values(":to", number(to))
+                .limit(most)
+                .send()
+                .await?;
+            for item in page.items.unwrap_or_default() {
+                if let (Some(at), Some(thing)) = (integer(&item, at), text(&item, "thing")) {
+                    found.push((at, thing.to_owned()));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.truncate(usize::try_from(most).unwrap_or_default());
+        Ok(found)
+    }
+
+    /// How Coiote answers, as far as all runs know.
+    pub async fn circuit(&self) -> Result<Circuit, Error> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("thing", string(COIOTE))
+            .key("entry", string("circuit"))
+            .send()
+            .await?;
+        Ok(got.item.as_ref().map(Circuit::read).unwrap_or_default())
+    }
+
+    /// Notes that Coiote did not answer, or not as it should. After some in a row the circuit is open.
+    pub async fn coiote_failed(&self, at: Millis) -> Result<Circuit, Error> {
+        let counted = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("thing", string(COIOTE))
+            .key("entry", string("circuit"))
+            .update_expression("ADD #failures :one")
+            .expression_attribute_names("#failures", "failures")
+            .expression_attribute_values(":one", number(1))
+            .return_values(aws_sdk_dynamodb::types::ReturnValue::AllNew)
+            .send()
+            .await?;
+        let circuit = counted.attributes.as_ref().map(Circuit::read).unwrap_or_default();
+        if circuit.failures < FAILURES || circuit.is_open() {
+            return Ok(circuit);
+        }
+        self.set_circuit(circuit.failures, at).await
+    }
+
+    /// Notes that Coiote answers again.
+    pub async fn coiote_answered(&self) -> Result<Circuit, Error> {
+        self.set_circuit(0, 0).await
+    }
+
+    async fn set_circuit(&self, failures: u64, open_since: Millis) -> Result<Circuit, Error> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("thing", string(COIOTE))
+            .item("entry", string("circuit"))
+            .item("failures", number(failures))
+            .item("openSince", number(open_since))
+            .send()
+            .await?;
+        Ok(Circuit { failures, open_since })
+    }
+
+    /// Up to when Coiote's reports were read, in its own form (ISO 8601).
+    pub async fn reports_read_until(&self) -> Result<Option<String>, Error> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("thing", string(COIOTE))
+            .key("entry", string("reports"))
+            .consistent_read(true)
+            .send()
+            .await?;
+        Ok(got.item.as_ref().and_then(|item| text(item, "until").map(str::to_owned)))
+    }
+
+    pub async fn set_reports_read_until(&self, until: &str) -> Result<(), Error> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("thing", string(COIOTE))
+            .item("entry", string("reports"))
+            .item("until", string(until))
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Notes which thing a device of Coiote is, where its id is another name.
+    pub async fn remember_device(&self, device_id: &str, thing: &str) -> Result<(), Error> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("thing", string(format!("#device:{device_id}")))
+            .item("entry", string("thing"))
+            .item("name", string(thing))
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// The thing of a device of Coiote whose id is another name.
+    pub async fn thing_of_device(&self, device_id: &str) -> Result<Option<String>, Error> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("thing", string(format!("#device:{device_id}")))
+            .key("entry", string("thing"))
+            .send()
+            .await?;
+        Ok(got.item.as_ref().and_then(|item| text(item, "name").map(str::to_owned)))
+    }
+}
