@@ -31,10 +31,10 @@ pub enum Error {
     /// 429: it was not looked at.
     #[error("Coiote has too many requests to handle: {said}")]
     Throttled { said: String, retry_after: Option<Duration> },
-    /// 503: it was not looked at.
+    /// 503 in Coiote's own words: it was not looked at.
     #[error("Coiote is not available: {said}")]
     Unavailable { said: String, retry_after: Option<Duration> },
-    /// Any other status of 500 and above; whether Coiote acted on the request is not known.
+    /// Any other status of 500 and above, and a 503 of a gateway; whether Coiote acted on the request is not known.
     #[error("Coiote failed: {0}")]
     Failed(String),
     /// Any other status that is not a success.
@@ -70,14 +70,17 @@ impl Error {
         }
     }
 
-    /// `said`: what Coiote gave as a reason.
-    pub(crate) fn of_status(status: StatusCode, said: &str, retry_after: Option<Duration>) -> Error {
-        let told = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+    /// `reason`: the one that Coiote gives, where the answer is its own.
+    pub(crate) fn of_status(status: StatusCode, reason: Option<&str>, retry_after: Option<Duration>) -> Error {
+        let told = match reason {
+            Some(reason) if !reason.is_empty() => format!("{status}: {reason}"),
+            _ => status.to_string(),
+        };
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Unauthorized(told),
             StatusCode::NOT_FOUND => Error::NotFound(told),
             StatusCode::TOO_MANY_REQUESTS => Error::Throttled { said: told, retry_after },
-            StatusCode::SERVICE_UNAVAILABLE => Error::Unavailable { said: told, retry_after },
+            StatusCode::SERVICE_UNAVAILABLE if reason.is_some() => Error::Unavailable { said: told, retry_after },
             status if status.is_server_error() => Error::Failed(told),
             _ => Error::Refused(told),
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url, redirect};
 use rustls::ClientConfig;
 use serde_json::Value as Json;
@@ -25,6 +25,13 @@ pub(crate) struct Http {
     authorization: HeaderValue,
 }
 
+/// Answer of Coiote to a call that succeeded.
+pub(crate) struct Answer {
+    pub(crate) body: String,
+    /// Coiote's own clock, from the header `Date`.
+    pub(crate) date: Option<SystemTime>,
+}
+
 impl Http {
     /// `url`: `https://host:port`, without a path.
     pub(crate) fn new(url: &str, tls: ClientConfig, authorization: HeaderValue) -> Result<Http, Error> {
@@ -42,7 +49,7 @@ impl Http {
         Ok(Http { client, base, authorization })
     }
 
-    /// The body of a success whose status is among those expected.
+    /// Makes a call and returns its answer, if the status is among those expected.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -50,7 +57,7 @@ impl Http {
         body: Option<&Json>,
         is_expected: impl Fn(StatusCode) -> bool,
         time: Duration,
-    ) -> Result<String, Error> {
+    ) -> Result<Answer, Error> {
         let url = format!("{}{API}{path}", self.base);
         let mut request =
             self.client.request(method.clone(), url).header(AUTHORIZATION, &self.authorization).timeout(time);
@@ -60,15 +67,16 @@ impl Http {
         let response = request.send().await.map_err(Error::from)?;
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+        let date = response.headers().get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         let text = response.text().await.map_err(Error::from)?;
         tracing::debug!(%method, path, http_status = status.as_u16(), "Coiote answered");
         if is_expected(status) {
-            return Ok(text);
+            return Ok(Answer { body: text, date });
         }
         if status.is_success() {
             return Err(Error::UnexpectedAnswer(format!("an unexpected status {status}")));
         }
-        Err(Error::of_status(status, &message(&text), retry_after))
+        Err(Error::of_status(status, message(&text).as_deref(), retry_after))
     }
 }
 
@@ -81,11 +89,12 @@ fn retry_after(value: &str) -> Option<Duration> {
     }
 }
 
-/// What an error's body gives as a reason, in one line.
-fn message(body: &str) -> String {
-    let json: Json = serde_json::from_str(body).unwrap_or_default();
-    let message = json.get("message").and_then(Json::as_str).unwrap_or_default();
-    message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect()
+/// The reason that the body of one of Coiote's own errors gives, in one line. Nothing where the body is not Coiote's: a gateway
+/// before it has answered.
+fn message(body: &str) -> Option<String> {
+    let json: Json = serde_json::from_str(body).ok()?;
+    let message = json.get("message")?.as_str()?;
+    Some(message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect())
 }
 
 fn base(url: &str) -> Result<String, Error> {
@@ -134,7 +143,7 @@ mod tests {
 
     #[test]
     fn coiotes_reason_is_passed_on_in_one_line() {
-        assert_eq!(message(r#"{"message": "no\nsuch", "code": 4040}"#), "no such");
-        assert_eq!(message("<html>"), "");
+        assert_eq!(message(r#"{"message": "no\nsuch", "code": 4040}"#).as_deref(), Some("no such"));
+        assert_eq!(message("<html>"), None);
     }
 }

@@ -8,9 +8,11 @@ mod client;
 mod error;
 mod http;
 mod identity;
+mod report;
 mod setup;
 
-pub use client::Client;
+pub use client::{Client, CreatedTask, MOST_REPORTS};
 pub use error::Error;
 pub use identity::{Identity, InvalidSecret, User};
+pub use report::{Reports, TaskReport, TaskStatus, iso8601, seconds_of};
 pub use setup::Setup;

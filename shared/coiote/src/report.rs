@@ -1,0 +1,109 @@
+//! Coiote's reports about tasks.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value as Json};
+use time::OffsetDateTime;
+use time::format_description::well_known::{Iso8601, Rfc3339};
+
+/// Reports of one look.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reports {
+    pub reports: Vec<TaskReport>,
+    /// Entries that are no reports.
+    pub not_understood: usize,
+    /// There may be more than were returned.
+    pub is_full: bool,
+}
+
+/// What Coiote reports about a task that a device has run.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskReport {
+    pub task_id: String,
+    pub device_id: String,
+    pub status: TaskStatus,
+    /// When the device began to run it, in seconds since 1970, by Coiote's clock.
+    #[serde(rename = "startTime", default, deserialize_with = "seconds")]
+    pub started_at: Option<u64>,
+    /// ISO 8601, as Coiote writes it.
+    #[serde(default, deserialize_with = "text")]
+    pub last_update_time: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub summary: Option<String>,
+    #[serde(default)]
+    pub properties: Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub enum TaskStatus {
+    Success,
+    Warning,
+    Error,
+}
+
+impl TaskReport {
+    /// The properties by their names, as they stand in the report. Nothing where there are none.
+    pub fn properties(&self) -> Option<Map<String, Json>> {
+        let properties = self.properties.as_array()?;
+        let named: Map<String, Json> = properties
+            .iter()
+            .filter_map(|property| {
+                let name = property.get("name")?.as_str()?;
+                Some((name.to_owned(), property.get("value").cloned().unwrap_or_default()))
+            })
+            .collect();
+        (!named.is_empty()).then_some(named)
+    }
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Json::deserialize(deserializer)?.as_str().map(str::to_owned))
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Json::deserialize(deserializer)?.as_str().and_then(seconds_of))
+}
+
+/// A time of Coiote (ISO 8601) in seconds since 1970.
+pub fn seconds_of(text: &str) -> Option<u64> {
+    let time =
+        OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(text, &Iso8601::PARSING)).ok()?;
+    u64::try_from(time.unix_timestamp()).ok()
+}
+
+/// A time in seconds since 1970, in Coiote's form (ISO 8601).
+pub fn iso8601(seconds: u64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).unwrap_or_default());
+    time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_leniently() {
+        let report: TaskReport = serde_json::from_value(json!({
+            "taskId": "t", "deviceId": "d", "status": "Warning", "startTime": "2026-11-22T18:00:00.123Z", "finishTime": null,
+            "summary": null, "blocking": false, "properties": [{"name": "a", "value": "b"}, {"value": "no name"}, 5],
+        }))
+        .unwrap();
+        assert_eq!((report.status, report.started_at), (TaskStatus::Warning, Some(1_795_370_400)));
+        assert_eq!(Json::from(report.properties()), json!({"a": "b"}));
+        for no_report in [json!({}), json!("x"), json!({"taskId": "t", "deviceId": "d", "status": "Perhaps"})] {
+            assert!(serde_json::from_value::<TaskReport>(no_report.clone()).is_err(), "{no_report}");
+        }
+    }
+
+    #[test]
+    fn times_of_coiote() {
+        for text in ["2026-11-22T18:00:00Z", "2026-11-22T18:00:00.5Z", "2026-11-22T19:00:00+01:00"] {
+            assert_eq!(seconds_of(text), Some(1_795_370_400), "{text}");
+        }
+        assert_eq!(iso8601(1_795_370_400), "2026-11-22T18:00:00Z");
+        assert_eq!(seconds_of("yesterday"), None);
+    }
+}
