@@ -54,6 +54,33 @@ impl Operation {
         }
     }
 
+    /// The keys as they are sent to Coiote, in that order: paths by name. The whole data model is one key, spelled as the
+    /// operation's template takes it: an empty text, or `all` where an observation is cancelled.
+    pub fn keys(&self) -> Vec<String> {
+        let texts = |paths: &[Path]| paths.iter().map(Path::to_string).collect();
+        let selected = |selection: &Selection, all: &str| match selection {
+            Selection::All => vec![all.to_owned()],
+            Selection::Keys(keys) => texts(keys.paths()),
+        };
+        let assigned = |assignments: &Assignments| assignments.iter().map(|(path, _)| path.to_string()).collect();
+        match self {
+            Operation::Read(selection)
+            | Operation::ReadComposite(selection)
+            | Operation::ObserveComposite(selection) => selected(selection, ""),
+            Operation::CancelObserve(selection) | Operation::CancelObserveComposite(selection) => {
+                selected(selection, "all")
+            }
+            Operation::Write(assignments) | Operation::WriteComposite(assignments) => assigned(assignments),
+            Operation::Observe(keys) | Operation::WriteAttributes(keys) => {
+                keys.iter().map(|(path, _)| path.to_string()).collect()
+            }
+            Operation::Execute { resource, .. } => vec![resource.to_string()],
+            Operation::Discover(keys) | Operation::Delete(keys) => texts(keys.paths()),
+            Operation::Create(NewInstance::Bare(path)) => vec![path.to_string()],
+            Operation::Create(NewInstance::With(assignments)) => assigned(assignments),
+        }
+    }
+
     /// The resources of which it reads single resource instances only, each once.
     pub fn resources_read_in_part(&self) -> Vec<Path> {
         let (Operation::Read(Selection::Keys(keys)) | Operation::ReadComposite(Selection::Keys(keys))) = self else {

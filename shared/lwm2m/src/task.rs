@@ -4,7 +4,7 @@
 //! Coiote's; this is the one place that knows them.
 
 use crate::attributes::{AttributeValue, Attributes};
-use crate::keys::{Assignments, AttributedKeys, Keys, Selection};
+use crate::keys::{Assignments, AttributedKeys};
 use crate::operation::{NewInstance, Operation};
 
 /// A task as Coiote's REST API takes it.
@@ -17,53 +17,37 @@ pub struct Task {
 
 impl From<&Operation> for Task {
     fn from(operation: &Operation) -> Task {
-        let parameters = match operation {
-            Operation::Read(selection)
-            | Operation::ReadComposite(selection)
-            | Operation::ObserveComposite(selection) => {
-                vec![("keys", selected(selection, ""))]
-            }
-            Operation::CancelObserve(selection) | Operation::CancelObserveComposite(selection) => {
-                vec![("keys", selected(selection, "all"))]
-            }
-            Operation::Write(assignments) | Operation::WriteComposite(assignments) => assigned(assignments),
-            Operation::Observe(keys) => attributed(keys, "None"),
-            Operation::WriteAttributes(keys) => attributed(keys, "''"),
-            Operation::Execute { resource, arguments } => {
-                let mut parameters = vec![("keys", resource.to_string())];
+        let mut parameters = vec![("keys", operation.keys().join(","))];
+        match operation {
+            Operation::Read(_)
+            | Operation::ReadComposite(_)
+            | Operation::ObserveComposite(_)
+            | Operation::CancelObserve(_)
+            | Operation::CancelObserveComposite(_)
+            | Operation::Discover(_)
+            | Operation::Delete(_) => {}
+            Operation::Write(assignments)
+            | Operation::WriteComposite(assignments)
+            | Operation::Create(NewInstance::With(assignments)) => parameters.push(("values", values(assignments))),
+            Operation::Create(NewInstance::Bare(_)) => parameters.push(("values", String::new())),
+            Operation::Observe(keys) => parameters.push(("attributes", attributes(keys, "None"))),
+            Operation::WriteAttributes(keys) => parameters.push(("attributes", attributes(keys, "''"))),
+            Operation::Execute { arguments, .. } => {
                 parameters.extend(arguments.as_ref().map(|arguments| ("arguments", arguments.as_str().to_owned())));
-                parameters
             }
-            Operation::Discover(keys) | Operation::Delete(keys) => vec![("keys", joined(keys))],
-            Operation::Create(NewInstance::Bare(path)) => vec![("keys", path.to_string()), ("values", String::new())],
-            Operation::Create(NewInstance::With(assignments)) => assigned(assignments),
-        };
+        }
         Task { template: format!("AWS{}CertAuth", operation.name()), parameters }
     }
 }
 
-fn selected(selection: &Selection, all: &str) -> String {
-    match selection {
-        Selection::All => all.to_owned(),
-        Selection::Keys(keys) => joined(keys),
-    }
-}
-
-fn joined(keys: &Keys) -> String {
-    join(keys.paths().iter().map(|path| path.to_string()))
-}
-
-fn assigned(assignments: &Assignments) -> Vec<(&'static str, String)> {
-    vec![
-        ("keys", join(assignments.iter().map(|(path, _)| path.to_string()))),
-        ("values", join(assignments.iter().map(|(_, value)| value.as_str().to_owned()))),
-    ]
+fn values(assignments: &Assignments) -> String {
+    join(assignments.iter().map(|(_, value)| value.as_str().to_owned()))
 }
 
 /// `null` is how the template spells an attribute that is to be unset.
-fn attributed(keys: &AttributedKeys, null: &str) -> Vec<(&'static str, String)> {
+fn attributes(keys: &AttributedKeys, null: &str) -> String {
     let attributes = join(keys.iter().map(|(_, attributes)| dictionary(attributes, null)));
-    vec![("keys", join(keys.iter().map(|(path, _)| path.to_string()))), ("attributes", format!("[{attributes}]"))]
+    format!("[{attributes}]")
 }
 
 /// The form of a Python dictionary, without spaces between its parts.

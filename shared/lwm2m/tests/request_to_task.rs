@@ -1,6 +1,6 @@
 //! Request in, task out: what each operation sends to Coiote, byte for byte.
 
-#![allow(clippy::panic, clippy::unwrap_used)] // A test that fails panics.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // A test that fails panics.
 
 use lwm2m::{Request, Strictness, Task};
 use serde_json::{Value as Json, json};
@@ -18,6 +18,39 @@ fn task(event: &str) -> (String, Vec<(&'static str, String)>, Vec<&'static str>)
             (template, parameters, accepted.notices.iter().map(|notice| notice.code.as_str()).collect())
         }
         Err(findings) => panic!("{event}: {findings:?}"),
+    }
+}
+
+/// Every operation's keys one by one are what its parameter joins.
+#[test]
+fn the_keys_of_an_operation_are_told_as_they_are_sent() {
+    for (event, keys) in [
+        (r#"{"operation": "read", "keys": ["/"]}"#, vec![""]),
+        (r#"{"operation": "cancelObserve", "keys": ["/3", "all"]}"#, vec!["all"]),
+        (
+            r#"{"operation": "read", "keys": ["/3/0/14", "Device.0.UTC Offset.", "/1"]}"#,
+            vec!["Device.0.UTC Offset", "LwM2M Server"],
+        ),
+        (
+            r#"{"operation": "read", "keys": ["Access Control.0.Validity (MCC, MNC)"]}"#,
+            vec!["Access Control.0.Validity (MCC, MNC)"],
+        ),
+        (
+            r#"{"operation": "write", "keys": ["/3/0/14", "/1/1/1"], "values": ["+02:00", 68]}"#,
+            vec!["Device.0.UTC Offset", "LwM2M Server.1.Lifetime"],
+        ),
+        (
+            r#"{"operation": "observe", "keys": ["/3/0/9", "/1"], "attributes": [{}, {}]}"#,
+            vec!["Device.0.Battery Level", "LwM2M Server"],
+        ),
+        (r#"{"operation": "execute", "keys": ["/3/0/4"]}"#, vec!["Device.0.Reboot"]),
+        (r#"{"operation": "create", "keys": ["/16/3"]}"#, vec!["Portfolio.3"]),
+        (r#"{"operation": "create", "keys": ["/16/3/0/1"], "values": ["x"]}"#, vec!["Portfolio.3.Identity.1"]),
+        (r#"{"operation": "delete", "keys": ["/16/3", "/16/4"]}"#, vec!["Portfolio.3", "Portfolio.4"]),
+    ] {
+        let operation = request(event).parse(Strictness::Reject).unwrap().operation;
+        assert_eq!(operation.keys(), keys, "{event}");
+        assert_eq!(Task::from(&operation).parameters[0], ("keys", keys.join(",")), "{event}");
     }
 }
 
