@@ -265,12 +265,30 @@ mod tests {
         for (result, line) in [
             (json!("s3cret"), "result: expected an object, found a string"),
             (json!(null), "result: expected an object, found null"),
-            (json!({"A": {"0": {"B": "1"}}, "Device": secret}), "Device: expected an object of object instances, found a string"),
-            (json!({"A": {"0": {"B": "1"}}, "Device": {"0": [secret]}}), "Device.0: expected an object of resources, found an array"),
-            (json!({"A": {"0": {"B": "1"}}, "Device": {"0": {"noValue": true}}}), "Device.0: expected an object of resources, found an object with noValue"),
-            (json!({"A": {"0": {"B": "1"}}, "Device": {"0": {"X": [secret]}}}), "Device.0.X: expected a value, found an array"),
-            (json!({"A": {"0": {"B": "1"}}, "Device": {"0": {"X": {"1": {"2": secret}}}}}), "Device.0.X.1: expected a value, found an object"),
-            (json!({"A": {"0": {"B": "1"}}, "x\ny": 5}), "x\u{fffd}y: expected an object of object instances, found a number"),
+            (
+                json!({"A": {"0": {"B": "1"}}, "Device": secret}),
+                "Device: expected an object of object instances, found a string",
+            ),
+            (
+                json!({"A": {"0": {"B": "1"}}, "Device": {"0": [secret]}}),
+                "Device.0: expected an object of resources, found an array",
+            ),
+            (
+                json!({"A": {"0": {"B": "1"}}, "Device": {"0": {"noValue": true}}}),
+                "Device.0: expected an object of resources, found an object with noValue",
+            ),
+            (
+                json!({"A": {"0": {"B": "1"}}, "Device": {"0": {"X": [secret]}}}),
+                "Device.0.X: expected a value, found an array",
+            ),
+            (
+                json!({"A": {"0": {"B": "1"}}, "Device": {"0": {"X": {"1": {"2": secret}}}}}),
+                "Device.0.X.1: expected a value, found an object",
+            ),
+            (
+                json!({"A": {"0": {"B": "1"}}, "x\ny": 5}),
+                "x\u{fffd}y: expected an object of object instances, found a number",
+            ),
         ] {
             let is_object = result.is_object();
             let (values, gone, told) = read(result);

@@ -80,7 +80,8 @@ impl Question<'_> {
         let stands = |id: &str| old_parts.and_then(|parts| parts.get(id));
         let mut value = Map::new();
         for (id, new) in new {
-            let is_news = if new.is_null() { stands(id).is_some() } else { self.is_confirming || stands(id) != Some(new) };
+            let is_news =
+                if new.is_null() { stands(id).is_some() } else { self.is_confirming || stands(id) != Some(new) };
             if is_news && self.may_replace(&place.below(id), decision) {
                 value.insert(id.clone(), new.clone());
             }
@@ -339,23 +340,63 @@ pub(super) mod tests {
             (json!({"Portfolio": four}), read(&["Portfolio"], &[""]), json!({"Portfolio": {"5": null}})),
             (json!({"Portfolio": four}), read(&["Portfolio"], &["Portfolio"]), json!({})),
             (json!({"Portfolio": four}), read(&["Portfolio"], &["Portfolio.5"]), json!({})),
-            (json!({"Portfolio": four}), read(&["Portfolio"], &["Portfolio.5.Name"]), json!({"Portfolio": {"5": {"Identity": null}}})),
+            (
+                json!({"Portfolio": four}),
+                read(&["Portfolio"], &["Portfolio.5.Name"]),
+                json!({"Portfolio": {"5": {"Identity": null}}}),
+            ),
             (json!({"Portfolio": four}), read(&["Portfolio.4"], &[""]), json!({})),
             (json!({"Portfolio": four}), Scope::new(None, vec![]), json!({})),
             (json!({"Portfolio": four}), Scope::nothing(), json!({})),
             // Resources
-            (json!({"Location": {"0": {"Latitude": "1.0"}}}), read(&["Location.0"], &[""]), json!({"Location": {"0": {"Speed": null}}})),
-            (json!({"Location": {"0": {"Latitude": "1.0"}}}), read(&["Location.0.Latitude", "Location.0.Speed"], &[""]), json!({"Location": {"0": {"Speed": null}}})),
+            (
+                json!({"Location": {"0": {"Latitude": "1.0"}}}),
+                read(&["Location.0"], &[""]),
+                json!({"Location": {"0": {"Speed": null}}}),
+            ),
+            (
+                json!({"Location": {"0": {"Latitude": "1.0"}}}),
+                read(&["Location.0.Latitude", "Location.0.Speed"], &[""]),
+                json!({"Location": {"0": {"Speed": null}}}),
+            ),
             (json!({"Location": {"0": {"Latitude": "1.0"}}}), read(&["Location.0.Latitude"], &[""]), json!({})),
             (json!({"Location": {"0": {"Latitude": "1.0", "Speed": [1]}}}), read(&["Location"], &[""]), json!({})),
-            (json!({"Location": {"0": {}}}), read(&["Location"], &[""]), json!({"Location": {"0": {"Latitude": null, "Speed": null}}})),
+            (
+                json!({"Location": {"0": {}}}),
+                read(&["Location"], &[""]),
+                json!({"Location": {"0": {"Latitude": null, "Speed": null}}}),
+            ),
             // Resource instances
-            (json!({"Portfolio": {"4": {"Identity": {"1": "b"}}}}), read(&["Portfolio.4"], &[""]), json!({"Portfolio": {"4": {"Identity": {"0": null}}}})),
-            (json!({"Portfolio": {"4": {"Identity": {"1": "b"}}}}), read(&["Portfolio.4.Identity"], &["Portfolio.4.Identity.0"]), json!({})),
-            (json!({"Portfolio": {"4": {"Identity": {"1": "b"}}}}), read(&["Portfolio.4.Identity.1"], &[""]), json!({})),
-            (json!({"Portfolio": {"4": {"Identity": {"1": "b", "0": {"?": 1}}}}}), read(&["Portfolio.4"], &[""]), json!({})),
-            (json!({"Portfolio": {"4": {"Identity": {}}}}), read(&["Portfolio.4.Identity.1"], &[""]), json!({"Portfolio": {"4": {"Identity": {"1": null}}}})),
-            (json!({"Location": {"0": {"Latitude": "1.0"}}}), read(&["Location.0.Latitude", "Portfolio.4.Identity.1"], &[""]), json!({"Portfolio": {"4": {"Identity": {"1": null}}}})),
+            (
+                json!({"Portfolio": {"4": {"Identity": {"1": "b"}}}}),
+                read(&["Portfolio.4"], &[""]),
+                json!({"Portfolio": {"4": {"Identity": {"0": null}}}}),
+            ),
+            (
+                json!({"Portfolio": {"4": {"Identity": {"1": "b"}}}}),
+                read(&["Portfolio.4.Identity"], &["Portfolio.4.Identity.0"]),
+                json!({}),
+            ),
+            (
+                json!({"Portfolio": {"4": {"Identity": {"1": "b"}}}}),
+                read(&["Portfolio.4.Identity.1"], &[""]),
+                json!({}),
+            ),
+            (
+                json!({"Portfolio": {"4": {"Identity": {"1": "b", "0": {"?": 1}}}}}),
+                read(&["Portfolio.4"], &[""]),
+                json!({}),
+            ),
+            (
+                json!({"Portfolio": {"4": {"Identity": {}}}}),
+                read(&["Portfolio.4.Identity.1"], &[""]),
+                json!({"Portfolio": {"4": {"Identity": {"1": null}}}}),
+            ),
+            (
+                json!({"Location": {"0": {"Latitude": "1.0"}}}),
+                read(&["Location.0.Latitude", "Portfolio.4.Identity.1"], &[""]),
+                json!({"Portfolio": {"4": {"Identity": {"1": null}}}}),
+            ),
             // Objects, and the whole data model
             (json!({"Portfolio": {}}), read(&["Portfolio"], &[""]), json!({"Portfolio": {"4": null, "5": null}})),
             (json!({"PM2.5": {"0": {"Value": "3"}}}), read(&["PM2.5", "Portfolio"], &[""]), json!({"Portfolio": null})),
@@ -380,7 +421,10 @@ pub(super) mod tests {
             (change(json!({"Portfolio": {"5": null, "7": null}})), json!({"Portfolio": {"5": null}})),
             (change(json!({"Portfolio": null, "None": null})), json!({"Portfolio": null})),
             (change(json!({"Portfolio": {"5": {"Name": null}}})), json!({"Portfolio": {"5": {"Name": null}}})),
-            (change(json!({"Portfolio": {"5": {"Identity": {"0": null}}}})), json!({"Portfolio": {"5": {"Identity": {"0": null}}}})),
+            (
+                change(json!({"Portfolio": {"5": {"Identity": {"0": null}}}})),
+                json!({"Portfolio": {"5": {"Identity": {"0": null}}}}),
+            ),
             (Change::removal(["Portfolio.5"]), json!({"Portfolio": {"5": null}})),
             (Change::removal(["Portfolio.5.Identity.1"]), json!({"Portfolio": {"5": {"Identity": {"1": null}}}})),
             (Change::removal(["PM2.5.0"]), json!({"PM2.5": {"0": null}})),
@@ -395,9 +439,8 @@ pub(super) mod tests {
         let told = change(json!({"T": {"0": {"R": "new"}}}));
         let fingerprint = told.fingerprint(&Scope::nothing());
         let elsewhere = change(json!({"T": {"0": {"S": "x"}}})).fingerprint(&Scope::nothing());
-        let after = |fingerprint: &Vec<u32>, wrote| {
-            Others::new([], [Earlier { fingerprint: fingerprint.clone(), wrote }])
-        };
+        let after =
+            |fingerprint: &Vec<u32>, wrote| Others::new([], [Earlier { fingerprint: fingerprint.clone(), wrote }]);
         for (time, others, is_written, is_open) in [
             (99, Others::default(), true, false),
             (100, Others::default(), true, false),

@@ -149,9 +149,9 @@ impl<'a> Fold<'a> {
         self.step = if decision.is_open {
             self.waits_left -= 1;
             Step::Wait(SHORT)
-        } else if decision.update.is_empty() && self.others.are_under_way() && !self.is_relieving {
+        } else if decision.update.is_empty() && self.others.may_write_after(self.reported_at) && !self.is_relieving {
             // What stands there already has to be written all the same: an older result that read the ledger before this one
-            // was in it must find another version.
+            // was in it must find another version, and one that has just written makes this one look again.
             let update = Question { is_confirming: true, ..question }.decide().update;
             Step::Write(update, current.version)
         } else if decision.update.is_empty() {
@@ -350,9 +350,8 @@ mod tests {
     #[test]
     fn a_fold_waits_for_an_older_one_under_way_but_not_for_ever() {
         let (change, scope) = (plain(), Scope::nothing());
-        let under_way = |wrote| {
-            Others::new([], [Earlier { fingerprint: plain().fingerprint(&Scope::nothing()), wrote }])
-        };
+        let under_way =
+            |wrote| Others::new([], [Earlier { fingerprint: plain().fingerprint(&Scope::nothing()), wrote }]);
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         for _ in 0..MOST_WAITS {
             fold.was_read(Some(document(json!({"T": {"0": {"R": "held"}}}), 105)));

@@ -63,9 +63,13 @@ impl Others {
         self.newer.iter().any(|newer| is_touched_within(newer, place))
     }
 
-    /// Whether the fold of an older result may still write.
-    pub(super) fn are_under_way(&self) -> bool {
-        self.earlier.iter().any(|(_, wrote)| matches!(wrote, None | Some(Wrote::Unknown)))
+    /// Whether the fold of an older result may have written since a time, or may still do so.
+    pub(super) fn may_write_after(&self, time: Option<u64>) -> bool {
+        self.earlier.iter().any(|(_, wrote)| match wrote {
+            None | Some(Wrote::Unknown) => true,
+            Some(Wrote::At(at)) => time.is_none_or(|time| *at >= time),
+            Some(Wrote::Nothing) => false,
+        })
     }
 
     pub(super) fn explain(&self, place: &Place<'_>, time: u64) -> Explained {
@@ -103,11 +107,10 @@ impl Change {
         }
         hashes.extend(self.gone.iter().map(|path| hash(path)));
         if says_something && scope.is_known() {
-            let failed = |key: &str| scope.failed().any(|failed| failed == key || super::scope::lies_below(key, failed));
+            let failed =
+                |key: &str| scope.failed().any(|failed| failed == key || super::scope::lies_below(key, failed));
             hashes.extend(scope.keys().filter(|key| !failed(key)).map(hash));
-            let is_read = |path: &&str| {
-                scope.keys().any(|key| key == *path || super::scope::lies_below(path, key))
-            };
+            let is_read = |path: &&str| scope.keys().any(|key| key == *path || super::scope::lies_below(path, key));
             hashes.extend(scope.failed().filter(is_read).map(not_in));
             hashes.extend(self.unclear.iter().map(String::as_str).filter(is_read).map(not_in));
         }

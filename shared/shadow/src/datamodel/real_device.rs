@@ -10,12 +10,29 @@ use crate::shadows::{Document, Updated};
 fn data_model() -> Json {
     let none = || json!({"noValue": true});
     let server: serde_json::Map<String, Json> = [
-        "Default Minimum Period", "Default Maximum Period", "Disable", "Disable Timeout",
-        "Registration Update Trigger", "Bootstrap-Request Trigger", "APN Link", "TLS-DTLS Alert Code", "Last Bootstrapped",
-        "Registration Priority Order", "Initial Registration Delay Timer", "Registration Failure Block",
-        "Bootstrap on Registration Failure", "Communication Retry Count", "Communication Retry Timer",
-        "Communication Sequence Delay Timer", "Communication Sequence Retry Count", "SMS Trigger", "Preferred Transport",
-        "Mute Send", "Alternate APN Links", "Supported Server Versions", "Default Notification Mode",
+        "Default Minimum Period",
+        "Default Maximum Period",
+        "Disable",
+        "Disable Timeout",
+        "Registration Update Trigger",
+        "Bootstrap-Request Trigger",
+        "APN Link",
+        "TLS-DTLS Alert Code",
+        "Last Bootstrapped",
+        "Registration Priority Order",
+        "Initial Registration Delay Timer",
+        "Registration Failure Block",
+        "Bootstrap on Registration Failure",
+        "Communication Retry Count",
+        "Communication Retry Timer",
+        "Communication Sequence Delay Timer",
+        "Communication Sequence Retry Count",
+        "SMS Trigger",
+        "Preferred Transport",
+        "Mute Send",
+        "Alternate APN Links",
+        "Supported Server Versions",
+        "Default Notification Mode",
         "Profile ID Hash Algorithm",
     ]
     .into_iter()
@@ -28,7 +45,7 @@ fn data_model() -> Json {
     ])
     .collect();
     let vendor: serde_json::Map<String, Json> =
-        (0..24).map(|id| (format!("Vendor Setting {id}"), json!(format!("{}.0", id * 1_000)))).collect();
+        (0..52).map(|id| (format!("Vendor Setting {id}"), json!(format!("{}.0", id * 1_000)))).collect();
     json!({
         "LwM2M Server": {"1": server},
         "Device": {"0": {
