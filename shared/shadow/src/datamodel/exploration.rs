@@ -66,7 +66,7 @@ struct Entry {
 #[derive(Clone)]
 enum Run<'w> {
     Waiting,
-    Folding(Fold<'w>, Others),
+    Folding(Box<Fold<'w>>, Others),
     Concluded,
 }
 
@@ -174,7 +174,7 @@ impl World {
         let known = state.known.filter(|_| is_newest);
         let others = self.others(state, result);
         let fold = Fold::new(&of.change, &of.scope, Some(state.reported[result]), known);
-        state.runs[run] = Run::Folding(fold, others);
+        state.runs[run] = Run::Folding(Box::new(fold), others);
     }
 
     fn others(&self, state: &State<'_>, result: usize) -> Others {
