@@ -481,7 +481,7 @@ impl OperationShadows {
         if let Some(shadow) = self.read(thing).await? {
             return Ok(shadow);
         }
-        let version = self.shadows.update(thing, SHADOW_NAME, json!({}), None).await?;
+        let version = self.shadows.update(thing, SHADOW_NAME, json!({}), None).await?.version;
         Ok(OperationShadow { version, ..OperationShadow::default() })
     }
 
@@ -525,7 +525,7 @@ impl OperationShadows {
             requests.insert(key.to_string(), Json::Null);
         }
         let state = json!({"reported": {"requests": requests}});
-        let version = self.shadows.update(thing, SHADOW_NAME, state, Some(version)).await?;
+        let version = self.shadows.update(thing, SHADOW_NAME, state, Some(version)).await?.version;
         let sizes = after.map(|(_, sizes)| sizes);
         if let Some(sizes) = &sizes {
             self.remembered.put(thing.clone(), Remembered { version, sizes: sizes.clone() });

@@ -2,7 +2,10 @@
 
 use aws_sdk_iotdataplane::Client;
 use aws_sdk_iotdataplane::config::http::HttpResponse;
+use aws_sdk_iotdataplane::config::retry::RetryConfig;
 use aws_sdk_iotdataplane::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_iotdataplane::operation::update_thing_shadow::UpdateThingShadowOutput;
+use aws_sdk_iotdataplane::operation::update_thing_shadow::builders::UpdateThingShadowFluentBuilder;
 use aws_sdk_iotdataplane::primitives::Blob;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,9 +29,12 @@ pub struct Document<M: Default = State> {
 }
 
 /// What UpdateThingShadow answers, as far as it is of use here: what was written is known.
-#[derive(Deserialize)]
-struct Updated {
-    version: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) struct Updated {
+    pub(crate) version: u64,
+    /// When, in seconds since 1970; the metadata of what was written have the same time.
+    #[serde(default)]
+    pub(crate) timestamp: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -75,30 +81,49 @@ impl Shadows {
         }
     }
 
-    /// Merges `state` in, if the shadow is still at `version` where one is given; the version that it has then.
+    /// Merges `state` in, if the shadow is still at `version` where one is given; the version and the time of that.
     pub(crate) async fn update(
         &self,
         thing: &ThingName,
         shadow: &str,
         state: Json,
         version: Option<u64>,
-    ) -> Result<u64, Error> {
+    ) -> Result<Updated, Error> {
+        updated(self.to_update(thing, shadow, state, version).send().await?)
+    }
+
+    /// As [`Shadows::update`], in one attempt: so a conflict is not with a write of our own whose answer was lost.
+    pub(crate) async fn update_once(
+        &self,
+        thing: &ThingName,
+        shadow: &str,
+        state: Json,
+        version: u64,
+    ) -> Result<Updated, Error> {
+        let once = aws_sdk_iotdataplane::Config::builder().retry_config(RetryConfig::disabled());
+        let update = self.to_update(thing, shadow, state, Some(version));
+        updated(update.customize().config_override(once).send().await?)
+    }
+
+    fn to_update(
+        &self,
+        thing: &ThingName,
+        shadow: &str,
+        state: Json,
+        version: Option<u64>,
+    ) -> UpdateThingShadowFluentBuilder {
         let mut document = json!({ "state": state });
         if let (Some(version), Some(document)) = (version, document.as_object_mut()) {
             document.insert("version".to_owned(), version.into());
         }
-        let output = self
-            .client
-            .update_thing_shadow()
-            .thing_name(thing.as_str())
-            .shadow_name(shadow)
-            .payload(Blob::new(document.to_string()))
-            .send()
-            .await?;
-        let answer = output.payload.map(Blob::into_inner).unwrap_or_default();
-        let answer: Updated = serde_json::from_slice(&answer).map_err(|error| Error::Unavailable(error.to_string()))?;
-        Ok(answer.version)
+        let payload = Blob::new(document.to_string());
+        self.client.update_thing_shadow().thing_name(thing.as_str()).shadow_name(shadow).payload(payload)
     }
+}
+
+fn updated(output: UpdateThingShadowOutput) -> Result<Updated, Error> {
+    let answer = output.payload.map(Blob::into_inner).unwrap_or_default();
+    serde_json::from_slice(&answer).map_err(|error| Error::Unavailable(error.to_string()))
 }
 
 impl<E> From<SdkError<E, HttpResponse>> for Error

@@ -1,0 +1,251 @@
+//! What the ledger knows of a device's other results: which resources they touch, and when they were written.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::change::{Change, Resource};
+use super::place::Place;
+use super::scope::Scope;
+
+/// When a fold wrote into the datamodel shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wrote {
+    Nothing,
+    /// Once, in this second since 1970.
+    At(u64),
+    /// Perhaps: an answer of AWS IoT may have been lost.
+    Unknown,
+}
+
+/// A result with a lower version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    pub fingerprint: Vec<u32>,
+    /// Nothing while its fold is not concluded. After more than one attempt it can only be [`Wrote::Unknown`].
+    pub wrote: Option<Wrote>,
+}
+
+/// The other results of the device, as the ledger knows them.
+#[derive(Debug, Clone, Default)]
+pub struct Others {
+    newer: Vec<HashSet<u32>>,
+    earlier: Vec<(HashSet<u32>, Option<Wrote>)>,
+}
+
+/// Whether a time in the metadata is that of an older result's fold, and not of a write by Coiote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Explained {
+    No,
+    /// A fold under way may have written it.
+    Perhaps,
+    Yes,
+}
+
+impl Others {
+    /// `newer`: the fingerprints of all results with a higher version, whatever became of them. `earlier`: those with a
+    /// lower one.
+    pub fn new(newer: impl IntoIterator<Item = Vec<u32>>, earlier: impl IntoIterator<Item = Earlier>) -> Others {
+        Others {
+            newer: newer.into_iter().map(|fingerprint| fingerprint.into_iter().collect()).collect(),
+            earlier: earlier.into_iter().map(|of| (of.fingerprint.into_iter().collect(), of.wrote)).collect(),
+        }
+    }
+
+    /// Whether a result with a higher version says anything of this resource, or of what it lies in.
+    pub fn touches(&self, object: &str, instance: &str, resource: &str) -> bool {
+        self.touches_within(&Place::new([object, instance, resource]))
+    }
+
+    /// Also of a single resource instance of it.
+    pub(super) fn touches_within(&self, place: &Place<'_>) -> bool {
+        self.newer.iter().any(|newer| is_touched_within(newer, place))
+    }
+
+    /// Whether the fold of an older result may have written since a time, or may still do so.
+    pub(super) fn may_write_after(&self, time: Option<u64>) -> bool {
+        self.earlier.iter().any(|(_, wrote)| match wrote {
+            None | Some(Wrote::Unknown) => true,
+            Some(Wrote::At(at)) => time.is_none_or(|time| *at >= time),
+            Some(Wrote::Nothing) => false,
+        })
+    }
+
+    pub(super) fn explain(&self, place: &Place<'_>, time: u64) -> Explained {
+        let mut explained = Explained::No;
+        for (_, wrote) in self.earlier.iter().filter(|(earlier, _)| is_touched_within(earlier, place)) {
+            match wrote {
+                Some(Wrote::Unknown) => return Explained::Yes,
+                Some(Wrote::At(at)) if *at == time => return Explained::Yes,
+                Some(Wrote::At(_) | Wrote::Nothing) => {}
+                None => explained = Explained::Perhaps,
+            }
+        }
+        explained
+    }
+}
+
+impl Change {
+    /// What the result says something of, as hashes (FNV-1a, 32 bits) for the ledger: of each resource, or of what was read
+    /// as a whole. They are the same in every version of this program, so that what is in the ledger stays readable.
+    pub fn fingerprint(&self, scope: &Scope) -> Vec<u32> {
+        let mut hashes = HashSet::new();
+        let says_something = !self.is_empty();
+        for resource in &self.resources {
+            let place = resource.place();
+            match resource.parts() {
+                _ if says_something && scope.covers(&place) => {}
+                Some(parts) if !is_told_as_a_whole(resource, scope) => {
+                    hashes.insert(part_of(&place.path()));
+                    hashes.extend(parts.keys().map(|part| hash(&place.below(part).path())));
+                }
+                _ => {
+                    hashes.insert(hash(&place.path()));
+                }
+            }
+        }
+        hashes.extend(self.gone.iter().map(|path| hash(path)));
+        if says_something && scope.is_known() {
+            let failed =
+                |key: &str| scope.failed().any(|failed| failed == key || super::scope::lies_below(key, failed));
+            hashes.extend(scope.keys().filter(|key| !failed(key)).map(hash));
+            let is_read = |path: &&str| scope.keys().any(|key| key == *path || super::scope::lies_below(path, key));
+            hashes.extend(scope.failed().filter(is_read).map(not_in));
+            hashes.extend(self.unclear.iter().map(String::as_str).filter(is_read).map(not_in));
+        }
+        let mut hashes: Vec<u32> = hashes.into_iter().collect();
+        hashes.sort_unstable();
+        hashes
+    }
+}
+
+/// Whether a multiple resource is told with all of its resource instances.
+fn is_told_as_a_whole(resource: &Resource, scope: &Scope) -> bool {
+    let place = resource.place();
+    if scope.is_known() { scope.includes(&place) } else { resource.parts().is_none_or(|parts| parts.is_empty()) }
+}
+
+/// The innermost level of which anything is said decides.
+fn is_touched(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
+    for level in place.levels().iter().rev() {
+        if fingerprint.contains(&hash(level)) {
+            return true;
+        }
+        if fingerprint.contains(&not_in(level)) {
+            return false;
+        }
+    }
+    false
+}
+
+fn is_touched_within(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
+    is_touched(fingerprint, place) || fingerprint.contains(&part_of(&place.path()))
+}
+
+fn hash(path: &str) -> u32 {
+    fnv_1a(path.as_bytes().iter().copied())
+}
+
+/// Of single resource instances of this resource something is said.
+fn part_of(path: &str) -> u32 {
+    fnv_1a(path.as_bytes().iter().copied().chain([0]))
+}
+
+/// Of what lies here nothing is said, though something is of what it lies in.
+fn not_in(path: &str) -> u32 {
+    fnv_1a([0].into_iter().chain(path.as_bytes().iter().copied()))
+}
+
+fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn read(keys: &[&str], failed: &[&str]) -> Scope {
+        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        Scope::new(Some(owned(keys)), owned(failed))
+    }
+
+    fn newer(result: Json, scope: &Scope) -> Others {
+        Others::new([Change::from_result(result).0.fingerprint(scope)], [])
+    }
+
+    #[test]
+    fn hashes_are_those_of_fnv_1a() {
+        assert_eq!((hash(""), hash("a"), hash("foobar")), (0x811c_9dc5, 0xe40c_292c, 0xbf9c_f968));
+    }
+
+    #[test]
+    fn a_result_touches_what_it_names_and_what_it_read() {
+        let one = json!({"A": {"0": {"B": "1"}}});
+        for (result, scope, touched, untouched) in [
+            (one.clone(), Scope::nothing(), &["A 0 B"][..], &["A 0 C", "A 1 B", "B 0 B", "A 0 B.1"][..]),
+            (one.clone(), read(&["A.0"], &[""]), &["A 0 B", "A 0 C"], &["A 1 B"]),
+            (one.clone(), read(&["A"], &[""]), &["A 0 B", "A 1 B"], &["B 0 B"]),
+            (one.clone(), read(&[""], &[""]), &["A 0 B", "B 7 B"], &[]),
+            (one.clone(), read(&["A", "B"], &["B"]), &["A 0 B", "A 1 B"], &["B 0 B"]),
+            (one.clone(), read(&["A"], &["A.1"]), &["A 0 C"], &["A 1 B"]),
+            (one, read(&["A.0.B", "A.0.C"], &[""]), &["A 0 B", "A 0 C"], &["A 0 D"]),
+            (json!({"A": {"0": {"B": ["?"], "C": "1"}}}), read(&["A.0"], &[""]), &["A 0 C", "A 0 D"], &["A 0 B"]),
+            (json!({"A": {"5": null}, "B": null}), Scope::nothing(), &["A 5 B", "B 0 B"], &["A 4 B"]),
+            (json!({"A": {"0": {"B": {"4": "5"}}}}), Scope::nothing(), &["A 0 B"], &["A 0 C"]),
+            // A result without paths proves nothing.
+            (json!({}), read(&["A"], &[""]), &[], &["A 0 B"]),
+        ] {
+            let others = newer(result.clone(), &scope);
+            let touches = |path: &str| {
+                let mut names = path.split(' ');
+                let mut next = || names.next().unwrap();
+                others.touches(next(), next(), next())
+            };
+            for path in touched {
+                assert!(touches(path), "{result} {scope:?} {path}");
+            }
+            for path in untouched {
+                assert!(!touches(path), "{result} {scope:?} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_multiple_resource_only_what_is_told_is_touched() {
+        let part = Place::new(["A", "0", "B", "4"]);
+        let other = Place::new(["A", "0", "B", "5"]);
+        let result = json!({"A": {"0": {"B": {"4": "1"}}}});
+        for (scope, touches_other) in
+            [(Scope::nothing(), false), (read(&["A.0.B.4"], &[""]), false), (read(&["A.0.B"], &[""]), true)]
+        {
+            let others = newer(result.clone(), &scope);
+            assert!(others.touches_within(&part));
+            assert_eq!(others.touches_within(&other), touches_other, "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn a_read_of_everything_is_one_hash() {
+        let result = json!({"A": {"0": {"B": "1", "C": {"0": "1"}}}, "D": {"0": {"E": {"noValue": true}}}});
+        assert_eq!(Change::from_result(result).0.fingerprint(&read(&[""], &[""])), [hash("")]);
+    }
+
+    #[test]
+    fn a_time_is_explained_by_the_fold_that_wrote_then() {
+        let fingerprint = Change::from_result(json!({"A": {"0": {"B": "1"}}})).0.fingerprint(&Scope::nothing());
+        for (wrote, explained) in [
+            (Some(Wrote::At(105)), Explained::Yes),
+            (Some(Wrote::At(104)), Explained::No),
+            (Some(Wrote::Nothing), Explained::No),
+            (Some(Wrote::Unknown), Explained::Yes),
+            (None, Explained::Perhaps),
+        ] {
+            let others = Others::new([], [Earlier { fingerprint: fingerprint.clone(), wrote }]);
+            assert_eq!(others.explain(&Place::new(["A", "0", "B"]), 105), explained, "{wrote:?}");
+            assert_eq!(others.explain(&Place::new(["A", "0", "C"]), 105), Explained::No);
+        }
+    }
+}

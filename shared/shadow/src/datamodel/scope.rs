@@ -1,0 +1,130 @@
+//! What was read, which says what is gone.
+
+use std::collections::HashSet;
+
+use super::place::Place;
+
+/// So many pieces of a list of failed keys are one key at most: no registered name has more than three commas.
+const MOST_PIECES: usize = 4;
+
+/// What a read covered: what lies within and is not named by the result is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Nothing where it is not known what was read.
+    keys: Option<HashSet<String>>,
+    failed: HashSet<String>,
+}
+
+impl Scope {
+    /// The scope of a read of `keys`, as they were sent to Coiote: names joined by dots, the empty one is the whole data
+    /// model. `None` where it is not known what was read.
+    ///
+    /// `failed_keys` is Coiote's list as it is: one text that was split at commas, `[""]` where none failed.
+    pub fn new(keys: Option<Vec<String>>, failed_keys: Vec<String>) -> Scope {
+        let keys = keys.map(|keys| keys.iter().map(|key| without_last_dot(key).to_owned()).collect());
+        Scope { keys, failed: rejoined(&failed_keys) }
+    }
+
+    /// The scope of a write, whose result names what it wrote: nothing is taken for gone.
+    pub fn nothing() -> Scope {
+        Scope::default()
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().flatten().map(String::as_str)
+    }
+
+    pub(super) fn failed(&self) -> impl Iterator<Item = &str> {
+        self.failed.iter().map(String::as_str)
+    }
+
+    /// Whether the place was read, whether or not that succeeded.
+    pub(super) fn includes(&self, place: &Place<'_>) -> bool {
+        self.keys.as_ref().is_some_and(|keys| place.levels().iter().any(|level| keys.contains(level)))
+    }
+
+    /// Whether the place was read, and nothing above or below it failed.
+    pub(super) fn covers(&self, place: &Place<'_>) -> bool {
+        self.includes(place)
+            && !place.levels().iter().any(|level| self.failed.contains(level))
+            && !self.failed.iter().any(|failed| lies_below(failed, &place.path()))
+    }
+}
+
+pub(super) fn lies_below(path: &str, other: &str) -> bool {
+    other.is_empty() || path.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn without_last_dot(key: &str) -> &str {
+    key.trim().trim_end_matches('.')
+}
+
+/// All keys that the pieces may have been. One too many only means that something is not taken for gone.
+fn rejoined(pieces: &[String]) -> HashSet<String> {
+    let starts = (0..pieces.len()).filter_map(|start| pieces.get(start..));
+    let runs = starts.flat_map(|rest| (1..=MOST_PIECES.min(rest.len())).filter_map(|length| rest.get(..length)));
+    let keys = runs.map(|run| without_last_dot(&run.join(",")).to_owned());
+    keys.filter(|key| !key.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(keys: &[&str], failed: &[&str]) -> Scope {
+        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        Scope::new(Some(owned(keys)), owned(failed))
+    }
+
+    #[test]
+    fn a_read_covers_what_lies_at_or_below_its_keys() {
+        for (keys, covered, not_covered) in [
+            (&[""][..], &["Device", "Device|0|UTC Offset"][..], &[][..]),
+            (&["Portfolio"], &["Portfolio", "Portfolio|5"], &["Port", "Portfolio 2|5"]),
+            (&["Location.0."], &["Location|0", "Location|0|Speed"], &["Location", "Location|01"]),
+            (&["A.0.B.4"], &["A|0|B|4"], &["A|0|B", "A|0|B|44"]),
+            // Levels end where names do, not where dots are.
+            (&["PM2"], &["PM2|5"], &["PM2.5|0"]),
+            (&["PM2.5.0"], &["PM2.5|0|Value"], &["PM2.5"]),
+            (&["Cell.0.Validity (MCC, MNC)"], &["Cell|0|Validity (MCC, MNC)"], &["Cell|0"]),
+            (&[], &[], &["Device"]),
+        ] {
+            let covers = |place: &str| scope(keys, &[""]).covers(&Place::new(place.split('|').collect::<Vec<_>>()));
+            for place in covered {
+                assert!(covers(place), "{keys:?} {place:?}");
+            }
+            for place in not_covered {
+                assert!(!covers(place), "{keys:?} {place:?}");
+            }
+        }
+        for unknown in [Scope::new(None, vec![]), Scope::nothing()] {
+            assert!(!unknown.covers(&Place::new(["Device"])));
+        }
+    }
+
+    #[test]
+    fn what_lies_above_or_below_a_failed_key_is_not_covered() {
+        for (failed, covered) in [
+            (&["Device.0"][..], false),
+            (&["Device"], false),
+            (&["Device.0.Ports"], false),
+            (&["Device.0.Ports.1."], false),
+            (&["Device.0.Port"], true),
+            (&["Device.0.Ports and more"], true),
+            (&["Device.1", "X"], true),
+            (&["X", "Device.0.Ports", "Y"], false),
+        ] {
+            let place = Place::new(["Device", "0", "Ports"]);
+            assert_eq!(scope(&[""], failed).covers(&place), covered, "{failed:?}");
+        }
+        let split = scope(&[""], &["Device.0.A", "Cell.0.Validity (MCC", " MNC)", "Location.0"]);
+        for place in [&["Device", "0", "A"][..], &["Cell", "0", "Validity (MCC, MNC)"], &["Location", "0"]] {
+            assert!(!split.covers(&Place::new(place)), "{place:?}");
+        }
+        assert!(split.covers(&Place::new(["Cell", "0", "Validity"])));
+    }
+}
