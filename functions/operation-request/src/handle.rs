@@ -1,129 +1,128 @@
-//! From the event to the answer.
+//! From the event to the answer: the order of the steps.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use lwm2m::finding::Finding;
-use lwm2m::{Accepted, Operation, OperationName, Request, Strictness, Task};
+use ledger::{Item, Ledger};
+use lwm2m::{Strictness, Task};
 use memory::Memory;
-use runtime::{Attempt, Attempts, Deadline, diagnostic, milliseconds};
+use requests::{Answer, Claim, Event, Millis, Name, Reason, Status, Take, Verdict, Wanted, has_result, may_run_twice};
+use runtime::{Deadline, diagnostic, milliseconds};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value as Json};
-use shadow::datamodel::Scope;
-use shadow::operation::{Claim, Claimant, Delivery, Held, Key, OUTCOME_UNKNOWN, OperationShadows, Recorded};
-use shadow::{Answer, Envelope, Reason, Status};
+use shadow::{Envelope, ThingName};
 use tracing::Instrument;
 
-use crate::forward::{Created, Device, ForwardError, Forwarder, may_get_better};
+use crate::asked::{Asked, Content, Valid, What, known_operation};
+use crate::circuit::KnownCircuit;
+use crate::forward::{Created, Device, ForwardError, Forwarder};
 
-/// Longer lists are not written into the shadow: they would take the room of answers.
-const LONGEST_INSTANCES_OF: usize = 256;
+/// How long after its time is over a run counts as ended: clocks differ.
+const VOID_AFTER: Millis = 30_000;
+
+/// Pause before a request is handed over again; it doubles with each try.
+const FIRST_PAUSE: Millis = 30_000;
+
+const LONGEST_PAUSE: Millis = 15 * 60_000;
+
+/// What the template makes of the function, beside its clients.
+pub(crate) struct Settings {
+    pub(crate) strictness: Strictness,
+    /// How long after it was made a request may reach a device.
+    pub(crate) lifetime: Millis,
+    /// Whether anything reads Coiote's reports.
+    pub(crate) reads_reports: bool,
+}
 
 /// Everything that outlives an invocation.
 pub(crate) struct Service {
-    forwarder: Arc<Forwarder>,
-    shadows: OperationShadows,
-    attempts: Attempts,
-    strictness: Strictness,
-    /// Tasks whose answer could not be written, by request id: the next attempt writes it, and sends nothing.
-    unanswered: Memory<String, Created>,
+    forwarder: Forwarder,
+    ledger: Ledger,
+    settings: Settings,
+    circuit: KnownCircuit,
+    /// Tasks that could not be written into the ledger, by request id: the next attempt writes them, and sends nothing.
+    unwritten: Memory<String, (Name, Created)>,
+    /// Things by their device's id, where the ledger knows them.
+    known_devices: Memory<String, String>,
 }
 
 /// One invocation.
 struct Invocation<'a> {
     request_id: &'a str,
     begun: Instant,
-    attempt: Attempt,
     deadline: Deadline,
+    /// When this run has surely ended.
+    void_at: Millis,
+    mark: String,
     envelope: Envelope,
+    body: &'a str,
 }
 
-/// What an invocation comes to: an answer, or one that a later attempt may better.
-type Ended = Result<Answer, Unsettled>;
+/// A request that is ours to hand over.
+struct HandOver<'a> {
+    name: &'a Name,
+    task: &'a Task,
+    notice: Option<Reason>,
+    /// The event, where the ledger does not keep it yet.
+    body: Option<&'a str>,
+}
 
-/// Its reason becomes the error of the function, so that Lambda tries again and keeps the event in the end.
-struct Unsettled(Box<Answer>);
+/// What an invocation comes to; an error has Lambda try again, and keep the event in the end.
+type Ended = Result<Answer, Diagnostic>;
 
 impl Invocation<'_> {
-    fn answer(&self, status: Status, operation: Option<&str>) -> Answer {
-        Answer::new(status, self.request_id).about(&self.envelope, operation)
+    fn thing(&self) -> &ThingName {
+        &self.envelope.thing
     }
 
-    /// `attempt`: which one it is, as far as is known.
-    fn unsettled(&self, operation: Option<&str>, attempt: u32, reason: Reason) -> Unsettled {
-        let status = if self.attempt.is_last(attempt) { Status::Failed } else { Status::InProgress };
-        Unsettled(Box::new(Answer { attempt: Some(attempt), ..self.answer(status, operation).because(reason) }))
+    fn answer(&self, status: Status) -> Answer {
+        let thing = self.thing().as_str();
+        Answer { client_token: self.envelope.client_token.clone(), ..Answer::new(thing, status, self.request_id) }
     }
 
-    /// The last line of the invocation, and its metrics.
-    fn ended(&self, ended: Ended) -> Result<Answer, Diagnostic> {
-        let (answer, error) = match ended {
-            Ok(answer) => (answer, None),
-            Err(Unsettled(answer)) => {
-                let error = answer.reason.as_ref().map(|reason| diagnostic(&reason.code, &reason.message));
-                (*answer, error)
-            }
-        };
-        let Answer { task_id, attempt, .. } = &answer;
-        let status = answer.status.as_str();
-        let (code, reason) =
-            answer.reason.as_ref().map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
-        let duration_ms = milliseconds(self.begun);
-        match answer.status {
-            Status::Rejected => tracing::warn!(status, code, reason, duration_ms, "request rejected"),
-            Status::InProgress => tracing::warn!(status, code, reason, attempt, duration_ms, "request waits"),
-            Status::Failed => tracing::error!(status, code, reason, attempt, duration_ms, "request failed"),
-            Status::Scheduled | Status::Succeeded => {
-                tracing::info!(status, task_id, code, reason, duration_ms, "request scheduled");
-            }
-            Status::Ignored => tracing::info!(status, code, reason, duration_ms, "nothing to do"),
-        }
-        self.count(&answer);
-        error.map_or(Ok(answer), Err)
+    /// What the ledger says of a request.
+    fn recorded(&self, item: &Item, name: &Name) -> Answer {
+        let record = item.device.find(name);
+        record.map_or_else(|| self.answer(Status::Ignored), |r| Answer::of(self.thing().as_str(), r, self.request_id))
     }
 
-    fn count(&self, answer: &Answer) {
-        let code = answer.reason.as_ref().map(|reason| reason.code.to_string()).unwrap_or_default();
-        if answer.status == Status::Ignored {
-            if code == DUPLICATE {
-                metrics::counter!("DuplicatesDropped").increment(1);
-            }
-            return;
-        }
-        // What a request calls its operation may be anything.
-        let operation: Option<OperationName> = answer.operation.as_deref().and_then(|name| name.parse().ok());
-        let operation = operation.map_or("unknown", OperationName::as_str);
-        metrics::counter!("Requests", "operation" => operation, "status" => answer.status.as_str()).increment(1);
-        if answer.status == Status::Scheduled {
-            if let Some(time) = self.envelope.timestamp.map(milliseconds_since) {
-                metrics::histogram!("TimeToSchedule").record(time);
-            }
-        } else {
-            metrics::counter!("Failures", "code" => code).increment(1);
-        }
+    fn duplicate(&self, name: &Name, status: Status) -> Answer {
+        let why = format!("this request came before and is {}; it is not sent twice", status.as_str());
+        let answer = Answer { request: Some(name.clone()), ..self.answer(Status::Ignored) };
+        answer.because(Reason::new(DUPLICATE, why))
     }
 }
 
+/// Code of a request that came before.
+const DUPLICATE: &str = "DUPLICATE";
+
+/// Code of a request that an earlier attempt of the same invocation may still be dealing with.
+const BUSY: &str = "EARLIER_ATTEMPT_UNDER_WAY";
+
 impl Service {
-    pub(crate) fn new(forwarder: Forwarder, shadows: OperationShadows, strictness: Strictness) -> Service {
-        let forwarder = Arc::new(forwarder);
-        Service { forwarder, shadows, attempts: Attempts::default(), strictness, unanswered: Memory::default() }
+    pub(crate) fn new(forwarder: Forwarder, ledger: Ledger, settings: Settings) -> Service {
+        Service {
+            forwarder,
+            ledger,
+            settings,
+            circuit: KnownCircuit::default(),
+            unwritten: Memory::default(),
+            known_devices: Memory::default(),
+        }
     }
 
-    /// What can be done before the first event is there.
+    /// Begins what can be done before the first event is there.
     pub(crate) fn warm_up(&self) {
         self.forwarder.warm_up();
     }
 
-    /// Answers an event of the rule. What is wrong with a request is its answer; what can get better by itself, or cannot
-    /// be answered, is an error of the function, so that Lambda tries again and keeps the event in the end.
-    pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
+    /// Answers an event. What is wrong with a request is its answer, and what may get better waits in the ledger; only what
+    /// cannot be recorded there is an error of the function.
+    pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Ended {
         let LambdaEvent { payload, context } = event;
         let (request_id, begun, deadline) = (context.request_id.as_str(), Instant::now(), Deadline::of(&context));
-        let opened = Envelope::open(&payload);
-        let envelope = opened.as_ref().ok().map(|(envelope, _)| envelope);
+        let opened = Asked::open(&payload, self.settings.strictness);
+        let envelope = opened.as_ref().ok().map(|asked| &asked.envelope);
         let span = tracing::info_span!(
             "request",
             request_id,
@@ -134,223 +133,439 @@ impl Service {
             operation = tracing::field::Empty,
         );
         let answered = async {
-            let (envelope, fields) = opened.map_err(|reason| {
+            let asked = opened.map_err(|reason| {
                 let (status, code) = (Status::Rejected.as_str(), "EVENT_INVALID");
                 tracing::error!(status, code, reason, duration_ms = milliseconds(begun), "event refused");
                 metrics::counter!("Failures", "code" => code).increment(1);
                 diagnostic(code, reason)
             })?;
-            let attempt = self.attempts.begin(request_id);
-            let invocation = Invocation { request_id, begun, attempt, deadline, envelope };
-            let ended = self.request(&invocation, fields).await;
-            invocation.ended(ended)
+            let Asked { envelope, what } = asked;
+            let mark = format!("{:08x}", fastrand::u32(..));
+            let void_at = context.deadline.max(now()).saturating_add(VOID_AFTER);
+            let body = payload.get();
+            let invocation = Invocation { request_id, begun, deadline, void_at, mark, envelope, body };
+            let ended = match what {
+                What::Nothing => Ok(invocation.answer(Status::Ignored)),
+                What::Due(name) => self.due(&invocation, name).await,
+                What::Request(content) => self.request(&invocation, &content).await,
+            };
+            log(&invocation, &ended);
+            ended
         };
         let answered = answered.instrument(span).await;
-        self.forwarder.rest(deadline).await;
+        self.forwarder.wait_until_idle(deadline).await;
         answered
     }
 
-    async fn request(&self, invocation: &Invocation<'_>, mut fields: Map<String, Json>) -> Ended {
-        // What is left of a request that was removed from the shadow (`"operation": null`) asks for nothing.
-        let removes = fields.get("operation").is_some_and(Json::is_null);
-        let request = Request::take(|field| fields.remove(field));
-        if removes && request.is_empty() {
-            return Ok(invocation.answer(Status::Ignored, None));
+    async fn request(&self, invocation: &Invocation<'_>, content: &Content) -> Ended {
+        tracing::Span::current().record("operation", content.known_operation());
+        let claim = self.claim(invocation, content);
+        let name = claim.name.clone();
+        if let Some((name, created)) = self.unwritten.get(invocation.request_id) {
+            let item = self.load(invocation).await?;
+            return self.scheduled(invocation, item, &name, created, None).await.map(|(_, answer)| answer);
         }
-        let named = request.operation.as_ref().and_then(Json::as_str).map(str::to_owned);
-        match request.parse(self.strictness) {
-            Ok(accepted) => {
-                tracing::Span::current().record("operation", accepted.operation.name().as_str());
-                tracing::info!("request is valid");
-                self.valid(invocation, accepted).await
+        let (item, verdict, found) = self.claim_and_find(invocation, content, claim).await?;
+        match verdict {
+            Verdict::Send => {
+                let Ok(Valid::Operation { operation, notice }) = &content.verdict else {
+                    return Ok(invocation.recorded(&item, &name));
+                };
+                let found = match found {
+                    Some(found) => found,
+                    None => {
+                        self.forwarder
+                            .find(invocation.thing(), may_run_twice(&content.operation), invocation.deadline)
+                            .await
+                    }
+                };
+                let (task, body) = (Task::from(operation), Some(invocation.body));
+                let handed = HandOver { name: &name, task: &task, notice: notice.clone(), body };
+                let (item, answer) = self.hand_over(invocation, item, handed, found).await?;
+                self.hand_over_what_waited(invocation, item).await?;
+                Ok(answer)
             }
-            Err(findings) => {
-                let reason = Reason::joined(findings.into_iter().map(reason));
-                let answer = invocation.answer(Status::Rejected, named.as_deref()).because(reason);
-                match self.claim(invocation, Delivery::AtLeastOnce, answer.clone()).await? {
-                    Claim::Taken(_) | Claim::Interrupted(_) | Claim::Forgotten(_) => Ok(answer),
-                    Claim::Recorded(recorded) => recorded_already(invocation, &recorded, named.as_deref()),
-                }
+            Verdict::Wait => {
+                self.keep_body(invocation, &item, &name, invocation.body).await?;
+                let (item, _) = self.apply(invocation, item, &[]).await?;
+                Ok(invocation.recorded(&item, &name))
+            }
+            Verdict::Duplicate(status) => Ok(invocation.duplicate(&name, status)),
+            Verdict::Busy => {
+                let why = "an earlier attempt at this request ended without a word, and may still be at work";
+                Err(diagnostic(BUSY, why))
+            }
+            Verdict::LookUp | Verdict::Nothing | Verdict::Done | Verdict::Ended(_) | Verdict::Fold(_) => {
+                let (item, _) = self.apply(invocation, item, &[]).await?;
+                Ok(invocation.recorded(&item, &name))
             }
         }
     }
 
-    async fn valid(&self, invocation: &Invocation<'_>, accepted: Accepted) -> Ended {
-        let Accepted { operation, notices } = accepted;
-        let name = operation.name().as_str();
-        let delivery = if operation.name().may_run_twice() { Delivery::AtLeastOnce } else { Delivery::AtMostOnce };
-        let claim = Answer {
-            instances_of: resources_read_in_part(&operation),
-            ..invocation.answer(Status::InProgress, Some(name))
+    /// Hands over a request that waits, and those of the device that waited for it.
+    async fn due(&self, invocation: &Invocation<'_>, name: Name) -> Ended {
+        let item = self.load(invocation).await?;
+        let Some((item, answer)) = self.take_and_hand_over(invocation, item, &name).await? else {
+            let why = "the body of this request is not kept; its event has to be sent through again";
+            return Ok(invocation.answer(Status::Ignored).because(Reason::new("BODY_MISSING", why)));
         };
-        let (claim, found) = self.claim_and_find(invocation, delivery, claim).await?;
-        let mut held = match claim {
-            Claim::Taken(held) => held,
-            Claim::Recorded(recorded) => return recorded_already(invocation, &recorded, Some(name)),
-            Claim::Interrupted(held) if self.unanswered_task(invocation).is_some() => held,
-            Claim::Interrupted(mut held) => {
-                let why = "an earlier attempt ended without a word; it may have reached Coiote and is not sent twice";
-                let answer = invocation.answer(Status::Failed, Some(name)).because(Reason::new(OUTCOME_UNKNOWN, why));
-                return self.last_word(invocation, &mut held, answer).await;
-            }
-            Claim::Forgotten(mut held) => {
-                let why = "eight newer requests of this device were answered before it came; whether it came before, and was \
-                           sent, is not known any more, and it is not sent twice";
-                let answer = invocation.answer(Status::Failed, Some(name)).because(Reason::new(OUTCOME_UNKNOWN, why));
-                return self.last_word(invocation, &mut held, answer).await;
-            }
-        };
-
-        let task = Task::from(&operation);
-        tracing::debug!(?task, "task");
-        let (thing, deadline) = (&invocation.envelope.thing, invocation.deadline);
-        let created = match (self.unanswered_task(invocation), found) {
-            (Some(created), _) => Ok(created),
-            (None, Some(Err(error))) => Err(error),
-            (None, Some(Ok(device))) => self.forwarder.create(&device, thing, &task, delivery, deadline).await,
-            (None, None) => Err(ForwardError::OutOfTime),
-        };
-        let created = match created {
-            Ok(created) => created,
-            Err(error) => return self.not_handed_over(invocation, &mut held, name, &error).await,
-        };
-        let notices: Vec<Reason> = notices.into_iter().map(reason).collect();
-        let mut answer = invocation.answer(Status::Scheduled, Some(name)).because(Reason::joined(notices.clone()));
-        answer.task_id = Some(created.task_id.clone());
-        // Before the device is woken: its result must not find a request that nobody has handed over.
-        self.unanswered.put(invocation.request_id.to_owned(), created.clone());
-        let written = self.write(invocation, &mut held, answer.clone()).await;
-        let not_woken = self.forwarder.wake(&created, invocation.deadline).await;
-        written?;
-        self.unanswered.forget(invocation.request_id);
-        if let Some(not_woken) = not_woken {
-            answer.reason = Reason::joined(notices.into_iter().chain([not_woken]));
-            // The request has its last word; that its device sleeps on is only said as well.
-            if let Err(Unsettled(unwritten)) = self.write(invocation, &mut held, answer.clone()).await {
-                let (code, reason) = unwritten.reason.map(|reason| (reason.code.into_owned(), reason.message)).unzip();
-                tracing::warn!(code, reason, "the notice is not in the shadow");
-            }
-        }
+        self.hand_over_what_waited(invocation, item).await?;
         Ok(answer)
     }
 
-    /// Claims the request, and finds its device meanwhile: both take round trips, and finding changes nothing. A device is
-    /// found only where there is a task to be sent to it.
+    /// Hands over the writes of the device that waited for an older one which is at Coiote now.
+    async fn hand_over_what_waited(&self, invocation: &Invocation<'_>, mut item: Item) -> Result<(), Diagnostic> {
+        while !invocation.deadline.left().is_zero() {
+            let waited = |name: &Name| {
+                let reason = item.device.find(name).and_then(|record| record.reason.as_ref());
+                reason.is_some_and(|reason| reason.code == requests::code::WAITS_FOR_OLDER_WRITE)
+            };
+            let next = item.device.wanted(now()).into_iter().find_map(|wanted| match wanted {
+                Wanted::HandOver { name } if waited(&name) => Some(name),
+                _ => None,
+            });
+            let Some(name) = next else { return Ok(()) };
+            match self.take_and_hand_over(invocation, item, &name).await? {
+                Some((handed, _)) => item = handed,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing where its body is missing.
+    async fn take_and_hand_over(
+        &self,
+        invocation: &Invocation<'_>,
+        item: Item,
+        name: &Name,
+    ) -> Result<Option<(Item, Answer)>, Diagnostic> {
+        let thing = invocation.thing();
+        let body = self.within(invocation, self.ledger.body(thing.as_str(), name)).await?;
+        let Some(body) = body else { return Ok(None) };
+        let body = RawValue::from_string(body).map_err(|error| diagnostic("EVENT_INVALID", error.to_string()))?;
+        let asked = Asked::open(&body, self.settings.strictness).map_err(|why| diagnostic("EVENT_INVALID", why))?;
+        let What::Request(content) = asked.what else { return Ok(None) };
+        tracing::Span::current().record("operation", content.known_operation());
+        let take = Event::Take(Take {
+            name: name.clone(),
+            mark: invocation.mark.clone(),
+            run: invocation.request_id.to_owned(),
+            at: now(),
+            void_at: invocation.void_at,
+        });
+        let (item, verdict) = self.apply(invocation, item, &[take]).await?;
+        let recorded = |item: Item| {
+            let answer = invocation.recorded(&item, name);
+            Ok(Some((item, answer)))
+        };
+        match verdict {
+            Verdict::Send => {}
+            Verdict::Duplicate(status) => return Ok(Some((item, invocation.duplicate(name, status)))),
+            _ => return recorded(item),
+        }
+        let (task, notice) = match &content.verdict {
+            Ok(Valid::Operation { operation, notice }) => (Task::from(operation), notice.clone()),
+            Ok(Valid::Cancel) => return recorded(item),
+            // It was valid when it was claimed; the objects' descriptions of this version say otherwise.
+            Err(reason) => {
+                let (mark, at) = (invocation.mark.clone(), now());
+                let not_done = requests::NotDone {
+                    name: name.clone(),
+                    mark,
+                    reason: reason.clone(),
+                    maybe: false,
+                    again_at: None,
+                    at,
+                };
+                let (item, _) = self.apply(invocation, item, &[Event::NotDone(not_done)]).await?;
+                return recorded(item);
+            }
+        };
+        let found = self.forwarder.find(thing, may_run_twice(&content.operation), invocation.deadline).await;
+        let handed = HandOver { name, task: &task, notice, body: None };
+        self.hand_over(invocation, item, handed, found).await.map(Some)
+    }
+
+    fn claim(&self, invocation: &Invocation<'_>, content: &Content) -> Claim {
+        let Envelope { version, timestamp, client_token, with_reported, redriven, .. } = &invocation.envelope;
+        let at = now();
+        let made_at = timestamp.map_or(at, |seconds| seconds.saturating_mul(1_000));
+        Claim {
+            name: version.map_or_else(|| Name::Invocation(invocation.request_id.to_owned()), Name::Version),
+            mark: invocation.mark.clone(),
+            run: invocation.request_id.to_owned(),
+            operation: content.operation.clone(),
+            keys: content.keys.clone(),
+            client_token: client_token.clone(),
+            digest: content.digest.clone(),
+            requested_at: timestamp.unwrap_or(0),
+            with_reported: *with_reported,
+            at,
+            void_at: invocation.void_at,
+            expires_at: made_at.saturating_add(self.settings.lifetime),
+            rejected: content.verdict.as_ref().err().map(Reason::shortened),
+            waits: self.circuit.reason_to_wait(),
+            notice: None,
+            redriven: *redriven,
+            history: None,
+        }
+    }
+
+    /// Claims the request, and finds its device meanwhile: both take round trips, and finding changes nothing.
     async fn claim_and_find(
         &self,
         invocation: &Invocation<'_>,
-        delivery: Delivery,
-        answer: Answer,
-    ) -> Result<(Claim, Option<Result<Device, ForwardError>>), Unsettled> {
-        let mut find = pin!(self.forwarder.find(&invocation.envelope.thing, delivery, invocation.deadline));
-        let mut claim = pin!(self.claim(invocation, delivery, answer));
-        let is_sent = self.unanswered_task(invocation).is_some();
-        let (begun, mut found) = (Instant::now(), None);
-        let claim = loop {
-            tokio::select! {
-                biased;
-                claim = &mut claim => break claim?,
-                device = &mut find, if found.is_none() && !is_sent => found = Some(device),
+        content: &Content,
+        mut claim: Claim,
+    ) -> Result<(Item, Verdict, Option<Result<Device, ForwardError>>), Diagnostic> {
+        let thing = invocation.thing();
+        let is_to_be_sent = matches!(content.verdict, Ok(Valid::Operation { .. })) && claim.waits.is_none();
+        let mut find = pin!(self.forwarder.find(thing, may_run_twice(&content.operation), invocation.deadline));
+        let mut found = None;
+        let (item, verdict) = {
+            let mut append = pin!(self.append_claim(invocation, &mut claim));
+            loop {
+                tokio::select! {
+                    biased;
+                    appended = &mut append => break appended?,
+                    device = &mut find, if is_to_be_sent && found.is_none() => found = Some(device),
+                }
             }
         };
-        let duration_ms = milliseconds(begun);
-        if let Claim::Taken(held) = &claim {
-            tracing::info!(call = "claim", attempt = held.attempt, duration_ms, "request claimed");
-            if found.is_none() && !is_sent {
-                found = Some(find.await);
-            }
+        if verdict == Verdict::Send && is_to_be_sent && found.is_none() {
+            found = Some(find.await);
         }
-        Ok((claim, found))
+        Ok((item, verdict, found))
     }
 
-    async fn claim(&self, invocation: &Invocation<'_>, delivery: Delivery, answer: Answer) -> Result<Claim, Unsettled> {
-        let envelope = &invocation.envelope;
-        let (thing, redriven) = (&envelope.thing, envelope.redriven);
-        let claimant = Claimant { thing, key: Key::of(envelope), delivery, redriven };
-        let operation = answer.operation.clone();
-        let claimed = within(invocation.deadline.left(), self.shadows.claim(&claimant, answer)).await;
-        claimed.map_err(|error| invocation.unsettled(operation.as_deref(), 1, not_written(&error)))
-    }
-
-    async fn write(&self, invocation: &Invocation<'_>, held: &mut Held, answer: Answer) -> Result<(), Unsettled> {
-        let (operation, attempt) = (answer.operation.clone(), held.attempt);
-        let write = self.shadows.answer(&invocation.envelope.thing, held, answer);
-        let written = within(invocation.deadline.left_for_the_outcome(), write).await;
-        written.map_err(|error| invocation.unsettled(operation.as_deref(), attempt, not_written(&error)))
-    }
-
-    async fn last_word(&self, invocation: &Invocation<'_>, held: &mut Held, answer: Answer) -> Ended {
-        self.write(invocation, held, answer.clone()).await.map(|()| answer)
-    }
-
-    async fn not_handed_over(
+    async fn append_claim(
         &self,
         invocation: &Invocation<'_>,
-        held: &mut Held,
-        operation: &str,
-        error: &ForwardError,
-    ) -> Ended {
-        let reason = Reason::new(error.code(), error.to_string());
-        if !error.may_get_better() {
-            let answer = invocation.answer(Status::Failed, Some(operation)).because(reason);
-            return self.last_word(invocation, held, answer).await;
+        claim: &mut Claim,
+    ) -> Result<(Item, Verdict), Diagnostic> {
+        let thing = invocation.thing().as_str();
+        let event = Event::Claim(Box::new(claim.clone()));
+        let append = self.ledger.append(thing, &event, Some(claim.void_at));
+        let (claimed, circuit) = tokio::join!(self.within(invocation, append), self.circuit.refresh(&self.ledger));
+        let (mut item, mut verdict) = claimed?;
+        if verdict == Verdict::LookUp {
+            let history = self.ledger.history(thing, &claim.name, &claim.operation, &claim.keys);
+            claim.history = Some(self.within(invocation, history).await?);
+            let claim = Event::Claim(Box::new(claim.clone()));
+            (item, verdict) =
+                self.within(invocation, self.ledger.append(thing, &claim, Some(invocation.void_at))).await?;
         }
-        let Unsettled(answer) = invocation.unsettled(Some(operation), held.attempt, reason);
-        // Whether it could be written or not, this is the error to be told.
-        let _ = self.write(invocation, held, (*answer).clone()).await;
-        Err(Unsettled(answer))
+        if verdict == Verdict::Send
+            && let Some(reason) = circuit
+        {
+            // It was not known when the claim was made that Coiote is away.
+            let not_done = requests::NotDone {
+                name: claim.name.clone(),
+                mark: claim.mark.clone(),
+                reason,
+                maybe: false,
+                again_at: Some(now().saturating_add(FIRST_PAUSE)),
+                at: now(),
+            };
+            return self.apply(invocation, item, &[Event::NotDone(not_done)]).await;
+        }
+        Ok((item, verdict))
     }
 
-    /// The task that an earlier attempt at this event created here.
-    fn unanswered_task(&self, invocation: &Invocation<'_>) -> Option<Created> {
-        self.unanswered.get(invocation.request_id)
+    async fn hand_over(
+        &self,
+        invocation: &Invocation<'_>,
+        item: Item,
+        HandOver { name, task, notice, body }: HandOver<'_>,
+        found: Result<Device, ForwardError>,
+    ) -> Result<(Item, Answer), Diagnostic> {
+        let (thing, deadline) = (invocation.thing(), invocation.deadline);
+        tracing::debug!(?task, "task");
+        let Some(record) = item.device.find(name) else { return Ok((item, invocation.answer(Status::Ignored))) };
+        let (tries, may_run_twice) = (record.tries, may_run_twice(&record.operation));
+        let created = match found {
+            Ok(device) => self.forwarder.create(&device, thing, task, may_run_twice, deadline).await,
+            Err(error) => Err(error),
+        };
+        let (item, answer) = match created {
+            Ok(created) => {
+                self.circuit.answered(&self.ledger).await;
+                self.remember(invocation, &created.device_id).await?;
+                self.scheduled(invocation, item, name, created, notice).await?
+            }
+            Err(error) => {
+                if error.outage().is_some() {
+                    self.circuit.failed(&self.ledger).await;
+                }
+                let asked = error.outage().and_then(coiote_access::Error::retry_after).unwrap_or_default();
+                let pause = pause(tries).max(u64::try_from(asked.as_millis()).unwrap_or(LONGEST_PAUSE));
+                let at = now();
+                let not_done = error.not_done(name.clone(), &invocation.mark, at.saturating_add(pause), at);
+                if let (Some(body), Some(_)) = (body, not_done.again_at) {
+                    self.keep_body(invocation, &item, name, body).await?;
+                }
+                let (item, _) = self.apply(invocation, item, &[Event::NotDone(not_done)]).await?;
+                let answer = invocation.recorded(&item, name);
+                (item, answer)
+            }
+        };
+        if body.is_none() && answer.status != Status::InProgress {
+            self.within(invocation, self.ledger.drop_body(thing.as_str(), name)).await?;
+        }
+        Ok((item, answer))
+    }
+
+    /// Writes that Coiote has the task, and wakes the device.
+    async fn scheduled(
+        &self,
+        invocation: &Invocation<'_>,
+        item: Item,
+        name: &Name,
+        created: Created,
+        notice: Option<Reason>,
+    ) -> Result<(Item, Answer), Diagnostic> {
+        let operation = item.device.find(name).map(|record| record.operation.clone()).unwrap_or_default();
+        let mut event = requests::Created {
+            name: name.clone(),
+            mark: invocation.mark.clone(),
+            task_id: created.task_id.clone(),
+            handed_over_at: created.handed_over_at,
+            at: now(),
+            notice: notice.clone(),
+            is_followed: self.settings.reads_reports || has_result(&operation),
+        };
+        self.unwritten.put(invocation.request_id.to_owned(), (name.clone(), created.clone()));
+        let written = self.apply(invocation, item, &[Event::Created(event.clone())]).await;
+        let not_woken = self.forwarder.wake(&created, invocation.deadline).await;
+        let (mut item, _) = written?;
+        self.unwritten.forget(invocation.request_id);
+        if let Some(not_woken) = not_woken {
+            event.notice = Reason::joined(notice.into_iter().chain([not_woken]));
+            // The request is on its way; that its device sleeps on is only said as well.
+            if let Ok((told, _)) = self.apply(invocation, item.clone(), &[Event::Created(event)]).await {
+                item = told;
+            }
+        }
+        let answer = invocation.recorded(&item, name);
+        Ok((item, answer))
+    }
+
+    /// Keeps the request until it is handed over.
+    async fn keep_body(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        name: &Name,
+        body: &str,
+    ) -> Result<(), Diagnostic> {
+        let until = item.device.find(name).map_or_else(now, |record| record.expires_at.max(now()));
+        let thing = invocation.thing().as_str();
+        self.within(invocation, self.ledger.keep_body(thing, name, body, until)).await
+    }
+
+    /// Notes which thing the device is, so that Coiote's reports about it find its requests.
+    async fn remember(&self, invocation: &Invocation<'_>, device_id: &str) -> Result<(), Diagnostic> {
+        let thing = invocation.thing().as_str();
+        if device_id == thing || self.known_devices.get(device_id).as_deref() == Some(thing) {
+            return Ok(());
+        }
+        self.within(invocation, self.ledger.remember_device(device_id, thing)).await?;
+        self.known_devices.put(device_id.to_owned(), thing.to_owned());
+        Ok(())
+    }
+
+    async fn load(&self, invocation: &Invocation<'_>) -> Result<Item, Diagnostic> {
+        self.within(invocation, self.ledger.load(invocation.thing().as_str())).await
+    }
+
+    async fn apply(
+        &self,
+        invocation: &Invocation<'_>,
+        item: Item,
+        events: &[Event],
+    ) -> Result<(Item, Verdict), Diagnostic> {
+        let applied = self.ledger.apply(invocation.thing().as_str(), item, events, now());
+        let (item, verdicts) = self.within_the_last_time(invocation, applied).await?;
+        Ok((item, verdicts.into_iter().next().unwrap_or(Verdict::Nothing)))
+    }
+
+    async fn within<T>(
+        &self,
+        invocation: &Invocation<'_>,
+        call: impl Future<Output = Result<T, ledger::Error>>,
+    ) -> Result<T, Diagnostic> {
+        in_time(invocation.deadline.left(), call).await
+    }
+
+    /// As [`Service::within`], with the time that is kept back for the outcome.
+    async fn within_the_last_time<T>(
+        &self,
+        invocation: &Invocation<'_>,
+        call: impl Future<Output = Result<T, ledger::Error>>,
+    ) -> Result<T, Diagnostic> {
+        in_time(invocation.deadline.left_for_the_outcome(), call).await
     }
 }
 
-/// Said of a request that came before.
-const DUPLICATE: &str = "DUPLICATE";
-
-/// The request was dealt with before, or somebody else is at it.
-fn recorded_already(invocation: &Invocation<'_>, recorded: &Recorded, operation: Option<&str>) -> Ended {
-    let is_ours = recorded.request_id.as_deref() == Some(invocation.request_id);
-    let reason = recorded.reason.as_ref().filter(|reason| is_ours && may_get_better(&reason.code));
-    if let (Some(Status::Failed), Some(reason)) = (recorded.status, reason) {
-        // The attempts are used up, and the shadow says so. The error takes the event on into the failure queue.
-        let attempt = recorded.attempt.unwrap_or(1);
-        let answer = invocation.answer(Status::Failed, operation).because(reason.clone());
-        return Err(Unsettled(Box::new(Answer { attempt: Some(attempt), ..answer })));
-    }
-    let status = recorded.status.map_or("IN_PROGRESS", Status::as_str);
-    let why = format!("this request came before and is {status}; it is not sent twice");
-    Ok(invocation.answer(Status::Ignored, operation).because(Reason::new(DUPLICATE, why)))
+async fn in_time<T>(time: Duration, call: impl Future<Output = Result<T, ledger::Error>>) -> Result<T, Diagnostic> {
+    let too_late = |_| ledger::Error::Unavailable("no answer within the time that was left".to_owned());
+    let result = tokio::time::timeout(time, call).await.unwrap_or_else(|elapsed| Err(too_late(elapsed)));
+    result.map_err(|error| diagnostic(error.code(), error.to_string()))
 }
 
-/// What a shadow can say of it in little room.
-fn resources_read_in_part(operation: &Operation) -> Vec<String> {
-    let resources: Vec<String> = operation.resources_read_in_part().iter().map(ToString::to_string).collect();
-    let length: usize = resources.iter().map(String::len).sum();
-    if length > LONGEST_INSTANCES_OF { vec![Scope::ANY.to_owned()] } else { resources }
+fn pause(tries: u32) -> Millis {
+    FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)
 }
 
-async fn within<T>(time: Duration, call: impl Future<Output = Result<T, shadow::Error>>) -> Result<T, shadow::Error> {
-    let too_late = |_| shadow::Error::Unavailable("no answer within the time that was left".to_owned());
-    tokio::time::timeout(time, call).await.map_err(too_late)?
+pub(crate) fn now() -> Millis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn not_written(error: &shadow::Error) -> Reason {
-    let code = match error {
-        shadow::Error::TooLarge => "OPERATION_SHADOW_FULL",
-        _ => "ANSWER_NOT_WRITTEN",
+/// The last line of the invocation, and its metrics.
+fn log(invocation: &Invocation<'_>, ended: &Ended) {
+    let duration_ms = milliseconds(invocation.begun);
+    let answer = match ended {
+        Ok(answer) => answer,
+        Err(Diagnostic { error_type: code, error_message: reason }) => {
+            let status = Status::InProgress.as_str();
+            tracing::error!(status, code, reason, duration_ms, "request not recorded");
+            metrics::counter!("Failures", "code" => code.clone()).increment(1);
+            return;
+        }
     };
-    Reason::new(code, error.to_string())
+    let (status, task_id) = (answer.status.as_str(), answer.task_id.as_deref());
+    let (code, reason) = answer.reason.as_ref().map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
+    match answer.status {
+        Status::Rejected => tracing::warn!(status, code, reason, duration_ms, "request rejected"),
+        Status::InProgress => tracing::warn!(status, code, reason, duration_ms, "request waits"),
+        Status::Failed | Status::TimedOut => tracing::error!(status, code, reason, duration_ms, "request failed"),
+        Status::Scheduled => tracing::info!(status, task_id, code, reason, duration_ms, "request scheduled"),
+        Status::Succeeded | Status::Canceled => {
+            tracing::info!(status, task_id, code, reason, duration_ms, "request ended")
+        }
+        Status::Ignored => tracing::info!(status, code, reason, duration_ms, "nothing to do"),
+    }
+    if answer.status == Status::Ignored {
+        if code == Some(DUPLICATE) {
+            metrics::counter!("DuplicatesDropped").increment(1);
+        }
+        return;
+    }
+    let operation = answer.operation.as_deref().map_or("unknown", known_operation);
+    metrics::counter!("Requests", "operation" => operation, "status" => status).increment(1);
+    if answer.status == Status::Scheduled {
+        if let Some(time) = invocation.envelope.timestamp.map(milliseconds_since) {
+            metrics::histogram!("TimeToSchedule").record(time);
+        }
+    } else if !matches!(answer.status, Status::Succeeded | Status::Canceled) {
+        metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);
+    }
 }
 
 /// Since a time that is known to the second.
 fn milliseconds_since(seconds: u64) -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.saturating_sub(Duration::from_secs(seconds)).as_secs_f64() * 1_000.0
-}
-
-fn reason(finding: Finding) -> Reason {
-    Reason::new(finding.code.as_str(), finding.message)
 }

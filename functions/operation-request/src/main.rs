@@ -1,35 +1,43 @@
-//! `operation-request`: invoked by the rule of the same name for every request in an operation shadow.
+//! `operation-request`: invoked by the rule of the same name for every request in an operation shadow, and by `reconcile` for
+//! each that waits in the ledger and is due.
 //!
 //! ```text
-//! event → Envelope + Request → Operation → claim → Task → Coiote: device, task → Answer → Coiote: session
-//!         (shadow, lwm2m)      (lwm2m)     (shadow) (lwm2m)  (forward.rs)        (shadow)
+//! event → Asked → claim in the ledger → Task → Coiote: device, task → SCHEDULED in the ledger → Coiote: session
+//!       (asked.rs)      (ledger)       (lwm2m)     (forward.rs)           (ledger)
 //! ```
 
-mod credentials;
+mod asked;
+mod circuit;
 mod forward;
 mod handle;
 
+use coiote_access::{Access, Credentials};
 use lambda_runtime::Error;
+use ledger::Ledger;
 use lwm2m::Strictness;
 use runtime::Function;
-use shadow::Shadows;
-use shadow::operation::OperationShadows;
 
-use crate::credentials::Credentials;
 use crate::forward::Forwarder;
-use crate::handle::Service;
+use crate::handle::{Service, Settings};
+
+const HOUR: u64 = 60 * 60 * 1_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
     let aws = runtime::aws::config()?;
-    let strictness = strictness(std::env::var("OBJECT_CHECKS").ok().as_deref());
-    let forwarder = Forwarder::new(
-        std::env::var("COIOTE_URL").unwrap_or_default(),
-        Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), std::env::var("COIOTE_SECRET_ID").ok()),
+    let variable = |name: &str| std::env::var(name).ok();
+    let access = Access::new(
+        variable("COIOTE_URL").unwrap_or_default(),
+        Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), variable("COIOTE_SECRET_ID")),
     );
-    let shadows = OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
-    let service = Service::new(forwarder, shadows, strictness);
+    let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
+    let settings = Settings {
+        strictness: strictness(variable("OBJECT_CHECKS").as_deref()),
+        lifetime: runtime::number("REQUEST_LIFETIME_HOURS", 168).saturating_mul(HOUR),
+        reads_reports: runtime::number("REPORT_INTERVAL", 5) > 0,
+    };
+    let service = Service::new(Forwarder::new(access), ledger, settings);
     service.warm_up();
     function.run(async |event| service.event(event).await).await
 }

@@ -1,13 +1,15 @@
-//! `operation-response`: invoked by the rule of the same name when Coiote has reported a result in an operation shadow.
+//! `operation-response`: invoked by the rule of the same name when Coiote has reported a result in an operation shadow, and by
+//! `reconcile` when a device has deleted object instances.
 //!
 //! ```text
-//! event → Envelope + result → Change → datamodel shadow → Answer in the operation shadow
+//! event → Response → registered in the ledger, which says whom it answers → datamodel shadow → last word in the ledger
 //! ```
 
 mod handle;
+mod response;
 
-use aws_sdk_iotdataplane::Client;
 use lambda_runtime::Error;
+use ledger::Ledger;
 use runtime::Function;
 use shadow::Shadows;
 
@@ -16,6 +18,8 @@ use crate::handle::Service;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let service = Service::new(Shadows::new(Client::new(&runtime::aws::config()?)));
+    let aws = runtime::aws::config()?;
+    let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
+    let service = Service::new(ledger, Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
     function.run(async |event| service.event(event).await).await
 }

@@ -31,7 +31,9 @@ impl Item {
     pub fn read(attributes: &Attributes) -> Result<(Item, Option<Verdict>), Error> {
         let unreadable = |error: serde_json::Error| Error::Unreadable(error.to_string());
         let mut item = Item {
-            device: text(attributes, "state").map_or(Ok(Device::default()), serde_json::from_str).map_err(unreadable)?,
+            device: text(attributes, "state")
+                .map_or(Ok(Device::default()), serde_json::from_str)
+                .map_err(unreadable)?,
             version: integer(attributes, "version").unwrap_or(0),
             events: 0,
             look_at: integer(attributes, "lookAt"),
@@ -72,12 +74,7 @@ impl Ledger {
     /// Appends an event without a condition: one write that decides, and returns all that is known of the device.
     ///
     /// `look_by`: when time has to look at the device, if nobody writes again.
-    pub async fn append(
-        &self,
-        thing: &str,
-        event: &Event,
-        look_by: Option<Millis>,
-    ) -> Result<(Item, Verdict), Error> {
+    pub async fn append(&self, thing: &str, event: &Event, look_by: Option<Millis>) -> Result<(Item, Verdict), Error> {
         let event = serde_json::to_string(event).map_err(|error| Error::Unreadable(error.to_string()))?;
         let mut expression = "SET #events = list_append(if_not_exists(#events, :none), :event)".to_owned();
         let mut update = self
@@ -163,9 +160,7 @@ impl Ledger {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let look_at = look(item.look_at, device.look_at(), at);
         if look_at != item.look_at {
-            update = update
-                .expression_attribute_names("#look", "look")
-                .expression_attribute_names("#lookAt", "lookAt");
+            update = update.expression_attribute_names("#look", "look").expression_attribute_names("#lookAt", "lookAt");
             if let Some(look_at) = look_at {
                 set.extend(["#look = :shard", "#lookAt = :lookAt"]);
                 update = update.expression_attribute_values(":lookAt", number(look_at));
@@ -206,9 +201,7 @@ impl Ledger {
             .send()
             .await;
         match written {
-            Ok(_) => {
-                Ok(Written::Done(Box::new(Item { device: device.clone(), version, events: 0, look_at })))
-            }
+            Ok(_) => Ok(Written::Done(Box::new(Item { device: device.clone(), version, events: 0, look_at }))),
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
                 let failure = error.into_err();
                 let now = match &failure {

@@ -43,7 +43,10 @@ impl Circuit {
     }
 
     fn read(item: &Attributes) -> Circuit {
-        Circuit { failures: integer(item, "failures").unwrap_or(0), open_since: integer(item, "openSince").unwrap_or(0) }
+        Circuit {
+            failures: integer(item, "failures").unwrap_or(0),
+            open_since: integer(item, "openSince").unwrap_or(0),
+        }
     }
 }
 

@@ -38,6 +38,13 @@ impl Ledger {
         Ledger { client, table: table.into(), retention_days }
     }
 
+    /// The ledger that the function's variables name: `REQUESTS_TABLE`, and `REQUEST_RETENTION_DAYS` (30).
+    pub fn from_env(client: Client) -> Ledger {
+        let variable = |name: &str| std::env::var(name).ok();
+        let days = variable("REQUEST_RETENTION_DAYS").and_then(|days| days.parse().ok()).unwrap_or(30);
+        Ledger::new(client, variable("REQUESTS_TABLE").unwrap_or_default(), days)
+    }
+
     /// When an item that has its last content at that time goes, in seconds since 1970.
     fn gone_at(&self, at: requests::Millis) -> AttributeValue {
         number(at / 1_000 + self.retention_days * 86_400)

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
+use crate::event::Wrote;
 use crate::record::{Name, Reason, Record, State, Status};
 
 /// A request that ended stays with its device for so long, so that what comes late finds it.
@@ -20,6 +21,9 @@ pub(crate) const RESULTS_COUNTED: usize = 16;
 
 /// After a report of success the result has so long to come.
 pub(crate) const RESULT_MAY_TAKE: Millis = 60 * 1_000;
+
+/// After a report of success a result that came has so long to be folded: longer than Lambda tries.
+pub(crate) const FOLD_MAY_TAKE: Millis = 15 * 60 * 1_000;
 
 /// When the report of a task is asked for on its own, after the task was made.
 pub(crate) const ASK_AFTER: [Millis; 3] = [60 * 1_000, 10 * 60 * 1_000, 60 * 60 * 1_000];
@@ -44,9 +48,9 @@ pub struct Device {
     /// Versions of the results that were counted, newest first.
     #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) counted: Vec<u64>,
-    /// Version of the datamodel shadow after the last result was folded.
+    /// Version of the datamodel shadow after the last result was folded, and when that was written.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
-    pub(crate) datamodel_version: Option<u64>,
+    pub(crate) datamodel: Option<(u64, u64)>,
     /// Version of the last update that carried `reported` beside a request: somebody may have written over the copies.
     #[serde(rename = "y", default, skip_serializing_if = "is_zero")]
     pub(crate) resaved: u64,
@@ -70,6 +74,15 @@ pub struct ResultEntry {
     /// The request that it answers if that one turns out to have been handed over.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub(crate) candidate: Option<Name>,
+    /// The run that registered it.
+    #[serde(rename = "m", default, skip_serializing_if = "String::is_empty")]
+    pub(crate) mark: String,
+    /// More than one run has begun to fold it.
+    #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_repeated: bool,
+    /// When it was written; nothing while its fold is not concluded.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub wrote: Option<Wrote>,
     /// What folding it came to.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub(crate) word: Option<(Status, Option<Reason>)>,
@@ -113,17 +126,22 @@ impl Device {
         self.results.iter().find(|result| result.version == version)
     }
 
-    /// What results with a higher version touch.
-    pub fn newer_results(&self, version: u64) -> impl Iterator<Item = &[u32]> {
-        self.results.iter().filter(move |result| result.version > version).map(|result| result.touched.as_slice())
+    /// The results with a higher version.
+    pub fn newer_results(&self, version: u64) -> impl Iterator<Item = &ResultEntry> {
+        self.results.iter().filter(move |result| result.version > version)
     }
 
-    /// Version of the datamodel shadow in which nothing is newer than the result of that version. Nothing where that is not
-    /// known.
-    pub fn datamodel_version(&self, result_version: u64) -> Option<u64> {
+    /// The results with a lower version.
+    pub fn earlier_results(&self, version: u64) -> impl Iterator<Item = &ResultEntry> {
+        self.results.iter().filter(move |result| result.version < version)
+    }
+
+    /// Version of the datamodel shadow in which nothing is newer than the result of that version, and when that was written.
+    /// Nothing where it is not known.
+    pub fn datamodel(&self, result_version: u64) -> Option<(u64, u64)> {
         let is_newest = self.results.iter().all(|result| result.version <= result_version)
             && self.counted.iter().all(|version| *version <= result_version);
-        self.datamodel_version.filter(|_| is_newest)
+        self.datamodel.filter(|_| is_newest)
     }
 
     /// Mark of the last change by which somebody may have written over the copies; another value asks for a look.
@@ -142,6 +160,9 @@ impl Device {
             State::Held => Some(record.void_at),
             State::Waiting => Some(record.expires_at),
             State::Scheduled if record.canceled_by.is_some() => Some(record.due_at),
+            State::Scheduled if record.reported_at > 0 && record.result_version.is_some() => {
+                Some(record.reported_at.saturating_add(FOLD_MAY_TAKE))
+            }
             State::Scheduled if record.reported_at > 0 => Some(record.reported_at.saturating_add(RESULT_MAY_TAKE)),
             State::Scheduled => Some(record.due_at.min(record.expires_at)),
             State::Ended(_) => None,

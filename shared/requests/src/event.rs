@@ -148,6 +148,8 @@ pub struct NotDone {
 pub struct Returned {
     /// Of the shadow that carried it.
     pub version: u64,
+    /// Tells this very run from every other.
+    pub mark: String,
     /// When, in seconds since 1970.
     pub reported_at: u64,
     pub operation: String,
@@ -162,6 +164,17 @@ pub struct Returned {
     pub at: Millis,
 }
 
+/// When the fold of a result wrote into the datamodel shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wrote {
+    Nothing,
+    /// Once, in this second since 1970.
+    At(u64),
+    /// Perhaps: an answer of AWS IoT may have been lost, or an earlier run broken off.
+    Unknown,
+}
+
 /// A result that is in the datamodel shadow, or that cannot get there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -171,9 +184,10 @@ pub struct Folded {
     pub status: Status,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// Version of the datamodel shadow after it.
+    /// Version of the datamodel shadow after it, and when that was written, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub datamodel_version: Option<u64>,
+    pub datamodel: Option<(u64, u64)>,
+    pub wrote: Wrote,
     pub at: Millis,
 }
 

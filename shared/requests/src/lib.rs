@@ -15,6 +15,7 @@
 //!                            lifetime over, taken back, overtaken
 //! ```
 
+mod answer;
 mod copy;
 mod device;
 mod event;
@@ -22,10 +23,11 @@ mod matching;
 mod record;
 mod transitions;
 
+pub use answer::Answer;
 pub use copy::{Entry, entries, timestamp};
 pub use device::{Device, ResultEntry, Wanted};
 pub use event::{
-    Cancel, Claim, Created, Event, Folded, History, NotDone, PastRequest, ReportStatus, Reported, Returned, Take,
+    Cancel, Claim, Created, Event, Folded, History, NotDone, PastRequest, ReportStatus, Reported, Returned, Take, Wrote,
 };
 pub use matching::{fingerprint, keys_overlap, path_hash};
 pub use record::{Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};

@@ -11,6 +11,25 @@ pub fn path_hash(path: &str) -> u32 {
     path.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// Hash that says: of what lies at this path nothing is said, though something is of what it lies in.
+fn left_out_hash(path: &str) -> u32 {
+    [0].into_iter()
+        .chain(path.bytes())
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// What a read of these keys says something of, beside what its result names: what it covered and did not find is gone.
+pub(crate) fn covered(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
+    let failed: Vec<&String> = failed_keys.iter().filter(|key| !key.is_empty()).collect();
+    let (mut hashes, mut left_out) = (Vec::new(), Vec::new());
+    for key in keys.iter().filter(|key| !failed.contains(key)) {
+        hashes.push(path_hash(key));
+        left_out.extend(failed.iter().filter(|failed| lies_in(failed, key)).map(|failed| left_out_hash(failed)));
+    }
+    hashes.extend(left_out);
+    hashes
+}
+
 /// Hashes of every path that a result names, at each level: object, object instance, resource, resource instance.
 pub fn fingerprint(result: &Json) -> Vec<u32> {
     fn walk(prefix: &str, tree: &Json, level: u8, into: &mut Vec<u32>) {

@@ -2,10 +2,11 @@
 
 use crate::Millis;
 use crate::device::{
-    ASK_AFTER, Device, ENDED_KEPT, ENDED_STAYS, RESULT_MAY_TAKE, RESULT_STAYS, RESULTS_COUNTED, ResultEntry,
+    ASK_AFTER, Device, ENDED_KEPT, ENDED_STAYS, FOLD_MAY_TAKE, RESULT_MAY_TAKE, RESULT_STAYS, RESULTS_COUNTED,
+    ResultEntry,
 };
-use crate::event::{Cancel, Claim, Created, Event, Folded, NotDone, ReportStatus, Reported, Returned, Take};
-use crate::matching::{is_met, keys_overlap, waits_for_result};
+use crate::event::{Cancel, Claim, Created, Event, Folded, NotDone, ReportStatus, Reported, Returned, Take, Wrote};
+use crate::matching::{covered, is_met, keys_overlap, waits_for_result};
 use crate::record::{CANCEL_REQUEST, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
 
 /// Two requests with one client token are the same request if their shadow updates lie no further apart, in seconds.
@@ -305,7 +306,14 @@ impl Device {
         let Some(record) = self.open.get_mut(index) else { return Verdict::Nothing };
         if record.state == State::Scheduled {
             // Of two runs that both had it, the first one's task counts.
-            return Verdict::Nothing;
+            let is_same = record.task_id.as_ref() == Some(&created.task_id);
+            let notice = created.notice.as_ref().map(Reason::shortened);
+            if !is_same || notice.is_none() || record.reason == notice {
+                return Verdict::Nothing;
+            }
+            record.reason = notice;
+            record.updated_at = *at;
+            return Verdict::Done;
         }
         record.state = State::Scheduled;
         record.task_id = Some(created.task_id.clone());
@@ -372,7 +380,8 @@ impl Device {
     }
 
     fn result_came(&mut self, result: &Returned) -> Verdict {
-        if let Some(known) = self.results.iter().find(|known| known.version == result.version) {
+        if let Some(known) = self.results.iter_mut().find(|known| known.version == result.version) {
+            known.is_repeated |= known.mark != result.mark;
             let name = known.answers.clone().or_else(|| known.candidate.clone());
             return if known.word.is_some() { Verdict::Duplicate(Status::Succeeded) } else { Verdict::Fold(name) };
         }
@@ -416,14 +425,22 @@ impl Device {
                     .cloned();
             }
         }
+        let mut touched = result.touched.clone();
+        let of = answers.as_ref().or(candidate.as_ref());
+        if let Some(record) = of.and_then(|name| self.find(name)).filter(|record| !is_write(&record.operation)) {
+            touched.extend(covered(&record.keys, &result.failed_keys));
+        }
         self.counted.push(result.version);
         self.counted.sort_unstable_by(|one, other| other.cmp(one));
         self.counted.truncate(RESULTS_COUNTED);
         self.results.push(ResultEntry {
             version: result.version,
-            touched: result.touched.clone(),
+            touched,
             answers: None,
             candidate: candidate.clone(),
+            mark: result.mark.clone(),
+            is_repeated: false,
+            wrote: None,
             word: None,
             at: result.at,
         });
@@ -458,11 +475,11 @@ impl Device {
         }
         result.word = Some((folded.status, folded.reason.as_ref().map(Reason::shortened)));
         result.at = folded.at;
+        result.wrote = Some(if result.is_repeated { Wrote::Unknown } else { folded.wrote });
         let answers = result.answers.clone();
-        if let Some(version) = folded.datamodel_version {
-            let known = self.datamodel_version.unwrap_or(0);
+        if folded.datamodel.is_some() {
             // Of a late result nothing is concluded: what is newer may have been written before it.
-            self.datamodel_version = if newest == Some(folded.version) { Some(version.max(known)) } else { None };
+            self.datamodel = folded.datamodel.filter(|_| newest == Some(folded.version));
         }
         if let Some(name) = answers {
             self.conclude_by_result(&name, folded.status, folded.reason.clone(), folded.at);
@@ -699,6 +716,15 @@ impl Device {
                 {
                     let message = "the device did it, but its result did not come into the operation shadow within a minute; AWS \
                                    IoT may have refused it for its size";
+                    Some((Status::Failed, Reason::new(code::RESULT_NOT_STORED, message)))
+                }
+                State::Scheduled
+                    if record.reported_at > 0
+                        && record.reported_at.saturating_add(FOLD_MAY_TAKE) <= at
+                        && record.result_version.is_some() =>
+                {
+                    let message = "the device did it, but its result could not be folded into the datamodel shadow; its event is \
+                                   in the failure queue";
                     Some((Status::Failed, Reason::new(code::RESULT_NOT_STORED, message)))
                 }
                 _ => None,

@@ -1,6 +1,5 @@
 //! What every function of the stack needs of Lambda, in one place, so that all start, log and count alike.
 
-pub mod attempts;
 pub mod aws;
 pub mod deadline;
 mod https;
@@ -13,7 +12,6 @@ use serde::{Deserialize, Serialize};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-pub use attempts::{Attempt, Attempts};
 pub use deadline::Deadline;
 pub use metering::milliseconds;
 
@@ -46,6 +44,11 @@ impl Function {
         };
         lambda_runtime::run(service_fn(answer_and_print)).await
     }
+}
+
+/// The whole number that a variable of the function holds.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(default)
 }
 
 /// An error of the function. Its type is the code that the README explains, so that alarms can count it.

@@ -40,6 +40,8 @@ pub struct Envelope {
     pub timestamp: Option<u64>,
     /// The token of the client that updated the shadow.
     pub client_token: Option<String>,
+    /// Whether the update carried `reported` beside the request, as saving a whole document does.
+    pub with_reported: bool,
     /// Whether an operator sends the event through again, out of the failure queue.
     pub redriven: bool,
 }
@@ -69,6 +71,7 @@ impl Envelope {
             version: event.remove("version").and_then(|version| version.as_u64()),
             timestamp: event.remove("timestamp").and_then(|timestamp| timestamp.as_u64()),
             client_token: event.remove("clientToken").and_then(|token| token.as_str().map(str::to_owned)),
+            with_reported: event.remove("withReported").is_some_and(|with| with == Json::Bool(true)),
             redriven: event.remove("redriven").is_some_and(|redriven| redriven == Json::Bool(true)),
         })
     }

@@ -13,13 +13,13 @@ const DEFAULT_SECRET_ID: &str = "coioteDMcert";
 /// In the log.
 const GET_SECRET: &str = "get_secret";
 
-pub(crate) struct Credentials {
+pub struct Credentials {
     secrets_manager: Client,
     secret_id: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CredentialsError {
+pub enum CredentialsError {
     #[error("secret {secret_id} could not be read: {why}")]
     Unavailable {
         secret_id: String,
@@ -33,7 +33,7 @@ pub(crate) enum CredentialsError {
 
 impl Credentials {
     /// `secret_id`: name or ARN.
-    pub(crate) fn new(secrets_manager: Client, secret_id: Option<String>) -> Credentials {
+    pub fn new(secrets_manager: Client, secret_id: Option<String>) -> Credentials {
         Credentials { secrets_manager, secret_id: secret_id.unwrap_or_else(|| DEFAULT_SECRET_ID.to_owned()) }
     }
 
@@ -66,8 +66,8 @@ impl Credentials {
         Ok(identity)
     }
 
-    /// Its answer did not come within the time that there was.
-    pub(crate) fn too_late(&self) -> CredentialsError {
+    /// Error of a secret that did not come within the time that there was.
+    pub(crate) fn timed_out(&self) -> CredentialsError {
         let (secret_id, why) = (self.secret_id.clone(), "Secrets Manager did not answer in time".to_owned());
         CredentialsError::Unavailable { secret_id, why, may_get_better: true }
     }
