@@ -34,9 +34,11 @@ test:
 	cargo fmt --all --check
 	@# Side by side: one waits for the network, the other for the CPU.
 	@$(MAKE) --no-print-directory --jobs=2 install clippy
+	@$(TOOLS)/python local/build.py tests
 	cargo test --workspace --locked
 	$(SAM) validate --lint
-	$(TOOLS)/python local/build.py
+	@# Before the tests of the whole, because building would slow them down.
+	@$(TOOLS)/python local/build.py for-lambda
 	$(TOOLS)/python -m pytest -c tests/pytest.ini tests
 
 clippy:

@@ -64,7 +64,7 @@ class Bench:
     def __init__(self, stack: LocalStack, floor: Path | None = None, rounds: int = 40):
         self.stack, self.rounds = stack, rounds
         self.binaries = {"floor": floor} if floor else {}
-        self.binaries |= {name: stack.deployment.function_binary(logical_id) for name, logical_id in FUNCTIONS.items()}
+        self.binaries |= {name: stack.deployment.binary_for_lambda(name) for name in FUNCTIONS}
         self.variables = stack.aws.environment | {"COIOTE_URL": stack.coiote.url, "COIOTE_SECRET_ID": SECRET_NAME}
         # Of an invocation, by function
         self.log_bytes: dict[str, float] = {}
@@ -240,7 +240,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     if not valgrind():
         print("valgrind is not installed: instructions are not counted.")
-    with LocalStack("bench", optimizes_coiote=True) as stack:
+    with LocalStack("bench", optimized=True) as stack:
         stack.deployment.build()
         floor = stack.deployment.build_floor()
         stack.start()

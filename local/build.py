@@ -1,4 +1,9 @@
-"""Builds the functions as for Lambda, and the local Coiote; what `make demo` and the tests run."""
+"""Builds the functions and the local Coiote for the local stack.
+
+With `tests` also the crates' tests, with `for-lambda` also the functions as they are deployed to AWS.
+"""
+
+import sys
 
 from stack.deployment import Deployment
 from stack.local_stack import ROOT
@@ -6,9 +11,15 @@ from stack.processes import run_command
 
 
 def main() -> None:
-    logs = ROOT / ".local" / "run" / "build"
-    logs.mkdir(parents=True, exist_ok=True)
-    Deployment(ROOT, logs).build()
+    run = ROOT / ".local" / "run" / "build"
+    run.mkdir(parents=True, exist_ok=True)
+    deployment = Deployment(ROOT, run)
+    # First, because what these need is all that the others need.
+    if "tests" in sys.argv[1:]:
+        deployment.build_tests()
+    deployment.build()
+    if "for-lambda" in sys.argv[1:]:
+        deployment.build_for_lambda(deployment.functions.values())
 
 
 if __name__ == "__main__":

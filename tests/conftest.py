@@ -1,7 +1,12 @@
-"""One local stack for all tests: built, started and deployed once, ended at the end whatever happens."""
+"""One local stack for the tests: built, started and deployed once, ended at the end whatever happens.
+
+Two processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
+"""
 
 import itertools
+import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -9,20 +14,32 @@ import pytest
 from stack.aws_between import AwsBetween
 from emulator import Emulator
 from runtime_api import Function
-from stack.local_stack import LocalStack
+from stack.local_stack import ROOT, LocalStack
 
 _numbers = itertools.count(1)
+
+
+def pytest_sessionstart(session):
+    """Builds before the processes part, so that none builds while another one tests."""
+    is_worker = hasattr(session.config, "workerinput")
+    if not is_worker and not session.config.option.collectonly:
+        # What is built now is tested by all, and seen: pytest does not capture it here.
+        subprocess.run([sys.executable, ROOT / "local" / "build.py"], check=True)
 
 
 @pytest.fixture(scope="session")
 def stack():
     # Ends what was started also when the tests are ended by a signal.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with LocalStack("test") as stack:
-        stack.deployment.build()
+    with LocalStack("-".join(["test", *worker()])) as stack:
         stack.start()
         stack.deploy()
         yield stack
+
+
+def worker() -> list[str]:
+    """The name of this process among those that share the tests, if there are others."""
+    return [name] if (name := os.environ.get("PYTEST_XDIST_WORKER")) else []
 
 
 @pytest.fixture
