@@ -56,7 +56,7 @@ def device(stack):
 
 
 def started(stack, kind: type):
-    """Starts functions' release binaries as they are asked for, and ends them all."""
+    """Starts functions' binaries as they are asked for, and ends them all."""
     functions = []
 
     def start(logical_id: str, **environment: str):

@@ -1,4 +1,4 @@
-"""A function's release binary under a real Runtime API: AWS's Runtime Interface Emulator, which SAM ships."""
+"""A function under a real Runtime API: AWS's Runtime Interface Emulator, which SAM ships."""
 
 import json
 import platform

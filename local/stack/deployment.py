@@ -25,6 +25,8 @@ ONLY_LOCAL = {
         }
     ]
 }
+# `make test AS_DEPLOYED=1`: the same tests with what users deploy, built by the command that they use.
+AS_DEPLOYED = bool(os.environ.get("AS_DEPLOYED"))
 # Cargo tells how many crates are done only where it believes to be seen.
 CARGO_TELLS = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "120", "CARGO_TERM_COLOR": "never"}
 CARGO_PROGRESS = re.compile(r"Building \[[=> ]*\] (\d+)/(\d+)(?:: (.*))?")
@@ -52,23 +54,22 @@ class Deployment:
     def build(self) -> None:
         """Builds the functions and the local Coiote, and leaves in .aws-sam/build what `sam build` would.
 
-        Optimized, the functions are as for Lambda. Otherwise all is compiled in one go, with the features of the whole
-        workspace and in the profile of the crates' tests, so that what these share is compiled once.
+        Usually all is compiled in one go, with the features of the whole workspace and in the profile of the crates' tests, so
+        that what these share is compiled once. Optimized, or as deployed, the functions are those for Lambda.
         """
-        if self._optimized:
-            built = self.build_for_lambda(self.functions.values())
-            cargo = ["cargo", "build", "--locked", "--release", "--workspace", "--bin", "coiote-sim"]
-            self._run_and_show("Building the local Coiote", cargo, "cargo-build.log", CARGO_TELLS)
-        else:
-            cargo = ["cargo", "build", "--locked", "--workspace", "--bins"]
-            self._run_and_show("Building the functions and the local Coiote", cargo, "cargo-build.log", CARGO_TELLS)
+        if not self._optimized and not AS_DEPLOYED:
+            self._cargo("Building the functions and the local Coiote", "build", "--bins")
             built = {binary: self._root / "target" / "debug" / binary for binary in self.functions.values()}
-        self._put_into_place(built)
+            return self._put_into_place(built)
+        self._cargo("Building the local Coiote", "build", "--bin", "coiote-sim", *(["--release"] if self._optimized else []))
+        if AS_DEPLOYED:
+            command = [self._tools / "sam", "build"]
+            return self._run_and_show("Building the functions by sam build", command, "sam-build.log", CARGO_TELLS)
+        self._put_into_place(self.build_for_lambda(self.functions.values()))
 
     def build_tests(self) -> None:
         """Builds the tests of all crates; `cargo test` finds them built."""
-        cargo = ["cargo", "test", "--locked", "--workspace", "--no-run"]
-        self._run_and_show("Building the tests of the crates", cargo, "cargo-test.log", CARGO_TELLS)
+        self._cargo("Building the tests of the crates", "test", "--no-run")
 
     def build_for_lambda(self, binaries: Iterable[str]) -> dict[str, Path]:
         """Builds these functions as `sam build` does, but in one go; where each is."""
@@ -143,6 +144,10 @@ class Deployment:
     def outputs(self, aws: LocalAws) -> dict[str, str]:
         stacks = aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+
+    def _cargo(self, what: str, command: str, *options: str) -> None:
+        cargo = ["cargo", command, "--locked", "--workspace", *options]
+        self._run_and_show(what, cargo, f"cargo-{command}.log", CARGO_TELLS)
 
     def _run_and_show(self, what: str, command: list, log_name: str, more: dict[str, str] | None = None) -> None:
         """Runs to the end, shows that it goes on, and shows what it printed only when it fails."""
