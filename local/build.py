@@ -10,17 +10,17 @@ from stack.local_stack import ROOT
 from stack.processes import run_command
 
 
-def main() -> None:
+def main(*more: str) -> None:
     run = ROOT / ".local" / "run" / "build"
     run.mkdir(parents=True, exist_ok=True)
     deployment = Deployment(ROOT, run)
     # First, because what these need is all that the others need.
-    if "tests" in sys.argv[1:]:
+    if "tests" in more:
         deployment.build_tests()
     deployment.build()
-    if "for-lambda" in sys.argv[1:]:
+    if "for-lambda" in more:
         deployment.build_for_lambda(deployment.functions.values())
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(lambda: main(*sys.argv[1:]))

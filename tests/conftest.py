@@ -6,31 +6,30 @@ Two processes share the tests, file by file (pytest-xdist). Each has a stack of 
 import itertools
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
 
+import build
 from stack.aws_between import AwsBetween
 from emulator import Emulator
 from runtime_api import Function
-from stack.local_stack import ROOT, LocalStack
+from stack.local_stack import LocalStack
 
 _numbers = itertools.count(1)
 
 
 def pytest_sessionstart(session):
-    """Builds before the processes part, so that none builds while another one tests."""
+    # Ends what was started also when the tests are ended by a signal.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Before the processes part, so that none builds while another one tests.
     is_worker = hasattr(session.config, "workerinput")
     if not is_worker and not session.config.option.collectonly:
-        # What is built now is tested by all, and seen: pytest does not capture it here.
-        subprocess.run([sys.executable, ROOT / "local" / "build.py"], check=True)
+        build.main()
 
 
 @pytest.fixture(scope="session")
 def stack():
-    # Ends what was started also when the tests are ended by a signal.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with LocalStack("-".join(["test", *worker()])) as stack:
         stack.start()
         stack.deploy()
