@@ -1,10 +1,11 @@
 """Builds the functions and the local Coiote for the local stack.
 
-With `tests` also the crates' tests, with `for-lambda` also the functions as they are deployed to AWS.
+With `tests` also the crates' tests, with `for-lambda` also the functions that are measured, as they are deployed to AWS.
 """
 
 import sys
 
+from bench import MEASURED_BY_TESTS
 from stack.deployment import Deployment
 from stack.local_stack import ROOT
 from stack.processes import run_command
@@ -19,7 +20,7 @@ def main(*more: str) -> None:
         deployment.build_tests()
     deployment.build()
     if "for-lambda" in more:
-        deployment.build_for_lambda(deployment.functions.values())
+        deployment.build_for_lambda(MEASURED_BY_TESTS)
 
 
 if __name__ == "__main__":

@@ -73,19 +73,23 @@ class Deployment:
 
     def build_for_lambda(self, binaries: Iterable[str]) -> dict[str, Path]:
         """Builds these functions as `sam build` does, but in one go; where each is."""
-        cargo = [self._tools / "cargo-lambda", "lambda", "build", "--release", "--locked"]
-        packages = [part for binary in binaries for part in ("--package", binary)]
-        self._run_and_show("Building the functions for Lambda", [*cargo, *packages], "lambda-build.log", CARGO_TELLS)
-        return {binary: self.binary_for_lambda(binary) for binary in binaries}
+        built = {binary: self.binary_for_lambda(binary) for binary in binaries}
+        if not AS_DEPLOYED:
+            cargo = [self._tools / "cargo-lambda", "lambda", "build", "--release", "--locked"]
+            packages = [part for binary in built for part in ("--package", binary)]
+            self._run_and_show("Building the functions for Lambda", [*cargo, *packages], "lambda-build.log", CARGO_TELLS)
+        return built
 
     def binary_for_lambda(self, binary: str) -> Path:
+        if AS_DEPLOYED:
+            return next(self.function_binary(logical_id) for logical_id, its in self.functions.items() if its == binary)
         return self._root / "target" / "lambda" / binary / "bootstrap"
 
     def build_floor(self) -> Path:
         """The function that the others are measured against, built as they are."""
         cargo = [self._tools / "cargo-lambda", "lambda", "build", "--release", "--locked", "--bin", "floor"]
         self._run_and_show("Building the floor", cargo, "floor-build.log", CARGO_TELLS)
-        return self.binary_for_lambda("floor")
+        return self._root / "target" / "lambda" / "floor" / "bootstrap"
 
     @property
     def functions(self) -> dict[str, str]:
