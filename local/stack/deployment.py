@@ -202,7 +202,7 @@ def _show_progress(what: str, seconds: float, log: Path) -> None:
         state = f"{done} of {of_all} crates{f', now {now}' if now else ''}"
     else:
         state = (_lines(log) or ["starting"])[-1].strip()
-    line = f"{what}: {seconds:.0f} s, {state}"
+    line = f"{what}: {seconds:.0f} s, {state}".strip()
     if sys.stdout.isatty():
         columns = shutil.get_terminal_size().columns
         print(f"\r\033[K{line[: columns - 1]}", end="", flush=True)
