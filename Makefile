@@ -1,6 +1,10 @@
 # The two commands of the README are `make demo` and `make test`. Both need Rust, Python 3 and make, and nothing else:
 # they install the rest into .local/ and end every process that they start.
 
+# The functions are built for the local stack in the way that takes the least time; with AS_DEPLOYED=1 by sam build, as by
+# those who deploy them.
+export AS_DEPLOYED
+
 TOOLS := .local/tools/bin
 # Validating is done without an account; only SAM wants a region for it.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
@@ -14,7 +18,7 @@ help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
 	@echo "make demo KEEP=1   the same, and leaves it running"
 	@echo "make stop          ends what make demo KEEP=1 left running"
-	@echo "make test          everything that is checked before a change lands"
+	@echo "make test          everything that is checked before a change lands (AS_DEPLOYED=1 with what sam build builds)"
 	@echo "make bench         what a request costs, against the least that a function can be (ROUNDS=40)"
 	@echo "make audit         the template by a policy checker, the dependencies by cargo-deny (OFFLINE=1 without RustSec)"
 	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures"
@@ -34,10 +38,12 @@ test:
 	cargo fmt --all --check
 	@# Side by side: one waits for the network, the other for the CPU.
 	@$(MAKE) --no-print-directory --jobs=2 install clippy
+	@$(TOOLS)/python local/build.py tests
 	cargo test --workspace --locked
 	$(SAM) validate --lint
-	$(TOOLS)/python local/build.py
-	$(TOOLS)/python -m pytest -c tests/pytest.ini tests
+	@# Before the tests of the whole, because building would slow them down.
+	@$(TOOLS)/python local/build.py for-lambda
+	$(TOOLS)/python -m pytest -c tests/pytest.ini $(if $(AS_DEPLOYED),--numprocesses=0) tests
 
 clippy:
 	cargo clippy --workspace --all-targets --locked -- -D warnings

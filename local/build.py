@@ -1,15 +1,27 @@
-"""Builds the functions as for Lambda, and the local Coiote; what `make demo` and the tests run."""
+"""Builds the functions and the local Coiote for the local stack.
 
+With `tests` also the crates' tests, with `for-lambda` also the functions that are measured, as they are deployed to AWS.
+"""
+
+import sys
+
+from bench import MEASURED_BY_TESTS
 from stack.deployment import Deployment
 from stack.local_stack import ROOT
 from stack.processes import run_command
 
 
-def main() -> None:
-    logs = ROOT / ".local" / "run" / "build"
-    logs.mkdir(parents=True, exist_ok=True)
-    Deployment(ROOT, logs).build()
+def main(*more: str) -> None:
+    run = ROOT / ".local" / "run" / "build"
+    run.mkdir(parents=True, exist_ok=True)
+    deployment = Deployment(ROOT, run)
+    # First, because what these need is all that the others need.
+    if "tests" in more:
+        deployment.build_tests()
+    deployment.build()
+    if "for-lambda" in more:
+        deployment.build_for_lambda(MEASURED_BY_TESTS)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(lambda: main(*sys.argv[1:]))

@@ -241,7 +241,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     started = time.monotonic()
-    with LocalStack(arguments.name, makes_certificates=True) as stack:
+    with LocalStack(arguments.name, makes_certificates=True, usual_ports=True) as stack:
         stack.deployment.build()
         stack.start()
         print("The local AWS and the local Coiote are running", flush=True)

@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=50)
     parser.add_argument("--restarts", type=int, default=2)
     arguments = parser.parse_args()
-    with LocalStack("soak", optimizes_coiote=True) as stack:
+    with LocalStack("soak", optimized=True) as stack:
         stack.deployment.build()
         stack.start()
         stack.deploy()

@@ -1,11 +1,16 @@
-"""One local stack for all tests: built, started and deployed once, ended at the end whatever happens."""
+"""One local stack for the tests: built, started and deployed once, ended at the end whatever happens.
+
+Two processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
+"""
 
 import itertools
+import os
 import signal
 import sys
 
 import pytest
 
+import build
 from stack.aws_between import AwsBetween
 from emulator import Emulator
 from runtime_api import Function
@@ -14,15 +19,26 @@ from stack.local_stack import LocalStack
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def stack():
+def pytest_sessionstart(session):
     # Ends what was started also when the tests are ended by a signal.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with LocalStack("test") as stack:
-        stack.deployment.build()
+    # Before the processes part, so that none builds while another one tests.
+    is_worker = hasattr(session.config, "workerinput")
+    if not is_worker and not session.config.option.collectonly:
+        build.main()
+
+
+@pytest.fixture(scope="session")
+def stack():
+    with LocalStack("-".join(["test", *worker()])) as stack:
         stack.start()
         stack.deploy()
         yield stack
+
+
+def worker() -> list[str]:
+    """The name of this process among those that share the tests, if there are others."""
+    return [name] if (name := os.environ.get("PYTEST_XDIST_WORKER")) else []
 
 
 @pytest.fixture
@@ -39,7 +55,7 @@ def device(stack):
 
 
 def started(stack, kind: type):
-    """Starts functions' release binaries as they are asked for, and ends them all."""
+    """Starts functions' binaries as they are asked for, and ends them all."""
     functions = []
 
     def start(logical_id: str, **environment: str):

@@ -1,4 +1,4 @@
-"""A function's release binary under a real Runtime API: AWS's Runtime Interface Emulator, which SAM ships."""
+"""A function under a real Runtime API: AWS's Runtime Interface Emulator, which SAM ships."""
 
 import json
 import platform
@@ -16,8 +16,8 @@ from stack.aws import base_environment
 
 class Emulator:
     def __init__(self, stack: LocalStack, logical_id: str, environment: dict[str, str]):
-        self._port = free_port(0)
-        api_port = free_port(0)
+        self._port = free_port()
+        api_port = free_port()
         machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
         shipped = Path(samcli.local.rapid.__file__ or samcli.local.rapid.__path__[0])
         shipped = (shipped if shipped.is_dir() else shipped.parent) / f"aws-lambda-rie-{machine}"

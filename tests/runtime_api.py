@@ -1,4 +1,4 @@
-"""A function's release binary under a Runtime API that the test holds in its hand.
+"""A function under a Runtime API that the test holds in its hand.
 
 AWS's emulator (emulator.py) gives every invocation a request id and a deadline of its own choice. What a retry is, and how
 much time is left, is told here.

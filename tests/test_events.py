@@ -1,4 +1,4 @@
-"""Every sample event, through the release binary: what it is answered, and what reaches Coiote."""
+"""Every sample event, through the function's binary: what it is answered, and what reaches Coiote."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Each fault of Coiote and of AWS, against an operation that may run twice and one that must not, through the release binary.
+"""Each fault of Coiote and of AWS, against an operation that may run twice and one that must not, through its binary.
 
 A fault lasts for one invocation of four seconds here. What is expected after it: the word in the operation shadow, how many
 tasks Coiote has, and whether the invocation is an error, which Lambda makes again.

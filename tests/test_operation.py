@@ -115,7 +115,7 @@ def test_every_line_has_the_trace_that_lambda_gives(stack, device, environment_o
 def test_levels_say_who_has_to_act(stack, device, environment_of):
     """INFO: as it should be. WARN: it heals itself, or its author knows. ERROR: somebody has to look."""
     thing = device()
-    function = environment_of("OperationRequest", COIOTE_URL=f"https://localhost:{free_port(0)}")
+    function = environment_of("OperationRequest", COIOTE_URL=f"https://localhost:{free_port()}")
 
     def levels(event: dict, request_id: str) -> list[tuple]:
         function.invoke({"thingName": thing, "version": 60} | event, request_id, seconds=4)
@@ -272,7 +272,7 @@ def by_code(stack):
     for name, value in secrets.items():
         stack.aws.secrets.create_secret(Name=name, SecretString=value)
     yield {
-        "COIOTE_UNREACHABLE": ({"COIOTE_URL": f"https://localhost:{free_port(0)}"}, {}),
+        "COIOTE_UNREACHABLE": ({"COIOTE_URL": f"https://localhost:{free_port()}"}, {}),
         "COIOTE_TIMED_OUT": ({}, {SEARCH: SLOW}),
         "COIOTE_INTERRUPTED": ({}, {SEARCH: LOST}),
         "COIOTE_UNAVAILABLE": ({}, {SEARCH: (503, {"message": "no"})}),

@@ -21,9 +21,10 @@ def base_environment() -> dict[str, str]:
 
 
 class LocalAws:
-    def __init__(self, root: Path, run: Path):
+    def __init__(self, root: Path, run: Path, usual_ports: bool):
         self._root = root
         self._run = run
+        self._usual_ports = usual_ports
         self.process: Process | None = None
         self.port = 0
         self.mqtt_port = 0
@@ -41,15 +42,15 @@ class LocalAws:
         # Another process may take a port between choosing it and using it; then others are chosen.
         for attempt in range(3):
             try:
-                return self._start(preferred=attempt == 0)
+                return self._start(usual_ports=self._usual_ports and attempt == 0)
             except Failure:
                 self.stop()
                 if attempt == 2:
                     raise
 
-    def _start(self, preferred: bool) -> None:
-        self.port = free_port(4566 if preferred else 0)
-        self.mqtt_port = free_port(8883 if preferred else 0)
+    def _start(self, usual_ports: bool) -> None:
+        self.port = free_port(4566 if usual_ports else None)
+        self.mqtt_port = free_port(8883 if usual_ports else None)
         temporary = self._run / "aws"
         temporary.mkdir(exist_ok=True)
         environment = base_environment() | {

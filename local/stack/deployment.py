@@ -1,23 +1,42 @@
-"""`sam build` and `sam deploy` of the project's template, as for AWS."""
+"""The project's template: its functions built, and `sam deploy` and `sam delete` as for AWS."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+
+from samcli.commands._utils.template import get_template_data, move_template
 
 from stack.aws import REGION, LocalAws, base_environment
 from stack.processes import Failure, stop_group
 
 STACK_NAME = "coiote-aws-iot"
+# What `sam build` makes and `sam deploy` takes is in the same place as on AWS. These functions would not run there.
+ONLY_LOCAL = {
+    "Assertions": [
+        {
+            "Assert": {"Fn::Not": [{"Fn::Equals": [{"Ref": "AwsEndpointUrl"}, ""]}]},
+            "AssertDescription": "These functions were built for the local stack. Run sam build before sam deploy.",
+        }
+    ]
+}
+# `make test AS_DEPLOYED=1`: the same tests with what users deploy, built by the command that they use.
+AS_DEPLOYED = bool(os.environ.get("AS_DEPLOYED"))
+# Cargo tells how many crates are done only where it believes to be seen.
+CARGO_TELLS = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "120", "CARGO_TERM_COLOR": "never"}
+CARGO_PROGRESS = re.compile(r"Building \[[=> ]*\] (\d+)/(\d+)(?:: (.*))?")
 
 
 class Deployment:
-    def __init__(self, root: Path, run: Path, optimizes_coiote: bool = False):
+    def __init__(self, root: Path, run: Path, optimized: bool = False):
         self._root = root
         self._run = run
-        self._optimizes_coiote = optimizes_coiote
+        self._optimized = optimized
         self._tools = root / ".local" / "tools" / "bin"
 
     @property
@@ -26,26 +45,86 @@ class Deployment:
         return base_environment() | {
             "PATH": f"{self._tools}{os.pathsep}{os.environ['PATH']}",
             "SAM_CLI_TELEMETRY": "0",
-            "__SAM_CLI_APP_DIR": str(self._root / ".local" / "sam"),
+            # Its own, because SAM writes there, and more than one may run at the same time.
+            "__SAM_CLI_APP_DIR": str(self._run / "sam"),
+            # How often `sam deploy` looks what has happened
+            "SAM_CLI_POLL_DELAY": "0.5",
         }
 
     def build(self) -> None:
-        """The functions as for Lambda, in .aws-sam/build; and the local Coiote."""
-        self._run_and_show("Building the functions", [self._tools / "sam", "build"], "sam-build.log")
-        # With the features of the whole workspace: what the tests of the crates compiled is compiled once.
-        cargo = ["cargo", "build", "--locked", "--workspace", "--bin", "coiote-sim"]
-        release = ["--release"] if self._optimizes_coiote else []
-        self._run_and_show("Building the local Coiote", [*cargo, *release], "cargo-build.log")
+        """Builds the functions and the local Coiote, and leaves in .aws-sam/build what `sam build` would.
 
-    @property
-    def local_coiote(self) -> Path:
-        return self._root / "target" / ("release" if self._optimizes_coiote else "debug") / "coiote-sim"
+        Usually all is compiled in one go, with the features of the whole workspace and in the profile of the crates' tests, so
+        that what these share is compiled once. Optimized, or as deployed, the functions are those for Lambda.
+        """
+        if not self._optimized and not AS_DEPLOYED:
+            self._cargo("Building the functions and the local Coiote", "build", "--bins")
+            built = {binary: self._root / "target" / "debug" / binary for binary in self.functions.values()}
+            return self._put_into_place(built)
+        self._cargo("Building the local Coiote", "build", "--bin", "coiote-sim", *(["--release"] if self._optimized else []))
+        if AS_DEPLOYED:
+            command = [self._tools / "sam", "build"]
+            return self._run_and_show("Building the functions by sam build", command, "sam-build.log", CARGO_TELLS)
+        self._put_into_place(self.build_for_lambda(self.functions.values()))
+
+    def build_tests(self) -> None:
+        """Builds the tests of all crates; `cargo test` finds them built."""
+        self._cargo("Building the tests of the crates", "test", "--no-run")
+
+    def build_for_lambda(self, binaries: Iterable[str]) -> dict[str, Path]:
+        """Builds these functions as `sam build` does, but in one go; where each is."""
+        built = {binary: self.binary_for_lambda(binary) for binary in binaries}
+        if not AS_DEPLOYED:
+            cargo = [self._tools / "cargo-lambda", "lambda", "build", "--release", "--locked"]
+            packages = [part for binary in built for part in ("--package", binary)]
+            self._run_and_show("Building the functions for Lambda", [*cargo, *packages], "lambda-build.log", CARGO_TELLS)
+        return built
+
+    def binary_for_lambda(self, binary: str) -> Path:
+        if AS_DEPLOYED:
+            return next(self.function_binary(logical_id) for logical_id, its in self.functions.items() if its == binary)
+        return self._root / "target" / "lambda" / binary / "bootstrap"
 
     def build_floor(self) -> Path:
         """The function that the others are measured against, built as they are."""
         cargo = [self._tools / "cargo-lambda", "lambda", "build", "--release", "--locked", "--bin", "floor"]
-        self._run_and_show("Building the floor", cargo, "floor-build.log")
+        self._run_and_show("Building the floor", cargo, "floor-build.log", CARGO_TELLS)
         return self._root / "target" / "lambda" / "floor" / "bootstrap"
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """The functions of the template by their logical ids, and the binary of each, whose crate bears the same name."""
+        return {
+            logical_id: resource["Metadata"]["BuildProperties"]["Binary"]
+            for logical_id, resource in self._template()["Resources"].items()
+            if resource["Type"] == "AWS::Serverless::Function"
+        }
+
+    @property
+    def local_coiote(self) -> Path:
+        return self._root / "target" / ("release" if self._optimized else "debug") / "coiote-sim"
+
+    def function_binary(self, logical_id: str) -> Path:
+        return self._root / ".aws-sam" / "build" / logical_id / "bootstrap"
+
+    def _template(self) -> dict:
+        return get_template_data(str(self._root / "template.yaml"))
+
+    def _put_into_place(self, built: dict[str, Path]) -> None:
+        template, into = self._template(), self._root / ".aws-sam" / "build"
+        for logical_id, binary in self.functions.items():
+            resource, place = template["Resources"][logical_id], self.function_binary(logical_id)
+            resource["Properties"]["CodeUri"] = str(place.parent.relative_to(self._root))
+            resource["Metadata"]["SamResourceId"] = logical_id
+            place.parent.mkdir(parents=True, exist_ok=True)
+            # Not what is there already: a deployment may read it at this moment.
+            if not place.exists() or place.stat().st_mtime_ns != built[binary].stat().st_mtime_ns:
+                os.replace(_stripped(built[binary], place.with_suffix(f".{os.getpid()}")), place)
+        template.setdefault("Rules", {})["OnlyLocal"] = ONLY_LOCAL
+        # As `sam build` does it: what is named relative to the template is still found.
+        new = into / f"template.yaml.{os.getpid()}"
+        move_template(str(self._root / "template.yaml"), str(new), template)
+        os.replace(new, into / "template.yaml")
 
     def deploy(self, aws: LocalAws, parameters: dict[str, str], stack_name: str = STACK_NAME) -> None:
         command = [
@@ -62,15 +141,17 @@ class Deployment:
         self._run_and_show("Deploying the template", command, "sam-deploy.log", aws.environment)
 
     def delete(self, aws: LocalAws, stack_name: str = STACK_NAME) -> None:
-        command = [self._tools / "sam", "delete", "--no-prompts", "--stack-name", stack_name, "--region", REGION]
+        sam_delete = [self._tools / "python", Path(__file__).with_name("sam_delete.py")]
+        command = [*sam_delete, "--no-prompts", "--stack-name", stack_name, "--region", REGION]
         self._run_and_show("Deleting the stack", command, "sam-delete.log", aws.environment)
 
     def outputs(self, aws: LocalAws) -> dict[str, str]:
         stacks = aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
-    def function_binary(self, logical_id: str) -> Path:
-        return self._root / ".aws-sam" / "build" / logical_id / "bootstrap"
+    def _cargo(self, what: str, command: str, *options: str) -> None:
+        cargo = ["cargo", command, "--locked", "--workspace", *options]
+        self._run_and_show(what, cargo, f"cargo-{command}.log", CARGO_TELLS)
 
     def _run_and_show(self, what: str, command: list, log_name: str, more: dict[str, str] | None = None) -> None:
         """Runs to the end, shows that it goes on, and shows what it printed only when it fails."""
@@ -101,12 +182,35 @@ class Deployment:
         if sys.stdout.isatty():
             print("\r\033[K", end="")
         if code != 0:
-            print(log.read_text(errors="replace"), file=sys.stderr)
+            print("\n".join(_lines(log)), file=sys.stderr)
             raise Failure(f"{what} failed with code {code}; what it printed stands above.")
         print(f"{what}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 
+def _stripped(binary: Path, into: Path) -> Path:
+    """A copy without symbols, of half the size, because each deployment packs it. It is as old as the original."""
+    shutil.copy2(binary, into)
+    if strip := shutil.which("strip"):
+        subprocess.run([strip, "--preserve-dates", into], check=True)
+    return into
+
+
 def _show_progress(what: str, seconds: float, log: Path) -> None:
-    lines = log.read_text(errors="replace").splitlines()
-    line = f"{what}: {seconds:.0f} s, {lines[-1].strip()[:70] if lines else 'starting'}"
-    print(f"\r\033[K{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+    text = log.read_text(errors="replace")
+    if crates := CARGO_PROGRESS.findall(text):
+        done, of_all, now = crates[-1]
+        state = f"{done} of {of_all} crates{f', now {now}' if now else ''}"
+    else:
+        state = (_lines(log) or ["starting"])[-1].strip()
+    line = f"{what}: {seconds:.0f} s, {state}".strip()
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        print(f"\r\033[K{line[: columns - 1]}", end="", flush=True)
+    else:
+        print(line, flush=True)
+
+
+def _lines(log: Path) -> list[str]:
+    """What a command has printed, without what it has overwritten since."""
+    text = log.read_text(errors="replace").replace("\r\033[K", "\r").replace("\033[K", "")
+    return [line for line in (line.rpartition("\r")[2] for line in text.splitlines()) if line.strip()]

@@ -47,7 +47,8 @@ def serving(handler: type[Handler], tls: ssl.SSLContext | None = None, **state):
         setattr(server, name, value)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    # How often it looks whether to end, in seconds: half a second would be most of a test.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server

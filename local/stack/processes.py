@@ -1,6 +1,7 @@
 """Child processes that never outlive their parent, and waiting for what they do."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -76,14 +77,19 @@ def group_exists(pid: int) -> bool:
     return True
 
 
-def free_port(preferred: int) -> int:
+# Below those that the system hands out by itself, to outgoing connections too: none of them is taken by chance between
+# choosing it and using it. Chosen at random, so that neighbours do not choose the same one.
+PORTS = range(10_000, 32_000)
+
+
+def free_port(preferred: int | None = None) -> int:
     """The preferred port of the loopback interface, or any that is free."""
-    for port in (preferred, 0):
+    for port in ([preferred] if preferred else []) + random.sample(PORTS, 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
-                return probe.getsockname()[1]
+                return port
             except OSError:
                 continue
     raise Failure("no port is free on 127.0.0.1")

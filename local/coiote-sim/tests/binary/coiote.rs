@@ -161,7 +161,9 @@ impl Coiote {
 
     pub(crate) async fn id_of(&self, endpoint: &str) -> String {
         let criteria = format!("properties.endpointName eq '{endpoint}'");
-        let request = self.known.get(format!("{}/devices", self.rest)).query(&[("searchCriteria", criteria)]);
+        let url =
+            reqwest::Url::parse_with_params(&format!("{}/devices", self.rest), [("searchCriteria", criteria)]).unwrap();
+        let request = self.known.get(url);
         let (status, ids) = answer(request.header("Authorization", "Certificate")).await;
         assert_eq!(status, StatusCode::OK);
         ids[0].as_str().unwrap().replace(':', "%3A")
