@@ -93,6 +93,7 @@ class LocalAws:
         self.streams = client("dynamodbstreams")
         self.events = client("events")
         self.scheduler = client("scheduler")
+        self.s3 = client("s3")
 
     def _is_healthy(self) -> bool:
         try:
