@@ -21,10 +21,13 @@ def base_environment() -> dict[str, str]:
 
 
 class LocalAws:
-    def __init__(self, root: Path, run: Path, usual_ports: bool):
+    """`settings` are environment variables: what ministack_as_aws.py can be told."""
+
+    def __init__(self, root: Path, run: Path, usual_ports: bool = False, **settings: str):
         self._root = root
         self._run = run
         self._usual_ports = usual_ports
+        self._settings = settings
         self.process: Process | None = None
         self.port = 0
         self.mqtt_port = 0
@@ -62,6 +65,7 @@ class LocalAws:
             "STATE_DIR": str(temporary / "state"),
             "TMPDIR": str(temporary),
         }
+        environment |= self._settings
         python = self._root / ".local" / "aws" / "bin" / "python"
         server = Path(__file__).with_name("ministack_as_aws.py")
         self.process = Process("The local AWS", [python, server], self._run / "aws.log", environment)
@@ -86,6 +90,11 @@ class LocalAws:
         self.cloudwatch = client("cloudwatch")
         self.sqs = client("sqs")
         self.lambda_ = client("lambda")
+        self.dynamodb = client("dynamodb")
+        self.streams = client("dynamodbstreams")
+        self.events = client("events")
+        self.scheduler = client("scheduler")
+        self.s3 = client("s3")
 
     def _is_healthy(self) -> bool:
         try:

@@ -52,15 +52,22 @@ class LocalCoiote:
     # ---------------------------------------------------------------- control calls
 
     def tasks(self, device: str) -> list[dict]:
+        """Oldest first; one that is run again is there once for each time, under the same id."""
         return self._call("GET", f"/tasks?device={urllib.parse.quote(device, safe='')}")
 
     def task(self, device: str, task_id: str, seconds: float = 30) -> dict:
-        """The task once it has run."""
+        """The task once it has run, for the last time that was asked for."""
 
         def look():
-            return next((t for t in self.tasks(device) if t["id"] == task_id and t["status"] == "done"), None)
+            last = next((task for task in reversed(self.tasks(device)) if task["id"] == task_id), None)
+            return last if last and last["status"] == "done" else None
 
         return wait_for(f"task {task_id} of {device} to run", look, seconds)
+
+    def runs(self, device: str | None = None, task_id: str | None = None) -> list[dict]:
+        """What devices really did, in its order: `done` (keys, with values or arguments) and `failed` of each run."""
+        query = {name: value for name, value in (("device", device), ("task", task_id)) if value}
+        return self._call("GET", f"/runs?{urllib.parse.urlencode(query)}")
 
     def devices(self) -> list[dict]:
         return self._call("GET", "/devices")
@@ -90,11 +97,15 @@ class LocalCoiote:
     def drift(self, endpoint: str, seconds: float) -> None:
         self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/drift", {"seconds": seconds})
 
+    def refuse(self, endpoint: str, refusals: dict[str, str]) -> None:
+        """What the device refuses from now on, and with which words; `{}` for nothing."""
+        self._call("PUT", f"/devices/{urllib.parse.quote(endpoint, safe='')}/refusals", refusals)
+
     def send(self, endpoint: str, *paths: str) -> None:
         self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/send", {"paths": list(paths)})
 
     def set_faults(self, faults: dict) -> None:
-        """Which calls fail from now on, and how; `{}` heals everything."""
+        """Which calls, reports and results fail from now on, and how; `{}` heals everything. `coiote-sim --help` has all."""
         self._call("PUT", "/faults", faults)
 
     def accept_client_certificates(self, *pem: str) -> None:

@@ -1,10 +1,16 @@
 """Starts MiniStack, with what AWS does and MiniStack 1.5 does not:
 
-- a rule invokes its function asynchronously, so a failed invocation is made again and ends in the failure destination;
+- a rule, a schedule or an `Invoke` with the type `Event` invokes its function asynchronously, so a failed invocation is
+  made again and ends in the failure destination; a function that is slow holds up no other;
 - each of these attempts has the request id of the first;
 - an invocation beyond the function's reserved concurrency waits for its turn, and that is no attempt;
 - a shadow holds 8 KB;
-- `null` in a new part of a shadow leaves nothing behind.
+- `null` in a new part of a shadow leaves nothing behind;
+- event source mappings of DynamoDB streams do what they are told (ministack_streams.py);
+- tables expire items, and are as the template says (ministack_tables.py).
+
+For tests, a minute of a rate such as `rate(1 minute)` can take `LOCAL_SCHEDULE_SECONDS`, and items that have expired are
+looked for every `LOCAL_TTL_SECONDS`; both are 60 where they are not set.
 
 Runs with the Python of .local/aws. Every function that it replaces has to be there, or it ends with an error.
 """
@@ -13,28 +19,36 @@ import contextvars
 import copy
 import functools
 import json
+import os
 import threading
+import time
 import uuid
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
+import ministack_streams
+import ministack_tables
 from ministack import app
 from ministack.core.responses import request_scope
-from ministack.services import iot, lambda_svc
+from ministack.services import eventbridge, iot, lambda_svc, scheduler
 
 LARGEST_SHADOW = 8 * 1024
 
-# An execution environment is a process here: more than these at a time would only be in each other's way.
+# An execution environment is a process here: more than these of a function would only be in each other's way.
 ENVIRONMENTS = 12
 # After the first failure and after the second; on AWS one and two minutes.
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 PAUSES = (1, 2)
+LONGEST_WAIT = 6 * 3600
+MINUTE = float(os.environ.get("LOCAL_SCHEDULE_SECONDS", "60"))
 
 _next_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("next_id", default=None)
 
 new_uuid = lambda_svc.new_uuid
 update_shadow = iot.update_thing_shadow
 merge = iot._deep_merge
-queue = ThreadPoolExecutor(ENVIRONMENTS, thread_name_prefix="asynchronous-invocation")
+parse_rate = eventbridge._parse_rate_seconds
+queues: dict[str, ThreadPoolExecutor] = defaultdict(lambda: ThreadPoolExecutor(ENVIRONMENTS, thread_name_prefix="asynchronous"))
 
 
 def the_same_uuid() -> str:
@@ -44,36 +58,52 @@ def the_same_uuid() -> str:
 
 
 def invoke_asynchronously(func: dict, event: dict) -> None:
-    account_id, region = lambda_svc._account_region_from_function_config(func.get("config") or func)
+    config = func.get("config") or func
+    account_id, region = lambda_svc._account_region_from_function_config(config)
     with request_scope(account_id, region):
-        attempt = functools.partial(contextvars.copy_context().run, try_invocation, func, event, str(uuid.uuid4()))
-    queue.submit(attempt, 0)
+        invocation = Invocation(func, event)
+        attempt = functools.partial(contextvars.copy_context().run, invocation.attempt)
+    # One queue for each function, as on AWS: one whose calls hang does not keep the others from their turn.
+    invocation.submit = functools.partial(queues[f"{account_id} {region} {config['FunctionName']}"].submit, attempt)
+    invocation.submit()
 
 
-def try_invocation(func: dict, event: dict, request_id: str, failures: int) -> None:
-    again = functools.partial(contextvars.copy_context().run, try_invocation, func, event, request_id)
-    # The first thing that it does is to choose an id.
-    _next_id.set(request_id)
-    result = lambda_svc._execute_function(func, event)
-    _next_id.set(None)
-    if result.get("throttle"):
-        # It waits for its turn, and that is no attempt.
-        later(0.1, again, failures)
-    elif result.get("error"):
-        config = func.get("event_invoke_config") or (func.get("event_invoke_configs") or {}).get("$LATEST") or {}
-        retries = config.get("MaximumRetryAttempts")
-        if failures < (len(PAUSES) if retries is None else int(retries)):
-            return later(PAUSES[failures], again, failures + 1)
-        target = ((config.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
-        if target:
-            name = (func.get("config") or func)["FunctionName"]
-            lambda_svc._route_async_failure(target, name, event, result)
+class Invocation:
+    """One event in Lambda's queue, and what has been tried with it."""
 
+    def __init__(self, func: dict, event: dict):
+        self.func = func
+        self.event = event
+        self.request_id = str(uuid.uuid4())
+        self.failures = 0
+        self.began = time.time()
+        self.submit = lambda: None
 
-def later(seconds: float, attempt, failures: int) -> None:
-    timer = threading.Timer(seconds, queue.submit, (attempt, failures))
-    timer.daemon = True
-    timer.start()
+    def attempt(self) -> None:
+        config = self.func.get("event_invoke_config") or (self.func.get("event_invoke_configs") or {}).get("$LATEST") or {}
+        # The first thing that it does is to choose an id.
+        _next_id.set(self.request_id)
+        result = lambda_svc._execute_function(self.func, self.event)
+        _next_id.set(None)
+        expired = time.time() - self.began > float(config.get("MaximumEventAgeInSeconds") or LONGEST_WAIT)
+        if result.get("throttle") and not expired:
+            # It waits for its turn, and that is no attempt.
+            self.again_in(0.1)
+        elif result.get("error"):
+            retries = config.get("MaximumRetryAttempts")
+            if not expired and self.failures < (len(PAUSES) if retries is None else int(retries)):
+                self.failures += 1
+                return self.again_in(PAUSES[self.failures - 1])
+            of_function = self.func.get("config") or self.func
+            target = ((config.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
+            target = target or (of_function.get("DeadLetterConfig") or {}).get("TargetArn")
+            if target:
+                lambda_svc._route_async_failure(target, of_function["FunctionName"], self.event, result)
+
+    def again_in(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self.submit)
+        timer.daemon = True
+        timer.start()
 
 
 def rule_to_function(account_id: str, region: str, function_arn: str, event: object) -> None:
@@ -82,6 +112,20 @@ def rule_to_function(account_id: str, region: str, function_arn: str, event: obj
         invoke_asynchronously(lambda_svc._execution_record_for_config(func, config), event)
     else:
         raise RuntimeError(f"function {function_arn} not found")
+
+
+def schedule_to_function(function_arn: str, payload: str) -> None:
+    """The target of a rule of EventBridge, or of a schedule."""
+    func, config, name = lambda_svc._get_func_record_for_ref(function_arn)
+    if func and config:
+        invoke_asynchronously(lambda_svc._execution_record_for_config(func, config), json.loads(payload))
+    else:
+        eventbridge.logger.warning("a schedule's function %s is not there", name)
+
+
+def shortened_rate(expression: str) -> float | None:
+    seconds = parse_rate(expression)
+    return None if seconds is None else seconds * MINUTE / 60
 
 
 def update_within_the_limit(thing: str, shadow: str, request: dict) -> tuple:
@@ -115,8 +159,14 @@ def merge_without_nulls(base: dict, patch: dict) -> dict:
 lambda_svc.new_uuid = the_same_uuid
 lambda_svc.invoke_async_with_retry = invoke_asynchronously
 iot._dispatch_rule_to_lambda = rule_to_function
+_ = (eventbridge._dispatch_to_lambda, eventbridge._SCHEDULER_TICK_INTERVAL, scheduler._SCHEDULE_TICK_INTERVAL)
+eventbridge._dispatch_to_lambda = schedule_to_function
+eventbridge._parse_rate_seconds = shortened_rate
+eventbridge._SCHEDULER_TICK_INTERVAL = scheduler._SCHEDULE_TICK_INTERVAL = min(1.0, MINUTE / 10)
 iot.update_thing_shadow = update_within_the_limit
 iot._deep_merge = merge_without_nulls
+ministack_streams.install()
+ministack_tables.install()
 
 if __name__ == "__main__":
     app.main()

@@ -474,7 +474,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::installation::Given;
+    use crate::installation::{Given, NewTask};
     use crate::template::Parameter;
 
     #[test]
@@ -497,7 +497,7 @@ mod tests {
             let installation = Arc::new(Installation::new(Given::default(), Some(to_aws)).unwrap());
             installation.add_device("endpoint=urn:dev:1,id=one".parse().unwrap()).unwrap();
             let keys = Parameter { name: "keys".to_owned(), value: "Location".to_owned() };
-            let task_id = installation.schedule("one", "AWSreadCertAuth", vec![keys]).unwrap();
+            let task_id = installation.schedule("one", NewTask::new("AWSreadCertAuth", vec![keys])).unwrap();
             installation.run_scheduled("urn:dev:1");
 
             let broker = Broker {

@@ -49,12 +49,17 @@ Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089 and J='content-typ
     curl -H \"$J\" $C/devices/urn:dev:3/send -d '{\"paths\":[\"Device.0.Battery Level\"]}'
     curl -X PUT -H \"$J\" $C/devices/urn:dev:3/values -d '{\"Device.0.Battery Level\":\"96\"}'
     curl -H \"$J\" $C/devices/urn:dev:3/drift -d '{\"seconds\":0.5}'
+  Let one refuse what it has, with these words (in place of earlier ones; {} for nothing)
+    curl -X PUT -H \"$J\" $C/devices/urn:dev:3/refusals -d '{\"Device.0.Reboot\":\"4.05 Method Not Allowed\"}'
   The integration with AWS: certificates, connection, announced devices; announce one again
     curl $C/integration
     curl -X POST $C/devices/urn:dev:3/announce
-  Tasks with their reports, oldest first
+  Tasks with their reports, oldest first; one that is run again is there once for each time
     curl $C/tasks
     curl $C/tasks?device=demo-thermometer
+  What devices really did, in its order: the keys that were done, with values or arguments, and those that failed
+    curl $C/runs
+    curl '$C/runs?device=demo-thermometer&task=d:abc:1'
   Register other client certificates in place of the present ones
     curl -X PUT -H \"$J\" $C/client-certs -d '{\"pem\":[\"-----BEGIN CERTIFICATE-----…\"]}'
   Task templates; an installation without one; bring it back
@@ -72,6 +77,21 @@ Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089 and J='content-typ
     reset        the connection is cut before the call is looked at
     lost         the call is carried out, and the connection is cut before its answer
     slow         the call is carried out, and answered 300 ms late
+  Only where they are named:
+    gateway      503 with a gateway's page; the call is not looked at
+    gatewaylost  503 with a gateway's page; the call is carried out
+    hang         nothing is answered; the connection is cut when the faults are others
+  A route can have a kind, or any answer; \"seconds\" ends all faults after a while
+    curl -X PUT -H \"$J\" $C/faults -d '{\"seconds\":5,\"routes\":{\"GET /devices\":\"hang\",
+      \"GET /taskReports/findSince\":{\"status\":429,\"body\":\"slow down\",\"retryAfter\":\"7\"}}}'
+  Connections are accepted, and nothing is ever said on them
+    curl -X PUT -H \"$J\" $C/faults -d '{\"blackHole\":true}'
+  Reports (shares): never seen; seen only by who asks for that one; seen so many seconds later; and findSince gives
+  each twice, in any order
+    curl -X PUT -H \"$J\" $C/faults \
+      -d '{\"reports\":{\"lost\":0.05,\"unlisted\":0.1,\"late\":2,\"twice\":true,\"shuffled\":true}}'
+  Results on their way into shadows: lost (share), late by so many seconds, each by another time up to that
+    curl -X PUT -H \"$J\" $C/faults -d '{\"results\":{\"lost\":0.05,\"late\":2,\"shuffled\":true}}'
   TLS handshakes, requests and faults so far; whether it is there
     curl $C/stats
     curl $C/health

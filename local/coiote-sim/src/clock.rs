@@ -3,7 +3,50 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn now() -> String {
-    iso(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    iso(since_1970())
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_in_millis() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn iso_of_millis(millis: u64) -> String {
+    iso(Duration::from_millis(millis))
+}
+
+/// Milliseconds since 1970 of a text such as `2026-11-22T18:00:00Z` or `2026-11-22T18:00:00.123Z`; what is below a
+/// millisecond is dropped.
+pub(crate) fn parse(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let [year, month, day] = numbers(date, '-')?;
+    let [hour, minute, second] = numbers(time, ':')?;
+    let valid = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !valid || hour > 23 || minute > 59 || second > 60 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let millis: u64 = fraction.chars().chain("000".chars()).take(3).collect::<String>().parse().ok()?;
+    let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    Some(seconds * 1000 + millis)
+}
+
+fn numbers(text: &str, between: char) -> Option<[u64; 3]> {
+    let parts: Option<Vec<u64>> = text.split(between).map(|part| part.parse().ok()).collect();
+    parts?.try_into().ok()
+}
+
+/// The inverse of `civil`.
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn iso(since_1970: Duration) -> String {
@@ -38,7 +81,26 @@ mod tests {
             (1_795_370_400_123, "2026-11-22T18:00:00.123Z"),
             (1_767_225_599_999, "2025-12-31T23:59:59.999Z"),
         ] {
-            assert_eq!(iso(Duration::from_millis(millis)), text);
+            assert_eq!(iso_of_millis(millis), text);
+            assert_eq!(parse(text), Some(millis));
+        }
+    }
+
+    #[test]
+    fn reads_what_others_write() {
+        for (text, millis) in [
+            ("2026-11-22T18:00:00Z", Some(1_795_370_400_000)),
+            ("2026-11-22T18:00:00.12Z", Some(1_795_370_400_120)),
+            ("2026-11-22T18:00:00.123999Z", Some(1_795_370_400_123)),
+            ("2026-11-22T18:00:00", None),
+            ("2026-11-22", None),
+            ("2026-13-22T18:00:00Z", None),
+            ("2026-11-22T25:00:00Z", None),
+            ("2026-11-22T18:00:00.xZ", None),
+            ("1969-11-22T18:00:00Z", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text), millis, "{text}");
         }
     }
 }

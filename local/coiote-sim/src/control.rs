@@ -31,8 +31,10 @@ pub(crate) async fn serve(listener: TcpListener, installation: Arc<Installation>
         .route("/devices/{endpoint}/send", post(send))
         .route("/devices/{endpoint}/values", put(set_values))
         .route("/devices/{endpoint}/drift", post(set_drift))
+        .route("/devices/{endpoint}/refusals", put(set_refusals))
         .route("/integration", get(integration))
         .route("/tasks", get(tasks))
+        .route("/runs", get(runs))
         .route("/client-certs", put(register_client_certificates))
         .route("/templates", get(templates))
         .route("/templates/{name}", put(add_template).delete(remove_template))
@@ -56,6 +58,7 @@ impl From<Refusal> for ControlError {
         let status = match refusal {
             Refusal::UnknownDevice(_)
             | Refusal::UnknownTemplate(_)
+            | Refusal::UnknownTask(_)
             | Refusal::NoReport(_)
             | Refusal::UnknownCertificate(_) => StatusCode::NOT_FOUND,
             Refusal::Parameters(_) | Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -169,6 +172,15 @@ async fn set_drift(
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn set_refusals(
+    Shared(installation): Shared<Arc<Installation>>,
+    Path(endpoint): Path<String>,
+    body: Body<BTreeMap<String, String>>,
+) -> Result<StatusCode, ControlError> {
+    installation.set_refusals(&endpoint, &body?.0)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn integration(Shared(installation): Shared<Arc<Installation>>) -> Json<Value> {
     Json(installation.integration())
 }
@@ -179,6 +191,14 @@ async fn tasks(
 ) -> Answer<Value> {
     let tasks = installation.tasks(query.get("device").map(String::as_str));
     tasks.map(Json).map_err(|error| ControlError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+async fn runs(
+    Shared(installation): Shared<Arc<Installation>>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Json<Vec<Value>> {
+    let wanted = |name| query.get(name).map(String::as_str);
+    Json(installation.runs(wanted("device"), wanted("task")))
 }
 
 #[derive(Deserialize)]

@@ -19,6 +19,7 @@ mod pem;
 mod publication;
 mod rest;
 mod state_file;
+mod task_list;
 mod tasks;
 mod template;
 

@@ -1,6 +1,6 @@
 //! What a task asks of a device, once its parameters are understood.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::attributes::Attributes;
 
@@ -33,6 +33,88 @@ impl Operation {
             _ => None,
         }
     }
+}
+
+impl Operation {
+    /// What it asks for, key by key: with the value to write, or the arguments of Execute. All there is, is `""`.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let bare = |keys: &[String]| keys.iter().map(|key| Part { key: key.clone(), value: None }).collect();
+        let valued = |values: &[KeyValue]| {
+            values.iter().map(|v| Part { key: v.key.clone(), value: Some(v.value.clone()) }).collect()
+        };
+        match self {
+            Self::Read { keys }
+            | Self::ReadComposite { keys }
+            | Self::CancelObserve { keys }
+            | Self::ObserveComposite { keys }
+            | Self::CancelObserveComposite { keys } => match keys {
+                Keys::All => bare(&[String::new()]),
+                Keys::Some(keys) => bare(keys),
+            },
+            Self::Write { values } | Self::WriteComposite { values } => valued(values),
+            Self::Observe { targets } | Self::WriteAttributes { targets } => {
+                targets.iter().map(|target| Part { key: target.key.clone(), value: None }).collect()
+            }
+            Self::Execute { key, arguments } => {
+                let arguments: Vec<_> = arguments.iter().map(Argument::text).collect();
+                let value = (!arguments.is_empty()).then(|| arguments.join(","));
+                vec![Part { key: key.clone(), value }]
+            }
+            Self::Create { keys, values } if values.is_empty() => bare(keys),
+            Self::Create { values, .. } => valued(values),
+            Self::Discover { keys } | Self::Delete { keys } => bare(keys),
+        }
+    }
+
+    /// The same for fewer keys; none where nothing is left to ask for.
+    pub(crate) fn without(&self, left_out: impl Fn(&str) -> bool) -> Option<Self> {
+        let mut fewer = self.clone();
+        let rest = match &mut fewer {
+            Self::Read { keys }
+            | Self::ReadComposite { keys }
+            | Self::CancelObserve { keys }
+            | Self::ObserveComposite { keys }
+            | Self::CancelObserveComposite { keys } => match keys {
+                Keys::All => 1,
+                Keys::Some(keys) => {
+                    keys.retain(|key| !left_out(key));
+                    keys.len()
+                }
+            },
+            Self::Write { values } | Self::WriteComposite { values } => {
+                values.retain(|value| !left_out(&value.key));
+                values.len()
+            }
+            Self::Observe { targets } | Self::WriteAttributes { targets } => {
+                targets.retain(|target| !left_out(&target.key));
+                targets.len()
+            }
+            Self::Execute { key, .. } => usize::from(!left_out(key)),
+            Self::Create { keys, values } => {
+                values.retain(|value| !left_out(&value.key));
+                keys.retain(|key| !left_out(key));
+                keys.len()
+            }
+            Self::Discover { keys } | Self::Delete { keys } => {
+                keys.retain(|key| !left_out(key));
+                keys.len()
+            }
+        };
+        (rest > 0).then_some(fewer)
+    }
+
+    /// Whether one key that fails fails all.
+    pub(crate) fn is_all_or_nothing(&self) -> bool {
+        matches!(self, Self::WriteComposite { .. } | Self::Create { .. })
+    }
+}
+
+/// A key of an operation, with what was to be written to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<String>,
 }
 
 /// Some keys, or everything there is: the whole data model, or all observations.
@@ -68,4 +150,14 @@ pub(crate) struct KeyAttributes {
 pub(crate) struct Argument {
     pub(crate) number: u8,
     pub(crate) value: Option<String>,
+}
+
+impl Argument {
+    /// As it is written in a parameter: `0='abc'`, or `1` without a text.
+    fn text(&self) -> String {
+        match &self.value {
+            Some(value) => format!("{}='{value}'", self.number),
+            None => self.number.to_string(),
+        }
+    }
 }

@@ -50,6 +50,8 @@ pub(crate) struct SavedDevice {
     /// All observations ended after so many operations.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) observations_ended_after: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) refusals: BTreeMap<String, String>,
 }
 
 /// The certificate that Coiote connects to AWS with.
@@ -155,6 +157,7 @@ mod tests {
             state: State::Sleeping,
             own_values: BTreeMap::from([("Device.0.Battery Level".to_owned(), "96".to_owned())]),
             observations_ended_after: 2,
+            refusals: BTreeMap::new(),
         };
         SavedState {
             devices: vec![device],

@@ -1,16 +1,18 @@
 //! Tasks: what was asked of a device, what came of it, and what AWS said to its report.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Number, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use crate::clock;
 use crate::device::{Catalogue, Failure, Outcome};
-use crate::operation::Operation;
+use crate::operation::{Operation, Part};
 use crate::template::{self, Parameter};
 
+/// One that is run again is there once for each time, under the same id.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Task {
     pub(crate) id: String,
     /// Endpoint name.
@@ -18,15 +20,68 @@ pub(crate) struct Task {
     pub(crate) template: String,
     /// As they were received.
     pub(crate) parameters: Vec<Parameter>,
+    #[serde(flatten)]
+    pub(crate) settings: Settings,
     /// What was understood.
     pub(crate) decoded: Operation,
     pub(crate) status: Status,
     pub(crate) report: Option<Report>,
-    #[serde(rename = "shadowUpdate")]
+    /// What the device did.
+    pub(crate) run: Option<Run>,
     pub(crate) shadow_update: ShadowUpdate,
+    /// Taken away by a call; the REST API does not know it any more.
+    pub(crate) removed: bool,
     /// Another device may have come under its endpoint name, on which the task did nothing.
     #[serde(skip)]
     pub(crate) of_removed_device: bool,
+}
+
+/// What a task is given beside template and parameters, and what makes no difference here but to `GET /tasks/{taskId}`
+/// and to what equals it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Settings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) task_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub(crate) properties: Map<String, Value>,
+}
+
+/// What a device did when it ran a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Run {
+    /// In which order all devices ran their tasks.
+    pub(crate) number: u64,
+    /// What was done, and with which value: the keys that did not fail.
+    pub(crate) done: Vec<Part>,
+    pub(crate) failed: Vec<Failure>,
+    /// What the device refused, of what it would have done.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) refused: BTreeMap<String, String>,
+    /// Milliseconds since 1970.
+    pub(crate) finished: u64,
+    pub(crate) shown: Shown,
+}
+
+/// Where and when the REST API shows a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Shown {
+    /// Milliseconds since 1970.
+    pub(crate) from: u64,
+    /// To who asks for this one.
+    pub(crate) alone: bool,
+    /// Among those of all devices.
+    pub(crate) listed: bool,
+}
+
+impl Run {
+    pub(crate) fn new(number: u64, operation: &Operation, outcome: &Outcome, finished: u64, shown: Shown) -> Self {
+        let failed = |part: &Part| outcome.failures.iter().any(|failure| failure.key == part.key);
+        let done = operation.parts().into_iter().filter(|part| !failed(part)).collect();
+        Self { number, done, failed: outcome.failures.clone(), refused: BTreeMap::new(), finished, shown }
+    }
 }
 
 /// A task as it outlives a restart: its parameters are understood anew.
@@ -37,9 +92,15 @@ pub(crate) struct SavedTask {
     device: String,
     template: String,
     parameters: Vec<Parameter>,
+    #[serde(default)]
+    settings: Settings,
     status: Status,
     report: Option<Report>,
+    #[serde(default)]
+    run: Option<Run>,
     shadow_update: ShadowUpdate,
+    #[serde(default)]
+    removed: bool,
     of_removed_device: bool,
 }
 
@@ -50,9 +111,12 @@ impl From<&Task> for SavedTask {
             device: task.device.clone(),
             template: task.template.clone(),
             parameters: task.parameters.clone(),
+            settings: task.settings.clone(),
             status: task.status,
             report: task.report.clone(),
+            run: task.run.clone(),
             shadow_update: task.shadow_update.clone(),
+            removed: task.removed,
             of_removed_device: task.of_removed_device,
         }
     }
@@ -67,20 +131,25 @@ impl SavedTask {
             device: self.device,
             template: self.template,
             parameters: self.parameters,
+            settings: self.settings,
             status: self.status,
             report: self.report,
+            run: self.run,
             shadow_update: self.shadow_update,
+            removed: self.removed,
             of_removed_device: self.of_removed_device,
         })
     }
 }
 
-/// A task runs in one step as far as anyone can see, so nothing stands between these two.
+/// A task runs in one step as far as anyone can see, so nothing stands between the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     Scheduled,
     Done,
+    /// Taken away before it was run: it never will be.
+    Removed,
 }
 
 /// How the report of a result into the operation shadow went.
@@ -91,6 +160,8 @@ pub(crate) enum ShadowUpdate {
     None,
     /// There is no connection to AWS: kept here only.
     Kept { payload: Value },
+    /// The fault "results" has lost it.
+    Lost { payload: Value },
     /// On its way, and kept until AWS has answered.
     Sent { payload: Value },
     Accepted {
@@ -117,6 +188,7 @@ impl ShadowUpdate {
         match self {
             Self::None => Value::Null,
             Self::Kept { payload }
+            | Self::Lost { payload }
             | Self::Sent { payload }
             | Self::Accepted { payload, .. }
             | Self::Rejected { payload, .. } => payload,
@@ -138,7 +210,7 @@ pub(crate) enum Verdict {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     task_id: String,
-    device_id: String,
+    pub(crate) device_id: String,
     pub(crate) status: Verdict,
     start_time: String,
     finish_time: String,
@@ -150,37 +222,50 @@ pub(crate) struct Report {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Property {
-    name: Cow<'static, str>,
+    name: String,
     value: String,
 }
 
 impl Report {
-    pub(crate) fn new(task_id: &str, device_id: &str, start_time: String, outcome: &Outcome) -> Self {
+    /// Times are milliseconds since 1970.
+    pub(crate) fn new(task_id: &str, device_id: &str, (started, finished): (u64, u64), outcome: &Outcome) -> Self {
         let verdict = match outcome.failures.len() {
             0 => Verdict::Success,
             failed if failed < outcome.attempted => Verdict::Warning,
             _ => Verdict::Error,
         };
-        let mut properties = vec![
-            Property { name: "failedKeys".into(), value: failed_keys(&outcome.failures) },
-            Property { name: "result".into(), value: Value::Object(outcome.result.clone()).to_string() },
-        ];
-        properties.extend(
-            (!outcome.failures.is_empty())
-                .then(|| Property { name: "failures".into(), value: reasons(&outcome.failures) }),
-        );
-        let finish_time = clock::now();
+        let mut properties = Vec::new();
+        for (name, value) in &outcome.result {
+            add_values(name, value, &mut properties);
+        }
+        let failed = outcome.failures.iter();
+        properties.extend(failed.map(|failure| Property { name: failure.key.clone(), value: failure.reason.clone() }));
+        let finish_time = clock::iso_of_millis(finished);
         Self {
             task_id: task_id.to_owned(),
             device_id: device_id.to_owned(),
             status: verdict,
-            start_time,
+            start_time: clock::iso_of_millis(started),
             last_update_time: finish_time.clone(),
             finish_time,
             summary: summary(outcome),
             blocking: true,
             properties,
         }
+    }
+}
+
+/// A read has a property for each value, by its path; a discover one for each key, with its links. What has no value has
+/// no property.
+fn add_values(path: &str, value: &Value, properties: &mut Vec<Property>) {
+    match value {
+        Value::String(text) => properties.push(Property { name: path.to_owned(), value: text.clone() }),
+        Value::Object(parts) => {
+            for (name, part) in parts {
+                add_values(&format!("{path}.{name}"), part, properties);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -227,9 +312,37 @@ mod tests {
             (vec!["a", "b"], 2, Verdict::Error),
             (vec!["a"], 1, Verdict::Error),
         ] {
-            let report = Report::new("t", "d", String::new(), &outcome(&failed, attempted));
+            let report = Report::new("t", "d", (0, 1), &outcome(&failed, attempted));
             assert_eq!(report.status, verdict, "{failed:?} of {attempted}");
         }
+    }
+
+    #[test]
+    fn a_report_has_a_property_for_each_value_and_each_failure() {
+        let result = json!({"Device": {"0": {"Timezone": "", "Memory": {"noValue": true}, "Error": {"0": "6"}}},
+            "Location.0": "</6/0>,</6/0/0>"});
+        let report = Report::new(
+            "t",
+            "d",
+            (0, 1_001),
+            &Outcome { result: result.as_object().unwrap().clone(), ..outcome(&["a"], 2) },
+        );
+        let report = serde_json::to_value(report).unwrap();
+        let pair = |name: &str, value: &str| json!({"name": name, "value": value});
+        let properties = [
+            pair("Device.0.Timezone", ""),
+            pair("Device.0.Error.0", "6"),
+            pair("Location.0", "</6/0>,</6/0/0>"),
+            pair("a", "no"),
+        ];
+        let mut found = report["properties"].as_array().unwrap().clone();
+        found.sort_by_key(|property| properties.iter().position(|wanted| wanted == property));
+        assert_eq!(found, properties);
+        assert_eq!(report["startTime"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            (&report["finishTime"], &report["lastUpdateTime"]),
+            (&json!("1970-01-01T00:00:01.001Z"), &report["finishTime"])
+        );
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn operation_of(template: &str) -> Option<&str> {
 }
 
 /// A parameter as it arrived.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
     pub(crate) value: String,

@@ -8,6 +8,7 @@ mod notification;
 mod observe;
 mod operations;
 mod path;
+mod refusals;
 mod registration;
 mod value;
 mod values;
@@ -89,6 +90,8 @@ pub(crate) struct Device {
     /// How many operations ran, and how many had run when all observations ended with the registration.
     runs: u64,
     observations_ended_after: u64,
+    /// What it refuses, and how it says so.
+    refusals: BTreeMap<Path, String>,
 }
 
 impl Device {
@@ -112,6 +115,7 @@ impl Device {
             changed_by_itself: BTreeSet::new(),
             runs: 0,
             observations_ended_after: 0,
+            refusals: BTreeMap::new(),
         })
     }
 
@@ -174,6 +178,7 @@ impl Device {
             "executions": self.executions,
             "observations": self.observations,
             "attributes": attributes,
+            "refusals": self.refusals_by_name(),
         })
     }
 

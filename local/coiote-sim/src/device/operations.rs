@@ -19,7 +19,7 @@ const INCREMENT_COUNTER: u16 = 2;
 const LAST_ARGUMENTS: u16 = 4;
 
 /// A key that failed, and why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Failure {
     pub(crate) key: String,
     pub(crate) reason: String,
@@ -45,9 +45,28 @@ impl Outcome {
 }
 
 impl Device {
-    pub(crate) fn run(&mut self, operation: &Operation, now: Instant) -> Outcome {
-        let mut outcome = Outcome::default();
+    /// Runs it, but for the keys that the device refuses: the map says why.
+    pub(crate) fn run(&mut self, operation: &Operation, refused: &BTreeMap<String, String>, now: Instant) -> Outcome {
         self.runs += 1;
+        let mut outcome = Outcome::default();
+        let possible = operation.without(|key| refused.contains_key(key));
+        let is_possible = refused.is_empty() || !operation.is_all_or_nothing();
+        if let Some(possible) = possible.filter(|_| is_possible) {
+            outcome = self.run_possible(&possible, now);
+        }
+        for (key, reason) in refused {
+            outcome.record(key, Err(reason.clone()));
+        }
+        if !is_possible {
+            let keys: Vec<_> = operation.parts().into_iter().map(|part| part.key).collect();
+            outcome.attempted = keys.len();
+            fail_the_others(keys.iter(), &mut outcome, "nothing was done, because another key failed");
+        }
+        outcome
+    }
+
+    fn run_possible(&mut self, operation: &Operation, now: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
         match operation {
             Operation::Read { keys } | Operation::ReadComposite { keys } => self.read(keys, &mut outcome),
             Operation::Write { values } => self.write(values, &mut outcome),

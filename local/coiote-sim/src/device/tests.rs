@@ -1,5 +1,6 @@
 //! How a device behaves: a task in, an outcome out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,8 @@ impl Bench {
             .map(|(name, value)| Parameter { name: (*name).to_owned(), value: (*value).to_owned() })
             .collect();
         let operation = decode(&format!("AWS{operation}CertAuth"), &parameters, &self.catalogue).unwrap();
-        self.device.run(&operation, Instant::now())
+        let refused = self.device.refused_of(&operation);
+        self.device.run(&operation, &refused, Instant::now())
     }
 
     fn read(&mut self, keys: &str) -> Value {
@@ -357,4 +359,34 @@ fn only_a_device_that_is_online_notifies() {
     assert_eq!(bench.device.notify(Instant::now()).map(Value::Object), Some(expected));
     bench.device.change_state(State::Deregistered);
     assert_eq!(bench.device.inside()["observations"], json!([]));
+}
+
+#[test]
+fn what_a_device_refuses_fails_alone_or_with_all_of_an_operation_that_is_all_or_nothing() {
+    let mut bench = Bench::new();
+    let refusals =
+        [("Device.0.Timezone", "4.05 Method Not Allowed"), ("Device.0.Reboot", "no"), ("Portfolio.3", "full")];
+    let refusals = refusals.map(|(key, reason)| (key.to_owned(), reason.to_owned())).into();
+    bench.device.set_refusals(&refusals).unwrap();
+    let timezone = ("Device.0.Timezone", "4.05 Method Not Allowed");
+
+    let both = ("keys", "Device.0.Timezone,Device.0.UTC Offset");
+    let outcome = bench.run("write", &[both, ("values", "Europe/Paris,+02:00")]);
+    assert_eq!((reasons(&outcome), outcome.attempted), (vec![timezone], 2));
+    assert_eq!(outcome.result, *json!({"Device": {"0": {"UTC Offset": "+02:00"}}}).as_object().unwrap());
+
+    let outcome = bench.run("writeComposite", &[both, ("values", "Europe/Paris,+03:00")]);
+    let other = ("Device.0.UTC Offset", "nothing was done, because another key failed");
+    assert_eq!((reasons(&outcome), outcome.attempted), (vec![timezone, other], 2));
+    assert_eq!(bench.device.readable_values()["Device"]["0"]["UTC Offset"], "+02:00");
+
+    assert_eq!(reasons(&bench.run("execute", &[("keys", "Device.0.Reboot")])), [("Device.0.Reboot", "no")]);
+    assert_eq!(bench.device.inside()["reboots"], 0);
+    let identity = [("keys", "Portfolio.3.Identity.0"), ("values", "a")];
+    assert_eq!(reasons(&bench.run("create", &identity)), [("Portfolio.3.Identity.0", "full")]);
+    assert_eq!(reasons(&bench.run("read", &[("keys", "Device.0.Timezone")])), [timezone]);
+    bench.device.set_refusals(&BTreeMap::new()).unwrap();
+    assert_eq!(reasons(&bench.run("execute", &[("keys", "Device.0.Reboot")])), []);
+    let unknown = [("Device.0.Nothing".to_owned(), "no".to_owned())].into();
+    assert!(bench.device.set_refusals(&unknown).unwrap_err().starts_with("\"Device.0.Nothing\": "));
 }

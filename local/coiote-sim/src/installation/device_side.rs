@@ -47,6 +47,13 @@ impl Installation {
         Ok(())
     }
 
+    pub(crate) fn set_refusals(&self, endpoint: &str, refusals: &BTreeMap<String, String>) -> Result<(), Refusal> {
+        let mut inner = self.inner();
+        inner.by_endpoint(endpoint)?.set_refusals(refusals).map_err(Refusal::Invalid)?;
+        info!("{endpoint}: refuses {refusals:?}");
+        Ok(())
+    }
+
     /// Lets drift and notifications happen when they are due, until the task is dropped.
     pub(crate) async fn keep_time(&self) {
         loop {
@@ -80,8 +87,16 @@ impl Installation {
         for (endpoint, values) in notifications {
             self.publish(&mut inner, Publication::data_model(&endpoint, values));
         }
+        let (due, held) = std::mem::take(&mut inner.held).into_iter().partition(|(time, _)| *time <= now);
+        inner.held = held;
+        let mut due: Vec<_> = due;
+        due.sort_by_key(|(time, _)| *time);
+        for (_, order) in due {
+            self.order(order);
+        }
+        let held = inner.held.iter().map(|(time, _)| *time);
         let devices = inner.devices.iter();
-        devices.flat_map(|device| [device.next_drift(), device.next_notification(now)]).flatten().min()
+        devices.flat_map(|device| [device.next_drift(), device.next_notification(now)]).flatten().chain(held).min()
     }
 
     /// Something may be due now, or earlier than it was.

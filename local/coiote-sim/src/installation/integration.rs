@@ -115,7 +115,7 @@ impl Installation {
 
     pub(super) fn publish(&self, inner: &mut Inner, publication: Publication) {
         let Publication { endpoint, about, payload } = &publication;
-        let shown = super::shortened(&payload.to_string());
+        let shown = super::task_side::shortened(&payload.to_string());
         if !self.is_integrated(inner) {
             return info!("{endpoint}: not told, since there is no integration with AWS IoT: {about:?} {shown}");
         }

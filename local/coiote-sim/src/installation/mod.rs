@@ -6,6 +6,7 @@
 mod device_side;
 mod integration;
 mod restart;
+mod task_side;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,14 +23,16 @@ use tracing::{info, warn};
 
 use crate::aws::Order;
 use crate::cli::NewDevice;
-use crate::clock;
 use crate::device::{Catalogue, DataFileError, Device, Registration, State};
 use crate::external_certificate::ExternalCertificate;
 use crate::faults::{Counts, Fault, Faults};
 use crate::pem;
 use crate::publication::{Outbox, is_thing_name};
-use crate::tasks::{self, Report, ShadowUpdate, Status, Task};
-use crate::template::{self, Parameter};
+use crate::task_list::TaskList;
+use crate::tasks::Status;
+use crate::template;
+
+pub(crate) use task_side::{NewTask, WantedReports};
 
 /// Why something was refused.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -38,6 +41,8 @@ pub(crate) enum Refusal {
     UnknownDevice(String),
     #[error("task template {0:?} does not exist")]
     UnknownTemplate(String),
+    #[error("task {0:?} does not exist")]
+    UnknownTask(String),
     #[error("task {0:?} has no report for this device (yet)")]
     NoReport(String),
     #[error("{0}")]
@@ -59,6 +64,8 @@ pub(crate) struct Installation {
     inner: Mutex<Inner>,
     /// Wakes whoever waits for the next drift or notification.
     stirred: Notify,
+    /// Wakes what hangs until the faults are others.
+    faults_changed: Notify,
 }
 
 /// What the options say of the installation.
@@ -73,7 +80,9 @@ pub(crate) struct Given {
 #[derive(Default)]
 struct Inner {
     devices: Vec<Device>,
-    tasks: Vec<Task>,
+    tasks: TaskList,
+    /// Results that the faults hold up.
+    held: Vec<(Instant, Order)>,
     /// What task ids start with: another one at each start from nothing, so that ids of an earlier run are unknown.
     task_prefix: String,
     templates: Setting<BTreeSet<String>>,
@@ -115,6 +124,9 @@ impl<T> Setting<T> {
 pub(crate) struct Stats {
     tls_handshakes: u64,
     requests: BTreeMap<String, u64>,
+    /// Calls that are not answered, and the most that there were at a time.
+    in_flight: u64,
+    most_in_flight: u64,
     faults: Counts,
 }
 
@@ -134,6 +146,7 @@ impl Installation {
             announces: given.announces,
             inner: Mutex::new(inner),
             stirred: Notify::new(),
+            faults_changed: Notify::new(),
         })
     }
 
@@ -224,142 +237,6 @@ impl Installation {
         Ok(self.inner().by_id(device_id)?.description())
     }
 
-    // Tasks
-
-    pub(crate) fn schedule(
-        &self,
-        device_id: &str,
-        template: &str,
-        parameters: Vec<Parameter>,
-    ) -> Result<String, Refusal> {
-        let mut inner = self.inner();
-        let device = inner.by_id(device_id)?.endpoint.clone();
-        if !inner.templates.value.contains(template) {
-            return Err(Refusal::UnknownTemplate(template.to_owned()));
-        }
-        let decoded = template::decode(template, &parameters, &self.catalogue).map_err(Refusal::Parameters)?;
-        let id = format!("{}:{}", inner.task_prefix, inner.tasks.len() + 1);
-        let shown: Vec<_> = parameters.iter().map(|p| format!("{}={:?}", p.name, p.value)).collect();
-        info!("{device}: task {id} scheduled: {template} {}", shown.join(" "));
-        inner.tasks.push(Task {
-            id: id.clone(),
-            device,
-            template: template.to_owned(),
-            parameters,
-            decoded,
-            status: Status::Scheduled,
-            report: None,
-            shadow_update: ShadowUpdate::None,
-            of_removed_device: false,
-        });
-        Ok(id)
-    }
-
-    /// Tries to reach the device. Gives its endpoint name when it is there, and so runs its tasks.
-    pub(crate) fn start_session(&self, device_id: &str) -> Result<Option<String>, Refusal> {
-        let mut inner = self.inner();
-        let device = inner.by_id(device_id)?;
-        let endpoint = device.endpoint.clone();
-        let state = device.state;
-        let waiting = inner.tasks.iter().filter(|t| t.device == endpoint && t.status == Status::Scheduled).count();
-        if state == State::Online {
-            info!("{endpoint}: session started, {waiting} task(s) to run");
-            return Ok(Some(endpoint));
-        }
-        info!("{endpoint}: session asked for, but the device is {}: {waiting} task(s) wait for it", state.word());
-        Ok(None)
-    }
-
-    /// Runs what is scheduled for the device, oldest first, as long as it is online.
-    pub(crate) fn run_scheduled(&self, endpoint: &str) {
-        while self.run_next(endpoint) {}
-    }
-
-    /// Runs what is scheduled for all who are online: after a restart nobody asks for a session again.
-    pub(crate) fn run_all_scheduled(&self) {
-        let endpoints: Vec<_> = self.inner().devices.iter().map(|device| device.endpoint.clone()).collect();
-        for endpoint in endpoints {
-            self.run_scheduled(&endpoint);
-        }
-    }
-
-    fn run_next(&self, endpoint: &str) -> bool {
-        let mut inner = self.inner();
-        let Inner { devices, tasks, .. } = &mut *inner;
-        let device = devices.iter_mut().find(|device| device.endpoint == endpoint && device.state == State::Online);
-        let task = tasks.iter_mut().find(|task| task.device == endpoint && task.status == Status::Scheduled);
-        let (Some(device), Some(task)) = (device, task) else {
-            return false;
-        };
-        info!("{endpoint}: task {} runs", task.id);
-        let start_time = clock::now();
-        let outcome = device.run(&task.decoded, Instant::now());
-        device.notice_changes();
-        self.stir();
-        let report = Report::new(&task.id, &device.id, start_time, &outcome);
-        let answer = shortened(&Value::Object(outcome.result.clone()).to_string());
-        info!("{endpoint}: task {} ended with {:?}: {}; result {answer}", task.id, report.status, report.summary);
-        task.status = Status::Done;
-        task.report = Some(report);
-        if let Some(operation) = task.decoded.reported_as() {
-            let payload = tasks::shadow_update(operation, &outcome, &task.id);
-            task.shadow_update = self.report_to_aws(endpoint, &task.id, payload);
-        }
-        true
-    }
-
-    fn report_to_aws(&self, endpoint: &str, task_id: &str, payload: Value) -> ShadowUpdate {
-        if self.to_aws.is_none() || !is_thing_name(endpoint) {
-            info!("{endpoint}: result of task {task_id} kept, since there is no AWS connection, or no such thing");
-            return ShadowUpdate::Kept { payload };
-        }
-        self.order(Order::Report {
-            endpoint: endpoint.to_owned(),
-            task_id: task_id.to_owned(),
-            payload: payload.to_string(),
-        });
-        ShadowUpdate::Sent { payload }
-    }
-
-    pub(crate) fn shadow_accepted(&self, endpoint: &str, task_id: &str, version: Option<u64>) {
-        let shown = version.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
-        info!("{endpoint}: AWS accepted the result of task {task_id}; operation shadow version {shown}");
-        self.settle(task_id, |payload| ShadowUpdate::Accepted { version, payload });
-    }
-
-    pub(crate) fn shadow_rejected(&self, endpoint: &str, task_id: &str, code: Option<u64>, message: String) {
-        let shown = code.unwrap_or_default();
-        warn!("{endpoint}: AWS rejected the result of task {task_id}: {shown} {message}");
-        self.settle(task_id, |payload| ShadowUpdate::Rejected { code, message, payload });
-    }
-
-    fn settle(&self, task_id: &str, settled: impl FnOnce(Value) -> ShadowUpdate) {
-        if let Some(task) = self.inner().tasks.iter_mut().find(|task| task.id == task_id) {
-            let sent = std::mem::replace(&mut task.shadow_update, ShadowUpdate::None);
-            task.shadow_update = settled(sent.into_payload());
-        }
-    }
-
-    /// The task report as JSON.
-    pub(crate) fn report(&self, task_id: &str, device_id: &str) -> Result<Value, Refusal> {
-        let mut inner = self.inner();
-        let endpoint = inner.by_id(device_id)?.endpoint.clone();
-        inner
-            .tasks
-            .iter()
-            .find(|task| task.id == task_id && task.device == endpoint)
-            .and_then(|task| serde_json::to_value(task.report.as_ref()?).ok())
-            .ok_or_else(|| Refusal::NoReport(task_id.to_owned()))
-    }
-
-    /// All tasks, oldest first, or those of one device.
-    pub(crate) fn tasks(&self, endpoint: Option<&str>) -> Result<Value, serde_json::Error> {
-        let inner = self.inner();
-        let wanted: Vec<_> =
-            inner.tasks.iter().filter(|task| endpoint.is_none_or(|name| task.device == name)).collect();
-        serde_json::to_value(wanted)
-    }
-
     // Templates, certificates, faults, counts
 
     pub(crate) fn add_template(&self, name: &str) -> Result<(), Refusal> {
@@ -425,13 +302,37 @@ impl Installation {
     pub(crate) fn set_faults(&self, faults: Faults) {
         info!("{faults:?} in place of the earlier ones");
         self.inner().faults = faults;
+        self.faults_changed.notify_waiters();
+    }
+
+    /// Comes back when the present faults have been replaced, or are over.
+    pub(crate) async fn faults_changed(&self) {
+        let changed = self.faults_changed.notified();
+        let until = self.inner().faults.until();
+        match until {
+            Some(until) => tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+            },
+            None => changed.await,
+        }
+    }
+
+    /// Counts the connection that falls into it.
+    pub(crate) fn is_black_hole(&self) -> bool {
+        let mut inner = self.inner();
+        let is_black_hole = inner.faults.is_black_hole();
+        if is_black_hole {
+            inner.stats.faults.add(&Fault::BlackHole);
+        }
+        is_black_hole
     }
 
     /// The fault that a REST call meets, if any: it is counted.
     pub(crate) fn meet_fault(&self, method: &Method, path: &str) -> Option<Fault> {
         let mut inner = self.inner();
         let fault = inner.faults.meet(method, path)?;
-        inner.stats.faults.add(fault);
+        inner.stats.faults.add(&fault);
         Some(fault)
     }
 
@@ -441,6 +342,16 @@ impl Installation {
 
     pub(crate) fn count_request(&self, request: String) {
         *self.inner().stats.requests.entry(request).or_default() += 1;
+    }
+
+    pub(crate) fn call_begins(&self) {
+        let stats = &mut self.inner().stats;
+        stats.in_flight += 1;
+        stats.most_in_flight = stats.most_in_flight.max(stats.in_flight);
+    }
+
+    pub(crate) fn call_ends(&self) {
+        self.inner().stats.in_flight -= 1;
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -469,15 +380,6 @@ impl Inner {
     fn by_endpoint(&mut self, endpoint: &str) -> Result<&mut Device, Refusal> {
         let found = self.devices.iter_mut().find(|device| device.endpoint == endpoint);
         found.ok_or_else(|| Refusal::UnknownDevice(endpoint.to_owned()))
-    }
-}
-
-/// For the log: a whole data model would bury the line. The control API has all of it.
-fn shortened(text: &str) -> String {
-    const SHOWN: usize = 400;
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}… ({} bytes)", text.get(..end).unwrap_or(text), text.len()),
-        None => text.to_owned(),
     }
 }
 

@@ -20,6 +20,7 @@ impl Installation {
             state: device.state,
             own_values: device.own_values(),
             observations_ended_after: device.observations_ended_after(),
+            refusals: device.refusals_by_name(),
         });
         let client_certificates =
             inner.client_certificates.changed().map(|all| all.iter().map(|c| c.to_vec()).collect());
@@ -79,7 +80,8 @@ impl Installation {
                 && !task.of_removed_device
                 && let Ok(device) = inner.by_endpoint(&task.device)
             {
-                device.run(&task.decoded, now);
+                let refused = task.run.as_ref().map(|run| run.refused.clone()).unwrap_or_default();
+                device.run(&task.decoded, &refused, now);
                 if let Some(saved) = devices.iter().find(|saved| saved.endpoint == task.device) {
                     device.end_observations_after(saved.observations_ended_after);
                 }
@@ -92,10 +94,11 @@ impl Installation {
                     payload: payload.to_string(),
                 });
             }
-            inner.tasks.push(task);
+            inner.tasks.add(task);
         }
-        for SavedDevice { endpoint, own_values, .. } in &devices {
+        for SavedDevice { endpoint, own_values, refusals, .. } in &devices {
             let device = inner.by_endpoint(endpoint)?;
+            device.set_refusals(refusals).map_err(Refusal::Invalid)?;
             device.restore_own_values(own_values);
             device.observe_anew(now);
         }
@@ -109,7 +112,7 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-    use super::super::Given;
+    use super::super::{Given, NewTask};
     use super::*;
     use crate::device::State;
     use crate::template::Parameter;
@@ -135,7 +138,7 @@ mod tests {
             let named =
                 |(name, value): &(&str, &str)| Parameter { name: (*name).to_owned(), value: (*value).to_owned() };
             let parameters = parameters.iter().map(named).collect();
-            self.installation.schedule(device_id, &format!("AWS{operation}CertAuth"), parameters).unwrap()
+            self.installation.schedule(device_id, NewTask::new(&format!("AWS{operation}CertAuth"), parameters)).unwrap()
         }
 
         /// Another one that goes on from what this one has saved, by way of the text in the file.
@@ -229,7 +232,8 @@ mod tests {
     fn reports_again_what_aws_has_not_answered_and_nothing_else() {
         let mut first = Bench::new();
         first.add("endpoint=urn:dev:1,id=one");
-        let tasks: Vec<_> = (0..3).map(|_| first.schedule("one", "read", &[("keys", "Location")])).collect();
+        let keys = ["Location", "Device", "Portfolio"];
+        let tasks: Vec<_> = keys.iter().map(|key| first.schedule("one", "read", &[("keys", key)])).collect();
         first.installation.run_all_scheduled();
         first.installation.shadow_accepted("urn:dev:1", &tasks[0], Some(7));
         first.installation.shadow_rejected("urn:dev:1", &tasks[1], Some(413), "too large".to_owned());

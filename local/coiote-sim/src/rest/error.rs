@@ -49,6 +49,7 @@ impl From<Refusal> for ApiError {
             Refusal::NoReport(_) => (StatusCode::NOT_FOUND, 4041),
             Refusal::UnknownTemplate(_) => (StatusCode::NOT_FOUND, 4042),
             Refusal::UnknownCertificate(_) => (StatusCode::NOT_FOUND, 4043),
+            Refusal::UnknownTask(_) => (StatusCode::NOT_FOUND, 4044),
             Refusal::Parameters(_) | Refusal::Invalid(_) => (StatusCode::BAD_REQUEST, 4000),
             Refusal::DeviceExists(_) => (StatusCode::CONFLICT, 4090),
         };

@@ -7,8 +7,10 @@ mod connection;
 mod devices;
 mod error;
 mod faults;
+mod query;
 mod sessions;
 mod task_reports;
+mod tasks;
 mod tasks_from_templates;
 mod tls;
 
@@ -46,6 +48,9 @@ fn router(installation: Arc<Installation>, credentials: Option<Arc<Credentials>>
         .route("/devices/{id}", get(devices::describe))
         .route("/tasksFromTemplates/device/{deviceId}", post(tasks_from_templates::create))
         .route("/sessions/{deviceId}/allow-deregistered", post(sessions::start))
+        .route("/tasks", get(tasks::find))
+        .route("/tasks/{taskId}", get(tasks::describe).delete(tasks::remove))
+        .route("/taskReports/findSince", get(task_reports::find_since))
         .route("/taskReports/{taskId}/{deviceId}", get(task_reports::read))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(middleware::from_fn_with_state(installation.clone(), auth::by_certificate));
@@ -77,5 +82,23 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 async fn count(State(installation): State<Arc<Installation>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("(no such resource)", MatchedPath::as_str);
     installation.count_request(format!("{} {}", request.method(), route.strip_prefix(BASE).unwrap_or(route)));
+    // Given back also when the client hangs up meanwhile.
+    let _in_flight = InFlight::new(installation);
     next.run(request).await
+}
+
+/// A call that has not been answered.
+struct InFlight(Arc<Installation>);
+
+impl InFlight {
+    fn new(installation: Arc<Installation>) -> Self {
+        installation.call_begins();
+        Self(installation)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.call_ends();
+    }
 }

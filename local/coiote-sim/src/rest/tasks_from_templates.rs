@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
 use super::body;
 use super::error::ApiError;
-use crate::installation::Installation;
+use super::query::Pairs;
+use crate::installation::{Installation, NewTask};
+use crate::tasks::Settings;
 use crate::template::Parameter;
 
 /// What Coiote's official client sends beside name and parameters is taken, and makes no difference here.
@@ -29,12 +32,11 @@ struct Body {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Config {
     parameters: Vec<BodyParameter>,
-    #[serde(default, rename = "taskName")]
-    _task_name: IgnoredAny,
+    task_name: Option<String>,
     #[serde(default, rename = "isActive")]
     _is_active: IgnoredAny,
-    #[serde(default, rename = "properties")]
-    _properties: IgnoredAny,
+    #[serde(default)]
+    properties: Option<Map<String, Value>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,14 +49,21 @@ struct BodyParameter {
 pub(super) async fn create(
     State(installation): State<Arc<Installation>>,
     device_id: Result<Path<String>, PathRejection>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<String>), ApiError> {
     let Path(device_id) = device_id.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let reruns = Pairs::of(query)?.flag("rerunIfExists")?.unwrap_or(true);
     let body: Body = serde_json::from_slice(&body::json(&headers, body)?)
         .map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))?;
+    let config = body.config;
     let parameters =
-        body.config.parameters.into_iter().map(|given| Parameter { name: given.name, value: given.value }).collect();
-    let task_id = installation.schedule(&device_id, &body.template_name, parameters)?;
+        config.parameters.into_iter().map(|given| Parameter { name: given.name, value: given.value }).collect();
+    let settings = Settings { task_name: config.task_name, properties: config.properties.unwrap_or_default() };
+    let mut new = NewTask::new(&body.template_name, parameters);
+    new.settings = settings;
+    new.reruns = reruns;
+    let task_id = installation.schedule(&device_id, new)?;
     Ok((StatusCode::CREATED, Json(task_id)))
 }

@@ -117,6 +117,11 @@ async fn accept(
         }
         let (acceptor, installation, done) = (acceptor.clone(), installation.clone(), done.clone());
         tokio::spawn(async move {
+            if installation.is_black_hole() {
+                // It stays open, and nothing is ever said on it.
+                installation.faults_changed().await;
+                return drop(stream);
+            }
             match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let connection = Connection::new(stream);

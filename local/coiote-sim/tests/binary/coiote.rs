@@ -110,9 +110,28 @@ impl Coiote {
     pub(crate) async fn run(&self, device: &str, template: &str, parameters: &[(&str, &str)]) -> Value {
         let (status, task) = self.create_task(device, template, parameters).await;
         assert_eq!(status, StatusCode::CREATED, "{task}");
+        let runs = self.runs(&task).await.len();
         let (status, answer) = self.post(&format!("/sessions/{device}/allow-deregistered"), None).await;
         assert_eq!((status, answer), (StatusCode::OK, json!({})));
+        // A task that equals an earlier one has its report until it has run again.
+        let start = Instant::now();
+        while self.runs(&task).await.len() == runs {
+            assert!(start.elapsed() < DEADLINE, "{task} does not run");
+        }
         self.report(&task, device).await
+    }
+
+    /// What devices did for the task.
+    pub(crate) async fn runs(&self, task: &Value) -> Vec<Value> {
+        let path = format!("/runs?task={}", task.as_str().unwrap().replace(':', "%3A"));
+        self.inside(&path).await.as_array().unwrap().clone()
+    }
+
+    /// The reports of all devices that were updated since, by one call.
+    pub(crate) async fn reports_since(&self, query: &str) -> Vec<Value> {
+        let (status, reports) = self.get(&format!("/taskReports/findSince?{query}")).await;
+        assert_eq!(status, StatusCode::OK, "{reports}");
+        reports.as_array().unwrap().clone()
     }
 
     pub(crate) async fn report(&self, task: &Value, device: &str) -> Value {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::coiote::{Coiote, answer};
+use crate::coiote::{Coiote, DEADLINE, answer};
 
 fn reboot() -> Value {
     json!({"templateName": "AWSexecuteCertAuth", "config": {"parameters": [{"name": "keys", "value": "Device.0.Reboot"}]}})
@@ -61,7 +61,8 @@ async fn each_kind_does_what_it_says() {
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert_eq!(answer(create()).await.0, StatusCode::CREATED);
     let stats = coiote.inside("/stats").await;
-    let once = json!({"throttled": 1, "unavailable": 1, "failed": 1, "reset": 1, "lost": 1, "slow": 1, "route": 0});
+    let once = json!({"throttled": 1, "unavailable": 1, "failed": 1, "reset": 1, "lost": 1, "slow": 1, "gateway": 0,
+        "gatewaylost": 0, "hang": 0, "route": 0, "blackHole": 0});
     assert_eq!(stats["faults"], once);
     assert_eq!(stats["requests"], json!({"POST /tasksFromTemplates/device/{deviceId}": 7}));
 }
@@ -121,6 +122,7 @@ async fn faults_that_cannot_be_meant_are_refused_and_change_nothing() {
         (json!({"rate": 2}), "rate: 2 is not a share of the calls, from 0 to 1"),
         (json!({"kinds": ["slwo"]}), "unknown variant `slwo`, expected one of `throttled`"),
         (json!({"chance": 1}), "unknown field `chance`, expected one of `rate`, `kinds`, `routes`"),
+        (json!({"reports": {"lost": 2}}), "reports.lost: 2 is not a share, from 0 to 1"),
         (json!({"routes": {"GET /devices": 200}}), "routes: \"GET /devices\": 200 is not an error status"),
     ] {
         let (status, error) = coiote.put("/faults", &body).await;
@@ -128,4 +130,74 @@ async fn faults_that_cannot_be_meant_are_refused_and_change_nothing() {
         assert!(error["message"].as_str().unwrap().contains(part), "{body}: {error}");
     }
     assert_eq!(coiote.get("/devices").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_gateway_answers_with_a_page_of_its_own_whether_or_not_the_call_is_carried_out() {
+    let coiote = Coiote::start("gateway");
+    for (kind, tasks) in [("gateway", 0), ("gatewaylost", 1)] {
+        always(&coiote, kind).await;
+        let create = coiote.call(Method::POST, "/tasksFromTemplates/device/s%3A1").json(&reboot());
+        let response = create.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
+        assert!(response.text().await.unwrap().starts_with("<html>"));
+        assert_eq!(coiote.inside("/tasks").await.as_array().unwrap().len(), tasks, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_gives_any_answer_for_a_while() {
+    let coiote = Coiote::start("any-answer");
+    let since = "/taskReports/findSince?lastUpdateTime=2026-01-01T00:00:00Z";
+    for (fault, status, text) in [
+        (json!({"status": 200, "body": "[{\"taskId\":"}), 200, "[{\"taskId\":"),
+        (json!({"status": 429, "body": "slow down", "retryAfter": "7"}), 429, "slow down"),
+        (json!(403), 403, "{\"message\":\"the fault"),
+        (json!("gateway"), 503, "<html>"),
+    ] {
+        let faults = json!({"routes": {"GET /taskReports/findSince": fault}});
+        assert_eq!(coiote.put("/faults", &faults).await.0, StatusCode::NO_CONTENT);
+        let response = coiote.call(Method::GET, since).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        let retry_after = response.headers().get("Retry-After").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(retry_after.as_deref(), (status == 429).then_some("7"));
+        let body = response.text().await.unwrap();
+        assert!(body.starts_with(text), "{body}");
+        assert_eq!(coiote.get("/devices").await.0, StatusCode::OK);
+    }
+
+    coiote.put("/faults", &json!({"rate": 1, "kinds": ["unavailable"], "seconds": 0.3})).await;
+    assert_eq!(coiote.get("/devices").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let start = Instant::now();
+    while coiote.get("/devices").await.0 != StatusCode::OK {
+        assert!(start.elapsed() < DEADLINE, "they do not end");
+    }
+}
+
+#[tokio::test]
+async fn what_hangs_is_not_looked_at_and_cut_off_when_the_faults_are_over() {
+    let coiote = Coiote::start("hang");
+    // One connection is there already.
+    assert_eq!(coiote.get("/devices").await.0, StatusCode::OK);
+    for (faults, word) in [(json!({"rate": 1, "kinds": ["hang"]}), "hang"), (json!({"blackHole": true}), "blackHole")] {
+        coiote.put("/faults", &faults).await;
+        let handshakes = coiote.inside("/stats").await["tlsHandshakes"].as_u64().unwrap();
+        let create = || coiote.call(Method::POST, "/tasksFromTemplates/device/s%3A1").json(&reboot());
+        let impatient = create().timeout(Duration::from_millis(300)).send().await.unwrap_err();
+        assert!(impatient.is_timeout(), "{impatient:?}");
+        let patient = tokio::spawn(create().send());
+        let start = Instant::now();
+        while coiote.inside("/stats").await["faults"][word].as_u64() < Some(2) {
+            assert!(start.elapsed() < DEADLINE, "{word}");
+        }
+        if word == "blackHole" {
+            assert_eq!(coiote.inside("/stats").await["tlsHandshakes"], handshakes);
+        }
+        assert!(!patient.is_finished());
+        coiote.put("/faults", &json!({})).await;
+        assert!(patient.await.unwrap().is_err());
+        assert_eq!(coiote.inside("/tasks").await, json!([]));
+        assert_eq!(coiote.get("/devices").await.0, StatusCode::OK);
+    }
 }

@@ -11,3 +11,4 @@ mod faults;
 mod integration;
 mod rest_and_control;
 mod restart;
+mod tasks;
