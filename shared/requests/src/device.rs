@@ -9,6 +9,13 @@ use crate::record::{Name, Reason, Record, State, Status};
 /// A request that ended stays with its device for so long, so that what comes late finds it.
 pub(crate) const ENDED_STAYS: Millis = 5 * 60 * 1_000;
 
+/// So long stays an execute, create or delete with a client token: one that is claimed five minutes after it was made may
+/// repeat one that was made five minutes before it.
+pub(crate) const TOKEN_STAYS: Millis = 2 * ENDED_STAYS;
+
+/// Of more than so many, those that are filed go sooner: an item of the ledger has 400 KB.
+pub(crate) const ENDED_MOST: usize = 200;
+
 /// So many that ended last stay for as long as nothing newer ends.
 pub(crate) const ENDED_KEPT: usize = 3;
 
@@ -159,12 +166,12 @@ impl Device {
         let open = self.open.iter().filter_map(|record| match record.state {
             State::Held => Some(record.void_at),
             State::Waiting => Some(record.expires_at),
-            State::Scheduled if record.canceled_by.is_some() => Some(record.due_at),
             State::Scheduled if record.reported_at > 0 && record.result_version.is_some() => {
                 Some(record.reported_at.saturating_add(FOLD_MAY_TAKE))
             }
             State::Scheduled if record.reported_at > 0 => Some(record.reported_at.saturating_add(RESULT_MAY_TAKE)),
-            State::Scheduled => Some(record.due_at.min(record.expires_at)),
+            // Never after its lifetime but where its task could not be removed.
+            State::Scheduled => Some(record.due_at),
             State::Ended(_) => None,
         });
         let ended = self.ended.len().checked_sub(ENDED_KEPT + 1).and_then(|oldest| {
@@ -190,16 +197,18 @@ impl Device {
         for record in &self.open {
             let name = record.name.clone();
             match (record.state, &record.task_id) {
-                (State::Scheduled, Some(task_id)) => {
+                (State::Scheduled, Some(task_id)) if record.due_at <= at && record.reported_at == 0 => {
                     let task_id = task_id.clone();
-                    if record.expires_at <= at || (record.canceled_by.is_some() && record.due_at <= at) {
-                        let is_shared = self
-                            .open
-                            .iter()
-                            .any(|other| other.name != name && other.task_id.as_ref() == Some(&task_id));
-                        wanted.push(Wanted::Removal { name, task_id, is_shared });
-                    } else if record.due_at <= at && record.reported_at == 0 {
+                    if !is_to_be_removed(record, at) {
                         wanted.push(Wanted::Report { name, task_id });
+                    } else if !self.open.iter().any(|other| may_get_its_task(other, record)) {
+                        let needs_it = |other: &Record| {
+                            other.task_id.as_ref() == Some(&task_id)
+                                && other.name != name
+                                && !is_to_be_removed(other, at)
+                        };
+                        let is_shared = self.open.iter().any(needs_it);
+                        wanted.push(Wanted::Removal { name, task_id, is_shared });
                     }
                 }
                 (State::Waiting, _) if record.due_at <= at && self.may_be_handed_over(record) => {
@@ -227,6 +236,15 @@ impl Device {
             record.is_filed = true;
         }
     }
+}
+
+fn is_to_be_removed(record: &Record, at: Millis) -> bool {
+    record.expires_at <= at || record.canceled_by.is_some()
+}
+
+/// Whether Coiote may be answering it with the task of the other one, because they are equal.
+fn may_get_its_task(held: &Record, other: &Record) -> bool {
+    held.state == State::Held && held.operation == other.operation && held.keys == other.keys
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -78,7 +78,7 @@ pub struct Claim {
 }
 
 /// What the history says to a claim.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
     /// The last word of this very request.
@@ -87,6 +87,10 @@ pub struct History {
     /// A newer request that wrote one of its keys and may have been sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newer_write: Option<Name>,
+    /// A request with the same client token and content, made within five minutes of it, that has not FAILED unsent. Only
+    /// execute, create and delete ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_token: Option<Name>,
 }
 
 /// A request that has ended and left the device's item.

@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use crate::event::Returned;
 use crate::record::{Record, State, has_result};
 
 /// Hash of a path in its dotted form (32-bit FNV-1a), as results are compared by it. Two paths with one hash can make a result
@@ -90,18 +91,28 @@ fn has_failed(key: &str, failed: &[&String]) -> bool {
 }
 
 /// Whether the record may be answered by a result of that operation and version, as far as its state goes.
-pub(crate) fn waits_for_result(record: &Record, operation: &str, version: u64) -> bool {
+pub(crate) fn waits_for_result(record: &Record, result: &Returned) -> bool {
     let state_fits = match record.state {
         State::Scheduled => true,
         // Its last word gives way to a result; or a report refused it, whose result has its failed keys.
-        State::Ended(_) => record.task_id.is_some() && (record.yields() || record.proven),
+        State::Ended(_) if record.proven => {
+            record.task_id.is_some() && result.failed_keys.iter().any(|key| !key.is_empty())
+        }
+        State::Ended(_) => record.task_id.is_some() && record.yields(),
         State::Held | State::Waiting => false,
     };
     state_fits
-        && has_result(operation)
-        && record.operation == operation
+        && has_result(&result.operation)
+        && record.operation == result.operation
         && record.result_version.is_none()
-        && record.order < version
+        && record.order < result.version
+        && !is_older_than_hand_over(record, result)
+}
+
+/// Whether the result stood in the shadow before the run that handed the request over had it. Shadows tell the time in
+/// seconds, so a second more or less says nothing.
+pub(crate) fn is_older_than_hand_over(record: &Record, result: &Returned) -> bool {
+    result.reported_at > 0 && result.reported_at.saturating_add(1) < record.requested_at.saturating_add(record.waited)
 }
 
 /// Hashes as the ledger keeps them: eight hexadecimal digits each, in one text.

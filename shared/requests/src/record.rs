@@ -242,6 +242,9 @@ pub struct Record {
     /// Place in the order of the device's requests: its version, or the newest version there was when it was claimed.
     #[serde(rename = "b", default, skip_serializing_if = "is_zero")]
     pub(crate) order: u64,
+    /// Seconds from `requested_at` to the run that holds it, or that handed it over.
+    #[serde(rename = "j", default, skip_serializing_if = "is_zero")]
+    pub(crate) waited: u64,
     #[serde(rename = "s")]
     pub state: State,
     /// Mark of the very run that holds it.
@@ -309,6 +312,20 @@ impl Record {
 
     pub(crate) fn is_cancel(&self) -> bool {
         self.operation == CANCEL_REQUEST
+    }
+
+    pub(crate) fn note_hold(&mut self, at: Millis) {
+        self.waited = (at / 1_000).saturating_sub(self.requested_at);
+    }
+
+    /// Whether our own 201 may come after its last word.
+    pub(crate) fn may_be_reopened(&self) -> bool {
+        let is_unknown = match self.state {
+            State::Ended(Status::Failed) => self.code() == code::OUTCOME_UNKNOWN,
+            State::Ended(Status::TimedOut) => self.maybe,
+            _ => false,
+        };
+        is_unknown && self.task_id.is_none()
     }
 
     pub(crate) fn code(&self) -> &str {

@@ -1,12 +1,14 @@
 //! The table: what each event does to a request in each state. Nothing else changes a record.
 
+use std::collections::HashSet;
+
 use crate::Millis;
 use crate::device::{
-    ASK_AFTER, Device, ENDED_KEPT, ENDED_STAYS, FOLD_MAY_TAKE, RESULT_MAY_TAKE, RESULT_STAYS, RESULTS_COUNTED,
-    ResultEntry,
+    ASK_AFTER, Device, ENDED_KEPT, ENDED_MOST, ENDED_STAYS, FOLD_MAY_TAKE, RESULT_MAY_TAKE, RESULT_STAYS,
+    RESULTS_COUNTED, ResultEntry, TOKEN_STAYS,
 };
 use crate::event::{Cancel, Claim, Created, Event, Folded, NotDone, ReportStatus, Reported, Returned, Take, Wrote};
-use crate::matching::{covered, is_met, keys_overlap, waits_for_result};
+use crate::matching::{covered, is_met, is_older_than_hand_over, keys_overlap, waits_for_result};
 use crate::record::{CANCEL_REQUEST, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
 
 /// Two requests with one client token are the same request if their shadow updates lie no further apart, in seconds.
@@ -71,6 +73,7 @@ impl Device {
             digest: (!may_run_twice(&claim.operation)).then(|| claim.digest.clone()),
             requested_at: claim.requested_at,
             order: claim.name.version().unwrap_or(self.newest),
+            waited: 0,
             state: State::Held,
             mark: claim.mark.clone(),
             void_at: claim.void_at,
@@ -90,6 +93,7 @@ impl Device {
             expires_at: claim.expires_at,
             is_filed: false,
         };
+        record.note_hold(claim.at);
         let word = self.refusal(claim, &record);
         if claim.with_reported {
             self.resaved = self.resaved.max(claim.name.version().unwrap_or(0));
@@ -117,9 +121,14 @@ impl Device {
             }
             None => Verdict::Send,
         };
-        let place = self.open.iter().position(|other| other.order > record.order).unwrap_or(self.open.len());
-        self.open.insert(place, record);
+        self.insert(record);
         verdict
+    }
+
+    /// Puts an open request at its place among the others.
+    fn insert(&mut self, record: Record) {
+        let place = self.open.iter().position(|other| is_before(&record, other)).unwrap_or(self.open.len());
+        self.open.insert(place, record);
     }
 
     /// Whether the request can be claimed.
@@ -129,6 +138,9 @@ impl Device {
         {
             return match record.state {
                 State::Held if record.mark == claim.mark => Standing::Decided(Verdict::Send),
+                State::Waiting if record.is_cancel() && record.updated_at == claim.at => {
+                    Standing::Decided(Verdict::Done)
+                }
                 State::Held if claim.at > record.void_at => Standing::Void(index),
                 State::Held if record.run == claim.run => Standing::Decided(Verdict::Busy),
                 State::Waiting if !record.is_cancel() => {
@@ -150,15 +162,26 @@ impl Device {
             // A shadow that was deleted and made again counts its versions anew.
             let is_other = record.requested_at != claim.requested_at && claim.name.version().is_some();
             let maybe = record.may_have_been_sent();
+            if !is_other && record.updated_at == claim.at {
+                // This very event was appended twice.
+                return Standing::Decided(Verdict::Ended(record.status()));
+            }
             if is_other || (record.task_id.is_none() && may_be_sent_again(maybe, record.status())) {
+                if is_write(&claim.operation) && claim.history.is_none() {
+                    // A newer write of its keys may have left already.
+                    return Standing::Decided(Verdict::LookUp);
+                }
                 self.ended.remove(index);
                 return Standing::Free { maybe: maybe && !is_other };
             }
             return Standing::Decided(Verdict::Duplicate(record.status()));
         }
         let is_new = claim.name.version().is_some_and(|version| version > self.newest) && !claim.redriven;
+        // What is delivered late may repeat a request that has left already.
+        let is_late = claim.at / 1_000 > claim.requested_at.saturating_add(SAME_TOKEN_WITHIN);
+        let needs_tokens = is_late && claim.client_token.is_some() && !may_run_twice(&claim.operation);
         match (&claim.history, &claim.name) {
-            _ if is_new => Standing::Free { maybe: false },
+            _ if is_new && !needs_tokens => Standing::Free { maybe: false },
             (_, Name::Invocation(_)) => Standing::Free { maybe: false },
             (None, _) => Standing::Decided(Verdict::LookUp),
             (Some(history), _) => match &history.same {
@@ -180,12 +203,16 @@ impl Device {
         if !may_run_twice(&record.operation) {
             return self.end_at(index, Status::Failed, Some(interrupted()), claim.at);
         }
+        record.maybe = true;
+        if let Some(by) = record.canceled_by.clone() {
+            return self.end_unsent(index, &by, claim.at);
+        }
         if record.expires_at <= claim.at {
             let reason = lifetime_over(record);
             return self.end_at(index, Status::TimedOut, Some(reason), claim.at);
         }
         hold(record, &claim.mark, &claim.run, claim.at, claim.void_at);
-        record.maybe = true;
+        self.drop_candidate(&claim.name);
         Verdict::Send
     }
 
@@ -207,15 +234,15 @@ impl Device {
                 );
                 return rejected(code::VERSION_MISSING, message);
             }
-            if claim.with_reported && claim.digest == self.newest_digest && claim.name.version() != Some(self.newest) {
+            if let Some(latest) = self.latest_before(claim).filter(|_| claim.with_reported) {
                 let message = format!(
-                    "the update carries reported as well and repeats request {}, as saving a whole document does; to {operation} \
-                     again, send desired alone",
-                    self.newest
+                    "the update carries reported as well and repeats request {latest}, as saving a whole document does; to \
+                     {operation} again, send desired alone"
                 );
                 return rejected(code::RESAVED, message);
             }
-            if let Some(first) = self.same_token(claim) {
+            let in_history = || claim.history.as_ref()?.same_token.as_ref();
+            if let Some(first) = self.same_token(claim).or_else(in_history) {
                 let message = format!(
                     "clientToken: request {first} has the same token and content and came within five minutes; use another token \
                      to {operation} again"
@@ -223,9 +250,37 @@ impl Device {
                 return rejected(code::SAME_TOKEN, message);
             }
         }
+        if let Some(by) = self.taken_back_by(record) {
+            return Some((Status::Canceled, canceled(&format!("request {by}"))));
+        }
         self.overtaking(record)
             .or_else(|| claim.history.as_ref()?.newer_write.clone())
             .map(|newer| (Status::Failed, overtaken(&newer)))
+    }
+
+    /// A later cancelRequest that came before the request that it names.
+    fn taken_back_by(&self, record: &Record) -> Option<&Name> {
+        let name = record.name.to_string();
+        let names_it = |key: &String| *key == name || record.client_token.as_ref() == Some(key);
+        let takes_it_back = |other: &&Record| {
+            other.is_cancel()
+                && other.status() != Status::Rejected
+                && is_before(record, other)
+                && other.keys.iter().any(names_it)
+        };
+        self.open.iter().chain(&self.ended).find(takes_it_back).map(|other| &other.name)
+    }
+
+    /// Version of the latest request before this one, where it has the same content.
+    fn latest_before(&self, claim: &Claim) -> Option<u64> {
+        let version = claim.name.version()?;
+        if version > self.newest {
+            return (self.newest_digest == claim.digest).then_some(self.newest);
+        }
+        let is_earlier = |record: &&Record| record.name.version().is_some_and(|other| other < version);
+        let latest =
+            self.open.iter().chain(&self.ended).filter(is_earlier).max_by_key(|record| record.name.version())?;
+        latest.name.version().filter(|_| latest.digest.as_deref() == Some(claim.digest.as_str()))
     }
 
     fn same_token(&self, claim: &Claim) -> Option<&Name> {
@@ -282,6 +337,7 @@ impl Device {
         if let Some(record) = self.open.get_mut(index) {
             hold(record, &take.mark, &take.run, take.at, take.void_at);
         }
+        self.drop_candidate(&take.name);
         Verdict::Send
     }
 
@@ -289,18 +345,13 @@ impl Device {
         let Created { name, at, .. } = created;
         if let Some(index) = self.ended.iter().position(|record| record.name == *name) {
             // Ours, and it comes late.
-            let is_unknown = self
-                .ended
-                .get(index)
-                .is_some_and(|record| record.task_id.is_none() && record.code() == code::OUTCOME_UNKNOWN);
-            if !is_unknown {
+            if !self.ended.get(index).is_some_and(Record::may_be_reopened) {
                 return Verdict::Nothing;
             }
             let mut record = self.ended.remove(index);
             record.is_filed = false;
-            record.state = State::Held;
-            let place = self.open.iter().position(|other| other.order > record.order).unwrap_or(self.open.len());
-            self.open.insert(place, record);
+            record.state = State::Waiting;
+            self.insert(record);
         }
         let Some(index) = self.open.iter().position(|record| record.name == *name) else { return Verdict::Nothing };
         let Some(record) = self.open.get_mut(index) else { return Verdict::Nothing };
@@ -315,6 +366,10 @@ impl Device {
             record.updated_at = *at;
             return Verdict::Done;
         }
+        if record.state == State::Held && record.mark != created.mark {
+            // Another run is handing it over now. If this word let a newer write pass, that run's could follow it.
+            return Verdict::Nothing;
+        }
         record.state = State::Scheduled;
         record.task_id = Some(created.task_id.clone());
         record.handed_over_at = created.handed_over_at;
@@ -324,9 +379,10 @@ impl Device {
         record.run.clear();
         record.tries = 0;
         record.updated_at = *at;
-        record.due_at = if record.canceled_by.is_some() { *at } else { at.saturating_add(ASK_AFTER[0]) };
+        let is_over = record.canceled_by.is_some() || record.expires_at <= *at;
+        record.due_at = if is_over { *at } else { at.saturating_add(ASK_AFTER[0]).min(record.expires_at) };
         record.reason = created.notice.as_ref().map(Reason::shortened);
-        if !created.is_followed {
+        if !created.is_followed && record.canceled_by.is_none() {
             let reason = record.reason.take();
             return self.end_at(index, Status::Scheduled, reason, *at);
         }
@@ -343,14 +399,8 @@ impl Device {
         let NotDone { name, mark, at, .. } = not_done;
         let holds = |record: &Record| record.name == *name && record.state == State::Held && record.mark == *mark;
         let Some(index) = self.open.iter().position(holds) else { return Verdict::Nothing };
-        // A result that came meanwhile was not this request's.
-        let is_unsent = !not_done.maybe;
-        if is_unsent {
-            for result in &mut self.results {
-                if result.candidate.as_ref() == Some(name) {
-                    result.candidate = None;
-                }
-            }
+        if !not_done.maybe {
+            self.drop_candidate(name);
         }
         let Some(record) = self.open.get_mut(index) else { return Verdict::Nothing };
         record.maybe |= not_done.maybe;
@@ -379,6 +429,15 @@ impl Device {
         Verdict::Wait
     }
 
+    /// Lets go of a result that came while a request was handed over: it was not this request's, or of an earlier try.
+    fn drop_candidate(&mut self, name: &Name) {
+        for result in &mut self.results {
+            if result.candidate.as_ref() == Some(name) {
+                result.candidate = None;
+            }
+        }
+    }
+
     fn result_came(&mut self, result: &Returned) -> Verdict {
         if let Some(known) = self.results.iter_mut().find(|known| known.version == result.version) {
             known.is_repeated |= known.mark != result.mark;
@@ -402,10 +461,11 @@ impl Device {
         let mut answers = None;
         let mut candidate = None;
         if !is_forgotten {
-            let waiting = |record: &&Record| waits_for_result(record, &result.operation, result.version);
+            let waiting = |record: &&Record| waits_for_result(record, result);
             let mut all: Vec<&Record> = self.open.iter().chain(&self.ended).filter(waiting).filter(meets).collect();
-            // The earliest; but one that is open before one whose last word is there.
-            all.sort_by_key(|record| (!record.is_open(), record.order));
+            // The earliest; but one that is open before one whose last word is there and that no result is due to.
+            let has_time = |record: &Record| record.updated_at.saturating_add(RESULT_MAY_TAKE) > result.at;
+            all.sort_by_key(|record| (!(record.is_open() || (record.proven && has_time(record))), record.order));
             answers = all.first().map(|record| record.name.clone());
             if answers.is_none() {
                 let may_be = |record: &&Record| {
@@ -413,6 +473,7 @@ impl Device {
                         && has_result(&record.operation)
                         && record.operation == result.operation
                         && record.order < result.version
+                        && !is_older_than_hand_over(record, result)
                 };
                 let is_taken = |name: &Name| self.results.iter().any(|other| other.candidate.as_ref() == Some(name));
                 candidate = self
@@ -461,7 +522,7 @@ impl Device {
             record.result_version = Some(version);
         }
         if let Some((status, reason)) = word {
-            self.conclude_by_result(&name, status, reason, at);
+            self.conclude_by_result(&name, version, status, reason, at);
         }
     }
 
@@ -482,13 +543,15 @@ impl Device {
             self.datamodel = folded.datamodel.filter(|_| newest == Some(folded.version));
         }
         if let Some(name) = answers {
-            self.conclude_by_result(&name, folded.status, folded.reason.clone(), folded.at);
+            self.conclude_by_result(&name, folded.version, folded.status, folded.reason.clone(), folded.at);
         }
         Verdict::Done
     }
 
-    fn conclude_by_result(&mut self, name: &Name, status: Status, reason: Option<Reason>, at: Millis) {
-        if let Some(index) = self.open.iter().position(|record| record.name == *name) {
+    fn conclude_by_result(&mut self, name: &Name, version: u64, status: Status, reason: Option<Reason>, at: Millis) {
+        // A name can come again: a shadow that was deleted counts anew.
+        let is_its = |record: &Record| record.name == *name && record.result_version == Some(version);
+        if let Some(index) = self.open.iter().position(is_its) {
             let is_proven = self.open.get(index).is_some_and(|record| record.reported_at > 0);
             if let Some(record) = self.open.get_mut(index) {
                 record.proven = is_proven;
@@ -496,7 +559,7 @@ impl Device {
             let notice = self.open.get(index).and_then(|record| record.reason.clone());
             let reason = Reason::joined(reason.into_iter().chain(notice.filter(|_| status == Status::Succeeded)));
             self.end_at(index, status, reason, at);
-        } else if let Some(record) = self.ended.iter_mut().find(|record| record.name == *name && record.yields()) {
+        } else if let Some(record) = self.ended.iter_mut().find(|record| is_its(record) && record.yields()) {
             end(record, status, reason, at);
         }
     }
@@ -506,6 +569,7 @@ impl Device {
             record.task_id.as_ref() == Some(&report.task_id)
                 && !record.proven
                 && (record.handed_over_at == 0 || report.started_at >= record.handed_over_at)
+                && !(record.state == State::Ended(Status::Succeeded) && self.is_of_later_request(record, report))
         };
         let names: Vec<Name> =
             self.open.iter().chain(&self.ended).filter(|record| is_of(record)).map(|r| r.name.clone()).collect();
@@ -516,6 +580,16 @@ impl Device {
             }
         }
         verdict
+    }
+
+    /// Whether a later request ran the task again before that run: it says nothing of a request that was answered before.
+    fn is_of_later_request(&self, record: &Record, report: &Reported) -> bool {
+        self.open.iter().chain(&self.ended).any(|other| {
+            other.name != record.name
+                && other.task_id == record.task_id
+                && (other.handed_over_at, other.order) > (record.handed_over_at, record.order)
+                && other.handed_over_at <= report.started_at
+        })
     }
 
     /// Whether the report changed something.
@@ -578,17 +652,16 @@ impl Device {
         record.due_at = match next {
             // What could not be removed is tried again.
             _ if record.canceled_by.is_some() || record.expires_at <= at => at.saturating_add(ASK_AFTER[0]),
-            Some(next) => next,
+            Some(next) => next.min(record.expires_at),
             None => record.expires_at,
         };
         Verdict::Done
     }
 
     fn removed(&mut self, name: &Name, at: Millis) -> Verdict {
-        let Some(index) = self.open.iter().position(|record| record.name == *name && record.state == State::Scheduled)
-        else {
-            return Verdict::Nothing;
-        };
+        let is_removed =
+            |record: &Record| record.name == *name && record.state == State::Scheduled && record.reported_at == 0;
+        let Some(index) = self.open.iter().position(is_removed) else { return Verdict::Nothing };
         let Some(record) = self.open.get(index) else { return Verdict::Nothing };
         match record.canceled_by.clone() {
             Some(by) => self.end_at(index, Status::Canceled, Some(canceled(&by)), at),
@@ -603,7 +676,8 @@ impl Device {
             return status.map_or(Verdict::Nothing, Verdict::Duplicate);
         };
         let Some(record) = self.open.get_mut(index) else { return Verdict::Nothing };
-        if record.canceled_by.is_some() {
+        if record.canceled_by.is_some() || record.reported_at > 0 {
+            // The second cannot be taken back any more: the device did it, and its result is awaited.
             return Verdict::Nothing;
         }
         record.canceled_by = Some(by.to_owned());
@@ -644,7 +718,8 @@ impl Device {
                 .collect();
             if found.is_empty() { names.push(wanted.clone()) } else { names.extend(found) }
         }
-        names.dedup();
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
         record.keys = names;
         record.state = State::Waiting;
         record.due_at = record.expires_at;
@@ -652,7 +727,7 @@ impl Device {
         for target in record.keys.clone() {
             self.cancel(&Name::parse(&target), &by, at);
         }
-        self.open.push(record);
+        self.insert(record);
         self.settle_cancel_requests(at);
         match self.find(&name).map(Record::status) {
             Some(Status::InProgress) | None => Verdict::Done,
@@ -711,8 +786,9 @@ impl Device {
                 State::Waiting => self.overtaking(record).map(|newer| (Status::Failed, overtaken(&newer))),
                 State::Scheduled
                     if record.reported_at > 0
-                        && record.reported_at.saturating_add(RESULT_MAY_TAKE) <= at
-                        && record.result_version.is_none() =>
+                        && ((record.result_version.is_none()
+                            && record.reported_at.saturating_add(RESULT_MAY_TAKE) <= at)
+                            || record.expires_at <= at) =>
                 {
                     let message = "the device did it, but its result did not come into the operation shadow within a minute; AWS \
                                    IoT may have refused it for its size";
@@ -760,6 +836,7 @@ impl Device {
             return Verdict::Nothing;
         }
         let mut record = self.open.remove(index);
+        self.drop_candidate(&record.name);
         end(&mut record, status, reason, at);
         self.ended.push(record);
         Verdict::Ended(status)
@@ -768,9 +845,15 @@ impl Device {
     /// Lets go of what has its place elsewhere or is of no use any more.
     fn forget(&mut self, at: Millis) {
         let mut surplus = self.ended.len().saturating_sub(ENDED_KEPT);
+        let mut crowd = self.ended.len().saturating_sub(ENDED_MOST);
+        let open = &self.open;
         self.ended.retain(|record| {
-            let is_old = record.updated_at.saturating_add(ENDED_STAYS) <= at;
-            let goes = surplus > 0 && is_old && record.is_filed;
+            let has_token = record.client_token.is_some() && !may_run_twice(&record.operation);
+            let is_told_of = |cancel: &Record| cancel.is_cancel() && cancel.keys.contains(&record.name.to_string());
+            let stays = if has_token { TOKEN_STAYS } else { ENDED_STAYS };
+            let is_old = record.updated_at.saturating_add(stays) <= at || (crowd > 0 && !has_token);
+            let goes = surplus > 0 && is_old && record.is_filed && !open.iter().any(is_told_of);
+            crowd = crowd.saturating_sub(usize::from(goes));
             surplus = surplus.saturating_sub(usize::from(goes));
             !goes
         });
@@ -812,6 +895,7 @@ enum Standing {
 
 fn hold(record: &mut Record, mark: &str, run: &str, at: Millis, void_at: Millis) {
     record.state = State::Held;
+    record.note_hold(at);
     mark.clone_into(&mut record.mark);
     run.clone_into(&mut record.run);
     record.void_at = void_at;
@@ -835,7 +919,12 @@ fn end(record: &mut Record, status: Status, reason: Option<Reason>, at: Millis) 
     record.void_at = 0;
     record.due_at = 0;
     record.tries = 0;
-    record.expires_at = 0;
+    if !record.may_be_reopened() {
+        record.expires_at = 0;
+    }
+    if record.task_id.is_none() {
+        record.waited = 0;
+    }
     record.updated_at = at;
     record.is_filed = false;
     if status != Status::Failed {
@@ -843,8 +932,10 @@ fn end(record: &mut Record, status: Status, reason: Option<Reason>, at: Millis) 
     }
 }
 
+/// Whether a request was made before another one. What has no version comes after the one that was the newest when it came.
 fn is_before(one: &Record, other: &Record) -> bool {
-    one.order < other.order
+    let place = |record: &Record| (record.order, record.name.version().is_none(), record.requested_at);
+    place(one) < place(other)
 }
 
 fn write_one_key(one: &Record, other: &Record) -> bool {
