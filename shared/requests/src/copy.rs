@@ -46,7 +46,10 @@ impl Entry {
         Entry {
             operation: record.operation.clone(),
             status,
-            client_token: record.client_token.as_ref().map(|token| cut(token, LONGEST_TOKEN).unwrap_or(token).to_owned()),
+            client_token: record
+                .client_token
+                .as_ref()
+                .map(|token| cut(token, LONGEST_TOKEN).unwrap_or(token).to_owned()),
             task_id: record.task_id.clone(),
             request_id: shows_run.then(|| record.run.clone()),
             updated_at: timestamp(record.updated_at),

@@ -213,7 +213,9 @@ impl Device {
                         wanted.push(Wanted::Report { name, task_id });
                     } else if !self.open.iter().any(|other| may_get_its_task(other, record)) {
                         let needs_it = |other: &Record| {
-                            other.task_id.as_ref() == Some(&task_id) && other.name != name && !is_to_be_removed(other, at)
+                            other.task_id.as_ref() == Some(&task_id)
+                                && other.name != name
+                                && !is_to_be_removed(other, at)
                         };
                         let is_shared = self.open.iter().any(needs_it);
                         wanted.push(Wanted::Removal { name, task_id, is_shared });

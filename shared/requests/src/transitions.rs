@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use crate::Millis;
 use crate::device::{
-    ASK_AFTER, Device, ENDED_KEPT, ENDED_MOST, ENDED_STAYS, RESULT_MAY_TAKE, RESULT_STAYS, RESULTS_COUNTED, ResultEntry,
-    TOKEN_STAYS,
+    ASK_AFTER, Device, ENDED_KEPT, ENDED_MOST, ENDED_STAYS, RESULT_MAY_TAKE, RESULT_STAYS, RESULTS_COUNTED,
+    ResultEntry, TOKEN_STAYS,
 };
 use crate::event::{Cancel, Claim, Created, Event, Folded, NotDone, ReportStatus, Reported, Returned, Take};
 use crate::matching::{came_before_hand_over, is_met, is_older_than_hand_over, keys_overlap, waits_for_result};
@@ -138,7 +138,9 @@ impl Device {
         {
             return match record.state {
                 State::Held if record.mark == claim.mark => Standing::Decided(Verdict::Send),
-                State::Waiting if record.is_cancel() && record.updated_at == claim.at => Standing::Decided(Verdict::Done),
+                State::Waiting if record.is_cancel() && record.updated_at == claim.at => {
+                    Standing::Decided(Verdict::Done)
+                }
                 State::Held if claim.at > record.void_at => Standing::Void(index),
                 State::Held if record.run == claim.run => Standing::Decided(Verdict::Busy),
                 State::Waiting if !record.is_cancel() => {
@@ -276,7 +278,8 @@ impl Device {
             return (self.newest_digest == claim.digest).then_some(self.newest);
         }
         let is_earlier = |record: &&Record| record.name.version().is_some_and(|other| other < version);
-        let latest = self.open.iter().chain(&self.ended).filter(is_earlier).max_by_key(|record| record.name.version())?;
+        let latest =
+            self.open.iter().chain(&self.ended).filter(is_earlier).max_by_key(|record| record.name.version())?;
         latest.name.version().filter(|_| latest.digest.as_deref() == Some(claim.digest.as_str()))
     }
 
@@ -469,10 +472,19 @@ impl Device {
             let has_time = |record: &Record| record.updated_at.saturating_add(RESULT_MAY_TAKE) > result.at;
             // And one whose task is taken away may wait in vain: its result is the last that anybody expects.
             let is_on_its_way_out = |record: &Record| record.canceled_by.is_some() || record.expires_at <= result.at;
-            let expects_it =
-                |record: &Record| if record.is_open() { !is_on_its_way_out(record) } else { record.proven && has_time(record) };
-            all.sort_by_key(|record| (!expects_it(record), !record.is_open(), record.order()));
-            answers = all.first().map(|record| record.name.clone());
+            let rank = |record: &Record| match record.is_open() {
+                true if is_on_its_way_out(record) => 1,
+                false if !(record.proven && has_time(record)) => 2,
+                _ => 0,
+            };
+            all.sort_by_key(|record| (rank(record), record.order()));
+            // Who does not expect it any more gives way to one that may have been sent without our knowing.
+            let may_expect_it = |record: &Record| {
+                record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
+            };
+            let is_doubtful = self.open.iter().chain(&self.ended).filter(meets).any(may_expect_it);
+            let earliest = all.first().filter(|record| rank(record) == 0 || !is_doubtful);
+            answers = earliest.map(|record| record.name.clone());
             if answers.is_none() {
                 let may_be = |record: &&Record| {
                     record.state == State::Held
@@ -548,14 +560,7 @@ impl Device {
         Verdict::Done
     }
 
-    fn conclude_by_result(
-        &mut self,
-        name: &Name,
-        version: u64,
-        status: Status,
-        reason: Option<Reason>,
-        at: Millis,
-    ) {
+    fn conclude_by_result(&mut self, name: &Name, version: u64, status: Status, reason: Option<Reason>, at: Millis) {
         // A name can come again: a shadow that was deleted counts anew.
         let is_its = |record: &Record| record.name == *name && record.result_version == Some(version);
         if let Some(index) = self.open.iter().position(is_its) {
@@ -592,6 +597,14 @@ impl Device {
     /// Whether a later request ran the task again before that run: it says nothing of a request that was answered before.
     fn is_of_later_request(&self, record: &Record, report: &Reported) -> bool {
         self.open.iter().chain(&self.ended).any(|other| {
+            let may_have_run_it = other.task_id.is_none()
+                && other.may_have_been_sent()
+                && other.operation == record.operation
+                && other.keys == record.keys
+                && is_before(record, other);
+            if may_have_run_it {
+                return true;
+            }
             other.name != record.name
                 && other.task_id == record.task_id
                 && (other.handed_over_at, other.order()) > (record.handed_over_at, record.order())

@@ -48,7 +48,7 @@ enum Sabotage {
     NoTick,
     /// A report is taken for one of a task that was just made.
     AnyReportCounts,
-    /// A report finds every word as if nothing had proven it.
+    /// A report finds what failed as if nothing had proven it.
     NothingIsProven,
     /// A result does not say when it came.
     AnyResultCounts,
@@ -169,6 +169,7 @@ struct World {
     ran: u8,
     /// Requests whose word a report has decided.
     proven: u8,
+    is_draining: bool,
     broken: Option<String>,
 }
 
@@ -210,6 +211,7 @@ impl World {
             done_at: vec![0; setup.requests.len()],
             ran: 0,
             proven: 0,
+            is_draining: false,
             broken: None,
         }
     }
@@ -225,32 +227,24 @@ impl World {
 
     /// Applies an event, and holds every change against what may change.
     fn apply(&mut self, setup: &Setup, event: Event) -> Verdict {
-        let mut event = sabotaged(setup, event, self);
+        let event = sabotaged(setup, event, self);
         if setup.sabotage == Sabotage::NoTick && matches!(event, Event::Tick { .. }) {
             return Verdict::Nothing;
         }
         if setup.sabotage == Sabotage::NothingIsProven && matches!(event, Event::Report(_)) {
             let mut json = serde_json::to_value(&self.device).unwrap();
-            // Nor does it count then that a later request has run the same task.
-            let is_later = |record: &serde_json::Value| record["h"].as_u64().unwrap_or(0);
-            let latest = ["o", "e"].iter().flat_map(|list| json[list].as_array().into_iter().flatten()).map(is_later).max();
-            let is_shared = self.device.open().len() + self.device.ended().len() > 1;
             for record in json.get_mut("e").and_then(|ended| ended.as_array_mut()).into_iter().flatten() {
                 let record = record.as_object_mut().unwrap();
-                record.remove("p");
-                if is_shared && record.contains_key("h") {
-                    record.insert("h".to_owned(), (latest.unwrap_or(0) + 1).into());
+                if record.remove("p").is_some() && record["s"] == "EF" {
+                    record.insert("s".to_owned(), "ET".into());
                 }
-            }
-            if let Event::Report(report) = &mut event {
-                report.started_at += 1;
             }
             self.device = serde_json::from_value(json).unwrap();
         }
         let before = self.device.clone();
         let verdict = self.device.apply(&event);
         self.check_words(&before, &event);
-        if setup.sabotage == Sabotage::None {
+        if setup.sabotage == Sabotage::None && !self.is_draining {
             self.check_again(&event, &verdict);
         }
         verdict
@@ -292,7 +286,8 @@ impl World {
                 broken = Some(format!("request {} is forgotten without being filed", old.name));
                 continue;
             };
-            let word = |record: &Record| (record.status(), record.reason.as_ref().map(|reason| reason.code.to_string()));
+            let word =
+                |record: &Record| (record.status(), record.reason.as_ref().map(|reason| reason.code.to_string()));
             if new.state == old.state && word(new) == word(old) {
                 continue;
             }
@@ -312,7 +307,12 @@ impl World {
                 _ => false,
             };
             if !is_allowed {
-                broken = Some(format!("last word of request {} changed from {:?} to {:?} by {event:?}", old.name, word(old), word(new)));
+                broken = Some(format!(
+                    "last word of request {} changed from {:?} to {:?} by {event:?}",
+                    old.name,
+                    word(old),
+                    word(new)
+                ));
             }
         }
         if let Event::Report(report) = event {
@@ -331,7 +331,8 @@ impl World {
                     broken = Some(format!("a report of a run before its hand-over concludes request {}", new.name));
                 }
                 if old.is_some_and(|old| old.status() == Status::Succeeded) && first & bit(request) == 0 {
-                    broken = Some(format!("the report of another request's run takes the success of request {}", new.name));
+                    broken =
+                        Some(format!("the report of another request's run takes the success of request {}", new.name));
                 }
                 if !new.is_open() && new.reason.as_ref().is_none_or(|reason| reason.code != code::RESULT_NOT_STORED) {
                     proven |= bit(request);
@@ -352,7 +353,8 @@ impl World {
             let made_at = self.results.iter().find(|result| result.version == version).map(|result| result.at);
             // Shadows tell the time in seconds.
             if first_post_at == 0 || made_at.is_none_or(|made_at| made_at / 1_000 + 1 < first_post_at / 1_000) {
-                broken = Some(format!("result {version} answers request {}, which was handed over after it", record.name));
+                broken =
+                    Some(format!("result {version} answers request {}, which was handed over after it", record.name));
             }
         }
         if let Some(broken) = broken {
@@ -604,7 +606,8 @@ impl World {
         }
         paths.sort_unstable();
         paths.dedup();
-        let failed = if result.is_good { vec![String::new()] } else { request.keys.iter().map(|k| (*k).to_owned()).collect() };
+        let failed =
+            if result.is_good { vec![String::new()] } else { request.keys.iter().map(|k| (*k).to_owned()).collect() };
         let event = Event::Result(Returned {
             version: result.version,
             reported_at: result.at / 1_000,
@@ -827,7 +830,9 @@ impl World {
         for (index, result) in self.results.iter().enumerate() {
             let version = result.version;
             if result.deliveries > 0 {
-                add(format!("result {version} comes"), false, &|world| world.deliver_result(setup, index, false, false));
+                add(format!("result {version} comes"), false, &|world| {
+                    world.deliver_result(setup, index, false, false)
+                });
                 add(format!("result {version} is appended twice"), true, &|world| {
                     world.deliver_result(setup, index, true, false);
                 });
@@ -852,13 +857,14 @@ impl World {
             world.apply(setup, Event::Tick { at: world.now });
         });
         for wanted in self.device.wanted(self.now) {
-            let is_under_way =
-                matches!(&wanted, Wanted::Removal { name, .. } if self.removals.iter().any(|other| other.name == *name));
+            let is_under_way = matches!(&wanted, Wanted::Removal { name, .. } if self.removals.iter().any(|other| other.name == *name));
             if !is_under_way {
                 add(format!("reconcile: {wanted:?}"), false, &|world| world.act_on(setup, &wanted));
             }
             if let Wanted::HandOver { name } = &wanted {
-                add(format!("reconcile: {wanted:?}, appended twice"), true, &|world| world.hand_over(setup, name, true));
+                add(format!("reconcile: {wanted:?}, appended twice"), true, &|world| {
+                    world.hand_over(setup, name, true)
+                });
             }
         }
         for (index, removal) in self.removals.iter().enumerate() {
@@ -898,6 +904,7 @@ impl World {
 
     /// A fair continuation: nothing goes wrong any more, and time passes. All requests must end.
     fn drain(&mut self, setup: &Setup, device_is_awake: bool) {
+        self.is_draining = true;
         for _ in 0..500 {
             if self.broken.is_some() {
                 return;
@@ -1106,10 +1113,10 @@ const fn setup(name: &'static str, requests: &'static [Request], faults: u8, jum
 
 fn setups(more: u8) -> Vec<Setup> {
     vec![
-        setup("one read", &SINGLE_READ, 3 + more, 3 + more),
-        setup("one write", &SINGLE_WRITE, 3 + more, 3 + more),
-        setup("one execute", &SINGLE_EXECUTE, 3 + more, 3 + more),
-        setup("one observe", &SINGLE_OBSERVE, 3 + more, 3 + more),
+        setup("one read", &SINGLE_READ, 2 + more, 2 + more),
+        setup("one write", &SINGLE_WRITE, 2 + more, 2 + more),
+        setup("one execute", &SINGLE_EXECUTE, 2 + more, 2 + more),
+        setup("one observe", &SINGLE_OBSERVE, 2 + more, 2 + more),
         setup("two equal reads", &READ_READ, 1 + more, 1 + more),
         Setup { ahead: -7, ..setup("two reads that overlap", &READ_READ_OVERLAP, 1 + more, 1 + more) },
         setup("two writes of one key", &WRITE_WRITE, 1 + more, 1 + more),
@@ -1119,17 +1126,18 @@ fn setups(more: u8) -> Vec<Setup> {
         setup("an execute that is saved again", &EXECUTE_RESAVED, 1 + more, 1 + more),
         Setup { ahead: -7, ..setup("an execute and a read", &EXECUTE_READ, 1 + more, 1 + more) },
         setup("two equal observes", &OBSERVE_OBSERVE, 1 + more, 1 + more),
-        setup("a read that is taken back", &READ_CANCEL, 1 + more, 2 + more),
-        setup("a write that is taken back", &WRITE_CANCEL, 1 + more, 2 + more),
-        setup("an execute that is taken back", &EXECUTE_CANCEL, 1 + more, 2 + more),
+        setup("a read that is taken back", &READ_CANCEL, 1 + more, 1 + more),
+        setup("a write that is taken back", &WRITE_CANCEL, 1 + more, 1 + more),
+        setup("an execute that is taken back", &EXECUTE_CANCEL, 1 + more, 1 + more),
     ]
 }
 
 #[test]
 fn every_order_of_events_keeps_the_promises() {
-    // Bounded to a minute; `EXPLORE_MORE=1` allows one fault and one moment more in each, and takes an hour.
+    // Bounded to a minute. `EXPLORE_STATES` is the most that is seen of each configuration, `EXPLORE_MORE` allows so many faults
+    // and moments more in each, `EXPLORE_ONLY` chooses configurations by name.
     let more: u8 = std::env::var("EXPLORE_MORE").ok().and_then(|more| more.parse().ok()).unwrap_or(0);
-    let most = std::env::var("EXPLORE_STATES").ok().and_then(|most| most.parse().ok()).unwrap_or(usize::MAX);
+    let most = std::env::var("EXPLORE_STATES").ok().and_then(|most| most.parse().ok()).unwrap_or(60_000);
     let only = std::env::var("EXPLORE_ONLY").unwrap_or_default();
     let (mut states, mut configurations) = (0, 0);
     let mut broken = Vec::new();
@@ -1162,7 +1170,7 @@ fn each_promise_is_broken_when_its_guard_is_taken_out() {
         (Sabotage::AnythingMayRunTwice, &SINGLE_EXECUTE[..], 2, 2, "is sent twice"),
         (Sabotage::NoTick, &SINGLE_READ, 2, 1, "never gets a last word"),
         (Sabotage::AnyReportCounts, &EXECUTE_EXECUTE, 0, 0, "a report of a run before its hand-over"),
-        (Sabotage::NothingIsProven, &OBSERVE_OBSERVE, 1, 0, "of request 1"),
+        (Sabotage::NothingIsProven, &OBSERVE_OBSERVE, 1, 0, "last word of request 1 changed"),
         (Sabotage::AnyResultCounts, &READ_READ, 1, 1, "which was handed over after it"),
         (Sabotage::ResultsAreNotCounted, &READ_READ, 1, 0, "answers two requests"),
         (Sabotage::WritesAreNotOrdered, &WRITE_WRITE, 1, 0, "is sent after the newer one"),
@@ -1170,7 +1178,8 @@ fn each_promise_is_broken_when_its_guard_is_taken_out() {
     ] {
         let setup = Setup { sabotage, ..setup("", requests, faults, jumps) };
         let explored = explore(&setup, 300_000);
-        let (what, steps) = explored.broken.unwrap_or_else(|| panic!("{sabotage:?}: {} states, none broken", explored.states));
+        let (what, steps) =
+            explored.broken.unwrap_or_else(|| panic!("{sabotage:?}: {} states, none broken", explored.states));
         assert!(what.contains(expected), "{sabotage:?}: {what}\n    {}", steps.join("\n    "));
         println!("{sabotage:?}: {what}\n    {}", steps.join("\n    "));
     }
