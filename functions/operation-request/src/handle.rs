@@ -350,7 +350,7 @@ impl Service {
         let (claimed, circuit) = tokio::join!(self.within(invocation, append), self.circuit.refresh(&self.ledger));
         let (mut item, mut verdict) = claimed?;
         if verdict == Verdict::LookUp {
-            let history = self.ledger.history(thing, &claim.name, &claim.operation, &claim.keys);
+            let history = self.ledger.history(thing, claim);
             claim.history = Some(self.within(invocation, history).await?);
             let claim = Event::Claim(Box::new(claim.clone()));
             (item, verdict) =

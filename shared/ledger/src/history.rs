@@ -1,7 +1,10 @@
 //! The items of requests that have ended, and the bodies of those that wait.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use requests::{History, Millis, Name, PastRequest, Record, Status, is_write, keys_overlap, timestamp};
+use requests::{
+    Claim, History, Millis, Name, PastRequest, Record, SAME_TOKEN_WITHIN, Status, is_write, keys_overlap, may_run_twice,
+    timestamp,
+};
 
 use crate::{Attributes, Error, Ledger, integer, number, string, text};
 
@@ -31,6 +34,7 @@ impl Ledger {
         let texts = [
             ("clientToken", record.client_token.clone()),
             ("taskId", record.task_id.clone()),
+            ("digest", record.digest.clone()),
             ("code", record.reason.as_ref().map(|reason| reason.code.to_string())),
             ("message", record.reason.as_ref().map(|reason| reason.message.clone())),
             ("properties", record.properties.clone()),
@@ -44,9 +48,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// What the history says of a request, and of newer ones that wrote its keys.
-    pub async fn history(&self, thing: &str, name: &Name, operation: &str, keys: &[String]) -> Result<History, Error> {
+    /// What the history says to a claim: of this very request, of newer ones that wrote its keys, and of one with its token.
+    pub async fn history(&self, thing: &str, claim: &Claim) -> Result<History, Error> {
+        let Claim { name, operation, keys, .. } = claim;
         let from = format!("{REQUEST}{}", name.sort_key());
+        let asks_for_token = !may_run_twice(operation) && claim.client_token.is_some();
         let query = self
             .client
             .query()
@@ -54,24 +60,39 @@ impl Ledger {
             .consistent_read(true)
             .expression_attribute_names("#thing", "thing")
             .expression_attribute_names("#entry", "entry")
-            .expression_attribute_values(":thing", string(thing))
-            .expression_attribute_values(":from", string(&from));
+            .expression_attribute_values(":thing", string(thing));
         let is_ordered = is_write(operation) && name.version().is_some();
-        let mut pages = if is_ordered {
+        let mut pages = if asks_for_token {
             query
                 .key_condition_expression("#thing = :thing AND #entry BETWEEN :from AND :to")
+                .expression_attribute_values(":from", string(REQUEST))
+                .expression_attribute_values(":to", string(format!("{REQUEST}~")))
+                .into_paginator()
+                .items()
+                .send()
+        } else if is_ordered {
+            query
+                .key_condition_expression("#thing = :thing AND #entry BETWEEN :from AND :to")
+                .expression_attribute_values(":from", string(&from))
                 .expression_attribute_values(":to", string(format!("{REQUEST}~")))
                 .into_paginator()
                 .items()
                 .send()
         } else {
-            query.key_condition_expression("#thing = :thing AND #entry = :from").into_paginator().items().send()
+            query
+                .key_condition_expression("#thing = :thing AND #entry = :from")
+                .expression_attribute_values(":from", string(&from))
+                .into_paginator()
+                .items()
+                .send()
         };
-        let mut history = History { same: None, newer_write: None };
+        let mut history = History { same: None, newer_write: None, same_token: None };
         while let Some(item) = pages.next().await {
             let item = item?;
             if text(&item, "entry") == Some(from.as_str()) {
                 history.same = past(&item);
+            } else if asks_for_token && history.same_token.is_none() {
+                history.same_token = same_token(&item, claim);
             } else if is_ordered && history.newer_write.is_none() {
                 history.newer_write = newer_write(&item, keys);
             }
@@ -130,6 +151,19 @@ fn past(item: &Attributes) -> Option<PastRequest> {
 
 fn was_sent(item: &Attributes) -> bool {
     item.get("sent").is_some_and(|sent| sent == &AttributeValue::Bool(true))
+}
+
+/// The request's name, if it is the same execute, create or delete, made with the same token at nearly the same time.
+fn same_token(item: &Attributes, claim: &Claim) -> Option<Name> {
+    let requested_at = integer(item, "requestedAt")?;
+    let status = Status::parse(text(item, "status")?)?;
+    let is_unsent_failure = status == Status::Failed && !was_sent(item);
+    let is_same = text(item, "clientToken") == claim.client_token.as_deref()
+        && text(item, "digest") == Some(claim.digest.as_str())
+        && requested_at.abs_diff(claim.requested_at) <= SAME_TOKEN_WITHIN
+        && status != Status::Rejected
+        && !is_unsent_failure;
+    is_same.then(|| Name::parse(text(item, "entry").unwrap_or_default().trim_start_matches(REQUEST)))
 }
 
 /// The request's name, if it wrote one of the keys and may have been sent.

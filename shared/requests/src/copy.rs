@@ -8,10 +8,16 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::Millis;
 use crate::device::{Device, ENDED_KEPT, ENDED_STAYS};
-use crate::record::{Reason, Record, State, Status};
+use crate::record::{Reason, Record, State, Status, cut};
 
 /// Open requests that stand in the copy, the newest ones.
 const OPEN_SHOWN: usize = 8;
+
+/// Room of all entries in bytes: the operation shadow has 8 KB for these, the request and Coiote's result.
+const ROOM: usize = 5_000;
+
+/// Longest message in bytes where the room does not do for longer ones.
+const SHORT_MESSAGE: usize = 100;
 
 /// Longest client token that AWS IoT takes, in bytes.
 const LONGEST_TOKEN: usize = 64;
@@ -42,7 +48,10 @@ impl Entry {
         Entry {
             operation: record.operation.clone(),
             status,
-            client_token: record.client_token.as_ref().map(|token| token.chars().take(LONGEST_TOKEN).collect()),
+            client_token: record
+                .client_token
+                .as_ref()
+                .map(|token| cut(token, LONGEST_TOKEN).unwrap_or(token).to_owned()),
             task_id: record.task_id.clone(),
             request_id: shows_run.then(|| record.run.clone()),
             updated_at: timestamp(record.updated_at),
@@ -61,10 +70,45 @@ pub fn entries(device: &Device, at: Millis) -> BTreeMap<String, Entry> {
     last.sort_by_key(|record| record.updated_at);
     let kept = last.len().saturating_sub(ENDED_KEPT);
     let ended = last.into_iter().enumerate().filter(|(index, record)| *index >= kept || is_recent(record));
-    open.chain(ended.map(|(_, record)| record))
+    let ended: Vec<(usize, &Record)> = ended.collect();
+    let surplus: Vec<String> =
+        ended.iter().filter(|(index, _)| *index < kept).map(|(_, record)| record.name.to_string()).collect();
+    let mut entries: BTreeMap<String, Entry> = open
+        .chain(ended.into_iter().map(|(_, record)| record))
         .filter(|record| !matches!(record.state, State::Ended(Status::Ignored)))
         .map(|record| (record.name.to_string(), Entry::of(record)))
-        .collect()
+        .collect();
+    fit(&mut entries, surplus);
+    entries
+}
+
+/// Leaves out what there is no room for: what ended before the last three, the oldest first; the ends of long messages; what
+/// reports say beyond success.
+fn fit(entries: &mut BTreeMap<String, Entry>, surplus: Vec<String>) {
+    let size = |entry: &Entry| serde_json::to_string(entry).map_or(0, |json| json.len());
+    let mut total: usize = entries.iter().map(|(name, entry)| name.len() + 4 + size(entry)).sum();
+    for name in surplus {
+        if total <= ROOM {
+            return;
+        }
+        if let Some(entry) = entries.remove(&name) {
+            total = total.saturating_sub(name.len() + 4 + size(&entry));
+        }
+    }
+    if total <= ROOM {
+        return;
+    }
+    for reason in entries.values_mut().filter_map(|entry| entry.reason.as_mut()) {
+        if let Some(beginning) = cut(&reason.message, SHORT_MESSAGE) {
+            reason.message = format!("{beginning} …");
+        }
+    }
+    let total: usize = entries.iter().map(|(name, entry)| name.len() + 4 + size(entry)).sum();
+    if total > ROOM {
+        for entry in entries.values_mut() {
+            entry.properties = None;
+        }
+    }
 }
 
 /// A time in the form of AWS: `2026-11-22T18:00:00Z`.

@@ -53,7 +53,7 @@ pub struct Device {
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) results: Vec<ResultEntry>,
     /// Versions of the results that were counted, newest first.
-    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty", with = "gaps")]
     pub(crate) counted: Vec<u64>,
     /// Version of the datamodel shadow after the last result was folded, and when that was written.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +95,36 @@ pub struct ResultEntry {
     pub(crate) word: Option<(Status, Option<Reason>)>,
     #[serde(rename = "z")]
     pub(crate) at: Millis,
+    /// When it came into the shadow, in seconds since 1970, where it has a candidate.
+    #[serde(rename = "q", default, skip_serializing_if = "is_zero")]
+    pub(crate) reported_at: u64,
+}
+
+/// Falling numbers as the ledger keeps them: the first, and what each next one is less.
+mod gaps {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(numbers: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut before = None;
+        let gaps: Vec<u64> = numbers
+            .iter()
+            .map(|number| before.replace(*number).map_or(*number, |before: u64| before.saturating_sub(*number)))
+            .collect();
+        gaps.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+        let gaps = Vec::<u64>::deserialize(deserializer)?;
+        let mut before = None;
+        Ok(gaps
+            .into_iter()
+            .map(|gap| {
+                let number = before.map_or(gap, |before: u64| before.saturating_sub(gap));
+                before = Some(number);
+                number
+            })
+            .collect())
+    }
 }
 
 /// Something that time asks for.

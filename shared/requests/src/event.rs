@@ -123,6 +123,9 @@ pub struct Created {
     pub task_id: String,
     /// The answer's `Date`, in seconds since 1970; 0 where there is none.
     pub handed_over_at: u64,
+    /// When the call that it answers was begun, by our clock: what came before is no result of it. 0 where that is not known.
+    #[serde(default)]
+    pub sent_at: Millis,
     pub at: Millis,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<Reason>,

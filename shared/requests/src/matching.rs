@@ -105,14 +105,18 @@ pub(crate) fn waits_for_result(record: &Record, result: &Returned) -> bool {
         && has_result(&result.operation)
         && record.operation == result.operation
         && record.result_version.is_none()
-        && record.order < result.version
+        && record.order() < result.version
         && !is_older_than_hand_over(record, result)
 }
 
 /// Whether the result stood in the shadow before the run that handed the request over had it. Shadows tell the time in
 /// seconds, so a second more or less says nothing.
 pub(crate) fn is_older_than_hand_over(record: &Record, result: &Returned) -> bool {
-    result.reported_at > 0 && result.reported_at.saturating_add(1) < record.requested_at.saturating_add(record.waited)
+    came_before_hand_over(record, result.reported_at)
+}
+
+pub(crate) fn came_before_hand_over(record: &Record, reported_at: u64) -> bool {
+    reported_at > 0 && reported_at.saturating_add(1) < record.requested_at.saturating_add(record.waited)
 }
 
 /// Hashes as the ledger keeps them: eight hexadecimal digits each, in one text.

@@ -204,20 +204,46 @@ pub(crate) fn cut(text: &str, most: usize) -> Option<&str> {
 }
 
 /// State of a request within the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// A run of operation-request is handing it over, or died while doing so.
-    #[serde(rename = "H")]
     Held,
     /// It is to be handed over later.
-    #[serde(rename = "W")]
     Waiting,
     /// Coiote has the task.
-    #[serde(rename = "S")]
     Scheduled,
     /// It has a last word.
-    #[serde(rename = "E")]
     Ended(Status),
+}
+
+/// States in their stored form.
+const STATES: [(&str, State); 11] = [
+    ("H", State::Held),
+    ("W", State::Waiting),
+    ("S", State::Scheduled),
+    ("EP", State::Ended(Status::InProgress)),
+    ("ES", State::Ended(Status::Scheduled)),
+    ("ER", State::Ended(Status::Rejected)),
+    ("E", State::Ended(Status::Succeeded)),
+    ("EF", State::Ended(Status::Failed)),
+    ("ET", State::Ended(Status::TimedOut)),
+    ("EC", State::Ended(Status::Canceled)),
+    ("EI", State::Ended(Status::Ignored)),
+];
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stored = STATES.iter().find(|(_, state)| state == self).map_or("H", |(stored, _)| *stored);
+        serializer.serialize_str(stored)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<State, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let known = STATES.iter().find(|(stored, _)| *stored == text);
+        known.map(|(_, state)| *state).ok_or_else(|| serde::de::Error::custom("no state of a request"))
+    }
 }
 
 /// Record of one request. Short names in its stored form keep an item of the ledger below the kilobyte that one write is
@@ -239,9 +265,9 @@ pub struct Record {
     /// When the shadow was updated with it, in seconds since 1970; 0 where the event does not say.
     #[serde(rename = "q", default, skip_serializing_if = "is_zero")]
     pub requested_at: u64,
-    /// Place in the order of the device's requests: its version, or the newest version there was when it was claimed.
+    /// Newest version there was when it was claimed, of what has no version itself.
     #[serde(rename = "b", default, skip_serializing_if = "is_zero")]
-    pub(crate) order: u64,
+    pub(crate) after: u64,
     /// Seconds from `requested_at` to the run that holds it, or that handed it over.
     #[serde(rename = "j", default, skip_serializing_if = "is_zero")]
     pub(crate) waited: u64,
@@ -312,6 +338,11 @@ impl Record {
 
     pub(crate) fn is_cancel(&self) -> bool {
         self.operation == CANCEL_REQUEST
+    }
+
+    /// Place in the order of the device's requests.
+    pub(crate) fn order(&self) -> u64 {
+        self.name.version().unwrap_or(self.after)
     }
 
     pub(crate) fn note_hold(&mut self, at: Millis) {

@@ -8,7 +8,9 @@ use crate::device::{
     RESULTS_COUNTED, ResultEntry, TOKEN_STAYS,
 };
 use crate::event::{Cancel, Claim, Created, Event, Folded, NotDone, ReportStatus, Reported, Returned, Take, Wrote};
-use crate::matching::{covered, is_met, is_older_than_hand_over, keys_overlap, waits_for_result};
+use crate::matching::{
+    came_before_hand_over, covered, is_met, is_older_than_hand_over, keys_overlap, waits_for_result,
+};
 use crate::record::{CANCEL_REQUEST, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
 
 /// Two requests with one client token are the same request if their shadow updates lie no further apart, in seconds.
@@ -72,7 +74,7 @@ impl Device {
             client_token: claim.client_token.clone(),
             digest: (!may_run_twice(&claim.operation)).then(|| claim.digest.clone()),
             requested_at: claim.requested_at,
-            order: claim.name.version().unwrap_or(self.newest),
+            after: if claim.name.version().is_some() { 0 } else { self.newest },
             waited: 0,
             state: State::Held,
             mark: claim.mark.clone(),
@@ -315,8 +317,12 @@ impl Device {
 
     fn take(&mut self, take: &Take) -> Verdict {
         let Some(index) = self.open.iter().position(|record| record.name == take.name) else {
-            let status = self.find(&take.name).map(Record::status);
-            return status.map_or(Verdict::Nothing, Verdict::Duplicate);
+            return match self.find(&take.name) {
+                // This very event was appended twice.
+                Some(record) if record.updated_at == take.at => Verdict::Ended(record.status()),
+                Some(record) => Verdict::Duplicate(record.status()),
+                None => Verdict::Nothing,
+            };
         };
         let Some(record) = self.open.get(index) else { return Verdict::Nothing };
         if record.state == State::Held && record.mark == take.mark {
@@ -379,6 +385,10 @@ impl Device {
         record.run.clear();
         record.tries = 0;
         record.updated_at = *at;
+        if created.sent_at > 0 {
+            record.note_hold(created.sent_at);
+        }
+        let after = record.clone();
         let is_over = record.canceled_by.is_some() || record.expires_at <= *at;
         record.due_at = if is_over { *at } else { at.saturating_add(ASK_AFTER[0]).min(record.expires_at) };
         record.reason = created.notice.as_ref().map(Reason::shortened);
@@ -387,11 +397,15 @@ impl Device {
             return self.end_at(index, Status::Scheduled, reason, *at);
         }
         // A result that came before this word of ours.
-        let candidate =
-            self.results.iter().position(|result| result.answers.is_none() && result.candidate.as_ref() == Some(name));
-        if let Some(candidate) = candidate {
+        let is_its = |result: &ResultEntry| {
+            result.answers.is_none()
+                && result.candidate.as_ref() == Some(name)
+                && !came_before_hand_over(&after, result.reported_at)
+        };
+        if let Some(candidate) = self.results.iter().position(is_its) {
             self.attach(candidate, name.clone(), *at);
         }
+        self.drop_candidate(name);
         Verdict::Done
     }
 
@@ -434,6 +448,7 @@ impl Device {
         for result in &mut self.results {
             if result.candidate.as_ref() == Some(name) {
                 result.candidate = None;
+                result.reported_at = 0;
             }
         }
     }
@@ -465,14 +480,27 @@ impl Device {
             let mut all: Vec<&Record> = self.open.iter().chain(&self.ended).filter(waiting).filter(meets).collect();
             // The earliest; but one that is open before one whose last word is there and that no result is due to.
             let has_time = |record: &Record| record.updated_at.saturating_add(RESULT_MAY_TAKE) > result.at;
-            all.sort_by_key(|record| (!(record.is_open() || (record.proven && has_time(record))), record.order));
-            answers = all.first().map(|record| record.name.clone());
+            // And one whose task is taken away may wait in vain: its result is the last that anybody expects.
+            let is_on_its_way_out = |record: &Record| record.canceled_by.is_some() || record.expires_at <= result.at;
+            let rank = |record: &Record| match record.is_open() {
+                true if is_on_its_way_out(record) => 1,
+                false if !(record.proven && has_time(record)) => 2,
+                _ => 0,
+            };
+            all.sort_by_key(|record| (rank(record), record.order()));
+            // Who does not expect it any more gives way to one that may have been sent without our knowing.
+            let may_expect_it = |record: &Record| {
+                record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
+            };
+            let is_doubtful = self.open.iter().chain(&self.ended).filter(meets).any(may_expect_it);
+            let earliest = all.first().filter(|record| rank(record) == 0 || !is_doubtful);
+            answers = earliest.map(|record| record.name.clone());
             if answers.is_none() {
                 let may_be = |record: &&Record| {
                     record.state == State::Held
                         && has_result(&record.operation)
                         && record.operation == result.operation
-                        && record.order < result.version
+                        && record.order() < result.version
                         && !is_older_than_hand_over(record, result)
                 };
                 let is_taken = |name: &Name| self.results.iter().any(|other| other.candidate.as_ref() == Some(name));
@@ -504,6 +532,7 @@ impl Device {
             wrote: None,
             word: None,
             at: result.at,
+            reported_at: if candidate.is_some() { result.reported_at } else { 0 },
         });
         let index = self.results.len().saturating_sub(1);
         if let Some(name) = answers.clone() {
@@ -516,6 +545,7 @@ impl Device {
     fn attach(&mut self, index: usize, name: Name, at: Millis) {
         let Some(result) = self.results.get_mut(index) else { return };
         result.candidate = None;
+        result.reported_at = 0;
         result.answers = Some(name.clone());
         let (version, word) = (result.version, result.word.clone());
         if let Some(record) = self.open.iter_mut().chain(&mut self.ended).find(|record| record.name == name) {
@@ -585,9 +615,17 @@ impl Device {
     /// Whether a later request ran the task again before that run: it says nothing of a request that was answered before.
     fn is_of_later_request(&self, record: &Record, report: &Reported) -> bool {
         self.open.iter().chain(&self.ended).any(|other| {
+            let may_have_run_it = other.task_id.is_none()
+                && other.may_have_been_sent()
+                && other.operation == record.operation
+                && other.keys == record.keys
+                && is_before(record, other);
+            if may_have_run_it {
+                return true;
+            }
             other.name != record.name
                 && other.task_id == record.task_id
-                && (other.handed_over_at, other.order) > (record.handed_over_at, record.order)
+                && (other.handed_over_at, other.order()) > (record.handed_over_at, record.order())
                 && other.handed_over_at <= report.started_at
         })
     }
@@ -646,6 +684,9 @@ impl Device {
         else {
             return Verdict::Nothing;
         };
+        if record.due_at > at {
+            return Verdict::Nothing;
+        }
         record.tries = record.tries.saturating_add(1);
         let passed = ASK_AFTER.get(record.tries.saturating_sub(1) as usize).copied().unwrap_or_default();
         let next = ASK_AFTER.get(record.tries as usize).map(|after| at.saturating_add(after.saturating_sub(passed)));
@@ -823,6 +864,7 @@ impl Device {
                 let message = "the run that was handing it over ended without a word; it is handed over again";
                 wait(record, Some(Reason::new(code::INTERRUPTED, message)), at, at);
                 verdict = Verdict::Done;
+                continue;
             }
             index += 1;
         }
@@ -934,7 +976,7 @@ fn end(record: &mut Record, status: Status, reason: Option<Reason>, at: Millis) 
 
 /// Whether a request was made before another one. What has no version comes after the one that was the newest when it came.
 fn is_before(one: &Record, other: &Record) -> bool {
-    let place = |record: &Record| (record.order, record.name.version().is_none(), record.requested_at);
+    let place = |record: &Record| (record.order(), record.name.version().is_none(), record.requested_at);
     place(one) < place(other)
 }
 
