@@ -50,6 +50,29 @@ def folded(stack, thing: str) -> dict:
     return stack.aws.log_line(group, "datamodel shadow updated", thing=thing)
 
 
+def test_what_coiote_shows_can_be_written_back_in_the_same_form(stack, device):
+    """A value of every type: read, and written as the datamodel shadow shows it."""
+    thing = device()
+    stack.aws.request(thing, {"operation": "read", "keys": ["Test object.0"]})
+
+    def shown() -> dict:
+        return stack.aws.reported(thing, "datamodel").get("Test object", {}).get("0", {})
+
+    values = wait_for("the object's values to be shown", lambda: shown() or None)
+    assert (values["Time"], values["Float"], values["Boolean"]) == ("2026-11-22T18:00:00Z", "1.5", "false")
+    types = ["String", "Integer", "Unsigned integer", "Float", "Boolean", "Opaque", "Time", "Object link", "CoRE link"]
+    fields = {"keys": [f"Test object.0.{name}" for name in types], "values": [values[name] for name in types]}
+
+    version = stack.aws.request(thing, {"operation": "write", **fields})
+
+    def last_word() -> str | None:
+        answer = stack.aws.reported(thing, "operation").get("requests", {}).get(str(version), {})
+        return answer.get("status") if answer.get("status") in ("SUCCEEDED", "FAILED", "REJECTED") else None
+
+    assert wait_for("the write to end", last_word) == "SUCCEEDED"
+    assert shown() == values
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_from_the_shadow_to_the_device(stack, device, operation):
     thing = device()

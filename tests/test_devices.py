@@ -477,15 +477,51 @@ def test_encoded_names(stack, environment_of):
     ("event", "code", "says"),
     [
         (announcement("bad name"), "NAME_INVALID", "' ' at character 3"),
-        (announcement("a", "Müller.x"), "NAME_INVALID", "'ü' at character 1"),
         (announcement("x" * 129), "NAME_INVALID", "129 characters"),
-        ({"coioteDeviceId": "a"}, "EVENT_INVALID", "coioteDeviceType: missing"),
         ("text", "EVENT_INVALID", "coioteDeviceId: missing"),
     ],
 )
 def test_names_that_aws_cannot_take(environment_of, event, code, says):
     result = environment_of("CreateThing").invoke(event)
     assert result["errorType"] == code and says in result["errorMessage"]
+
+
+@pytest.mark.parametrize(
+    ("device_type", "thing_type", "code"),
+    [
+        ("Nordic Semiconductor ASA.thingy91_nrf9160", "Nordic_Semiconductor_ASA:thingy91_nrf9160", "THING_TYPE_CHANGED"),
+        ("anjay.", "anjay:", "THING_TYPE_INCOMPLETE"),
+        ("müller_gmbh.heizung", None, "THING_TYPE_INVALID"),
+        ("", None, "THING_TYPE_INVALID"),
+        (".", None, "THING_TYPE_INVALID"),
+        (None, None, "THING_TYPE_INVALID"),
+        ("absent", None, "THING_TYPE_INVALID"),
+    ],
+)
+def test_a_type_that_aws_cannot_take_does_not_cost_the_thing(stack, environment_of, device_type, thing_type, code):
+    name = f"badly-typed-{hashlib.sha256(repr(device_type).encode()).hexdigest()[:8]}"
+    event = announcement(name, device_type)
+    if device_type == "absent":
+        del event["coioteDeviceType"]
+    function = environment_of("CreateThing")
+    result = function.invoke(event)
+    assert (result["status"], result["code"], result.get("thingType")) == ("CREATED", code, thing_type)
+    made = thing(stack, name)
+    assert (made.get("thingTypeName"), made["attributes"]) == (thing_type, {"protocol": "LwM2M"})
+    assert "version" in stack.aws.shadow(name, "operation")
+    assert [line["level"] for line in function.log_lines() if line.get("code") == code] == ["WARN"]
+    # Again, and it is left as it is
+    assert (function.invoke(event)["status"], thing(stack, name).get("thingTypeName")) == ("EXISTS", thing_type)
+
+
+@pytest.mark.parametrize(
+    ("manufacturer", "thing_type"),
+    [("Nordic Semiconductor ASA", "Nordic_Semiconductor_ASA:model"), ("müller_gmbh", None), ("", ":model")],
+)
+def test_a_device_of_any_manufacturer_appears(deployed, manufacturer, thing_type):
+    name = f"made-by-{hashlib.sha256(manufacturer.encode()).hexdigest()[:8]}"
+    deployed.coiote.add_device(name, manufacturer=manufacturer, model="model")
+    assert appeared(deployed, name).get("thingTypeName") == thing_type
 
 
 def test_bad_names_end_in_the_failure_queue(deployed):

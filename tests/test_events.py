@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 # File → the thing and its type.
-ANNOUNCED = {"device-announced": ("urn:dev:sample", "anjay:demo_client")}
+ANNOUNCED = {
+    "device-announced": ("urn:dev:sample", "anjay:demo_client"),
+    "device-announced-type-with-blanks": ("urn:dev:blanks", "Nordic_Semiconductor_ASA:thingy91_nrf9160"),
+}
 
 EVENTS = Path(__file__).parent.parent / "events"
 
@@ -57,7 +60,13 @@ SENT = {
         "AWScreateCertAuth",
         {"keys": "Portfolio.4.Identity.0,Portfolio.4.Identity.1", "values": "AVS,your_ID"},
     ),
+    "create-device-chooses-the-id": ("AWScreateCertAuth", {"keys": "Portfolio", "values": ""}),
     "delete": ("AWSdeleteCertAuth", {"keys": "Portfolio.11"}),
+    "delete-resource-instance": ("AWSdeleteCertAuth", {"keys": "Portfolio.5.Identity.3"}),
+    "write-as-coiote-shows-it": (
+        "AWSwriteCertAuth",
+        {"keys": "Device.0.Current Time,LwM2M Server.1.Lifetime", "values": "2022-10-07T13:33:22Z,68"},
+    ),
     "read-composite": ("AWSreadCompositeCertAuth", {"keys": FIVE_OBSERVED}),
     "write-composite": (
         "AWSwriteCompositeCertAuth",
@@ -89,6 +98,7 @@ REFUSED = {
     "mistake-no-keys": ("REJECTED", "KEYS_MISSING", "keys: missing; an array"),
     "mistake-keys-not-an-array": ("REJECTED", "KEYS_INVALID", "keys: expected an array of paths, found a string"),
     "mistake-key-is-no-path": ("REJECTED", "PATH_INVALID", 'keys[0]: "Device..UTC Offset": an empty name'),
+    "mistake-slashes-between-names": ("REJECTED", "PATH_INVALID", '(did you mean "Device.0.Battery Level"?)'),
     "mistake-write-without-values": ("REJECTED", "VALUES_MISSING", "values: missing; an array with one value"),
     "mistake-fewer-values-than-keys": ("REJECTED", "VALUE_COUNT", "values: 1 for 2 keys"),
     "mistake-value-with-comma": ("REJECTED", "VALUE_NOT_ENCODABLE", "values[0]: a value that holds a comma"),
@@ -97,7 +107,11 @@ REFUSED = {
     "mistake-observe-without-attributes": ("REJECTED", "ATTRIBUTES_MISSING", "attributes: missing"),
     "mistake-execute-two-keys": ("REJECTED", "KEY_COUNT", "keys: execute takes exactly one key, found 2"),
     "mistake-arguments-not-lwm2m": ("REJECTED", "ARGUMENTS_INVALID", "arguments: at character 0"),
-    "mistake-delete-a-resource": ("REJECTED", "PATH_LEVEL", "delete addresses an object instance, this is a resource"),
+    "mistake-delete-a-resource": (
+        "REJECTED",
+        "PATH_LEVEL",
+        "delete addresses an object instance or a resource instance, this is a resource",
+    ),
     "mistake-create-in-two-instances": ("REJECTED", "KEY_COUNT", "lies in another object instance than keys[0]"),
     "mistake-no-such-resource": (
         "REJECTED",

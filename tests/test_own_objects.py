@@ -67,7 +67,53 @@ def test_it_is_compiled_in(task):
     assert "NOT_ALLOWED" in done.stdout and "Pressure can only be read" in done.stdout, done.stderr
 
 
+ITEMS = """      <Item ID="2">
+        <Name>Mode</Name>
+        <Operations>RW</Operations>
+        <Type>String</Type>
+        <RangeEnumeration>"eco","comfort"</RangeEnumeration>
+      </Item>
+      <Item ID="3">
+        <Name>Key</Name>
+        <Operations>W</Operations>
+        <Type>Opaque</Type>
+        <RangeEnumeration>1..8</RangeEnumeration>
+      </Item>
+      <Item ID="4">
+        <Name>Set  "point"]; \\ fn main() {{}}</Name>
+        <Operations>RW</Operations>
+        <Type>Float</Type>
+        <RangeEnumeration>0..inf</RangeEnumeration>
+      </Item>
+    </Resources>"""
+
+
+def test_ranges_are_checked_and_no_text_gets_into_the_generated_code(task):
+    definition = BOILER.replace("0..10", "-inf..inf").replace("<Operations>R<", "<Operations>RW<", 1)
+    definition = definition.replace("    </Resources>", ITEMS)
+
+    def written(resource: str, value) -> str:
+        request = {"operation": "write", "keys": [f"Boiler Controller.0.{resource}"], "values": [value]}
+        done = task(definition, request)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    # -inf..inf is no range
+    assert "values: -1e300" in written("Pressure", "-1e300")
+    assert "values: eco" in written("Mode", "eco")
+    assert 'VALUE_RANGE: values[0]: none of "eco","comfort", the values of Mode' in written("Mode", "turbo")
+    assert "values: AQIDBAUGBwg=" in written("Key", "AQIDBAUGBwg=")
+    assert "VALUE_RANGE: values[0]: outside of 1..8, the range in bytes of length for Key" in written("Key", "AQIDBAUGBwgJ")
+    # Blanks count as one, and the name is sent as its definition has it
+    name = 'Set  "point"]; \\ fn main() {{}}'
+    assert f"keys: Boiler Controller.0.{name}\n" in written(name.replace("  ", " "), 5)
+    assert "VALUE_RANGE: values[0]: outside of 0..inf" in written(name, -1)
+
+
 def test_one_that_cannot_be_read_fails_the_build_and_is_named(task):
     done = task(BOILER.replace("Float", "Double"), {})
     assert done.returncode != 0
     assert 'objects/boiler.xml: line 9: resource 1: Type is "Double", which LwM2M does not have' in done.stderr
+    done = task(BOILER.replace(">Pressure<", f">{'x' * 70_000}<"), {})
+    assert done.returncode != 0
+    assert "objects/boiler.xml: line 9: resource 1: a name of 70000 bytes; at most 255" in done.stderr

@@ -1,4 +1,4 @@
-//! Compiles the object definitions in: OMA's registry from `objects.tsv`, and the user's own from the project's
+//! Compiles the object definitions in: OMA's registry from `objects.tsv` and `object-versions.tsv`, and the user's own from the project's
 //! `objects` folder, in OMA's DDF XML.
 //!
 //! They become constant tables without a single pointer, so that nothing has to be set up or relocated when a function
@@ -8,6 +8,8 @@
 mod ddf;
 #[path = "build/definitions.rs"]
 mod definitions;
+#[path = "build/ranges.rs"]
+mod ranges;
 #[path = "build/registry.rs"]
 mod registry;
 #[path = "build/tables.rs"]
@@ -37,6 +39,11 @@ fn generate() -> Result<(), String> {
     let standard = here.join("objects.tsv");
     println!("cargo::rerun-if-changed={}", standard.display());
     let mut objects = registry::objects(&read(&standard)?).map_err(|why| format!("{}: {why}", standard.display()))?;
+
+    let versions = here.join("object-versions.tsv");
+    println!("cargo::rerun-if-changed={}", versions.display());
+    let older = registry::older_versions(&read(&versions)?, &objects);
+    objects.extend(older.map_err(|why| format!("{}: {why}", versions.display()))?);
 
     let own = here.join("../../objects");
     println!("cargo::rerun-if-changed={}", own.display());

@@ -11,7 +11,24 @@ use shadow::ThingName;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Announcement {
     pub(crate) thing: ThingName,
-    pub(crate) thing_type: ThingTypeName,
+    /// None where AWS cannot take what was announced: the thing is made without it.
+    pub(crate) thing_type: Option<ThingTypeName>,
+    /// What is to be said of the type.
+    pub(crate) remark: Option<Remark>,
+}
+
+/// Why a thing has another type than its device announced, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remark {
+    pub(crate) code: &'static str,
+    pub(crate) reason: String,
+}
+
+impl Remark {
+    /// The thing has no type: what was announced can be none.
+    pub(crate) fn invalid(reason: String) -> Remark {
+        Remark { code: "THING_TYPE_INVALID", reason }
+    }
 }
 
 /// A thing type's name has the same letters and length as a thing's (AWS IoT API reference, CreateThingType).
@@ -53,23 +70,60 @@ impl Announcement {
     pub(crate) fn read(event: &RawValue) -> Result<Announcement, Refused> {
         let event: Json = serde_json::from_str(event.get())
             .map_err(|error| Refused::Event(format!("the event cannot be read as JSON: {error}")))?;
-        let text = |field: &str| match event.get(field) {
-            Some(Json::String(text)) => Ok(text.as_str()),
-            Some(_) => Err(Refused::Event(format!("{field}: not a string"))),
-            None => Err(Refused::Event(format!("{field}: missing; Coiote announces a device with it"))),
+        let id = match event.get("coioteDeviceId") {
+            Some(Json::String(id)) => id,
+            Some(_) => return Err(Refused::Event("coioteDeviceId: not a string".to_owned())),
+            None => {
+                return Err(Refused::Event("coioteDeviceId: missing; Coiote announces a device with it".to_owned()));
+            }
         };
         // Coiote encodes `:` as `%3A`.
-        let id = percent_decode_str(text("coioteDeviceId")?).decode_utf8_lossy();
-        // Manufacturer and model, joined by a dot, which AWS does not take.
-        let thing_type = text("coioteDeviceType")?.replace('.', ":");
-        Ok(Announcement {
-            thing: name("coioteDeviceId", &id, "a thing's name")?,
-            thing_type: ThingTypeName(name("coioteDeviceType", &thing_type, "a thing type's name")?),
-        })
+        let id = percent_decode_str(id).decode_utf8_lossy();
+        let thing = name("coioteDeviceId", &id, "a thing's name").map_err(Refused::Name)?;
+        let (thing_type, remark) = thing_type(event.get("coioteDeviceType"));
+        Ok(Announcement { thing, thing_type, remark })
     }
 }
 
-fn name(field: &str, name: &str, what: &str) -> Result<ThingName, Refused> {
+/// Manufacturer and model, joined by a dot. Both are optional in LwM2M and may hold any character, so whatever stands there,
+/// it is no reason to have no thing.
+fn thing_type(announced: Option<&Json>) -> (Option<ThingTypeName>, Option<Remark>) {
+    const FIELD: &str = "coioteDeviceType";
+    let announced = match announced {
+        Some(Json::String(announced)) => percent_decode_str(announced).decode_utf8_lossy(),
+        Some(Json::Null) | None => return (None, Some(Remark::invalid(format!("{FIELD}: missing")))),
+        Some(_) => return (None, Some(Remark::invalid(format!("{FIELD}: not a string")))),
+    };
+    if !announced.chars().any(char::is_alphanumeric) {
+        let shown: String = announced.chars().take(LONGEST_SHOWN).collect();
+        return (None, Some(Remark::invalid(format!("{FIELD}: {shown:?}: neither manufacturer nor model"))));
+    }
+    // AWS does not take a dot. A blank can become only one thing; what a letter would become is anybody's guess.
+    let words = announced.split_whitespace().collect::<Vec<_>>().join("_");
+    let is_changed = *announced != *words;
+    match name(FIELD, &words.replace('.', ":"), "a thing type's name") {
+        Err(reason) => (None, Some(Remark::invalid(reason))),
+        Ok(name) => {
+            let remark = if is_changed {
+                let reason = format!("{FIELD}: blanks are not allowed in a thing type's name; it is {name}");
+                Some(Remark { code: "THING_TYPE_CHANGED", reason })
+            } else if announced.starts_with('.') || announced.ends_with('.') {
+                let missing = if announced.starts_with('.') { "manufacturer" } else { "model" };
+                let reason = format!("{FIELD}: the device reports no {missing}; the thing type is {name}");
+                Some(Remark { code: "THING_TYPE_INCOMPLETE", reason })
+            } else {
+                None
+            };
+            (Some(ThingTypeName(name)), remark)
+        }
+    }
+}
+
+/// In characters, of what was announced.
+const LONGEST_SHOWN: usize = 128;
+
+/// The error names the field, and what AWS cannot take.
+fn name(field: &str, name: &str, what: &str) -> Result<ThingName, String> {
     ThingName::parse(name).ok_or_else(|| {
         let wrong = name.chars().enumerate().find(|(_, c)| !ThingName::allows(*c));
         let why = match wrong {
@@ -78,8 +132,8 @@ fn name(field: &str, name: &str, what: &str) -> Result<ThingName, Refused> {
             }
             None => format!("{} characters; {what} has 1 to 128", name.len()),
         };
-        let shown: String = name.chars().take(128).collect();
-        Refused::Name(format!("{field}: {shown:?}: {why}"))
+        let shown: String = name.chars().take(LONGEST_SHOWN).collect();
+        format!("{field}: {shown:?}: {why}")
     })
 }
 
@@ -89,11 +143,9 @@ mod tests {
 
     use super::*;
 
-    fn read(event: Json) -> Result<(String, String), String> {
+    fn read(event: Json) -> Result<Announcement, String> {
         let event = serde_json::value::to_raw_value(&event).unwrap();
-        Announcement::read(&event)
-            .map(|announcement| (announcement.thing.to_string(), announcement.thing_type.to_string()))
-            .map_err(|refused| format!("{} {refused}", refused.code()))
+        Announcement::read(&event).map_err(|refused| format!("{} {refused}", refused.code()))
     }
 
     #[test]
@@ -104,17 +156,57 @@ mod tests {
             ("urn%3aimei", "plain", "urn:imei", "plain"),
         ] {
             let event = json!({"coioteDeviceId": id, "coioteDeviceType": device_type, "more": 1});
-            assert_eq!(read(event), Ok((thing.to_owned(), thing_type.to_owned())));
+            let Announcement { thing: name, thing_type: kind, remark } = read(event).unwrap();
+            assert_eq!((name.as_str(), kind.as_ref().map(ThingTypeName::as_str)), (thing, Some(thing_type)));
+            assert_eq!(remark, None);
         }
     }
 
     #[test]
-    fn what_aws_cannot_take_is_named() {
+    fn a_type_that_aws_cannot_take_does_not_cost_the_thing() {
+        let long = "x".repeat(129);
+        for (device_type, thing_type, code, says) in [
+            (
+                json!("Nordic Semiconductor ASA.thingy91_nrf9160"),
+                Some("Nordic_Semiconductor_ASA:thingy91_nrf9160"),
+                "THING_TYPE_CHANGED",
+                "blanks",
+            ),
+            (json!(" acme.\tthermo "), Some("acme:_thermo"), "THING_TYPE_CHANGED", "blanks"),
+            (json!("Nordic%20ASA.x"), Some("Nordic_ASA:x"), "THING_TYPE_CHANGED", "blanks"),
+            (json!("anjay."), Some("anjay:"), "THING_TYPE_INCOMPLETE", "no model"),
+            (json!(".demo_client"), Some(":demo_client"), "THING_TYPE_INCOMPLETE", "no manufacturer"),
+            (json!("müller_gmbh.heizung"), None, "THING_TYPE_INVALID", "'ü' at character 1 is not allowed"),
+            (json!("华为.BC95"), None, "THING_TYPE_INVALID", "not allowed in a thing type's name"),
+            (json!("AT&T.x"), None, "THING_TYPE_INVALID", "'&' at character 2"),
+            (json!("a/b.c"), None, "THING_TYPE_INVALID", "'/'"),
+            (json!("a\u{0}.c"), None, "THING_TYPE_INVALID", "\\0"),
+            (json!("50%.c"), None, "THING_TYPE_INVALID", "'%'"),
+            (json!(""), None, "THING_TYPE_INVALID", "neither manufacturer nor model"),
+            (json!("."), None, "THING_TYPE_INVALID", "neither manufacturer nor model"),
+            (json!(" . "), None, "THING_TYPE_INVALID", "neither manufacturer nor model"),
+            (json!("-_:."), None, "THING_TYPE_INVALID", "neither manufacturer nor model"),
+            (json!(long), None, "THING_TYPE_INVALID", "129 characters"),
+            (json!(null), None, "THING_TYPE_INVALID", "missing"),
+            (json!(5), None, "THING_TYPE_INVALID", "not a string"),
+            (json!(["a.b"]), None, "THING_TYPE_INVALID", "not a string"),
+        ] {
+            let announcement = read(json!({"coioteDeviceId": "a", "coioteDeviceType": device_type})).unwrap();
+            assert_eq!(announcement.thing.as_str(), "a");
+            assert_eq!(announcement.thing_type.as_ref().map(ThingTypeName::as_str), thing_type, "{device_type}");
+            let remark = announcement.remark.unwrap();
+            assert!(remark.code == code && remark.reason.contains(says), "{device_type}: {remark:?}");
+        }
+        let announcement = read(json!({"coioteDeviceId": "a"})).unwrap();
+        assert_eq!((announcement.thing_type, announcement.remark.unwrap().code), (None, "THING_TYPE_INVALID"));
+    }
+
+    #[test]
+    fn a_thing_name_that_aws_cannot_take_is_named() {
         let long = "x".repeat(129);
         for (event, says) in [
             (json!([]), "EVENT_INVALID coioteDeviceId: missing"),
             (json!({"coioteDeviceId": 5, "coioteDeviceType": "a.b"}), "EVENT_INVALID coioteDeviceId: not a string"),
-            (json!({"coioteDeviceId": "a"}), "EVENT_INVALID coioteDeviceType: missing"),
             (
                 json!({"coioteDeviceId": "a%20b", "coioteDeviceType": "a.b"}),
                 "NAME_INVALID coioteDeviceId: \"a b\": ' ' at character 1 is not allowed",
@@ -125,10 +217,6 @@ mod tests {
             ),
             (json!({"coioteDeviceId": "", "coioteDeviceType": "a.b"}), "0 characters; a thing's name has 1 to 128"),
             (json!({"coioteDeviceId": long, "coioteDeviceType": "a.b"}), "129 characters"),
-            (
-                json!({"coioteDeviceId": "a", "coioteDeviceType": "Müller.x"}),
-                "NAME_INVALID coioteDeviceType: \"Müller:x\": 'ü' at character 1 is not allowed in a thing type's name",
-            ),
         ] {
             let message = read(event).unwrap_err();
             assert!(message.contains(says), "{message}");

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use shadow::operation::OperationShadows;
 use tracing::Instrument;
 
-use crate::announcement::Announcement;
-use crate::registry::{self, Registry};
+use crate::announcement::{Announcement, Remark, ThingTypeName};
+use crate::registry::{self, Registry, Untaken};
 
 /// Everything that outlives an invocation.
 pub(crate) struct Service {
@@ -23,7 +23,8 @@ pub(crate) struct Service {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Answer {
     thing_name: String,
-    thing_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thing_type: Option<String>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
@@ -59,7 +60,9 @@ impl Service {
             Announcement::read(event).map_err(|refused| diagnostic(refused.code(), refused.to_string()))?;
         let span = tracing::Span::current();
         span.record("thing", announcement.thing.as_str());
-        span.record("thing_type", announcement.thing_type.as_str());
+        if let Some(thing_type) = &announcement.thing_type {
+            span.record("thing_type", thing_type.as_str());
+        }
 
         let thing = self.registry.ensure(&announcement).await.map_err(|error| {
             let code = match error {
@@ -77,18 +80,39 @@ impl Service {
         if thing.done == registry::Done::Created {
             metrics::counter!("ThingsCreated").increment(1);
         }
-        let code = thing.is_without_its_type.then_some("THING_TYPE_DEPRECATED");
-        if let Some(code) = code {
-            let reason = "the thing type is deprecated and takes no new things: undo the deprecation, then announce the \
-                          device again";
-            tracing::warn!(status, code, reason, shadow_created, duration_ms, "the thing is there without its type");
-            metrics::counter!("ThingTypeDeprecated").increment(1);
+        let remark = match (thing.without_its_type, &announcement.thing_type) {
+            (Some(Untaken::Deprecated), _) => Some(Remark {
+                code: "THING_TYPE_DEPRECATED",
+                reason:
+                    "the thing type is deprecated and takes no new things: undo the deprecation, then announce the \
+                         device again"
+                        .to_owned(),
+            }),
+            (Some(Untaken::Refused), Some(thing_type)) => {
+                Some(Remark::invalid(format!("AWS IoT refuses the thing type's name {thing_type}")))
+            }
+            _ => announcement.remark,
+        };
+        let code = remark.as_ref().map(|remark| remark.code);
+        if let Some(Remark { code, reason }) = &remark {
+            tracing::warn!(
+                status,
+                code,
+                reason,
+                shadow_created,
+                duration_ms,
+                "the thing is there, its type is not as announced"
+            );
         } else {
             tracing::info!(status, shadow_created, duration_ms, "the thing is there");
         }
+        if thing.without_its_type == Some(Untaken::Deprecated) {
+            metrics::counter!("ThingTypeDeprecated").increment(1);
+        }
+        let thing_type = announcement.thing_type.filter(|_| thing.without_its_type.is_none());
         Ok(Answer {
             thing_name: announcement.thing.to_string(),
-            thing_type: announcement.thing_type.to_string(),
+            thing_type: thing_type.as_ref().map(ThingTypeName::to_string),
             status,
             code,
         })

@@ -43,8 +43,17 @@ impl Done {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Thing {
     pub(crate) done: Done,
-    /// Its type is deprecated and takes no new things, so it has none, or the one that it had.
-    pub(crate) is_without_its_type: bool,
+    /// Why it has no type, or the one that it had.
+    pub(crate) without_its_type: Option<Untaken>,
+}
+
+/// Why a thing cannot take a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// It is deprecated and takes no new things.
+    Deprecated,
+    /// AWS IoT refuses the name.
+    Refused,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,22 +119,27 @@ impl Registry {
     }
 
     async fn try_to_ensure(&self, announcement: &Announcement) -> Result<Thing, Error> {
-        let Announcement { thing, thing_type } = announcement;
+        let Announcement { thing, thing_type, .. } = announcement;
         let held = match self.client.describe_thing().thing_name(thing.as_str()).send().await {
             Ok(held) => Some(held),
             Err(error) if answer(error.code()) == Answer::NotFound => None,
             Err(error) => return Err(unexpected("describe a thing", error)),
         };
-        let has_type = held.as_ref().is_some_and(|held| held.thing_type_name() == Some(thing_type.as_str()));
+        // Where nothing usable was announced, the thing keeps what it has.
+        let new_type = thing_type
+            .as_ref()
+            .filter(|thing_type| held.as_ref().is_none_or(|held| held.thing_type_name() != Some(thing_type.as_str())));
         let (name, value) = PROTOCOL;
         let attribute = held.as_ref().and_then(|held| held.attributes()?.get(name));
-        if has_type && attribute.is_some_and(|attribute| attribute == value) {
-            return Ok(Thing { done: Done::Nothing, is_without_its_type: false });
+        if held.is_some() && new_type.is_none() && attribute.is_some_and(|attribute| attribute == value) {
+            return Ok(Thing { done: Done::Nothing, without_its_type: None });
         }
         // A type that the thing has already stays, also when it is deprecated.
-        let may_take_type = !has_type && self.ensure_type(thing_type).await?;
-        let is_without_its_type = !has_type && !may_take_type;
-        let new_type = may_take_type.then(|| thing_type.as_str().to_owned());
+        let without_its_type = match new_type {
+            Some(new_type) => self.ensure_type(new_type).await?,
+            None => None,
+        };
+        let new_type = new_type.filter(|_| without_its_type.is_none()).map(|new_type| new_type.as_str().to_owned());
         let done = if held.is_some() { Done::Corrected } else { Done::Created };
         let payload = AttributePayload::builder().attributes(name, value).merge(true).build();
         let written = if held.is_some() {
@@ -138,7 +152,7 @@ impl Registry {
             create.send().await.map(drop).map_err(|error| (answer(error.code()), unexpected("create a thing", error)))
         };
         match written {
-            Ok(()) => Ok(Thing { done, is_without_its_type }),
+            Ok(()) => Ok(Thing { done, without_its_type }),
             // Somebody else has made or removed it since, or the type.
             Err((Answer::ExistsOtherwise | Answer::NotFound | Answer::Conflict, error)) => {
                 Err(Error::Moving(error.to_string()))
@@ -147,12 +161,17 @@ impl Registry {
         }
     }
 
-    /// The type is there afterwards; whether things can take it. A deprecated one takes none, and is left deprecated: that
+    /// The type is there afterwards; or why things cannot take it. A deprecated one takes none, and is left deprecated: that
     /// was somebody's wish.
-    async fn ensure_type(&self, thing_type: &ThingTypeName) -> Result<bool, Error> {
+    async fn ensure_type(&self, thing_type: &ThingTypeName) -> Result<Option<Untaken>, Error> {
+        let is_refused = |code: Option<&str>| code == Some("InvalidRequestException");
         match self.client.describe_thing_type().thing_type_name(thing_type.as_str()).send().await {
-            Ok(held) => return Ok(!held.thing_type_metadata().is_some_and(|metadata| metadata.deprecated())),
+            Ok(held) => {
+                let is_deprecated = held.thing_type_metadata().is_some_and(|metadata| metadata.deprecated());
+                return Ok(is_deprecated.then_some(Untaken::Deprecated));
+            }
             Err(error) if answer(error.code()) == Answer::NotFound => {}
+            Err(error) if is_refused(error.code()) => return Ok(Some(Untaken::Refused)),
             Err(error) => return Err(unexpected("describe a thing type", error)),
         }
         // Of several that do this at the same moment all succeed; and a type that somebody has described is the type all
@@ -160,8 +179,9 @@ impl Registry {
         match self.client.create_thing_type().thing_type_name(thing_type.as_str()).send().await {
             Ok(_) => tracing::info!("thing type created"),
             Err(error) if answer(error.code()) == Answer::ExistsOtherwise => {}
+            Err(error) if is_refused(error.code()) => return Ok(Some(Untaken::Refused)),
             Err(error) => return Err(unexpected("create a thing type", error)),
         }
-        Ok(true)
+        Ok(None)
     }
 }

@@ -49,6 +49,26 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// A point in time as Coiote shows it among a device's values, in whole seconds; none before 1970.
+pub(crate) fn at(seconds: i64) -> Option<String> {
+    let text = iso(Duration::from_secs(u64::try_from(seconds).ok()?));
+    text.strip_suffix(".000Z").filter(|text| text.len() == "2026-11-22T18:00:00".len()).map(|text| format!("{text}Z"))
+}
+
+/// The seconds of what [`at`] writes.
+pub(crate) fn seconds_of(text: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u32>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    // Days of whole years and months, counted as if all were there, are a guess from which the date is at most some days.
+    let guess = (u64::from(year).checked_sub(1970)?) * 365 + u64::from(month.checked_sub(1)?) * 28;
+    let wanted = (u64::from(year), u64::from(month), u64::from(day));
+    let days = (guess..guess + 2_500).find(|days| civil(*days) == wanted)?;
+    let seconds = days * 86_400 + u64::from(hour) * 3600 + u64::from(minute) * 60 + u64::from(second);
+    let seconds = i64::try_from(seconds).ok()?;
+    (at(seconds).as_deref() == Some(text)).then_some(seconds)
+}
+
 fn iso(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs();
     let (year, month, day) = civil(seconds / 86_400);
@@ -72,6 +92,20 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_what_it_writes() {
+        for seconds in [0, 951_782_400, 1_665_149_602, 1_795_370_400, 4_107_542_399, 253_402_300_799] {
+            let text = at(seconds).unwrap();
+            assert_eq!(seconds_of(&text), Some(seconds), "{text}");
+        }
+        assert_eq!((at(-1), at(i64::MAX)), (None, None));
+        for text in
+            ["", "1795370400", "2026-11-22", "2026-02-29T00:00:00Z", "2026-11-22T18:00:00.000Z", "2026-11-22T18:60:00Z"]
+        {
+            assert_eq!(seconds_of(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn writes_dates() {

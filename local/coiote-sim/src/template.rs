@@ -163,17 +163,18 @@ fn execute(keys: &[String], text: &str) -> Result<Operation, String> {
     Ok(Operation::Execute { key: key.clone(), arguments })
 }
 
-/// One new object instance: its bare path without a value, or resources of it with one value each.
+/// One new object instance: its bare path without a value, or that of the object where the device is to choose the id, or
+/// resources of it with one value each.
 ///
 /// A key that fits nothing on the device is left to the device, which fails it.
 fn create(keys: &str, values: &str, catalogue: &Catalogue) -> Result<Operation, String> {
     let names = split(keys)?;
     let paths: Vec<_> = names.iter().filter_map(|key| Some((key, catalogue.resolve(key).ok()?))).collect();
-    if let ([_], [(_, Path::Instance(..))]) = (names.as_slice(), paths.as_slice()) {
+    if let ([_], [(_, Path::Object(_) | Path::Instance(..))]) = (names.as_slice(), paths.as_slice()) {
         return if values.is_empty() {
             Ok(Operation::Create { keys: names, values: Vec::new() })
         } else {
-            Err("values: an object instance takes none; name its resources to give values".to_owned())
+            Err("values: an object or object instance takes none; name its resources to give values".to_owned())
         };
     }
     if let Some((key, _)) = paths.iter().find(|(_, path)| matches!(path, Path::Object(_) | Path::Instance(..))) {
@@ -187,10 +188,11 @@ fn create(keys: &str, values: &str, catalogue: &Catalogue) -> Result<Operation, 
     Ok(Operation::Create { values: key_values(keys, values)?, keys: names })
 }
 
+/// Object instances, and since LwM2M 1.2 resource instances.
 fn delete(keys: Vec<String>, catalogue: &Catalogue) -> Result<Operation, String> {
-    let wrong = keys.iter().find(|key| catalogue.resolve(key).is_ok_and(|path| !matches!(path, Path::Instance(..))));
-    match wrong {
-        Some(key) => Err(format!("keys: {key:?} is not an object instance")),
+    let can_go = |path| matches!(path, Path::Instance(..) | Path::ResourceInstance(..));
+    match keys.iter().find(|key| catalogue.resolve(key).is_ok_and(|path| !can_go(path))) {
+        Some(key) => Err(format!("keys: {key:?} is not an object instance or a resource instance")),
         None => Ok(Operation::Delete { keys }),
     }
 }
@@ -278,6 +280,16 @@ mod tests {
                 json!({"operation": "create", "keys": ["Portfolio.3.Identity.0", "Portfolio.3.Identity.1"],
                     "values": [pair("Portfolio.3.Identity.0", "a"), pair("Portfolio.3.Identity.1", "")]}),
             ),
+            (
+                "create",
+                vec![("keys", "Portfolio"), ("values", "")],
+                json!({"operation": "create", "keys": ["Portfolio"], "values": []}),
+            ),
+            (
+                "delete",
+                vec![("keys", "Portfolio.5.Identity.0")],
+                json!({"operation": "delete", "keys": ["Portfolio.5.Identity.0"]}),
+            ),
             ("delete", vec![("keys", "Portfolio.3")], json!({"operation": "delete", "keys": ["Portfolio.3"]})),
             ("observeComposite", vec![("keys", "")], json!({"operation": "observeComposite", "keys": "all"})),
         ] {
@@ -307,7 +319,8 @@ mod tests {
             ("execute", vec![("keys", "Device.0.Reboot,Device.0.Factory Reset")], "exactly one"),
             ("execute", vec![("keys", "Device.0.Reboot"), ("arguments", "abc")], "arguments: "),
             ("create", vec![("keys", "Portfolio.3"), ("values", "a")], "takes none"),
-            ("create", vec![("keys", "Portfolio"), ("values", "")], "not a resource"),
+            ("create", vec![("keys", "Portfolio"), ("values", "a")], "takes none"),
+            ("create", vec![("keys", "Portfolio,Portfolio.4"), ("values", "")], "not a resource"),
             ("create", vec![("keys", "Portfolio.3.Identity.0,Portfolio.4.Identity.0"), ("values", "a,b")], "several"),
             ("create", vec![("keys", "Portfolio.3,Portfolio.4"), ("values", "")], "not a resource"),
             ("create", vec![("keys", "Portfolio.3.Identity.0"), ("values", "a,b")], "2 for 1 keys"),

@@ -17,13 +17,16 @@ pub(crate) fn objects(xml: &str) -> Result<Vec<Object>, String> {
 
 fn object(node: Node) -> Result<Object, String> {
     let place = place(node);
-    let id = definitions::id(text(node, "ObjectID").ok_or(format!("{place}: no ObjectID"))?, &place)?;
+    let id = definitions::id(&text(node, "ObjectID").ok_or(format!("{place}: no ObjectID"))?, &place)?;
     let place = format!("{place}: object {id}");
+    let field = |name| text(node, name).unwrap_or_default();
     let items = children(node, "Resources").flat_map(|resources| children(resources, "Item"));
     Ok(Object {
         id,
-        name: definitions::name(text(node, "Name").unwrap_or_default(), &place)?,
-        multiple: definitions::multiple(text(node, "MultipleInstances").unwrap_or_default(), &place)?,
+        name: definitions::name(&field("Name"), &place)?,
+        version: definitions::version(&field("ObjectVersion"), &place)?,
+        multiple: definitions::multiple(&field("MultipleInstances"), &place)?,
+        mandatory: definitions::mandatory(&field("Mandatory"), &place)?,
         resources: items.map(resource).collect::<Result<_, _>>()?,
     })
 }
@@ -33,16 +36,16 @@ fn resource(node: Node) -> Result<Resource, String> {
     let id = definitions::id(node.attribute("ID").ok_or(format!("{place}: an Item without an ID"))?, &place)?;
     let place = format!("{place}: resource {id}");
     let field = |name| text(node, name).unwrap_or_default();
-    let (readable, writable, executable) = definitions::operations(field("Operations"), &place)?;
+    let (readable, writable, executable) = definitions::operations(&field("Operations"), &place)?;
     Ok(Resource {
         id,
-        name: definitions::name(field("Name"), &place)?,
+        name: definitions::name(&field("Name"), &place)?,
         readable,
         writable,
         executable,
-        multiple: definitions::multiple(field("MultipleInstances"), &place)?,
-        kind: definitions::kind(field("Type"), &place)?,
-        range: field("RangeEnumeration").trim().to_owned(),
+        multiple: definitions::multiple(&field("MultipleInstances"), &place)?,
+        kind: definitions::kind(&field("Type"), &place)?,
+        range: definitions::range(&field("RangeEnumeration"), &place)?,
     })
 }
 
@@ -50,8 +53,10 @@ fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Ite
     node.children().filter(move |child| child.has_tag_name(name))
 }
 
-fn text<'a>(node: Node<'a, '_>, name: &'static str) -> Option<&'a str> {
-    children(node, name).next().map(|child| child.text().unwrap_or_default())
+/// All of the element's text, also where a comment stands in it.
+fn text(node: Node, name: &'static str) -> Option<String> {
+    let child = children(node, name).next()?;
+    Some(child.children().filter_map(|part| part.text().filter(|_| part.is_text())).collect())
 }
 
 fn place(node: Node) -> String {

@@ -1,13 +1,18 @@
 //! An object's definition, whichever file it came from.
 
 /// `Definition of an object` in OMA LwM2M Core 1.1, annex D.1.
+#[derive(Clone)]
 pub(crate) struct Object {
     pub(crate) id: u16,
     pub(crate) name: String,
+    /// Major and minor; `1.0` where the definition leaves it out.
+    pub(crate) version: (u16, u16),
     pub(crate) multiple: bool,
+    pub(crate) mandatory: bool,
     pub(crate) resources: Vec<Resource>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Resource {
     pub(crate) id: u16,
     pub(crate) name: String,
@@ -25,9 +30,63 @@ pub(crate) fn id(text: &str, of: &str) -> Result<u16, String> {
     text.trim().parse().map_err(|_| format!("{of} {text:?} is not a number from 0 to 65535"))
 }
 
+/// In bytes; far beyond any registered one. A longer text would not fit into the tables.
+const LONGEST_NAME: usize = 255;
+const LONGEST_RANGE: usize = 4_000;
+
+/// The name as it was registered, also where words have two blanks between them; a line break is only the file's layout.
 pub(crate) fn name(text: &str, of: &str) -> Result<String, String> {
-    let name = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if name.is_empty() { Err(format!("{of} has no name")) } else { Ok(name) }
+    let name = one_line(text);
+    if name.is_empty() {
+        Err(format!("{of} has no name"))
+    } else if name.len() > LONGEST_NAME {
+        Err(format!("{of}: a name of {} bytes; at most {LONGEST_NAME}", name.len()))
+    } else if name.chars().any(char::is_control) {
+        Err(format!("{of}: a control character in the name {name:?}"))
+    } else {
+        Ok(name)
+    }
+}
+
+/// The text without what surrounds it; where it has line breaks or tabs, with one blank between words.
+fn one_line(text: &str) -> String {
+    if text.contains(['\n', '\r', '\t']) {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    } else {
+        text.trim().to_owned()
+    }
+}
+
+pub(crate) fn range(text: &str, of: &str) -> Result<String, String> {
+    let range = one_line(text);
+    if range.len() > LONGEST_RANGE {
+        Err(format!("{of}: a RangeEnumeration of {} bytes; at most {LONGEST_RANGE}", range.len()))
+    } else if range.chars().any(char::is_control) {
+        Err(format!("{of}: a control character in the RangeEnumeration {range:?}"))
+    } else {
+        Ok(range)
+    }
+}
+
+/// `1.0` and so on; empty for `1.0`.
+pub(crate) fn version(text: &str, of: &str) -> Result<(u16, u16), String> {
+    let text = text.trim();
+    let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+    match (major.parse(), minor.parse()) {
+        _ if text.is_empty() => Ok((1, 0)),
+        (Ok(major), Ok(minor)) => Ok((major, minor)),
+        _ => Err(format!("{of}: ObjectVersion is {text:?}, not two numbers as in 1.0")),
+    }
+}
+
+/// `Mandatory` or `Optional`.
+pub(crate) fn mandatory(text: &str, of: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "mandatory" => Ok(true),
+        // Some published files leave it out.
+        "optional" | "" => Ok(false),
+        _ => Err(format!("{of}: Mandatory is {text:?}, not Mandatory or Optional")),
+    }
 }
 
 /// `Single` or `Multiple`.

@@ -1,19 +1,23 @@
 //! The tables as Rust source: plain numbers, and one text that holds all names.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::definitions::Object;
+use crate::ranges::{self, Limit};
 
+/// The error is for a set of definitions that is too large for the tables.
 pub(crate) fn source(mut objects: Vec<Object>) -> Result<String, String> {
-    // By id, so that a binary search finds them; the standard's description before the user's own.
-    objects.sort_by_key(|object| object.id);
+    // By id, so that a binary search finds them; of one id the newest version first, and the standard's description before
+    // the user's own.
+    objects.sort_by_key(|object| (object.id, Reverse(object.version)));
     for object in &mut objects {
         object.resources.sort_by_key(|resource| resource.id);
     }
 
     let mut texts = Texts::default();
-    let mut ranges = Ranges::default();
+    let mut limits = Limits::default();
     let (mut object_rows, mut resource_rows) = (String::new(), String::new());
     let mut resources = 0;
     for object in &objects {
@@ -21,13 +25,13 @@ pub(crate) fn source(mut objects: Vec<Object>) -> Result<String, String> {
         let count = object.resources.len();
         let _ = writeln!(
             object_rows,
-            "    ObjectRow {{ id: {}, name: {name}, multiple: {}, first: {resources}, count: {count} }},",
-            object.id, object.multiple
+            "    ObjectRow {{ id: {}, name: {name}, multiple: {}, mandatory: {}, first: {resources}, count: {count} }},",
+            object.id, object.multiple, object.mandatory
         );
         resources += count;
         for resource in &object.resources {
             let name = texts.add(&resource.name);
-            let range = ranges.add(&resource.range, resource.kind, &mut texts);
+            let range = limits.add(&resource.range, resource.kind, &mut texts);
             let _ = writeln!(
                 resource_rows,
                 "    ResourceRow {{ id: {}, name: {name}, readable: {}, writable: {}, executable: {}, multiple: {}, \
@@ -41,31 +45,56 @@ pub(crate) fn source(mut objects: Vec<Object>) -> Result<String, String> {
             );
         }
     }
-    if resources > usize::from(u16::MAX) || texts.all.len() > u32::MAX as usize {
-        return Err(format!("{resources} resources are more than the tables can hold"));
+    for (count, what) in [
+        (objects.len(), "objects"),
+        (resources, "resources"),
+        (limits.count, "ranges"),
+        (limits.intervals.len(), "intervals"),
+        (limits.words.len(), "values of enumerations"),
+    ] {
+        if count >= usize::from(u16::MAX) {
+            return Err(format!("{count} {what} are more than the tables can hold"));
+        }
+    }
+    if texts.all.len() > u32::MAX as usize {
+        return Err("the names are more than the tables can hold".to_owned());
     }
 
+    // Blanks between words count as one
     let mut by_name: Vec<(&str, usize)> = objects.iter().map(|object| object.name.as_str()).zip(0..).collect();
-    by_name.sort();
+    by_name.sort_by(|(a, _), (b, _)| a.split_whitespace().cmp(b.split_whitespace()));
     let by_name: Vec<usize> = by_name.into_iter().map(|(_, index)| index).collect();
 
     let longest = objects.iter().map(|object| object.name.len()).max().unwrap_or_default();
     Ok(format!(
         "const LONGEST_OBJECT_NAME: usize = {longest};\n\
-         static TEXTS: &str = {:?};\n\
+         static TEXTS: &str = \"{}\";\n\
          static OBJECTS: [ObjectRow; {}] = [\n{object_rows}];\n\
          static BY_NAME: [u16; {}] = {by_name:?};\n\
          static RESOURCES: [ResourceRow; {resources}] = [\n{resource_rows}];\n\
          static RANGES: [RangeRow; {}] = [\n{}];\n\
-         static INTERVALS: [(f64, f64); {}] = {:?};\n",
-        texts.all,
+         static INTERVALS: [(f64, f64); {}] = [{}];\n\
+         static WORDS: [Text; {}] = [{}];\n",
+        // Nothing but ASCII, whatever a definition holds
+        texts.all.escape_default(),
         objects.len(),
         objects.len(),
-        ranges.count,
-        ranges.rows,
-        ranges.intervals.len(),
-        ranges.intervals,
+        limits.count,
+        limits.rows,
+        limits.intervals.len(),
+        limits.intervals.iter().map(|(from, to)| format!("({}, {}), ", number(*from), number(*to))).collect::<String>(),
+        limits.words.len(),
+        limits.words.join(", "),
     ))
+}
+
+/// A literal; a range may be open at an end.
+fn number(value: f64) -> String {
+    match value {
+        f64::INFINITY => "f64::INFINITY".to_owned(),
+        f64::NEG_INFINITY => "f64::NEG_INFINITY".to_owned(),
+        _ => format!("{value:?}"),
+    }
 }
 
 /// Every text once.
@@ -87,51 +116,48 @@ impl Texts {
 }
 
 #[derive(Default)]
-struct Ranges {
+struct Limits {
     count: usize,
     rows: String,
     intervals: Vec<(f64, f64)>,
-    known: HashMap<(String, bool), usize>,
+    words: Vec<String>,
+    known: HashMap<(String, &'static str), usize>,
 }
 
-impl Ranges {
+impl Limits {
     /// The index of the range plus one; 0 where there is none that can be checked.
-    fn add(&mut self, range: &str, kind: &str, texts: &mut Texts) -> usize {
-        let of_length = kind == "String";
-        let numeric = matches!(kind, "Integer" | "UnsignedInteger" | "Float" | "Time");
-        let Some(intervals) = (of_length || numeric).then(|| intervals(range, of_length)).flatten() else { return 0 };
-        if let Some(known) = self.known.get(&(range.to_owned(), of_length)) {
+    fn add(&mut self, range: &str, kind: &'static str, texts: &mut Texts) -> usize {
+        if let Some(known) = self.known.get(&(range.to_owned(), kind)) {
             return *known;
         }
-        let text = texts.add(range);
-        let (first, count) = (self.intervals.len(), intervals.len());
-        let _ = writeln!(
-            self.rows,
-            "    RangeRow {{ text: {text}, of_length: {of_length}, first: {first}, count: {count} }},"
-        );
-        self.intervals.extend(intervals);
-        self.count += 1;
-        self.known.insert((range.to_owned(), of_length), self.count);
-        self.count
-    }
-}
-
-/// `0..100`, also `1...63` and `-30..-120` as some are written; lists such as `0..3, 99`. A number that stands alone
-/// means different things in different definitions and is not checked; a length is only checked against a range.
-fn intervals(range: &str, of_length: bool) -> Option<Vec<(f64, f64)>> {
-    let range = range.strip_suffix("bytes").filter(|_| of_length).unwrap_or(range).trim();
-    let parts: Vec<&str> = range.split(',').map(str::trim).collect();
-    let alone = parts.len() == 1;
-    parts
-        .into_iter()
-        .map(|part| match part.split_once("..") {
-            Some((from, to)) => {
-                let (from, to): (f64, f64) =
-                    (from.trim().parse().ok()?, to.trim_start_matches('.').trim().parse().ok()?);
-                Some((from.min(to), from.max(to)))
+        let index = match ranges::limit(range, kind) {
+            None => 0,
+            Some(limit) => {
+                let text = texts.add(range);
+                let (of, first, count) = match limit {
+                    Limit::Value(intervals) => ("Value", self.intervals.len(), self.extend(intervals)),
+                    Limit::Length(intervals) => ("Length", self.intervals.len(), self.extend(intervals)),
+                    Limit::Words { words, or_length } => {
+                        let first = self.words.len();
+                        self.words.extend(words.iter().map(|word| texts.add(word)));
+                        (if or_length { "WordsOrLength" } else { "Words" }, first, words.len())
+                    }
+                };
+                let _ = writeln!(
+                    self.rows,
+                    "    RangeRow {{ text: {text}, of: Measured::{of}, first: {first}, count: {count} }},"
+                );
+                self.count += 1;
+                self.count
             }
-            None if alone || of_length => None,
-            None => part.parse().ok().map(|value: f64| (value, value)),
-        })
-        .collect()
+        };
+        self.known.insert((range.to_owned(), kind), index);
+        index
+    }
+
+    fn extend(&mut self, intervals: Vec<(f64, f64)>) -> usize {
+        let count = intervals.len();
+        self.intervals.extend(intervals);
+        count
+    }
 }

@@ -8,6 +8,7 @@ use crate::finding::{Code, Finding, Quoted};
 use crate::objects::{FIRST_VENDOR_RESOURCE, Kind, Object, Resource, nearest};
 use crate::operation::OperationName;
 use crate::path::{Level, Name, Path};
+use crate::time;
 use crate::value::Value;
 
 const SECURITY: u16 = 0;
@@ -18,9 +19,30 @@ pub fn path(operation: OperationName, path: &Path) -> Vec<Finding> {
     best(path.descriptions().map(|object| in_object(object, operation, path)))
 }
 
-/// What is wrong with a value for the resource at the path.
-pub fn value(path: &Path, value: &Value) -> Option<Finding> {
-    best(resources(path).map(|resource| value_fits(resource, value.as_str()).into_iter().collect())).into_iter().next()
+/// The value as it is sent to the resource at the path: in a form that one of its descriptions takes.
+pub fn value(path: &Path, value: &Value) -> Result<Fitting, Finding> {
+    let mut first_error = None;
+    let mut converted = None;
+    for resource in resources(path) {
+        match value_fits(resource, value) {
+            Ok(fitting) if fitting.value == *value && fitting.notice.is_none() => return Ok(fitting),
+            Ok(fitting) => converted = converted.or(Some(fitting)),
+            Err(finding) => first_error = first_error.or(Some(finding)),
+        }
+    }
+    match (converted, first_error) {
+        (Some(fitting), _) => Ok(fitting),
+        (None, Some(finding)) => Err(finding),
+        (None, None) => Ok(Fitting { value: value.clone(), notice: None }),
+    }
+}
+
+/// A value that its resource takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitting {
+    pub value: Value,
+    /// What its author should know.
+    pub notice: Option<Finding>,
 }
 
 /// Attributes that have no meaning for the resource at the path.
@@ -45,13 +67,21 @@ pub fn attributes(path: &Path, attributes: &Attributes) -> Vec<Finding> {
 /// A described object that may have been meant where the object at the path is not described.
 pub fn meant(path: &Path) -> Option<&'static str> {
     let name = path.object_name()?;
-    if path.descriptions().next().is_some() { None } else { nearest(name, Object::all().map(Object::name)) }
+    if path.descriptions().next().is_some() {
+        return None;
+    }
+    let near = |name: &str| nearest(name, Object::all().map(Object::name));
+    // Also where another separator stands behind it, as in `Devise/0`
+    near(name).or_else(|| name.split_once(['/', '.', ':']).and_then(|(first, _)| near(first)))
 }
 
 /// Coiote takes names only, and the name that a resource's number was translated to is that of another one, too.
 pub fn resource_of_several(path: &Path) -> Option<Finding> {
     let Some(Name::Text(name)) = path.resource() else { return None };
-    let ids = path.descriptions().map(|object| {
+    // In the newest version: what an older one calls so is told by `name_of_newest_version`
+    let mut last = None;
+    let newest = path.descriptions().filter(move |object| last.replace(object.id()) != Some(object.id()));
+    let ids = newest.map(|object| {
         let mut ids: Vec<u16> = object.resources_named(name).map(Resource::id).collect();
         ids.dedup();
         ids
@@ -67,13 +97,25 @@ pub fn object_of_several(path: &Path) -> Option<Finding> {
         Some(Name::Text(name)) => object.resources_named(name).next().is_some(),
         Some(Name::Number(_)) | None => true,
     };
-    let mut ids: Vec<u16> = path.descriptions().filter(fits).map(Object::id).collect();
+    let named = path.object_name().into_iter().flat_map(Object::of_any_version);
+    let mut ids: Vec<u16> = named.filter(fits).map(Object::id).collect();
     ids.dedup();
     if ids.len() < 2 {
         return None;
     }
     let message = format!("sent as {}, which objects {} share", Quoted(&path.to_string()), listed(&ids));
     Some(Finding::new(Code::NameAmbiguous, message))
+}
+
+/// Versions of an object may give a number different names, and only one can be sent.
+pub fn name_of_newest_version(path: &Path) -> Option<Finding> {
+    let others = path.other_names();
+    if others.is_empty() {
+        return None;
+    }
+    let others = others.into_iter().map(|name| Quoted(name).to_string()).collect::<Vec<_>>().join(" and ");
+    let message = format!("sent as {}, the newest version's name; another has {others}", Quoted(&path.to_string()));
+    Some(Finding::new(Code::NameOfNewestVersion, message))
 }
 
 fn listed(ids: &[u16]) -> String {
@@ -86,11 +128,7 @@ fn best(by_description: impl Iterator<Item = Vec<Finding>>) -> Vec<Finding> {
 }
 
 fn resources(path: &Path) -> impl Iterator<Item = Resource> {
-    let name = match path.resource() {
-        Some(Name::Text(name)) => Some(name.as_str()),
-        Some(Name::Number(_)) | None => None,
-    };
-    path.descriptions().flat_map(move |object| name.into_iter().flat_map(move |name| object.resources_named(name)))
+    path.descriptions().flat_map(|object| path.resources_in(object))
 }
 
 fn in_object(object: Object, operation: OperationName, path: &Path) -> Vec<Finding> {
@@ -100,31 +138,33 @@ fn in_object(object: Object, operation: OperationName, path: &Path) -> Vec<Findi
     if changes_instances && object.id() == SECURITY {
         let message = format!("only a bootstrap server may {operation} instances of {name}");
         findings.push(Finding::new(Code::NotAllowed, message));
-    } else if operation == OperationName::Create && !object.is_multiple() {
+    } else if operation == OperationName::Create
+        && !object.is_multiple()
+        && (object.is_mandatory() || path.instance().is_some_and(|instance| instance != 0))
+    {
+        // A device may lack the one instance of an optional object
         findings.push(Finding::new(
             Code::NotAllowed,
             format!("{name} has a single object instance; no other can be created"),
         ));
-    } else if operation == OperationName::Delete && object.id() == DEVICE {
+    } else if operation == OperationName::Delete && object.id() == DEVICE && path.resource().is_none() {
         findings.push(Finding::new(Code::NotAllowed, format!("the object instance of {name} cannot be deleted")));
     } else if !object.is_multiple() && path.instance().is_some_and(|instance| instance != 0) {
         let message = format!("{name} has a single object instance: {name}.0");
         findings.push(Finding::new(Code::InstanceUnknown, message));
     }
 
+    let described = path.resources_in(object);
+    if described.clone().next().is_some() {
+        findings.extend(best(described.map(|resource| in_resource(resource, operation, path))));
+        return findings;
+    }
     match path.resource() {
         None | Some(Name::Number(FIRST_VENDOR_RESOURCE..)) => {}
         Some(Name::Number(id)) => {
             findings.push(Finding::new(Code::ResourceUnknown, format!("no resource {id} in {name}")));
         }
-        Some(Name::Text(resource)) => {
-            let described = object.resources_named(resource);
-            if described.clone().next().is_some() {
-                findings.extend(best(described.map(|resource| in_resource(resource, operation, path))));
-            } else {
-                findings.push(unknown_resource(object, resource));
-            }
-        }
+        Some(Name::Text(resource)) => findings.push(unknown_resource(object, resource)),
     }
     findings
 }
@@ -175,33 +215,75 @@ fn can(resource: Resource) -> &'static str {
     }
 }
 
-fn value_fits(resource: Resource, text: &str) -> Option<Finding> {
+fn value_fits(resource: Resource, value: &Value) -> Result<Fitting, Finding> {
     let kind = resource.kind();
-    let number = match kind {
-        Kind::Integer | Kind::Time => text.parse::<i64>().map(|value| value as f64).ok(),
-        Kind::UnsignedInteger => text.parse::<u64>().map(|value| value as f64).ok(),
-        Kind::Float => text.parse::<f64>().ok().filter(|value| value.is_finite() && is_decimal(text)),
-        _ => None,
-    };
-    let fits = match kind {
-        Kind::None | Kind::String => true,
-        Kind::Integer | Kind::Time | Kind::UnsignedInteger | Kind::Float => number.is_some(),
-        Kind::Boolean => matches!(text, "true" | "false" | "0" | "1"),
-        Kind::Opaque => is_opaque(text),
-        Kind::Objlnk => text.split_once(':').is_some_and(|(a, b)| a.parse::<u16>().is_ok() && b.parse::<u16>().is_ok()),
-        Kind::Corelnk => text.is_empty() || text.starts_with('<'),
-    };
-    if !fits {
+    let text = value.as_str();
+    let wrong_type = || {
         let message = format!("{} is {}: {}", resource.name(), kind.with_article(), form(kind));
-        return Some(Finding::new(Code::ValueType, message));
+        Finding::new(Code::ValueType, message)
+    };
+    let as_it_is = |fits: bool| if fits { Ok(value.clone()) } else { Err(wrong_type()) };
+    let fitting = match kind {
+        Kind::None | Kind::String => value.clone(),
+        Kind::Integer => whole(value, |text| text.parse::<i64>().is_ok()).ok_or_else(wrong_type)?,
+        Kind::UnsignedInteger => whole(value, |text| text.parse::<u64>().is_ok()).ok_or_else(wrong_type)?,
+        Kind::Boolean => whole(value, |text| matches!(text, "true" | "false" | "0" | "1")).ok_or_else(wrong_type)?,
+        Kind::Float => as_it_is(text.parse::<f64>().is_ok_and(f64::is_finite) && is_decimal(text))?,
+        Kind::Time => point_in_time(value).ok_or_else(wrong_type)?,
+        Kind::Opaque => as_it_is(is_hexadecimal(text) || length_of_base64(text).is_some())?,
+        Kind::Objlnk => {
+            as_it_is(text.split_once(':').is_some_and(|(a, b)| a.parse::<u16>().is_ok() && b.parse::<u16>().is_ok()))?
+        }
+        Kind::Corelnk => as_it_is(text.is_empty() || text.starts_with('<'))?,
+    };
+    in_range(resource, &fitting)?;
+    let notice = (kind == Kind::Opaque && is_hexadecimal(text)).then(|| {
+        let message = "looks like hexadecimal digits and is read as base64: give the bytes in base64 if they are meant";
+        Finding::new(Code::ValueIsBase64, message)
+    });
+    Ok(Fitting { value: fitting, notice })
+}
+
+fn in_range(resource: Resource, value: &Value) -> Result<(), Finding> {
+    let Some(range) = resource.range() else { return Ok(()) };
+    let text = value.as_str();
+    let length = match resource.kind() {
+        Kind::Opaque => length_of_base64(text),
+        _ => Some(text.len()),
+    };
+    let number = match resource.kind() {
+        Kind::Integer | Kind::UnsignedInteger | Kind::Float => text.parse::<f64>().ok(),
+        Kind::Time => text.parse::<f64>().ok().or_else(|| time::seconds(text).map(|seconds| seconds as f64)),
+        _ => length.map(|length| length as f64),
+    };
+    if range.names(text) || number.is_none_or(|number| range.contains(number)) {
+        return Ok(());
     }
-    let range = resource.range()?;
-    let measured = if range.is_of_length() { Some(text.len() as f64) } else { number };
-    if measured.is_none_or(|value| range.contains(value)) {
-        return None;
+    let name = resource.name();
+    let message = if range.is_enumeration() {
+        format!("none of {range}, the values of {name}")
+    } else if range.is_of_length() {
+        format!("outside of {range}, the range in bytes of length for {name}")
+    } else {
+        format!("outside of {range}, the range for {name}")
+    };
+    Err(Finding::new(Code::ValueRange, message))
+}
+
+/// The value, without a fraction of zeros where it was given with one.
+fn whole(value: &Value, fits: impl Fn(&str) -> bool) -> Option<Value> {
+    if fits(value.as_str()) {
+        return Some(value.clone());
     }
-    let of = if range.is_of_length() { "bytes of length for" } else { "for" };
-    Some(Finding::new(Code::ValueRange, format!("outside of {range}, the range {of} {}", resource.name())))
+    value.whole_number().filter(|whole| fits(whole)).map(|whole| value.in_form(whole))
+}
+
+/// Seconds since 1970, or a date and time in the form in which Coiote shows it; another form of ISO 8601 in that one.
+fn point_in_time(value: &Value) -> Option<Value> {
+    if let Some(seconds) = whole(value, |text| text.parse::<i64>().is_ok()) {
+        return Some(seconds);
+    }
+    time::written(time::seconds(value.as_str())?).map(|written| value.in_form(written))
 }
 
 /// How a value of the type is written.
@@ -212,8 +294,8 @@ fn form(kind: Kind) -> &'static str {
         Kind::UnsignedInteger => "expected a whole number from 0 of at most 64 bits",
         Kind::Float => "expected a number, as in 23.5",
         Kind::Boolean => "expected true or false",
-        Kind::Opaque => "expected base64 or hexadecimal digits",
-        Kind::Time => "expected whole seconds since 1970-01-01T00:00:00Z",
+        Kind::Opaque => "expected base64",
+        Kind::Time => "expected a time, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
         Kind::Objlnk => "expected object and object instance, as in 3:0",
         Kind::Corelnk => "expected links, as in </3/0>",
     }
@@ -224,11 +306,17 @@ fn is_decimal(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
 }
 
-fn is_opaque(text: &str) -> bool {
-    let hexadecimal = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+/// `0x0102`, `0102`: digits that base64 has, too.
+fn is_hexadecimal(text: &str) -> bool {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    !digits.is_empty() && digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// How many bytes the text stands for; none where it is not base64.
+fn length_of_base64(text: &str) -> Option<usize> {
     let digits = text.trim_end_matches('=');
-    let base64 = text.len() - digits.len() <= 2
+    let is_base64 = text.len() - digits.len() <= 2
         && digits.len() % 4 != 1
         && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_'));
-    hexadecimal || base64
+    is_base64.then_some(digits.len() * 3 / 4)
 }

@@ -33,8 +33,12 @@ pub enum Code {
     NotAllowed,
     ValueType,
     ValueRange,
-    /// Notice: nobody described the object, but one with a similar name.
+    /// Nobody described the object, but one with a similar name.
     ObjectNotDescribed,
+    /// Notice: a number was translated to the name of the newest version, and another version has another.
+    NameOfNewestVersion,
+    /// Notice: an Opaque value looks like hexadecimal digits and is read as base64.
+    ValueIsBase64,
     /// A number was translated to a name that is not the only one's.
     NameAmbiguous,
     /// Notice: attributes were given that are not sent.
@@ -72,6 +76,8 @@ impl Code {
             Code::ValueType => "VALUE_TYPE",
             Code::ValueRange => "VALUE_RANGE",
             Code::ObjectNotDescribed => "OBJECT_NOT_DESCRIBED",
+            Code::NameOfNewestVersion => "NAME_OF_NEWEST_VERSION",
+            Code::ValueIsBase64 => "VALUE_IS_BASE64",
             Code::NameAmbiguous => "NAME_AMBIGUOUS",
             Code::AttributesIgnored => "ATTRIBUTES_IGNORED",
             Code::FieldIgnored => "FIELD_IGNORED",

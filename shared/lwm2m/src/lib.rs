@@ -20,6 +20,7 @@ pub mod operation;
 pub mod path;
 pub mod request;
 pub mod task;
+mod time;
 pub mod value;
 
 pub use finding::{Code, Finding};

@@ -2,8 +2,11 @@
 //!
 //! Facts only, compiled in as constant tables (see `build.rs`) that cost nothing at start. An object can have several
 //! descriptions: two objects bear one name (`Location` is 6 and 3336), and an id can have several versions. So look-ups
-//! give all of them, and whoever asks is right when one fits.
+//! give all of them, the newest version of an id first, and whoever asks is right when one fits.
+//!
+//! Between the words of a name any number of blanks counts as one: some names are registered with two.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 /// An object's description.
@@ -41,6 +44,7 @@ struct ObjectRow {
     id: u16,
     name: Text,
     multiple: bool,
+    mandatory: bool,
     first: u16,
     count: u16,
 }
@@ -59,10 +63,23 @@ struct ResourceRow {
 
 struct RangeRow {
     text: Text,
-    /// Of the length in bytes, not of the value.
-    of_length: bool,
+    of: Measured,
     first: u16,
     count: u16,
+}
+
+/// What of a value a range limits, and in which table its parts stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "which ones occur depends on the definitions")]
+enum Measured {
+    /// The number: `INTERVALS`.
+    Value,
+    /// The length in bytes: `INTERVALS`.
+    Length,
+    /// The text itself: `WORDS`.
+    Words,
+    /// The text, or its length in bytes; its definition leaves open which: `WORDS`.
+    WordsOrLength,
 }
 
 /// A piece of `TEXTS`: two numbers instead of a pointer, which would have to be relocated at every start.
@@ -81,20 +98,36 @@ impl Text {
 }
 
 impl Object {
-    /// In bytes; a longer text is no described object's name.
-    pub const LONGEST_NAME: usize = LONGEST_OBJECT_NAME;
+    /// In bytes, with room for more blanks than were registered; a longer text is no described object's name.
+    pub const LONGEST_NAME: usize = LONGEST_OBJECT_NAME + 16;
 
     /// The descriptions of objects with this name.
     pub fn by_name(name: &str) -> impl Iterator<Item = Object> + Clone {
         let row = |index: &u16| OBJECTS.get(usize::from(*index));
-        let name_of = |index: &u16| row(index).map(|object| object.name.get()).unwrap_or_default();
-        let from = BY_NAME.partition_point(|index| name_of(index) < name);
+        // A longer text is none, and costly to compare
+        let name = if name.len() > Object::LONGEST_NAME { "" } else { name };
+        let order = |index: &u16| {
+            let known = row(index).map(|object| object.name.get()).unwrap_or_default();
+            match known.bytes().next().cmp(&name.bytes().next()) {
+                Ordering::Equal => words(known).cmp(words(name)),
+                by_first_letter => by_first_letter,
+            }
+        };
+        let from = BY_NAME.partition_point(|index| order(index).is_lt());
         let found = BY_NAME.get(from..).unwrap_or_default().iter();
-        let count = found.clone().take_while(|index| name_of(index) == name).count();
+        let count = found.clone().take_while(|index| order(index).is_eq()).count();
         found.take(count).filter_map(move |index| row(index).map(Object))
     }
 
-    /// The descriptions of the object with this id.
+    /// The descriptions of objects that bear this name in any version, with their other versions.
+    pub fn of_any_version(name: &str) -> impl Iterator<Item = Object> + Clone {
+        let mut last = None;
+        Object::by_name(name)
+            .filter(move |object| last.replace(object.id()) != Some(object.id()))
+            .flat_map(|object| Object::by_id(object.id()))
+    }
+
+    /// The descriptions of the object with this id, the newest version first.
     pub fn by_id(id: u16) -> impl Iterator<Item = Object> + Clone {
         let from = OBJECTS.partition_point(|object| object.id < id);
         OBJECTS.get(from..).unwrap_or_default().iter().take_while(move |object| object.id == id).map(Object)
@@ -117,6 +150,11 @@ impl Object {
         self.0.multiple
     }
 
+    /// Whether every device has it.
+    pub fn is_mandatory(self) -> bool {
+        self.0.mandatory
+    }
+
     pub fn resources(self) -> impl Iterator<Item = Resource> + Clone {
         let first = usize::from(self.0.first);
         RESOURCES.get(first..first + usize::from(self.0.count)).unwrap_or_default().iter().map(Resource)
@@ -124,7 +162,7 @@ impl Object {
 
     /// Usually one; some definitions give a name twice.
     pub fn resources_named(self, name: &str) -> impl Iterator<Item = Resource> + Clone {
-        self.resources().filter(move |resource| resource.name() == name)
+        self.resources().filter(move |resource| is_same_name(resource.name(), name))
     }
 }
 
@@ -188,20 +226,57 @@ impl Kind {
 impl Range {
     /// Whether it limits the length in bytes and not the value.
     pub fn is_of_length(self) -> bool {
-        self.0.of_length
+        self.0.of == Measured::Length
     }
 
+    /// Whether it names the values that there are.
+    pub fn is_enumeration(self) -> bool {
+        matches!(self.0.of, Measured::Words | Measured::WordsOrLength)
+    }
+
+    /// Whether a value may have this number or, where the range is of that, this length.
     pub fn contains(self, value: f64) -> bool {
+        let in_intervals = || self.part(&INTERVALS).iter().any(|(from, to)| (*from..=*to).contains(&value));
+        match self.0.of {
+            Measured::Value | Measured::Length => in_intervals(),
+            Measured::Words => false,
+            Measured::WordsOrLength => self.words().any(|word| word.parse() == Ok(value)),
+        }
+    }
+
+    /// Whether it is one of the values that an enumeration names.
+    pub fn names(self, text: &str) -> bool {
+        self.is_enumeration() && self.words().any(|word| word == text)
+    }
+
+    fn words(self) -> impl Iterator<Item = &'static str> {
+        self.part(&WORDS).iter().map(Text::get)
+    }
+
+    fn part<T>(self, table: &'static [T]) -> &'static [T] {
         let first = usize::from(self.0.first);
-        let intervals = INTERVALS.get(first..first + usize::from(self.0.count)).unwrap_or_default();
-        intervals.iter().any(|(from, to)| (*from..=*to).contains(&value))
+        table.get(first..first + usize::from(self.0.count)).unwrap_or_default()
     }
 }
 
-/// As its definition writes it.
+fn words(name: &str) -> impl Iterator<Item = &str> {
+    name.split_whitespace()
+}
+
+/// Whether the names differ in nothing but the number of blanks between words.
+pub fn is_same_name(a: &str, b: &str) -> bool {
+    a == b || (a.bytes().next() == b.bytes().next() && words(a).eq(words(b)))
+}
+
+/// As its definition writes it; a long one is cut.
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.text.get())
+        const LONGEST: usize = 100;
+        let text = self.0.text.get();
+        match text.char_indices().nth(LONGEST) {
+            Some((at, _)) => write!(f, "{}…", text.get(..at).unwrap_or_default()),
+            None => f.write_str(text),
+        }
     }
 }
 
@@ -238,6 +313,7 @@ pub fn size_of_tables() -> usize {
         + size_of_val(&RESOURCES)
         + size_of_val(&RANGES)
         + size_of_val(&INTERVALS)
+        + size_of_val(&WORDS)
 }
 
 #[cfg(test)]
@@ -274,8 +350,13 @@ mod tests {
     #[test]
     fn a_name_can_mean_several_and_none() {
         let ids = |name| Object::by_name(name).map(Object::id).collect::<Vec<_>>();
-        assert_eq!(ids("Location"), [6, 3336]);
-        assert_eq!(ids("Device"), [3]);
+        // Each with its older versions
+        assert_eq!(ids("Location"), [6, 3336, 3336, 3336]);
+        assert_eq!(ids("Device"), [3, 3, 3]);
+        assert_eq!(ids("Runtime Database"), [10260]);
+        let names = |name| Object::of_any_version(name).map(Object::name).collect::<Vec<_>>();
+        assert_eq!(names("Runtime Database"), ["RDB", "Runtime Database"]);
+        assert_eq!(names("RDB"), ["RDB", "Runtime Database"]);
         assert!(ids("device").is_empty() && ids("").is_empty());
         assert_eq!(Object::by_id(65000).count(), 0);
     }

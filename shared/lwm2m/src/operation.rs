@@ -29,7 +29,7 @@ pub enum Operation {
 /// What a Create makes: one object instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewInstance {
-    /// An object instance whose resources the device fills by itself.
+    /// An object instance whose resources the device fills by itself; of an object's path also its id.
     Bare(Path),
     /// An object instance with the values of its resources.
     With(Assignments),
@@ -112,9 +112,15 @@ macro_rules! operation_names {
                 !matches!(self, OperationName::Execute | OperationName::Create | OperationName::Delete)
             }
 
-            /// The levels of the data model that the operation can address (OMA LwM2M Core 1.1, section 6.3).
+            /// The levels of the data model between which the operation can address (OMA LwM2M Core 1.1, section 6.3; the
+            /// resource instances of a Delete 1.2).
             pub fn levels(self) -> RangeInclusive<Level> {
                 match self { $(OperationName::$variant => Level::$from..=Level::$to),* }
+            }
+
+            /// Whether it can address the level: a Delete takes no resource as a whole.
+            pub fn addresses(self, level: Level) -> bool {
+                self.levels().contains(&level) && !(self == OperationName::Delete && level == Level::Resource)
             }
         }
     };
@@ -129,8 +135,8 @@ operation_names! {
     Execute = "execute" addresses Resource to Resource,
     WriteAttributes = "writeAttributes" addresses Object to ResourceInstance,
     Discover = "discover" addresses Object to Resource,
-    Create = "create" addresses ObjectInstance to ResourceInstance,
-    Delete = "delete" addresses ObjectInstance to ObjectInstance,
+    Create = "create" addresses Object to ResourceInstance,
+    Delete = "delete" addresses ObjectInstance to ResourceInstance,
     ReadComposite = "readComposite" addresses Root to ResourceInstance,
     WriteComposite = "writeComposite" addresses Resource to ResourceInstance,
     ObserveComposite = "observeComposite" addresses Root to ResourceInstance,

@@ -10,8 +10,9 @@
 //! Ids are those of OMA LwM2M Core 1.1, section 7.2: 0 to 65534, with 65535 reserved.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
-use crate::objects::Object;
+use crate::objects::{Object, Resource, is_same_name, nearest};
 
 /// The largest id; 65535 (MAX_ID) is reserved.
 pub const LARGEST_ID: u16 = 65534;
@@ -24,6 +25,27 @@ pub const LARGEST_ID: u16 = 65534;
 pub struct Path {
     object: Name,
     below: Below,
+    given: Numbers,
+}
+
+/// What of a path was given by number. It says which of several descriptions is meant, and nothing else: `/3/0` is
+/// `Device.0`, so all are equal.
+#[derive(Debug, Clone, Copy, Default)]
+struct Numbers {
+    object: Option<u16>,
+    resource: Option<u16>,
+}
+
+impl PartialEq for Numbers {
+    fn eq(&self, _other: &Numbers) -> bool {
+        true
+    }
+}
+
+impl Eq for Numbers {}
+
+impl Hash for Numbers {
+    fn hash<H: Hasher>(&self, _state: &mut H) {}
 }
 
 /// How an object or a resource is called.
@@ -96,11 +118,59 @@ impl Path {
         if key.chars().any(char::is_control) {
             return Err("a path holds no control characters".into());
         }
-        let key = key.strip_suffix('.').unwrap_or(key);
-        match key.strip_prefix('/') {
+        let path = key.strip_suffix('.').unwrap_or(key);
+        let read = match path.strip_prefix('/') {
             Some(ids) => Path::of_ids(ids),
-            None => Path::of_names(key),
+            None if path.contains('/') && path.split('/').all(is_number) => Path::of_ids(path),
+            None if is_cut_at_slashes(path) => Err("the parts of a path by name are joined by dots".into()),
+            None => Path::of_names(path),
+        };
+        read.map_err(|why| match Path::meant_by(key) {
+            Some(meant) => format!("{why} (did you mean \"{meant}\"?)"),
+            None => why,
+        })
+    }
+
+    /// The path that may have been meant by a key that is none, or whose object nobody described although its first part
+    /// is the name or the number of a described one: `Device/0/Battery Level`, `3.0.9`, `Device.x.UTC Offset`.
+    pub fn meant_by(key: &str) -> Option<Path> {
+        let key = key.trim_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '/'));
+        let (object, rest) = described_at_start(key)?;
+        let between = |c: char| matches!(c, '.' | '/' | ':' | '[' | ']') || c.is_whitespace();
+        // `Device Info` is another name, `Device 0` hardly
+        let number_follows = rest.trim_start().starts_with(|c: char| c.is_ascii_digit());
+        if !rest.is_empty() && !rest.starts_with(['.', '/', ':', '[']) && !number_follows {
+            return None;
         }
+        let rest = rest.trim_matches(between);
+        let (first, after) = rest.split_once(between).map_or((rest, ""), |(first, after)| (first, after));
+        let names_a_resource =
+            |text: &str| !text.starts_with(|c: char| c.is_ascii_digit()) && resource_at_start(object, text).is_some();
+        let after = after.trim_matches(between);
+        let (instance, resource) = match id(first, "object instance") {
+            Ok(instance) => (instance, after),
+            // The instance was forgotten, and the resource stands in its place
+            Err(_) if names_a_resource(rest) => (0, rest),
+            Err(_) if names_a_resource(after) => (0, after),
+            // `3/4-way valve` only begins with a number
+            Err(_) if key.starts_with(|c: char| c.is_ascii_digit()) && !rest.is_empty() => return None,
+            Err(_) if !after.starts_with(|c: char| c.is_ascii_digit()) => (0, after),
+            Err(_) => (0, ""),
+        };
+        let mut path =
+            Path { object: Name::Text(object.name().to_owned()), below: Below::Object, given: Numbers::default() };
+        if !rest.is_empty() {
+            path.below = Below::Instance { instance };
+        }
+        let near = || nearest(resource, object.resources().map(Resource::name)).map(|near| (near, ""));
+        if let Some((resource, after)) = resource_at_start(object, resource).or_else(near) {
+            let resource = Name::Text(resource.to_owned());
+            path.below = match id(after.trim_matches(between), "resource instance") {
+                Ok(resource_instance) => Below::ResourceInstance { instance, resource, resource_instance },
+                Err(_) => Below::Resource { instance, resource },
+            };
+        }
+        Some(path)
     }
 
     fn of_ids(ids: &str) -> Result<Path, String> {
@@ -115,6 +185,7 @@ impl Path {
             return Err("a path by number has at most four parts: object, instance, resource, resource instance".into());
         }
 
+        let given = Numbers { object: Some(object), resource };
         let resource = resource.map(|id| resource_by_id(Object::by_id(object), id));
         let object = Object::by_id(object).next().map_or(Name::Number(object), |o| Name::Text(o.name().to_owned()));
         let below = match (instance, resource, resource_instance) {
@@ -125,7 +196,7 @@ impl Path {
                 Below::ResourceInstance { instance, resource, resource_instance }
             }
         };
-        Ok(Path { object, below })
+        Ok(Path { object, below, given })
     }
 
     fn of_names(key: &str) -> Result<Path, String> {
@@ -137,6 +208,7 @@ impl Path {
             return Err("a path starts with an object's name, as in Device.0, or with a slash, as in /3/0".into());
         }
         check_name(object)?;
+        let mut given = Numbers::default();
         let rest = rest.map(|rest| rest.split_once('.').map_or((rest, None), |(id, resource)| (id, Some(resource))));
         let below = match rest {
             None => Below::Object,
@@ -145,10 +217,17 @@ impl Path {
                 let instance = id(instance, "object instance")?;
                 let (resource, resource_instance) = split_resource(object, resource);
                 check_name(resource)?;
-                let mut descriptions = Object::by_name(object).peekable();
+                let descriptions = Object::of_any_version(object);
                 let resource = match id(resource, "resource") {
-                    Ok(id) if descriptions.peek().is_some() => resource_by_id(descriptions, id),
-                    _ => Name::Text(resource.to_owned()),
+                    Ok(id) if descriptions.clone().next().is_some() => {
+                        given.resource = Some(id);
+                        resource_by_id(descriptions, id)
+                    }
+                    _ => {
+                        let registered = descriptions.flat_map(Object::resources);
+                        let registered = registered.map(Resource::name).find(|name| is_same_name(name, resource));
+                        Name::Text(registered.unwrap_or(resource).to_owned())
+                    }
                 };
                 match resource_instance {
                     None => Below::Resource { instance, resource },
@@ -160,7 +239,9 @@ impl Path {
                 }
             }
         };
-        Ok(Path { object: Name::Text(object.to_owned()), below })
+        // As it was registered, with as many blanks
+        let registered = Object::by_name(object).next().map(Object::name);
+        Ok(Path { object: Name::Text(registered.unwrap_or(object).to_owned()), below, given })
     }
 
     pub fn object(&self) -> &Name {
@@ -191,9 +272,54 @@ impl Path {
         }
     }
 
-    /// The descriptions of the object; none where nobody described it.
+    /// The descriptions of the object, all versions of it; none where nobody described it.
     pub fn descriptions(&self) -> impl Iterator<Item = Object> + Clone {
-        self.object_name().into_iter().flat_map(Object::by_name)
+        let name = self.object_name().filter(|_| self.given.object.is_none());
+        let by_number = self.given.object.into_iter().flat_map(Object::by_id);
+        by_number.chain(name.into_iter().flat_map(Object::of_any_version))
+    }
+
+    /// The descriptions of the resource in one of the object's: by its number where it was given so, as versions may give
+    /// a number another name.
+    pub fn resources_in(&self, object: Object) -> impl Iterator<Item = Resource> + Clone {
+        let (id, name) = match (self.given.resource, self.resource()) {
+            (Some(id), _) => (Some(id), None),
+            (None, Some(Name::Number(id))) => (Some(*id), None),
+            (None, Some(Name::Text(name))) => (None, Some(name)),
+            (None, None) => (None, None),
+        };
+        let by_number = object.resources().filter(move |resource| Some(resource.id()) == id);
+        by_number.chain(name.into_iter().flat_map(move |name| object.resources_named(name)))
+    }
+
+    /// Other names that versions of the object have for what was given by number.
+    pub fn other_names(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        let mut add = |name: &'static str, sent: &Name| {
+            let is_sent = matches!(sent, Name::Text(sent) if is_same_name(sent, name));
+            if !is_sent && !names.contains(&name) {
+                names.push(name);
+            }
+        };
+        for object in self.descriptions() {
+            if self.given.object.is_some() {
+                add(object.name(), &self.object);
+            }
+            if let (Some(id), Some(sent)) = (self.given.resource, self.resource()) {
+                object
+                    .resources()
+                    .filter(|resource| resource.id() == id)
+                    .for_each(|resource| add(resource.name(), sent));
+            }
+        }
+        names
+    }
+
+    /// Whether its first part is the name of a described object, although nobody described the whole: `Device.x.0`.
+    pub fn starts_like_a_described_object(&self) -> bool {
+        let Some(name) = self.object_name().filter(|_| self.descriptions().next().is_none()) else { return false };
+        let mut dots = name.match_indices('.').map(|(at, _)| at).take_while(|at| *at <= Object::LONGEST_NAME);
+        dots.any(|at| Object::by_name(name.get(..at).unwrap_or_default()).next().is_some())
     }
 
     /// The path in numbers, as in `/3/0/14`; nothing where a name in it is not described.
@@ -219,10 +345,10 @@ impl Path {
 
     /// Whether the last number may as well be the end of a resource's name (`PM2.5`), because nobody described it.
     pub fn may_be_a_resource(&self) -> bool {
-        let described = |name: &str| self.descriptions().any(|object| object.resources_named(name).next().is_some());
         match &self.below {
-            Below::ResourceInstance { resource: Name::Text(name), .. } => {
-                self.object_name().is_some() && !described(name)
+            Below::ResourceInstance { resource: Name::Text(_), .. } => {
+                let is_described = self.descriptions().any(|object| self.resources_in(object).next().is_some());
+                self.object_name().is_some() && !is_described
             }
             _ => false,
         }
@@ -254,7 +380,7 @@ impl Path {
                 Below::Resource { instance: *instance, resource: resource.clone() }
             }
         };
-        Some(Path { object: self.object.clone(), below })
+        Some(Path { object: self.object.clone(), below, given: self.given })
     }
 
     /// The paths above this one, nearest first, without the root.
@@ -265,7 +391,7 @@ impl Path {
     /// The object instance that this path is or lies in.
     pub fn object_instance(&self) -> Option<Path> {
         let instance = self.instance()?;
-        Some(Path { object: self.object.clone(), below: Below::Instance { instance } })
+        Some(Path { object: self.object.clone(), below: Below::Instance { instance }, given: self.given })
     }
 }
 
@@ -297,6 +423,9 @@ impl fmt::Display for Path {
     }
 }
 
+/// Behind so many dots a resource's name is looked for where the instance is none.
+const MOST_DOTS: usize = 8;
+
 /// The object's name, and what follows the dot behind it. A described object wins, the longest name first; but not where
 /// its name only begins the name of an object that nobody described (`Temperature.v2.0`).
 fn split_object(key: &str) -> (&str, Option<&str>) {
@@ -305,20 +434,81 @@ fn split_object(key: &str) -> (&str, Option<&str>) {
     }
     let dots = || key.match_indices('.').filter_map(|(at, _)| Some((key.get(..at)?, key.get(at + 1..)?)));
     let instance_follows = |rest: &str| rest.split('.').next().is_some_and(is_number);
+    let by_form = || dots().find(|(_, rest)| instance_follows(rest));
     let is_meant = |(name, rest): &(&str, &str)| {
-        let mut descriptions = Object::by_name(name);
-        // `Device.UTC Offset`: the instance was forgotten
-        let forgotten = |object: Object| object.resources().any(|resource| rest.starts_with(resource.name()));
-        if instance_follows(rest) { descriptions.next().is_some() } else { descriptions.any(forgotten) }
+        let mut descriptions = Object::of_any_version(name);
+        // `Device.UTC Offset`, `Device.x.UTC Offset`: the instance was forgotten, or is none
+        let behind_dots = rest.match_indices('.').filter_map(|(at, _)| rest.get(at + 1..)).take(MOST_DOTS);
+        let places =
+            std::iter::once(*rest).chain(behind_dots).filter(|place| !place.split('.').next().is_some_and(is_number));
+        let names_a_resource = |object: Object| places.clone().any(|place| resource_at_start(object, place).is_some());
+        if instance_follows(rest) {
+            descriptions.next().is_some()
+        } else {
+            descriptions.clone().any(names_a_resource) || (descriptions.next().is_some() && by_form().is_none())
+        }
     };
     let described = dots().take_while(|(name, _)| name.len() <= Object::LONGEST_NAME).filter(is_meant);
-    let by_form = || dots().find(|(_, rest)| instance_follows(rest));
     described.last().or_else(by_form).map_or((key, None), |(name, rest)| (name, Some(rest)))
+}
+
+/// Whether slashes stand where dots have to: behind the name or the number of a described object.
+fn is_cut_at_slashes(path: &str) -> bool {
+    let Some((object, rest)) = path.split_once('/') else { return false };
+    let is_described = match object.parse() {
+        Ok(id) => is_number(object) && Object::by_id(id).next().is_some(),
+        Err(_) => Object::by_name(object).next().is_some(),
+    };
+    let number_follows = rest.split(['/', '.']).next().is_some_and(is_number);
+    // A name may hold slashes, and begin with a number: `3/4-way valve`
+    is_described && (number_follows || !is_number(object)) && Object::by_name(path).next().is_none()
+}
+
+/// The described object, by name or number, that the text begins with, and what follows.
+fn described_at_start(text: &str) -> Option<(Object, &str)> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    if let Some((number, rest)) =
+        text.split_at_checked(digits).filter(|(_, rest)| !rest.starts_with(char::is_alphanumeric))
+        && let Ok(id) = number.parse()
+    {
+        return Object::by_id(id).next().map(|object| (object, rest));
+    }
+    let as_it_is = at_start(text, |name| Object::by_name(name).next(), Object::LONGEST_NAME);
+    // Also in other letters: `device/0`
+    let starts = |object: &Object| {
+        let (start, rest) = text.split_at_checked(object.name().len()).unwrap_or_default();
+        start.eq_ignore_ascii_case(object.name()) && !rest.starts_with(char::is_alphanumeric)
+    };
+    let longest = || Object::all().filter(starts).max_by_key(|object| object.name().len());
+    as_it_is.or_else(|| longest().and_then(|object| Some((object, text.get(object.name().len()..)?))))
+}
+
+/// The resource's name, by name or number, that the text begins with, and what follows; a name that is nearly one, where
+/// it is the whole text.
+fn resource_at_start(object: Object, text: &str) -> Option<(&'static str, &str)> {
+    /// Longer than any resource's name.
+    const LONGEST: usize = 255;
+    let number = text.split(['.', '/']).next().unwrap_or_default();
+    if is_number(number) {
+        let id: u16 = number.parse().ok()?;
+        let resource = object.resources().find(|resource| resource.id() == id)?;
+        return Some((resource.name(), text.get(number.len()..).unwrap_or_default()));
+    }
+    let named = |name: &str| object.resources_named(name).next().map(Resource::name);
+    at_start(text, named, LONGEST)
+}
+
+/// The longest beginning of the text that is known and ends where a name can end.
+fn at_start<T>(text: &str, known: impl Fn(&str) -> Option<T>, longest: usize) -> Option<(T, &str)> {
+    let ends = text.char_indices().filter(|(_, c)| !c.is_alphanumeric()).map(|(at, _)| at).chain([text.len()]);
+    let ends = ends.take_while(|end| *end <= longest);
+    ends.filter_map(|end| Some((known(text.get(..end)?)?, text.get(end..)?))).last()
 }
 
 /// The resource's name, and the resource instance where there is one. A described resource wins, the longest name first.
 fn split_resource<'a>(object: &str, text: &'a str) -> (&'a str, Option<&'a str>) {
-    let is_described = |name: &str| Object::by_name(object).any(|object| object.resources_named(name).next().is_some());
+    let is_described =
+        |name: &str| Object::of_any_version(object).any(|object| object.resources_named(name).next().is_some());
     match text.rsplit_once('.') {
         Some((name, number)) if is_number(number) && !is_described(text) => (name, Some(number)),
         _ => (text, None),
@@ -459,11 +649,14 @@ mod tests {
             ("Device.UTC Offset", "the object instance has to be a number"),
             ("Device.Error Code.0", "the object instance has to be a number"),
             ("Test object.0.Integer array.65535", "65535 is reserved"),
-            ("Device. 0", "space"),
+            ("Device. 0", "did you mean \"Device.0\"?"),
             (" Device.0", "space"),
             ("Dev\nice.0", "control"),
-            ("3.0.14", "object's name"),
-            ("5", "object's name"),
+            (
+                "3.0.14",
+                "object's name, as in Device.0, or with a slash, as in /3/0 (did you mean \"Device.0.UTC Offset\"?)",
+            ),
+            ("5", "did you mean \"Firmware Update\"?"),
             ("//0", "the object has to be a number"),
             ("/3/0/x", "the resource has to be a number"),
             ("/3/0/14/0/0", "at most four parts"),
@@ -476,6 +669,65 @@ mod tests {
                 Ok(target) => panic!("{key:?} was taken as {target:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_nearly_a_path_is_told_which_one_may_have_been_meant() {
+        for (key, meant) in [
+            ("Device/0/Battery Level", "Device.0.Battery Level"),
+            ("/Device/0/Battery Level", "Device.0.Battery Level"),
+            ("Device/0", "Device.0"),
+            ("Device/0/9", "Device.0.Battery Level"),
+            ("Device/0/Batery Level", "Device.0.Battery Level"),
+            ("Device.0/Battery Level", "Device.0.Battery Level"),
+            ("3/0/Battery Level", "Device.0.Battery Level"),
+            ("/3/0/Battery Level", "Device.0.Battery Level"),
+            ("3/0.9", "Device.0.Battery Level"),
+            ("3.0.UTC Offset", "Device.0.UTC Offset"),
+            ("Device.x.UTC Offset", "Device.0.UTC Offset"),
+            ("Device.-1.UTC Offset", "Device.0.UTC Offset"),
+            ("Device.UTC Offset", "Device.0.UTC Offset"),
+            ("Device.x", "Device.0"),
+            ("Device.*.UTC Offset", "Device.0.UTC Offset"),
+            ("Device.x.Error Code.0", "Device.0.Error Code.0"),
+            ("Device.0x0.UTC Offset", "Device.0.UTC Offset"),
+            ("LwM2M v1.0 Test Object.x.String Value", "LwM2M v1.0 Test Object.0.String Value"),
+            ("RDB/4/Key", "RDB.4.Key"),
+            ("LwM2M Server/1/Lifetime", "LwM2M Server.1.Lifetime"),
+        ] {
+            match Target::parse(key) {
+                Err(why) => assert!(why.ends_with(&format!("(did you mean \"{meant}\"?)")), "{key}: {why}"),
+                Ok(target) => panic!("{key} was taken as {target:?}"),
+            }
+        }
+        // Only numbers: that is a path
+        assert_eq!(parse("3/0/14"), parse("Device.0.UTC Offset"));
+        assert_eq!(parse("32801/0/1").to_string(), "/32801/0/1");
+        // Like nothing known, or what may be another's name
+        for key in
+            ["Vendor/0/x", "Device Info.0.x", "3/4-way valve.0.State", "3.5mm jack.0.x", "Größe/0", "Device-Info.0"]
+        {
+            assert_eq!(parse(key).to_string(), key);
+            assert!(!parse(key).starts_like_a_described_object() && Path::meant_by(key).is_none(), "{key}");
+        }
+        assert!(parse("Device.Info.0").starts_like_a_described_object());
+        assert!(parse("device/0/UTC Offset").descriptions().next().is_none());
+        assert_eq!(Path::meant_by("device/0/UTC Offset"), Some(parse("Device.0.UTC Offset")));
+    }
+
+    #[test]
+    fn blanks_between_words_count_as_one_and_the_registered_name_is_sent() {
+        for key in [
+            "WLAN connectivity.0.Multicast Packets Received",
+            "WLAN connectivity.0.Multicast Packets  Received",
+            "WLAN  connectivity.0.Multicast   Packets\u{a0}Received",
+            "/12/0/42",
+        ] {
+            assert_eq!(parse(key).to_string(), "WLAN connectivity.0.Multicast Packets  Received", "{key}");
+        }
+        assert_eq!(parse("Device.0.UTC  Offset"), parse("Device.0.UTC Offset"));
+        // What nobody described passes as it is
+        assert_eq!(parse("Boiler  7.0.Set  Point").to_string(), "Boiler  7.0.Set  Point");
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl Fields {
             } else {
                 target.level()
             };
-            if !operation.levels().contains(&level) {
+            if !operation.addresses(level) {
                 let (levels, level) = (level_range(operation), level.name());
                 let message = format!("{operation} addresses {levels}, this is {level}");
                 return Err(Finding::new(Code::PathLevel, message).at(&place));
@@ -182,9 +182,12 @@ impl Fields {
                 if was_translated {
                     self.misfits.extend(check::resource_of_several(path).map(|finding| finding.at(&place)));
                     self.notices.extend(check::object_of_several(path).map(|finding| finding.at(&place)));
+                    self.notices.extend(check::name_of_newest_version(path).map(|finding| finding.at(&place)));
                 }
-                if self.objects.len() < MOST_HINTS && self.objects.insert(path.object().clone()) {
-                    self.notices.extend(not_described(path).map(|finding| finding.at(&place)));
+                if path.starts_like_a_described_object() {
+                    self.misfits.push(like_a_described_one(&key).at(&place));
+                } else if self.objects.len() < MOST_HINTS && self.objects.insert(path.object().clone()) {
+                    self.notices.extend(not_described(path, &key).map(|finding| finding.at(&place)));
                 }
             }
             Ok((position, target))
@@ -228,10 +231,20 @@ impl Fields {
     }
 
     fn assign(&mut self, keys: Vec<Key>, values: Vec<Value>) -> Result<Assignments, Findings> {
-        for (Key { position, path }, value) in keys.iter().zip(&values) {
-            self.misfits
-                .extend(check::value(path, value).map(|finding| finding.at(format_args!("values[{position}]"))));
-        }
+        let values = keys.iter().zip(values).map(|(Key { position, path }, value)| {
+            let place = format!("values[{position}]");
+            match check::value(path, &value) {
+                Ok(fitting) => {
+                    self.notices.extend(fitting.notice.map(|notice| notice.at(&place)));
+                    fitting.value
+                }
+                Err(misfit) => {
+                    self.misfits.push(misfit.at(&place));
+                    value
+                }
+            }
+        });
+        let values = values.collect();
         Assignments::new(keys, values)
     }
 
@@ -296,7 +309,7 @@ impl Fields {
             Some(values) => values.as_array().is_some_and(Vec::is_empty),
         };
         match paths.as_slice() {
-            [Key { path, .. }] if path.level() == Level::ObjectInstance && none_given => {
+            [Key { path, .. }] if path.level() <= Level::ObjectInstance && none_given => {
                 self.values = None;
                 keys::none_holds_a_comma(&paths, "beside values, which create has")?;
                 return Ok(NewInstance::Bare(path.clone()));
@@ -308,7 +321,9 @@ impl Fields {
         let instance = paths.first().and_then(|key| key.path.object_instance());
         for Key { position, path } in &paths {
             let key = path.to_string();
-            let why = if path.level() == Level::ObjectInstance {
+            let why = if path.level() == Level::Object {
+                "an object stands alone and without values: the device chooses the new instance's id"
+            } else if path.level() == Level::ObjectInstance {
                 "an object instance stands alone and without values; give its resources, with a value each, instead"
             } else if path.object_instance() != instance {
                 "lies in another object instance than keys[0]; create makes one object instance at a time"
@@ -412,15 +427,27 @@ impl ArrayField {
 }
 
 /// What the author of a path should know of an object that nobody described, where there is something to tell.
-fn not_described(path: &Path) -> Option<Finding> {
-    let message = match (path.object_name(), check::meant(path)) {
-        (None, _) => "nobody described this object, so its number has no name; sent as it is".to_owned(),
-        (Some(_), Some(near)) => {
-            format!("nobody described this object; sent as it is (did you mean {}?)", Quoted(near))
-        }
-        (Some(_), None) => return None,
+fn not_described(path: &Path, key: &str) -> Option<Finding> {
+    let name = path.object_name();
+    if name.is_some() && path.descriptions().next().is_some() {
+        return None;
+    }
+    let near = || check::meant(path).map(str::to_owned).or_else(|| Path::meant_by(key).map(|path| path.to_string()));
+    let message = match name {
+        None => "nobody described this object, so its number has no name; sent as it is".to_owned(),
+        Some(_) => format!("nobody described this object; sent as it is (did you mean {}?)", Quoted(&near()?)),
     };
     Some(Finding::new(Code::ObjectNotDescribed, message))
+}
+
+/// An object that nobody described, although the part before a dot in its name is a described object's.
+fn like_a_described_one(key: &str) -> Finding {
+    let hint = Path::meant_by(key).map(|path| format!(" (did you mean {}?)", Quoted(&path.to_string())));
+    let message = format!(
+        "nobody described this object; its first part is a described one, behind which the object instance stands{}",
+        hint.unwrap_or_default()
+    );
+    Finding::new(Code::ObjectNotDescribed, message)
 }
 
 /// The paths, or nothing where one of the targets is the root and so covers all others.
@@ -463,6 +490,9 @@ fn both<A, B>(a: Result<A, Findings>, b: Result<B, Findings>) -> Result<(A, B), 
 }
 
 fn level_range(operation: OperationName) -> String {
+    if operation == OperationName::Delete {
+        return format!("{} or {}", Level::ObjectInstance.name(), Level::ResourceInstance.name());
+    }
     let levels = operation.levels();
     if levels.start() == levels.end() {
         levels.start().name().to_owned()

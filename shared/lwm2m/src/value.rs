@@ -8,12 +8,17 @@ use serde_json::Value as Json;
 
 /// A value as it is sent: the text of a string, number or boolean, without a comma.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value(String);
+pub struct Value {
+    text: String,
+    /// Whether it was given as a number, and not as a text that looks like one.
+    is_number: bool,
+}
 
 impl Value {
     /// Strings are taken as they are; numbers as JSON wrote them (`9007199254740993` keeps every digit, `1.50` its
     /// zero); booleans become `true` and `false`. The error says what is wrong, without repeating the value.
     pub fn parse(json: Json) -> Result<Value, &'static str> {
+        let is_number = json.is_number();
         let text = match json {
             Json::String(text) => text,
             Json::Number(number) => number.to_string(),
@@ -27,11 +32,52 @@ impl Value {
         if text.contains(',') {
             return Err("a value that holds a comma cannot be told from two values and is not sent");
         }
-        Ok(Value(text))
+        Ok(Value { text, is_number })
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The same value in another form, which holds no comma either.
+    pub(crate) fn in_form(&self, text: String) -> Value {
+        debug_assert!(!text.contains(','));
+        Value { text, is_number: self.is_number }
+    }
+
+    /// The digits of a number without a fraction that is given with one or with an exponent: `68` of `68.0`, of the text
+    /// `"68.0"` and of the number `6.8e1`.
+    pub(crate) fn whole_number(&self) -> Option<String> {
+        /// As many as 64 bits can need, with room.
+        const MOST_DIGITS: usize = 40;
+
+        let (sign, digits) = self.text.strip_prefix('-').map_or(("", self.text.as_str()), |digits| ("-", digits));
+        let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) if self.is_number => (mantissa, exponent.parse::<i32>().ok()?),
+            Some(_) => return None,
+            None => (digits, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let is_decimal = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || mantissa.ends_with('.') || !is_decimal(whole) || !is_decimal(fraction) {
+            return None;
+        }
+        let all = format!("{whole}{fraction}");
+        let point = i32::try_from(whole.len()).ok()?.checked_add(exponent)?;
+        let (before, after) = match usize::try_from(point) {
+            Ok(point) if point <= all.len() => all.split_at_checked(point)?,
+            Ok(_) => (all.as_str(), ""),
+            Err(_) => ("", all.as_str()),
+        };
+        if after.bytes().any(|digit| digit != b'0') {
+            return None;
+        }
+        let before = before.trim_start_matches('0');
+        if before.is_empty() {
+            return Some("0".to_owned());
+        }
+        let zeros = usize::try_from(point).ok()?.saturating_sub(all.len());
+        (before.len() <= MOST_DIGITS && zeros <= MOST_DIGITS).then(|| format!("{sign}{before}{}", "0".repeat(zeros)))
     }
 }
 
@@ -56,7 +102,37 @@ mod tests {
             (r#""zażółć""#, "zażółć"),
         ] {
             let json: Json = serde_json::from_str(json).unwrap();
-            assert_eq!(Value::parse(json.clone()).map(|value| value.0), Ok(text.to_owned()), "{json}");
+            assert_eq!(Value::parse(json.clone()).map(|value| value.text), Ok(text.to_owned()), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_number_without_a_fraction_is_whole_however_it_is_written() {
+        for (json, whole) in [
+            ("68.0", Some("68")),
+            ("68", Some("68")),
+            ("-68.00", Some("-68")),
+            ("6.8e1", Some("68")),
+            ("1e3", Some("1000")),
+            ("1200E-2", Some("12")),
+            ("0.0", Some("0")),
+            ("-0.0", Some("0")),
+            ("0e9", Some("0")),
+            ("9007199254740993.0", Some("9007199254740993")),
+            ("\"68.0\"", Some("68")),
+            ("68.5", None),
+            ("1e-3", None),
+            ("1e999", None),
+            ("1e99999999999", None),
+            ("\"1e3\"", None),
+            ("\"68.\"", None),
+            ("\".0\"", None),
+            ("\" 68\"", None),
+            ("\"\"", None),
+            ("true", None),
+        ] {
+            let value = Value::parse(serde_json::from_str(json).unwrap()).unwrap();
+            assert_eq!(value.whole_number().as_deref(), whole, "{json}");
         }
     }
 

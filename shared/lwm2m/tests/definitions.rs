@@ -6,6 +6,8 @@
 mod ddf;
 #[path = "../build/definitions.rs"]
 mod definitions;
+#[path = "../build/ranges.rs"]
+mod ranges;
 #[path = "../build/tables.rs"]
 mod tables;
 
@@ -81,6 +83,112 @@ fn several_objects_and_several_versions_in_one_file() {
     assert!(tables::source(ddf::objects(&both).unwrap()).is_ok());
 }
 
+/// The forms that are in use, and what they mean for a type.
+#[test]
+fn ranges_are_understood_in_the_forms_that_are_in_use() {
+    use ranges::{Limit, limit};
+    let words = |words: &[&str], or_length| {
+        Some(Limit::Words { words: words.iter().map(|word| (*word).to_owned()).collect(), or_length })
+    };
+    let value = |intervals: &[(f64, f64)]| Some(Limit::Value(intervals.to_vec()));
+    let length = |intervals: &[(f64, f64)]| Some(Limit::Length(intervals.to_vec()));
+    for (range, kind, expected) in [
+        ("0..100", "Integer", value(&[(0.0, 100.0)])),
+        ("1...63", "Integer", value(&[(1.0, 63.0)])),
+        ("-30..-120", "Integer", value(&[(-120.0, -30.0)])),
+        ("0-100", "Integer", value(&[(0.0, 100.0)])),
+        ("[1:4]", "Integer", value(&[(1.0, 4.0)])),
+        ("0..3, 99", "Integer", value(&[(0.0, 3.0), (99.0, 99.0)])),
+        ("0 or 2", "Integer", value(&[(0.0, 0.0), (2.0, 2.0)])),
+        ("\"0\";\"1\"", "Integer", value(&[(0.0, 0.0), (1.0, 1.0)])),
+        ("8 bit", "Integer", value(&[(-128.0, 255.0)])),
+        ("16-bit", "UnsignedInteger", value(&[(0.0, 65535.0)])),
+        ("1..8", "Time", value(&[(1.0, 8.0)])),
+        ("5", "Integer", None),
+        ("-5", "Integer", None),
+        // Open at one end, or no limit at all
+        ("0..inf", "Float", value(&[(0.0, f64::INFINITY)])),
+        ("-inf..0", "Float", value(&[(f64::NEG_INFINITY, 0.0)])),
+        ("-inf..inf", "Float", None),
+        ("-infinity..1e999", "Float", None),
+        ("nan..1", "Float", None),
+        ("NaN..NaN", "Integer", None),
+        ("<7 to >12.5", "Integer", None),
+        ("0..", "Integer", None),
+        ("..", "Integer", None),
+        (",", "Integer", None),
+        ("0..1); panic!(", "Float", None),
+        ("ON;OFF", "Float", None),
+        ("\"", "Integer", None),
+        // Texts: their length, or which ones there are
+        ("0..255", "String", length(&[(0.0, 255.0)])),
+        ("0-255 bytes", "String", length(&[(0.0, 255.0)])),
+        ("1..64 Bytes", "String", length(&[(1.0, 64.0)])),
+        ("0 or 26 Bytes", "String", length(&[(0.0, 0.0), (26.0, 26.0)])),
+        ("64 Bytes", "String", None),
+        ("64", "String", None),
+        ("10,26", "String", words(&["10", "26"], true)),
+        ("\"eco\",\"comfort\"", "String", words(&["eco", "comfort"], false)),
+        ("'a, b' ; 'c'", "String", words(&["a, b", "c"], false)),
+        ("\u{201c}eco\u{201d} | \u{201c}comfort\u{201d}", "String", words(&["eco", "comfort"], false)),
+        ("\"eco\"", "String", words(&["eco"], false)),
+        ("ON;OFF", "String", words(&["ON", "OFF"], false)),
+        ("eco or comfort", "String", words(&["eco", "comfort"], false)),
+        ("The possible values of Resource are listed in 5.3.1.1", "String", None),
+        ("see RFC 5646, section 2", "String", None),
+        ("", "String", None),
+        ("1..8", "Opaque", length(&[(1.0, 8.0)])),
+        ("16-32-48 bytes", "Opaque", length(&[(16.0, 16.0), (32.0, 32.0), (48.0, 48.0)])),
+        ("8 bit", "Opaque", None),
+        ("0..1", "Boolean", None),
+        ("0..1", "None", None),
+    ] {
+        assert_eq!(limit(range, kind), expected, "{range:?} of {kind}");
+    }
+}
+
+/// Whatever a definition holds, the generated source is made of numbers, of names of ours, and of one escaped text.
+#[test]
+fn no_text_of_a_definition_gets_into_the_generated_source_unchecked() {
+    let odd = "a\"]; fn main() {} /* \\ { } \u{202e} \u{1f600} &lt; '";
+    for kind in ["Integer", "Float", "String", "Opaque", "Time", "Boolean", "Objlnk"] {
+        for range in ["-inf..inf", "0..inf", "nan..1", "1e999..2", "-0..0", odd, "\"a\\\",\"b\"", "\"\u{202e}\",\"x\""]
+        {
+            let xml = definition(
+                OBJECT,
+                &format!(
+                    "<Item ID=\"1\"><Name>{odd}</Name><Operations>RW</Operations><Type>{kind}</Type>\
+                     <RangeEnumeration>{range}</RangeEnumeration></Item>"
+                ),
+            );
+            let source = tables::source(ddf::objects(&xml).unwrap()).unwrap();
+            assert!(source.is_ascii());
+            let (before, text) = source.split_once("static TEXTS: &str = \"").unwrap();
+            let (text, after) = text.split_once("\";\n").unwrap();
+            // Nothing in the text ends the literal
+            assert!(!text.replace("\\\\", "").replace("\\\"", "").contains('"'), "{text}");
+            let rest = format!("{before}{after}").replace("f64::INFINITY", "").replace("f64::NEG_INFINITY", "");
+            assert!(!rest.contains("inf") && !rest.contains("NaN") && !rest.contains("main"), "{rest}");
+        }
+    }
+}
+
+#[test]
+fn the_newest_version_comes_first_and_a_name_keeps_its_blanks() {
+    let version = |version: &str, name: &str| {
+        let object = OBJECT.replace("Boiler", name).replace("</ObjectURN>", &format!("</ObjectURN>{version}"));
+        let xml = definition(&object, "");
+        ddf::objects(&xml).unwrap().remove(0)
+    };
+    let objects = vec![
+        version("<ObjectVersion>1.9</ObjectVersion>", "Old"),
+        version("<ObjectVersion>1.10</ObjectVersion>", "Newest  <!-- blanks -->one"),
+        version("", "First"),
+    ];
+    let source = tables::source(objects).unwrap();
+    assert!(source.contains("\"Newest  oneOldFirst\""), "{source}");
+}
+
 #[test]
 fn what_cannot_be_read_is_told_with_its_place() {
     for (xml, expected) in [
@@ -108,6 +216,23 @@ fn what_cannot_be_read_is_told_with_its_place() {
             definition(OBJECT, &item("1", "<MultipleInstances>Many</MultipleInstances>")),
             "line 6: resource 1: MultipleInstances is \"Many\"",
         ),
+        (
+            definition(&OBJECT.replace("Boiler<", &format!("{}<", "x".repeat(256))), ""),
+            "line 4: object 32801: a name of 256 bytes",
+        ),
+        (
+            definition(&OBJECT.replace("Boiler<", "Boi\u{7f}ler<"), ""),
+            "line 4: object 32801: a control character in the name",
+        ),
+        (
+            definition(OBJECT, &item("1", &format!("<RangeEnumeration>{}</RangeEnumeration>", "1,".repeat(2_001)))),
+            "line 6: resource 1: a RangeEnumeration of 4002 bytes",
+        ),
+        (
+            definition(&OBJECT.replace("</ObjectURN>", "</ObjectURN><ObjectVersion>new</ObjectVersion>"), ""),
+            "line 4: object 32801: ObjectVersion is \"new\"",
+        ),
+        (definition(&OBJECT.replace(">Optional<", ">Perhaps<"), ""), "line 4: object 32801: Mandatory is \"Perhaps\""),
     ] {
         match ddf::objects(&xml) {
             Ok(_) => panic!("taken: {xml}"),

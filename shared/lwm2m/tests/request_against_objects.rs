@@ -103,11 +103,35 @@ fn single_and_multiple() {
 #[test]
 fn instances_that_come_and_go() {
     assert_passes(json!({"operation": "create", "keys": ["Portfolio.3"]}));
+    // The device chooses the id
+    assert_passes(json!({"operation": "create", "keys": ["Portfolio"]}));
+    assert_passes(json!({"operation": "create", "keys": ["/16"], "values": []}));
+    // A device may lack the one instance of an optional object, and an optional resource
+    for event in [
+        json!({"operation": "create", "keys": ["LWM2M Bearer Selection"]}),
+        json!({"operation": "create", "keys": ["LWM2M Bearer Selection.0"]}),
+        json!({"operation": "create", "keys": ["LWM2M Bearer Selection.0.Acceptable RSSI (GSM)"], "values": [-90]}),
+        json!({"operation": "delete", "keys": ["LWM2M Bearer Selection.0"]}),
+        // Since LwM2M 1.2
+        json!({"operation": "delete", "keys": ["Portfolio.5.Identity.0", "/16/5/0/1", "Vendor.0.List.3"]}),
+    ] {
+        assert_passes(event);
+    }
     assert_passes(json!({"operation": "create", "keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]}));
     assert_passes(json!({"operation": "delete", "keys": ["Portfolio.3", "LwM2M Server.1"]}));
+    for key in ["Device.1", "Device.0", "Device", "LWM2M Bearer Selection.1"] {
+        let object = key.split('.').next().unwrap();
+        let told =
+            format!("NOT_ALLOWED keys[0]: \"{key}\": {object} has a single object instance; no other can be created");
+        assert_told(json!({"operation": "create", "keys": [key]}), &[&told]);
+    }
     assert_told(
-        json!({"operation": "create", "keys": ["Device.1"]}),
-        &["NOT_ALLOWED keys[0]: \"Device.1\": Device has a single object instance; no other can be created"],
+        json!({"operation": "delete", "keys": ["Device.0.UTC Offset.0", "/0/1/0/0"]}),
+        &[
+            "INSTANCE_UNKNOWN keys[0]: \"Device.0.UTC Offset.0\": UTC Offset has a single value and no resource instances",
+            "NOT_ALLOWED keys[1]: \"/0/1/0/0\": only a bootstrap server may delete instances of LWM2M Security",
+            "INSTANCE_UNKNOWN keys[1]: \"/0/1/0/0\": LWM2M Server URI has a single value and no resource instances",
+        ],
     );
     assert_told(
         json!({"operation": "delete", "keys": ["Device.0", "/0/1"]}),
@@ -125,15 +149,23 @@ fn values_of_every_type() {
     for (key, fits, does_not) in [
         (
             "LwM2M Server.1.Lifetime",
-            json!([68, -1, "68", "9223372036854775807"]),
-            json!([68.5, "x", "", true, "1e3", "9223372036854775808", " 68"]),
+            json!([68, -1, "68", "9223372036854775807", 68.0, "68.0", 1e3]),
+            json!([68.5, "x", "", true, "1e3", 1e300, "9223372036854775808", " 68"]),
         ),
-        ("LWM2M Security.0.Matching Type", json!([0, 3, "2"]), json!([-1, 4, 1.5, "a"])),
+        ("LWM2M Security.0.Matching Type", json!([0, 3, "2", 2.0]), json!([-1, 4, 1.5, "a", 4.0])),
         ("Temperature.0.Sensor Value", json!([23.5, -1, "1e3", "23"]), json!(["inf", "NaN", "warm", true, ""])),
         ("LWM2M Security.0.Bootstrap-Server", json!([true, false, "true", "0", 1]), json!(["yes", 2, "TRUE"])),
         ("Device.0.UTC Offset", json!(["+02:00", 2, true, ""]), json!([])),
-        ("Device.0.Current Time", json!([1795370400, "0"]), json!(["2026-11-22T18:00:00Z", 1.5])),
-        ("LWM2M Security.0.Secret Key", json!(["c2VjcmV0", "00ff", "", "c2VjcmV0cw=="]), json!(["not base64!", "ä"])),
+        (
+            "Device.0.Current Time",
+            json!([1795370400, "0", -1, 1795370400.0, "2022-10-07T13:33:22Z", "2022-10-07T15:33:22+02:00"]),
+            json!(["", "now", 1.5, true, "2022-10-07", "2022-10-07T13:33:22", "2022-02-30T13:33:22Z", "13:33:22Z"]),
+        ),
+        (
+            "LWM2M Security.0.Secret Key",
+            json!(["c2VjcmV0", "00ff", "0x00ff", "", "c2VjcmV0cw=="]),
+            json!(["not base64!", "ä", "00:ff"]),
+        ),
         (lnk, json!(["21:0", "65535:65535"]), json!(["21", "21:x", "21:65536", 21])),
     ] {
         for (values, fit) in [(&fits, true), (&does_not, false)] {
@@ -153,7 +185,7 @@ fn a_value_is_told_its_type_or_range_but_not_repeated() {
         json!({"operation": "write", "keys": ["LwM2M Server.1.Lifetime", "Device.0.Current Time"], "values": ["s3cret", "now"]}),
         &[
             "VALUE_TYPE values[0]: Lifetime is an Integer: expected a whole number of at most 64 bits",
-            "VALUE_TYPE values[1]: Current Time is a Time: expected whole seconds since 1970-01-01T00:00:00Z",
+            "VALUE_TYPE values[1]: Current Time is a Time: expected a time, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
         ],
     );
     assert_told(
@@ -193,7 +225,7 @@ fn all_findings_are_told_together_those_of_form_first() {
             json!({"operation": "write", "keys": ["Device.0.Manufacturer", "Device..0", "Device.0.Timezon"], "values": [1, "a,b"]})
         ),
         [
-            "PATH_INVALID keys[1]: \"Device..0\": an empty name between dots",
+            "PATH_INVALID keys[1]: \"Device..0\": an empty name between dots (did you mean \"Device.0\"?)",
             "VALUE_NOT_ENCODABLE values[1]: a value that holds a comma cannot be told from two values and is not sent",
             "NOT_ALLOWED keys[0]: \"Device.0.Manufacturer\": write is not possible: Manufacturer can only be read",
             "RESOURCE_UNKNOWN keys[2]: \"Device.0.Timezon\": no such resource in Device (did you mean \"Timezone\"?)",
@@ -251,7 +283,14 @@ fn a_number_whose_name_is_shared() {
     );
     let accepted = parse(json!({"operation": "read", "keys": ["/6/0/0", "/6/0"]}), Strictness::Reject).unwrap();
     let told: Vec<&str> = accepted.notices.iter().map(|notice| notice.message.as_str()).collect();
-    assert_eq!(told, ["keys[1]: \"/6/0\": sent as \"Location.0\", which objects 6 and 3336 share"]);
+    // An older version of 3336 has a Latitude, too
+    assert_eq!(
+        told,
+        [
+            "keys[0]: \"/6/0/0\": sent as \"Location.0.Latitude\", which objects 6 and 3336 share",
+            "keys[1]: \"/6/0\": sent as \"Location.0\", which objects 6 and 3336 share",
+        ]
+    );
 }
 
 #[test]
@@ -292,4 +331,211 @@ fn a_real_devices_data_model_passes_path_by_path() {
         count += 1;
     }
     assert!(count > 100, "{count}");
+}
+
+/// The task's parameters, and what its author is told beside it.
+fn sent(event: Json) -> (Vec<(&'static str, String)>, Vec<String>) {
+    let accepted = parse(event.clone(), Strictness::Reject).unwrap_or_else(|f| panic!("{event}: {f:#?}"));
+    let notices = accepted.notices.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
+    (Task::from(&accepted.operation).parameters, notices)
+}
+
+#[test]
+fn every_registered_version_of_an_object_is_known() {
+    for event in [
+        // Gone, renamed, of another type, executable, single, in versions before the newest one
+        json!({"operation": "read", "keys": ["LWM2M Cellular Connectivity.0.PSM Timer (1)"]}),
+        json!({"operation": "read", "keys": ["LWM2M Cellular Connectivity.0.PSM Timer"]}),
+        json!({"operation": "read", "keys": ["LWM2M Cellular Connectivity.0.Serving PLMN Rate control"]}),
+        json!({"operation": "execute", "keys": ["Runtime Database.0.Unset"]}),
+        json!({"operation": "execute", "keys": ["RDB.0.Unset"]}),
+        json!({"operation": "write", "keys": ["LwM2M Gateway.0.Prefix"], "values": ["a"]}),
+        json!({"operation": "write", "keys": ["uCIFI data bridge.0.Payload"], "values": ["any text!"]}),
+        json!({"operation": "write", "keys": ["Traffic Counter.0.Measuring period 1"], "values": [60]}),
+        json!({"operation": "write", "keys": ["Traffic Counter.0.Measuring period 1.0"], "values": [60]}),
+        json!({"operation": "read", "keys": ["Device.0.Error Code.0", "Location.0.Numeric Latitude"]}),
+    ] {
+        assert_passes(event);
+    }
+    // It has to fit one of them
+    assert_told(
+        json!({"operation": "write", "keys": ["LwM2M Server.1.Short Server ID"], "values": [1]}),
+        &[
+            "NOT_ALLOWED keys[0]: \"LwM2M Server.1.Short Server ID\": write is not possible: Short Server ID can only be read",
+        ],
+    );
+    assert_told(
+        json!({"operation": "write", "keys": ["WLAN connectivity.0.WEP Key Index"], "values": [5]}),
+        &["VALUE_RANGE values[0]: outside of 1..4, the range for WEP Key Index"],
+    );
+    assert_told(
+        json!({"operation": "execute", "keys": ["RDB.0.Exists"]}),
+        &["NOT_ALLOWED keys[0]: \"RDB.0.Exists\": execute is not possible: Exists can only be read and written"],
+    );
+}
+
+#[test]
+fn a_number_is_sent_under_the_newest_name_and_fits_any_version() {
+    let keys = |key: &str| vec![("keys", key.to_owned())];
+    assert_eq!(
+        sent(json!({"operation": "execute", "keys": ["/10260/0/3"]})),
+        (keys("RDB.0.Persistent"), vec![
+            "NAME_OF_NEWEST_VERSION keys[0]: \"/10260/0/3\": sent as \"RDB.0.Persistent\", the newest version's name; another has \"Runtime Database\" and \"Unset\"".to_owned()
+        ])
+    );
+    assert_eq!(
+        sent(json!({"operation": "read", "keys": ["LWM2M Cellular Connectivity.0.4"]})),
+        (keys("LWM2M Cellular Connectivity.0.PSM Timer"), vec![
+            "NAME_OF_NEWEST_VERSION keys[0]: \"LWM2M Cellular Connectivity.0.4\": sent as \"LWM2M Cellular Connectivity.0.PSM Timer\", the newest version's name; another has \"PSM Timer (1)\"".to_owned()
+        ])
+    );
+    // A number that only an older version has is sent under its name, and is no news
+    assert_eq!(
+        sent(json!({"operation": "read", "keys": ["/10/0/6"]})),
+        (keys("LWM2M Cellular Connectivity.0.Serving PLMN Rate control"), vec![])
+    );
+    // Named alike in all versions
+    assert_eq!(sent(json!({"operation": "read", "keys": ["/3/0/11"]})), (keys("Device.0.Error Code"), vec![]));
+    // An older version calls 41 as the newest calls 42
+    let (parameters, notices) = sent(json!({"operation": "read", "keys": ["/12/0/42"]}));
+    assert_eq!((parameters, notices), (keys("WLAN connectivity.0.Multicast Packets  Received"), vec![]));
+    assert_eq!(
+        sent(json!({"operation": "read", "keys": ["/12/0/41"]})).0,
+        keys("WLAN connectivity.0.Multicast Packets Sent")
+    );
+}
+
+#[test]
+fn blanks_between_words_count_as_one() {
+    for key in ["WLAN connectivity.0.Multicast Packets Received", "WLAN connectivity.0.Multicast Packets  Received"] {
+        let registered = "WLAN connectivity.0.Multicast Packets  Received".to_owned();
+        assert_eq!(sent(json!({"operation": "read", "keys": [key]})), (vec![("keys", registered)], vec![]));
+    }
+    let twice =
+        json!({"operation": "write", "keys": ["Device.0.UTC Offset", "Device.0.UTC  Offset"], "values": [1, 2]});
+    assert!(findings(twice)[0].starts_with("KEY_DUPLICATE"));
+}
+
+#[test]
+fn near_misses_are_that_path_or_told() {
+    assert_eq!(
+        sent(json!({"operation": "read", "keys": ["3/0/14"]})),
+        (vec![("keys", "Device.0.UTC Offset".to_owned())], vec![])
+    );
+    for strictness in [Strictness::Reject, Strictness::Notice] {
+        for (key, told) in [
+            ("Device/0/Battery Level", "joined by dots (did you mean \"Device.0.Battery Level\"?)"),
+            (
+                "Device.x.UTC Offset",
+                "the object instance has to be a number from 0 to 65534 (did you mean \"Device.0.UTC Offset\"?)",
+            ),
+            (
+                "Device.-1.UTC Offset",
+                "the object instance has to be a number from 0 to 65534 (did you mean \"Device.0.UTC Offset\"?)",
+            ),
+            ("3/0/Battery Level", "(did you mean \"Device.0.Battery Level\"?)"),
+        ] {
+            let findings = parse(json!({"operation": "read", "keys": [key]}), strictness).unwrap_err();
+            assert!(findings.len() == 1 && findings[0].starts_with("PATH_INVALID"), "{findings:?}");
+            assert!(findings[0].ends_with(told), "{findings:?}");
+        }
+    }
+    // Perhaps a vendor's own object, but its first part is a described one
+    assert_told(
+        json!({"operation": "read", "keys": ["Device.Info.0.Battery"]}),
+        &[
+            "OBJECT_NOT_DESCRIBED keys[0]: \"Device.Info.0.Battery\": nobody described this object; its first part is a described one, behind which the object instance stands (did you mean \"Device.0\"?)",
+        ],
+    );
+    for (key, meant) in [("device/0/UTC Offset", "Device"), ("Devise/0", "Device"), ("device.0", "Device")] {
+        let (_, notices) = sent(json!({"operation": "read", "keys": [key]}));
+        assert!(notices[0].ends_with(&format!("(did you mean \"{meant}\"?)")), "{notices:?}");
+    }
+    // Like nothing known
+    assert_passes(json!({"operation": "read", "keys": ["Vendor/0/x", "ACME-7.x.0.y", "Größe.0.Länge"]}));
+}
+
+#[test]
+fn values_are_sent_in_a_form_that_coiote_shows() {
+    for (key, value, expected) in [
+        ("LwM2M Server.1.Lifetime", json!(68.0), "68"),
+        ("LwM2M Server.1.Lifetime", json!("68.0"), "68"),
+        ("LwM2M Server.1.Lifetime", json!(-7.00), "-7"),
+        ("Device.0.Current Time", json!("2022-10-07T13:33:22Z"), "2022-10-07T13:33:22Z"),
+        ("Device.0.Current Time", json!("2022-10-07T15:33:22+02:00"), "2022-10-07T13:33:22Z"),
+        ("Device.0.Current Time", json!("2022-10-07T13:33:22.000Z"), "2022-10-07T13:33:22Z"),
+        ("Device.0.Current Time", json!(1795370400), "1795370400"),
+        ("Device.0.Current Time", json!("1795370400"), "1795370400"),
+        ("Buzzer.0.Level", json!("0.0"), "0.0"),
+        ("Buzzer.0.Level", json!(50), "50"),
+        ("Light Control.0.On/Off", json!(true), "true"),
+        ("Light Control.0.On/Off", json!("false"), "false"),
+        ("Light Control.0.On/Off", json!(1.0), "1"),
+        // Nobody described it, so nobody knows better
+        ("Vendor.0.x", json!(68.0), "68.0"),
+        ("Vendor.0.x", json!("2022-10-07T15:33:22+02:00"), "2022-10-07T15:33:22+02:00"),
+    ] {
+        for operation in ["write", "writeComposite"] {
+            let (parameters, notices) = sent(json!({"operation": operation, "keys": [key], "values": [value]}));
+            assert_eq!((parameters[1].1.as_str(), notices), (expected, vec![]), "{key}: {value}");
+        }
+    }
+}
+
+#[test]
+fn hexadecimal_digits_for_an_opaque_resource_are_told() {
+    for (value, is_told) in
+        [("0x0102", true), ("0102", true), ("DEADBEEF", true), ("3q2+7w==", false), ("SGVsbG8=", false), ("", false)]
+    {
+        let key = "BinaryAppDataContainer.0.Data.0";
+        let (parameters, notices) = sent(json!({"operation": "write", "keys": [key], "values": [value]}));
+        assert_eq!(parameters[1].1, value);
+        let told: Vec<&str> = notices.iter().map(String::as_str).collect();
+        let expected = [
+            "VALUE_IS_BASE64 values[0]: looks like hexadecimal digits and is read as base64: give the bytes in base64 if they are meant",
+        ];
+        assert_eq!(told, if is_told { &expected[..] } else { &[] }, "{value}");
+    }
+}
+
+/// As Coiote shows the whole of a real device: what can be read can be written back, in the same form.
+#[test]
+fn a_real_devices_values_can_be_written_back_as_they_are_shown() {
+    let device: Json = serde_json::from_str(include_str!("data/real-device.json")).unwrap();
+    let is_no_value = |value: &Json| value.get("noValue").is_some();
+    let mut written = 0;
+    for (object, instances) in device.as_object().unwrap() {
+        for (instance, resources) in instances.as_object().unwrap() {
+            for (resource, value) in resources.as_object().unwrap() {
+                let key = format!("{object}.{instance}.{resource}");
+                let values = match value {
+                    Json::Object(values) if !is_no_value(value) => values
+                        .iter()
+                        .filter(|(_, value)| !is_no_value(value))
+                        .map(|(id, value)| (format!("{key}.{id}"), value))
+                        .collect(),
+                    Json::String(_) => vec![(key.clone(), value)],
+                    _ => vec![],
+                };
+                for (key, value) in values {
+                    let told = findings(json!({"operation": "read", "keys": [key]}));
+                    assert_eq!(told, [] as [&str; 0], "{key}");
+                    let event = json!({"operation": "write", "keys": [key], "values": [value]});
+                    match parse(event.clone(), Strictness::Reject) {
+                        Ok(accepted) => {
+                            let parameters = Task::from(&accepted.operation).parameters;
+                            assert_eq!(parameters, [("keys", key), ("values", value.as_str().unwrap().to_owned())]);
+                            written += 1;
+                        }
+                        // What is only read, and what the encoding cannot hold: nothing else
+                        Err(told) => assert!(
+                            told.iter().all(|told| told.starts_with("NOT_ALLOWED") || key.contains(',')),
+                            "{event}: {told:?}"
+                        ),
+                    }
+                }
+            }
+        }
+    }
+    assert!(written > 40, "{written}");
 }

@@ -200,6 +200,10 @@ fn create_makes_one_object_instance_bare_or_with_values() {
     ] {
         assert_sends(event, "AWScreateCertAuth", &[("keys", "Portfolio.3"), ("values", "")]);
     }
+    for key in ["Portfolio", "/16", "Portfolio."] {
+        let event = json!({"operation": "create", "keys": [key]}).to_string();
+        assert_sends(&event, "AWScreateCertAuth", &[("keys", "Portfolio"), ("values", "")]);
+    }
     assert_sends(
         r#"{"operation": "create", "keys": ["Portfolio.3.Identity.0", "Portfolio.3.Identity.1"], "values": ["a", 1]}"#,
         "AWScreateCertAuth",
@@ -208,7 +212,12 @@ fn create_makes_one_object_instance_bare_or_with_values() {
 }
 
 #[test]
-fn delete_takes_object_instances() {
+fn delete_takes_object_instances_and_resource_instances() {
+    assert_sends(
+        r#"{"operation": "delete", "keys": ["Portfolio.5.Identity.0", "Portfolio.11", "/16/5/0/0"]}"#,
+        "AWSdeleteCertAuth",
+        &[("keys", "Portfolio.5.Identity.0,Portfolio.11")],
+    );
     assert_sends(
         r#"{"operation": "delete", "keys": ["Portfolio.5", "Portfolio.11", "Portfolio.5"]}"#,
         "AWSdeleteCertAuth",
@@ -329,12 +338,29 @@ fn what_is_wrong_is_told_with_its_code_field_position_and_remedy() {
         ),
         (
             r#"{"operation": "delete", "keys": ["Portfolio"]}"#,
-            vec!["PATH_LEVEL keys[0]: \"Portfolio\": delete addresses an object instance"],
+            vec![
+                "PATH_LEVEL keys[0]: \"Portfolio\": delete addresses an object instance or a resource instance, this is an object",
+            ],
+        ),
+        (
+            r#"{"operation": "delete", "keys": ["Portfolio.5.Identity", "Vendor.0.x"]}"#,
+            vec![
+                "PATH_LEVEL keys[0]: \"Portfolio.5.Identity\": delete addresses an object instance or a resource instance",
+                "PATH_LEVEL keys[1]:",
+            ],
         ),
         (r#"{"operation": "discover", "keys": ["all"]}"#, vec!["PATH_LEVEL keys[0]: \"all\": discover addresses"]),
         (
-            r#"{"operation": "create", "keys": ["Portfolio"]}"#,
-            vec!["PATH_LEVEL keys[0]: \"Portfolio\": create addresses"],
+            r#"{"operation": "create", "keys": ["/"]}"#,
+            vec!["PATH_LEVEL keys[0]: \"/\": create addresses an object to a resource instance"],
+        ),
+        (
+            r#"{"operation": "create", "keys": ["Portfolio"], "values": ["x"]}"#,
+            vec!["KEY_COUNT keys[0]: \"Portfolio\": an object stands alone and without values"],
+        ),
+        (
+            r#"{"operation": "create", "keys": ["Portfolio", "Portfolio.3.Identity.0"], "values": ["x", "y"]}"#,
+            vec!["KEY_COUNT keys[0]: \"Portfolio\": an object stands alone", "KEY_COUNT keys[1]:"],
         ),
         (
             r#"{"operation": "create", "keys": ["Portfolio.3", "Portfolio.4"]}"#,

@@ -123,7 +123,7 @@ impl Device {
     pub(crate) fn set_make(&mut self, manufacturer: Option<String>, model: Option<String>) {
         for (resource, text) in [(MANUFACTURER, manufacturer), (MODEL_NUMBER, model)] {
             if let Some(text) = text {
-                self.change_by_itself(Path::Resource(DEVICE, 0, resource), text);
+                self.change_by_itself(Path::Resource(DEVICE, 0, resource), &text);
             }
         }
     }

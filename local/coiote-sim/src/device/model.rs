@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::definition::{Catalogue, DataFileError, ObjectDefinition, ResourceDefinition};
 use super::path::Path;
+use super::value::Type;
 
 /// Object → object instance → resource → content.
 pub(crate) type Objects = BTreeMap<u16, BTreeMap<u16, Instance>>;
@@ -44,6 +45,15 @@ impl DataModel {
             self.read_object(object, &mut result);
         }
         result
+    }
+
+    /// Adds the executable resources of the object, which hold no value: Coiote shows them so in a whole object.
+    pub(crate) fn add_executable(&self, object: u16, result: &mut Objects) {
+        let Some(definition) = self.catalogue.object(object) else { return };
+        for instance in result.entry(object).or_default().values_mut() {
+            let executable = definition.resources.iter().filter(|resource| resource.operations.executable());
+            instance.extend(executable.map(|resource| (resource.id, Content::Single(None))));
+        }
     }
 
     /// Adds what is at the path to `result`.
@@ -81,9 +91,15 @@ impl DataModel {
         if self.instance(path)?.get(&id).is_none() && self.resource(path, id)?.operations.readable() {
             return Err("the device has no such resource in this object instance".to_owned());
         }
-        record(&mut self.objects, path, text.to_owned(), instance, id);
-        record(result, path, text.to_owned(), instance, id);
+        let held = self.held(path, id, text);
+        record(&mut self.objects, path, held.clone(), instance, id);
+        record(result, path, held, instance, id);
         Ok(())
+    }
+
+    /// The text as it is held: points in time in seconds, in whichever form they were written.
+    fn held(&self, path: Path, resource: u16, text: &str) -> String {
+        self.resource(path, resource).map_or_else(|_| text.to_owned(), |resource| resource.kind.held(text))
     }
 
     /// Whether the resource at the path may be written with the text; gives object instance and resource.
@@ -116,7 +132,7 @@ impl DataModel {
     ) -> Result<(), (Option<usize>, String)> {
         let whole = |reason: &str| (None, reason.to_owned());
         let object = self.catalogue.object(object_id).ok_or_else(|| whole("the device has no such object"))?;
-        if !object.multiple {
+        if !object.multiple && id != 0 {
             return Err(whole("the object has a single instance only"));
         }
         if self.objects.get(&object_id).is_some_and(|instances| instances.contains_key(&id)) {
@@ -130,13 +146,30 @@ impl DataModel {
             .collect();
         for (position, (path, text)) in values.iter().enumerate() {
             let (_, resource) = self.check_write(*path, text).map_err(|reason| (Some(position), reason))?;
-            put(&mut instance, resource, *path, (*text).to_owned());
+            put(&mut instance, resource, *path, self.held(*path, resource, text));
         }
         self.objects.entry(object_id).or_default().insert(id, instance);
         Ok(())
     }
 
+    /// The id that the device gives an object instance whose author leaves it open.
+    pub(crate) fn free_instance(&self, object: u16) -> Option<u16> {
+        let used = self.objects.get(&object);
+        (0..u16::MAX).find(|id| !used.is_some_and(|instances| instances.contains_key(id)))
+    }
+
     pub(crate) fn delete(&mut self, path: Path) -> Result<(), String> {
+        if let Path::ResourceInstance(object, instance, resource, resource_instance) = path {
+            self.check_exists(path)?;
+            if !self.resource(path, resource)?.operations.writable() {
+                return Err("the device does not let this resource instance be deleted".to_owned());
+            }
+            let instance = self.objects.get_mut(&object).and_then(|instances| instances.get_mut(&instance));
+            if let Some(Content::Multiple(values)) = instance.and_then(|instance| instance.get_mut(&resource)) {
+                values.remove(&resource_instance);
+            }
+            return Ok(());
+        }
         let (object_id, id) = path.instance().ok_or("only an object instance can be deleted")?;
         self.instance(path)?;
         if !self.object(path)?.multiple || object_id == LWM2M_SERVER {
@@ -198,9 +231,10 @@ impl DataModel {
     }
 
     /// Likewise, for one value. Where the object instance is gone there is nothing to change.
-    pub(crate) fn put_at(&mut self, path: Path, text: String) {
+    pub(crate) fn put_at(&mut self, path: Path, text: &str) {
         if let Some((object, instance)) = path.instance()
             && let Some((_, resource)) = path.resource()
+            && let text = self.held(path, resource, text)
             && let Some(instance) = self.objects.get_mut(&object).and_then(|instances| instances.get_mut(&instance))
         {
             put(instance, resource, path, text);
@@ -235,9 +269,10 @@ impl DataModel {
         for (&id, instances) in objects {
             let Some(object) = self.catalogue.object(id) else { continue };
             let instances = instances.iter().map(|(number, instance)| {
-                let resources = instance
-                    .iter()
-                    .filter_map(|(&id, content)| Some((object.resource(id)?.name.clone(), content.render())));
+                let resources = instance.iter().filter_map(|(&id, content)| {
+                    let resource = object.resource(id)?;
+                    Some((resource.name.clone(), content.render(resource.kind)))
+                });
                 (number.to_string(), Value::Object(resources.collect()))
             });
             result.insert(object.name.clone(), Value::Object(instances.collect()));
@@ -266,12 +301,12 @@ impl Content {
         if resource.multiple { Self::Multiple(BTreeMap::new()) } else { Self::Single(None) }
     }
 
-    fn render(&self) -> Value {
+    fn render(&self, kind: Type) -> Value {
         match self {
-            Self::Single(Some(value)) => json!(value),
+            Self::Single(Some(value)) => json!(kind.shown(value)),
             Self::Single(None) => json!({"noValue": true}),
             Self::Multiple(values) => {
-                Value::Object(values.iter().map(|(id, value)| (id.to_string(), json!(value))).collect())
+                Value::Object(values.iter().map(|(id, value)| (id.to_string(), json!(kind.shown(value)))).collect())
             }
         }
     }

@@ -176,7 +176,10 @@ impl Device {
         outcome.attempted = keys.len();
         let paths: Vec<_> = keys.iter().filter_map(|key| self.model.catalogue.resolve(key).ok()).collect();
         if outcome.failures.is_empty()
-            && let Some(instance) = paths.first().and_then(|path| path.instance())
+            && let Some(instance) = paths.first().and_then(|path| match path {
+                Path::Object(object) => Some((*object, self.model.free_instance(*object)?)),
+                path => path.instance(),
+            })
         {
             let given: Vec<_> = paths.iter().copied().zip(values.iter().map(|value| value.value.as_str())).collect();
             if let Err((position, reason)) = self.model.create(instance, &given) {
@@ -191,7 +194,7 @@ impl Device {
         }
     }
 
-    /// What observed the object instance, and its attributes, go with it.
+    /// What observed the object instance or the resource instance, and its attributes, go with it.
     fn delete(&mut self, key: &str) -> Result<(), String> {
         let path = self.model.catalogue.resolve(key)?;
         self.model.delete(path)?;

@@ -51,6 +51,7 @@ fn reads_at_every_level() {
         ("Test object.0.Empty", json!({"Test object": {"0": {"Empty": {"noValue": true}}}})),
         ("Test object.0.Last exec args array", json!({"Test object": {"0": {"Last exec args array": {}}}})),
         ("Air quality.0.PM2.5", json!({"Air quality": {"0": {"PM2.5": "8.1"}}})),
+        ("Device.0.Current Time", json!({"Device": {"0": {"Current Time": "2026-11-22T18:00:00Z"}}})),
         ("Boiler Controller", json!({"Boiler Controller": {"0": {"Flow setpoint": "55.0", "Burner on": "true"}}})),
         (
             "Portfolio.11.Identity.1,Portfolio.5.Identity.1",
@@ -103,6 +104,30 @@ fn writes_what_may_be_written() {
         assert_eq!(bench.read(key), Value::Object(outcome.result), "{key}");
     }
     assert_eq!(reasons(&bench.run("write", &[("keys", "Test object.0.Write only"), ("values", "x")])), []);
+}
+
+#[test]
+fn takes_every_value_as_it_shows_it() {
+    let mut bench = Bench::new();
+    bench.run("write", &[("keys", "Test object.0.Float,Test object.0.Time"), ("values", "4,1665149602")]);
+    let shown = bench.read("Test object.0.Float,Test object.0.Time");
+    assert_eq!(shown, json!({"Test object": {"0": {"Float": "4.0", "Time": "2022-10-07T13:33:22Z"}}}));
+    let before = bench.read("");
+    let mut count = 0;
+    for (object, instances) in before.as_object().unwrap() {
+        for (instance, resources) in instances.as_object().unwrap() {
+            for (resource, value) in resources.as_object().unwrap() {
+                let key = format!("{object}.{instance}.{resource}");
+                let Some(value) = value.as_str().filter(|value| !value.contains(',')) else { continue };
+                let outcome = bench.run("write", &[("keys", &key), ("values", value)]);
+                let told = reasons(&outcome);
+                assert!(told.iter().all(|(_, why)| *why == "the resource is not writable"), "{key}: {told:?}");
+                count += usize::from(told.is_empty());
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
+    assert_eq!(bench.read(""), before);
 }
 
 #[test]
@@ -172,7 +197,16 @@ fn creates_and_deletes_object_instances() {
     assert_eq!(bench.read("Portfolio.4"), json!({"Portfolio": {"4": {"Identity": {"0": "a", "2": "b"}}}}));
     assert_eq!(reasons(&bench.run("delete", &[("keys", "Portfolio.3,Portfolio.4")])), []);
     assert_eq!(bench.run("read", &[("keys", "Portfolio.3")]).failures.len(), 1);
+    // The device chooses the first id that is free
+    assert_eq!(reasons(&bench.run("create", &[("keys", "Portfolio"), ("values", "")])), []);
+    assert_eq!(bench.read("Portfolio.0"), json!({"Portfolio": {"0": {"Identity": {}}}}));
+    assert_eq!(reasons(&bench.run("delete", &[("keys", "Portfolio.5.Identity.1,Portfolio.0")])), []);
+    let left = bench.read("Portfolio.5.Identity");
+    let left: Vec<_> = left["Portfolio"]["5"]["Identity"].as_object().unwrap().keys().collect();
+    assert_eq!(left, ["0", "2", "3"]);
     for (operation, key, part) in [
+        ("delete", "Portfolio.5.Identity.1", "no such resource instance"),
+        ("delete", "Device.0.Error Code.0", "does not let"),
         ("create", "Portfolio.5", "exists already"),
         ("create", "Device.1", "single instance"),
         ("create", "Portfolyo.5", "no such object"),

@@ -5,6 +5,8 @@
 
 use serde::Deserialize;
 
+use crate::clock;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub(crate) enum Type {
     String,
@@ -51,7 +53,8 @@ impl Type {
     pub(crate) fn check(self, text: &str, range: Option<Range>) -> Result<(), String> {
         let fits = match self {
             Self::String => true,
-            Self::Integer | Self::Time => text.parse::<i64>().is_ok() && !text.starts_with('+'),
+            Self::Integer => text.parse::<i64>().is_ok() && !text.starts_with('+'),
+            Self::Time => (text.parse::<i64>().is_ok() && !text.starts_with('+')) || clock::seconds_of(text).is_some(),
             Self::UnsignedInteger => text.parse::<u64>().is_ok() && !text.starts_with('+'),
             // Rust also reads "inf" and "nan", which LwM2M's text form does not have.
             Self::Float => text.parse::<f64>().is_ok_and(f64::is_finite) && text.chars().all(|c| !"naif+".contains(c)),
@@ -65,6 +68,25 @@ impl Type {
             return Err(format!("{text:?} is not {}", self.form()));
         }
         self.check_range(text, range)
+    }
+
+    /// As the device holds it.
+    pub(crate) fn held(self, text: &str) -> String {
+        match (self, clock::seconds_of(text)) {
+            (Self::Time, Some(seconds)) => seconds.to_string(),
+            _ => text.to_owned(),
+        }
+    }
+
+    /// As Coiote shows it (contract, section 3): times as ISO 8601, floats with a point.
+    pub(crate) fn shown(self, text: &str) -> String {
+        match self {
+            Self::Time => text.parse().ok().and_then(clock::at).unwrap_or_else(|| text.to_owned()),
+            Self::Float if !text.contains('.') => {
+                text.parse::<f64>().map_or_else(|_| text.to_owned(), |number| format!("{number:?}"))
+            }
+            _ => text.to_owned(),
+        }
     }
 
     fn check_range(self, text: &str, range: Option<Range>) -> Result<(), String> {
@@ -91,7 +113,7 @@ impl Type {
             Self::Float => "a Float",
             Self::Boolean => "a Boolean (true or false)",
             Self::Opaque => "Opaque (base64 or hexadecimal)",
-            Self::Time => "a Time (seconds since 1970, decimal)",
+            Self::Time => "a Time (as in 2026-11-22T18:00:00Z, or seconds since 1970)",
             Self::Objlnk => "an Objlnk (object:instance)",
             Self::Corelnk => "a Corelnk (</…>)",
             Self::None => "anything that an executable resource could take",
@@ -127,7 +149,11 @@ mod tests {
             (Type::Float, vec!["1.5", "-65.5", "4", "1e3"], vec!["", "inf", "NaN", "infinity", "1,5"]),
             (Type::Boolean, vec!["true", "false"], vec!["True", "1", "0", ""]),
             (Type::Opaque, vec!["", "3q2+7w==", "deadbeefab"], vec!["xyz", "=a=="]),
-            (Type::Time, vec!["1795370400"], vec!["2026-11-22T18:00:00Z"]),
+            (
+                Type::Time,
+                vec!["1795370400", "-1", "2026-11-22T18:00:00Z"],
+                vec!["", "now", "2026-11-22", "2026-11-22T18:00:00", "2026-02-30T18:00:00Z", "2026-11-22T25:00:00Z"],
+            ),
             (Type::Objlnk, vec!["3:0", "65535:65535"], vec!["3", "3:", "3:0:0", "65536:0", "03:0"]),
             (Type::Corelnk, vec!["</3/0>"], vec!["/3/0", ""]),
             (Type::None, vec![], vec!["", "1"]),
@@ -139,6 +165,26 @@ mod tests {
                 assert!(kind.check(text, None).is_err(), "{kind:?} {text:?}");
             }
         }
+    }
+
+    #[test]
+    fn values_are_shown_as_coiote_shows_them() {
+        for (kind, held, shown) in [
+            (Type::Time, "1665149602", "2022-10-07T13:33:22Z"),
+            (Type::Float, "0", "0.0"),
+            (Type::Float, "-4", "-4.0"),
+            (Type::Float, "1.50", "1.50"),
+            (Type::Float, "1e3", "1000.0"),
+            (Type::Integer, "68", "68"),
+            (Type::String, "1", "1"),
+            (Type::Boolean, "true", "true"),
+        ] {
+            assert_eq!(kind.shown(held), shown, "{kind:?}");
+            // What is shown can be written, and is held and shown as the same again
+            assert_eq!(kind.check(shown, None), Ok(()));
+            assert_eq!(kind.shown(&kind.held(shown)), shown);
+        }
+        assert_eq!(Type::Time.held("2022-10-07T13:33:22Z"), "1665149602");
     }
 
     #[test]

@@ -27,12 +27,13 @@ impl Device {
         Ok(self.model.render(&result))
     }
 
-    /// The readable values of an object.
+    /// The objects as they stand in a data model: readable values, and what can only be executed without one.
     pub(crate) fn values_of(&self, objects: &[u16]) -> Map<String, Value> {
         let mut result = Objects::new();
         for object in objects {
             // An object that the device lacks adds nothing.
             let _ = self.model.read(Path::Object(*object), &mut result);
+            self.model.add_executable(*object, &mut result);
         }
         self.model.render(&result)
     }
@@ -46,12 +47,12 @@ impl Device {
             checked.push((path.map_err(|reason| format!("{key:?}: {reason}"))?, text));
         }
         for (path, text) in checked {
-            self.change_by_itself(path, text.clone());
+            self.change_by_itself(path, text);
         }
         Ok(())
     }
 
-    pub(super) fn change_by_itself(&mut self, path: Path, text: String) {
+    pub(super) fn change_by_itself(&mut self, path: Path, text: &str) {
         self.model.put_at(path, text);
         self.changed_by_itself.insert(path);
     }
@@ -69,7 +70,7 @@ impl Device {
     pub(crate) fn restore_own_values(&mut self, values: &BTreeMap<String, String>) {
         for (key, text) in values {
             if let Ok(path) = self.model.catalogue.resolve(key) {
-                self.change_by_itself(path, text.clone());
+                self.change_by_itself(path, text);
             }
         }
     }
@@ -100,12 +101,12 @@ impl Device {
             return;
         }
         if let Some(level) = self.model.text(DEVICE, 0, BATTERY_LEVEL) {
-            self.change_by_itself(Path::Resource(DEVICE, 0, BATTERY_LEVEL), drift::battery(level));
+            self.change_by_itself(Path::Resource(DEVICE, 0, BATTERY_LEVEL), &drift::battery(level));
         }
         if let Some(value) = self.model.text(TEMPERATURE, 0, SENSOR_VALUE) {
             let tenths = fastrand::i8(1..=LARGEST_STEP) * if fastrand::bool() { 1 } else { -1 };
             let value = drift::temperature(value, tenths);
-            self.change_by_itself(Path::Resource(TEMPERATURE, 0, SENSOR_VALUE), value);
+            self.change_by_itself(Path::Resource(TEMPERATURE, 0, SENSOR_VALUE), &value);
         }
     }
 }

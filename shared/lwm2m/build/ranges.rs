@@ -1,0 +1,167 @@
+//! The field `RangeEnumeration` of a definition. It is free text, so it is understood in the forms that are in use, and
+//! what is in none of them limits nothing.
+
+/// What a value of the resource has to be.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Limit {
+    /// A number in one of the intervals.
+    Value(Vec<(f64, f64)>),
+    /// As many bytes as one of the intervals allows.
+    Length(Vec<(f64, f64)>),
+    /// One of these texts, or a text of such a length where the definition leaves open which is meant.
+    Words { words: Vec<String>, or_length: bool },
+}
+
+pub(crate) fn limit(range: &str, kind: &str) -> Option<Limit> {
+    let range = range.trim();
+    match kind {
+        "Integer" | "UnsignedInteger" | "Float" | "Time" => values(range, kind).map(Limit::Value),
+        "String" => string(range),
+        "Opaque" => lengths(without_unit(range).0).map(Limit::Length),
+        _ => None,
+    }
+}
+
+/// `0..100`, also `1...63`, `-30..-120`, `0-100` and `[1:4]` as some are written; lists such as `0..3, 99` and
+/// `"0","1"`; `8 bit` and `2 bytes`. A number that stands alone means different things in different definitions and is
+/// not checked.
+fn values(range: &str, kind: &str) -> Option<Vec<(f64, f64)>> {
+    if let Some(bits) = bits(range).filter(|_| kind != "Float") {
+        let unsigned = 2_f64.powi(bits) - 1.0;
+        let least = if kind == "UnsignedInteger" { 0.0 } else { -(2_f64.powi(bits - 1)) };
+        return Some(vec![(least, unsigned)]);
+    }
+    if let Some((from, to)) = range.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.split_once(':')) {
+        return bounded(vec![interval(from, to)?]);
+    }
+    let range = range.trim_start_matches('[').trim_end_matches(']');
+    let parts: Vec<&str> = parts(range).map(unquoted).collect();
+    let alone = parts.len() == 1;
+    bounded(parts.into_iter().map(|part| one_of_values(part, alone)).collect::<Option<_>>()?)
+}
+
+fn one_of_values(part: &str, alone: bool) -> Option<(f64, f64)> {
+    if let Some((from, to)) = part.split_once("..") {
+        return interval(from, to.trim_start_matches('.'));
+    }
+    match part.split_once('-') {
+        Some((from, to)) if alone && !from.is_empty() => interval(from, to),
+        _ if alone => None,
+        _ => number(part).map(|value| (value, value)),
+    }
+}
+
+/// Lengths (`0..255`, `1..64 bytes`, `16-32-48 bytes`, `10 or 26 bytes`) or, of a String, also the texts themselves
+/// (`"eco","comfort"`, `ON;OFF`).
+fn string(range: &str) -> Option<Limit> {
+    let (lengths_only, has_unit) = without_unit(range);
+    let numbers: Vec<&str> = parts(lengths_only).collect();
+    let is_list = numbers.len() > 1 && numbers.iter().all(|part| !part.contains("..") && number(part).is_some());
+    if is_list && !has_unit {
+        let words = numbers.into_iter().map(str::to_owned).collect();
+        return Some(Limit::Words { words, or_length: true });
+    }
+    if let Some(lengths) = lengths(lengths_only) {
+        return Some(Limit::Length(lengths));
+    }
+    let parts: Vec<&str> = parts(range).collect();
+    let is_quoted = parts.iter().all(|part| unquoted(part).len() < part.len());
+    let is_word = |part: &&str| !part.is_empty() && !part.contains(char::is_whitespace) && !part.contains("..");
+    // Without quotes a longer text is a description, and a word alone may be one
+    let are_words = parts.len() > 1 && parts.iter().all(is_word);
+    let words = parts.into_iter().map(|part| unquoted(part).to_owned()).collect();
+    (is_quoted || are_words).then_some(Limit::Words { words, or_length: false })
+}
+
+/// A length is only checked against a range or a list.
+fn lengths(range: &str) -> Option<Vec<(f64, f64)>> {
+    if let [from, to] = hyphenated(range)?[..] {
+        return bounded(vec![interval(from, to)?]);
+    }
+    let listed = hyphenated(range)?;
+    let parts: Vec<&str> = if listed.len() > 2 { listed } else { parts(range).collect() };
+    let alone = parts.len() == 1;
+    let lengths = parts.into_iter().map(|part| match part.split_once("..") {
+        Some((from, to)) => interval(from, to.trim_start_matches('.')),
+        None if alone => None,
+        None => number(part).map(|value| (value, value)),
+    });
+    bounded(lengths.collect::<Option<_>>()?)
+}
+
+fn hyphenated(range: &str) -> Option<Vec<&str>> {
+    if range.is_empty() { None } else { Some(range.split('-').map(str::trim).collect()) }
+}
+
+/// The parts of a list; a comma or the like within quotes belongs to the part.
+fn parts(range: &str) -> impl Iterator<Item = &str> {
+    let mut quote = None;
+    let mut separates = move |c: char| {
+        match (quote, c) {
+            (None, '"' | '\'' | '\u{201c}') => quote = Some(closing(c)),
+            (Some(end), c) if c == end => quote = None,
+            _ => {}
+        }
+        quote.is_none() && matches!(c, ',' | ';' | '|')
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    let mut start = 0;
+    for (at, c) in range.char_indices() {
+        if separates(c) {
+            parts.extend(range.get(start..at));
+            start = at + c.len_utf8();
+        }
+    }
+    parts.extend(range.get(start..));
+    parts
+        .into_iter()
+        .flat_map(|part| if part.contains(['"', '\'', '\u{201c}']) { vec![part] } else { part.split(" or ").collect() })
+        .map(str::trim)
+}
+
+fn closing(quote: char) -> char {
+    if quote == '\u{201c}' { '\u{201d}' } else { quote }
+}
+
+fn unquoted(part: &str) -> &str {
+    let mut chars = part.chars();
+    match (chars.next(), chars.next_back()) {
+        (Some(open @ ('"' | '\'' | '\u{201c}')), Some(close)) if close == closing(open) => chars.as_str(),
+        _ => part,
+    }
+}
+
+/// What stands before `bytes` and the like, and whether there was one.
+fn without_unit(range: &str) -> (&str, bool) {
+    let lower = range.to_ascii_lowercase();
+    let units = ["bytes", "byte", "characters", "chars", "octets"];
+    match units.iter().find(|unit| lower.ends_with(**unit)) {
+        Some(unit) => (range.get(..range.len() - unit.len()).unwrap_or(range).trim(), true),
+        None => (range, false),
+    }
+}
+
+/// `8 bit`, `16-bit`, `8-Bits`, `2 bytes`.
+fn bits(range: &str) -> Option<i32> {
+    let lower = range.to_ascii_lowercase();
+    let units = [("bits", 1), ("bit", 1), ("bytes", 8), ("byte", 8)];
+    let (count, size) = units.iter().find_map(|(unit, size)| Some((lower.strip_suffix(unit)?, size)))?;
+    let count: i32 = count.trim_end_matches([' ', '-']).parse().ok()?;
+    (1..=8).contains(&(count.checked_mul(*size)? / 8)).then(|| count * size)
+}
+
+fn interval(from: &str, to: &str) -> Option<(f64, f64)> {
+    let (from, to) = (number(from)?, number(to)?);
+    Some((from.min(to), from.max(to)))
+}
+
+/// Not `nan`; `inf` is an end that is open.
+fn number(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|value: &f64| !value.is_nan())
+}
+
+/// None where one of the intervals holds every number.
+fn bounded(intervals: Vec<(f64, f64)>) -> Option<Vec<(f64, f64)>> {
+    let is_open = |(from, to): &(f64, f64)| from.is_infinite() && to.is_infinite();
+    if intervals.iter().any(is_open) { None } else { Some(intervals) }
+}

@@ -1,0 +1,131 @@
+//! Points in time as Coiote writes them: ISO 8601, `2022-10-07T13:33:22Z`.
+
+const SECONDS_OF_A_DAY: i64 = 86_400;
+
+/// The seconds since 1970-01-01T00:00:00Z of a date and time with `Z` or an offset, in whole seconds: LwM2M's Time has no
+/// smaller ones, so a fraction can only be zero.
+pub(crate) fn seconds(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once('T')?;
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let (time, offset) = match time.strip_suffix('Z') {
+        Some(time) => (time, 0),
+        None => {
+            let (time, offset) = time.split_at_checked(time.rfind(['+', '-'])?)?;
+            let [hours, minutes] = numbers(offset.get(1..)?, ':', [2, 2])?;
+            let offset = (hours < 24 && minutes < 60).then_some(hours * 3_600 + minutes * 60)?;
+            (time, if text.contains('+') { offset } else { -offset })
+        }
+    };
+    let time = match time.split_once('.') {
+        Some((time, fraction)) if !fraction.is_empty() && fraction.bytes().all(|digit| digit == b'0') => time,
+        Some(_) => return None,
+        None => time,
+    };
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let is_one = (1..=12).contains(&month)
+        && (1..=days_of(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    is_one.then(|| days_since_1970(year, month, day) * SECONDS_OF_A_DAY + hour * 3_600 + minute * 60 + second - offset)
+}
+
+/// As Coiote writes it; none beyond the years of four digits.
+pub(crate) fn written(seconds: i64) -> Option<String> {
+    let (days, second) = (seconds.div_euclid(SECONDS_OF_A_DAY), seconds.rem_euclid(SECONDS_OF_A_DAY));
+    // A first guess at the year, never too late
+    let mut year = 1970 + days.div_euclid(if days < 0 { 365 } else { 366 });
+    if !(-10..=9_999).contains(&year) {
+        return None;
+    }
+    while days >= days_since_1970(year + 1, 1, 1) {
+        year += 1;
+    }
+    let month = (1..=12).rev().find(|month| days >= days_since_1970(year, *month, 1))?;
+    let day = days - days_since_1970(year, month, 1) + 1;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    (0..=9_999).contains(&year).then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
+}
+
+/// Numbers of exactly so many digits, with the separator between them.
+fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> Option<[i64; N]> {
+    let mut parts = text.split(separator);
+    let mut numbers = [0; N];
+    for (number, digits) in numbers.iter_mut().zip(digits) {
+        let part =
+            parts.next().filter(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit()))?;
+        *number = part.parse().ok()?;
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+fn is_leap_year(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+fn days_of(year: i64, month: i64) -> i64 {
+    match month {
+        2 => 28 + i64::from(is_leap_year(year)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let before = year - 1;
+    let leap_days = |year: i64| year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let years = (year - 1970) * 365 + leap_days(before) - leap_days(1969);
+    years + (1..month).map(|month| days_of(year, month)).sum::<i64>() + day - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_and_dates_are_the_same_points_in_time() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2022-10-07T13:33:22Z", 1_665_149_602),
+            ("2000-02-29T23:59:59Z", 951_868_799),
+            ("1969-12-31T23:59:59Z", -1),
+            ("2100-03-01T00:00:00Z", 4_107_542_400),
+            ("9999-12-31T23:59:59Z", 253_402_300_799),
+            ("0000-01-01T00:00:00Z", -62_167_219_200),
+        ] {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+            assert_eq!(written(expected).as_deref(), Some(text));
+        }
+        for (text, expected) in [
+            ("2022-10-07T15:33:22+02:00", 1_665_149_602),
+            ("2022-10-07T08:03:22-05:30", 1_665_149_602),
+            ("2022-10-07T13:33:22.000Z", 1_665_149_602),
+        ] {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        assert_eq!((written(i64::MAX), written(i64::MIN)), (None, None));
+    }
+
+    #[test]
+    fn what_is_no_point_in_time() {
+        for text in [
+            "",
+            "now",
+            "2022-10-07",
+            "2022-10-07T13:33:22",
+            "2022-10-07 13:33:22Z",
+            "2022-10-07T13:33:22.5Z",
+            "2022-10-07T13:33:22.Z",
+            "2022-02-29T00:00:00Z",
+            "2022-13-01T00:00:00Z",
+            "2022-10-07T24:00:00Z",
+            "2022-10-07T13:60:00Z",
+            "2022-10-7T13:33:22Z",
+            "2022-10-07T13:33:22+2:00",
+            "+022-10-07T13:33:22Z",
+            "2022-10-07T13:33:22\u{663}Z",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+}
