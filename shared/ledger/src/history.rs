@@ -2,8 +2,8 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::{
-    Claim, History, Millis, Name, PastRequest, Record, SAME_TOKEN_WITHIN, Status, is_write, keys_overlap, may_run_twice,
-    timestamp,
+    Claim, History, Millis, Name, PastRequest, Record, SAME_TOKEN_WITHIN, Status, is_write, keys_overlap,
+    may_run_twice, timestamp,
 };
 
 use crate::{Attributes, Error, Ledger, integer, number, string, text};

@@ -31,7 +31,7 @@ pub use event::{
 };
 pub use matching::{fingerprint, keys_overlap, path_hash};
 pub use record::{Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
-pub use transitions::Verdict;
+pub use transitions::{SAME_TOKEN_WITHIN, Verdict};
 
 /// Milliseconds since 1970.
 pub type Millis = u64;

@@ -14,7 +14,7 @@ use crate::matching::{
 use crate::record::{CANCEL_REQUEST, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
 
 /// Two requests with one client token are the same request if their shadow updates lie no further apart, in seconds.
-const SAME_TOKEN_WITHIN: u64 = 5 * 60;
+pub const SAME_TOKEN_WITHIN: u64 = 5 * 60;
 
 /// What an event came to, for whoever brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
