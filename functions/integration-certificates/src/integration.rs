@@ -94,6 +94,8 @@ impl Integration<'_> {
         let old_secret = old.map_or(secret, |old| &old.client_secret);
         let in_use = self.secrets.value_if_there(old_secret).await;
         let in_use = in_use.map_err(|why| format!("secret {old_secret}: {why}"))?;
+        let mut certificate_pems = Vec::from_iter(in_use.as_deref().and_then(secrets::certificate_in));
+        certificate_pems.extend(self.broken_off(old_secret).await?);
 
         // The client's
         let client = ClientCertificate::new(coiote.user.name(), new.key_type, new.validity_days)?;
@@ -156,8 +158,18 @@ impl Integration<'_> {
             return Err(format!("giving Coiote the certificate of IoT Core: {error}"));
         }
         self.secrets.mark(secret, self.stack_id, &new.fingerprint()).await.map_err(of_secret)?;
-        let certificate_pem = in_use.as_deref().and_then(secrets::certificate_in);
-        Ok(Replaced { certificate_pem, client_value: value, kept_arn: arn })
+        Ok(Replaced { certificate_pems, client_value: value, kept_arn: arn })
+    }
+
+    /// The client certificate before the one in the secret, if a change of it broke off: then Coiote may still have it.
+    async fn broken_off(&self, secret: &str) -> Result<Option<String>, String> {
+        let of_secret = |why| format!("secret {secret}: {why}");
+        // Where nothing can be told, there was nothing.
+        if self.secrets.held(secret, self.stack_id).await != Ok(Held::Ours { in_force: String::new() }) {
+            return Ok(None);
+        }
+        let earlier = self.secrets.earlier_value_if_there(secret).await.map_err(of_secret)?;
+        Ok(earlier.as_deref().and_then(secrets::certificate_in))
     }
 
     /// Whether the integration is as these properties want it: it is, when CloudFormation takes back an Update that failed.
@@ -207,7 +219,7 @@ impl Integration<'_> {
                 if let Some(elsewhere) = &elsewhere {
                     problems.extend(elsewhere.setup.take_external_certificate().await.err().map(|e| e.to_string()));
                 }
-                if let Some(certificate_pem) = &replaced.certificate_pem {
+                for certificate_pem in &replaced.certificate_pems {
                     let removed = match &elsewhere {
                         Some(elsewhere) => self.remove_client(elsewhere, certificate_pem, None).await,
                         None => self.remove_client(coiote, certificate_pem, Some(&replaced.client_value)).await,
@@ -278,9 +290,12 @@ impl Integration<'_> {
 
     async fn remove_client_of(&self, coiote: &AtCoiote, secret: &str) -> Result<(), String> {
         let value = self.secrets.value_if_there(secret).await.map_err(|why| format!("secret {secret}: {why}"))?;
-        let Some(certificate_pem) = value.as_deref().and_then(secrets::certificate_in) else { return Ok(()) };
-        let removed = self.remove_client(coiote, &certificate_pem, None).await;
-        removed.map_err(|error| format!("removing the client certificate from Coiote: {error}"))
+        let certificate_pems = value.as_deref().and_then(secrets::certificate_in).into_iter();
+        for certificate_pem in certificate_pems.chain(self.broken_off(secret).await?) {
+            let removed = self.remove_client(coiote, &certificate_pem, None).await;
+            removed.map_err(|error| format!("removing the client certificate from Coiote: {error}"))?;
+        }
+        Ok(())
     }
 
     async fn delete_secret(&self, name: &str) -> Result<(), String> {
@@ -348,7 +363,7 @@ impl Integration<'_> {
 
 /// What the new certificates stand in for.
 struct Replaced {
-    certificate_pem: Option<String>,
+    certificate_pems: Vec<String>,
     /// What the secret holds now.
     client_value: String,
     kept_arn: String,

@@ -86,7 +86,16 @@ impl Secrets {
 
     /// The value of a secret; nothing where it is not there, is being deleted, or is none that the role may see.
     pub(crate) async fn value_if_there(&self, name: &str) -> Result<Option<String>, String> {
-        match self.client.get_secret_value().secret_id(name).send().await {
+        self.version_if_there(name, "AWSCURRENT").await
+    }
+
+    /// The value that a secret had before the present one.
+    pub(crate) async fn earlier_value_if_there(&self, name: &str) -> Result<Option<String>, String> {
+        self.version_if_there(name, "AWSPREVIOUS").await
+    }
+
+    async fn version_if_there(&self, name: &str, stage: &str) -> Result<Option<String>, String> {
+        match self.client.get_secret_value().secret_id(name).version_stage(stage).send().await {
             Ok(secret) => Ok(secret.secret_string),
             Err(error) if is_not_found(&error) || is_out_of_reach(&error) => Ok(None),
             Err(error) => Err(told(&error)),
