@@ -8,11 +8,13 @@ containers' own network only, this passes on what comes for it.
 import argparse
 import asyncio
 import contextlib
-import ipaddress
+import fcntl
 import json
 import os
 import re
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -27,7 +29,9 @@ from stack.deployment import STACK_NAME, Deployment
 from stack.local_stack import HOST_OF_CONTAINERS, ROOT
 from stack.processes import Failure, run_command
 
-# What names on the host are for the local stack
+# Asks for the address of a network interface (netdevice(7)).
+SIOCGIFADDR = 0x8915
+# How this machine calls itself
 LOCAL = ("localhost", "127.0.0.1")
 # In a rule's SQL: what it selects, each under the name that the event has for it
 SELECTED = re.compile(r"\bAS\s+(\w+)")
@@ -113,10 +117,15 @@ def engine() -> bool:
 
 
 def gateway() -> str | None:
-    """This machine's address on the containers' network."""
-    command = ["docker", "network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{println .Gateway}}{{end}}"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-    return next((address for address in listed if ipaddress.ip_address(address).version == 4), None)
+    """This machine's address on the containers' network; none where that network is a virtual machine's."""
+    command = ["docker", "network", "inspect", "bridge", "--format", '{{index .Options "com.docker.network.bridge.name"}}']
+    interface = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24])
 
 
 async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,12 +150,12 @@ def reachable(ports: set[int]):
 
         await asyncio.start_server(handle, address, port)
 
-    for port in ports:
+    # With Docker Desktop the containers' name for this machine leads to its loopback by itself.
+    for port in ports if address else ():
         try:
             loop.run_until_complete(serve(port))
         except OSError:
-            # With Docker Desktop the containers' network is none of this machine's, and leads to its loopback by itself. Where
-            # something listens on all addresses already, nothing is to be passed on.
+            # Somebody is passing it on already, or it listens on all addresses.
             continue
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

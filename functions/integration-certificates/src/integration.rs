@@ -95,7 +95,9 @@ impl Integration<'_> {
         let in_use = self.secrets.value_if_there(old_secret).await;
         let in_use = in_use.map_err(|why| format!("secret {old_secret}: {why}"))?;
         let mut certificate_pems = Vec::from_iter(in_use.as_deref().and_then(secrets::certificate_in));
-        certificate_pems.extend(self.broken_off(old_secret).await?);
+        if in_use.is_some() {
+            certificate_pems.extend(self.broken_off(old_secret).await?);
+        }
 
         // The client's
         let client = ClientCertificate::new(coiote.user.name(), new.key_type, new.validity_days)?;
