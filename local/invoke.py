@@ -42,7 +42,7 @@ class Kept:
 
     def __init__(self, name: str = "demo"):
         self.run = ROOT / ".local" / "run" / name
-        kept = self.run / "kept.json"
+        kept = self.run / "deployed.json"
         if not kept.exists():
             raise Failure("No local stack is running. Start one: make demo KEEP=1")
         self.environment = json.loads(kept.read_text())["environment"]

@@ -86,7 +86,6 @@ class LocalStack:
         """Leaves everything running; `make stop` ends it."""
         processes = {p.name: p.pid for p in (self.aws.process, self.coiote.process) if p}
         (self.run / "processes.json").write_text(json.dumps(processes))
-        (self.run / "kept.json").write_text(json.dumps({"environment": self.aws.environment}))
         self._kept = True
 
     def start(self) -> None:
@@ -109,6 +108,8 @@ class LocalStack:
     def deploy(self, **parameters: str) -> None:
         self.deployment.deploy(self.aws, self.parameters | parameters)
         self.outputs = self.deployment.outputs(self.aws)
+        # Where others find it: local/invoke.py
+        (self.run / "deployed.json").write_text(json.dumps({"environment": self.aws.environment}))
 
     def delete(self) -> None:
         self.deployment.delete(self.aws)

@@ -21,6 +21,8 @@ from ministack import app
 from ministack.core.responses import request_scope
 from ministack.services import iot, lambda_svc
 
+import calls_of_functions
+
 LARGEST_SHADOW = 8 * 1024
 
 # An execution environment is a process here: more than these at a time would only be in each other's way.
@@ -119,4 +121,5 @@ iot.update_thing_shadow = update_within_the_limit
 iot._deep_merge = merge_without_nulls
 
 if __name__ == "__main__":
+    calls_of_functions.start(app)
     app.main()
