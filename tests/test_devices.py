@@ -439,15 +439,30 @@ def test_a_wrong_password_is_told(whole):
     nothing_is_there(whole)
 
 
-def removed(stack) -> None:
-    """As `sam delete`, which looks only twice a minute whether it is done."""
-    stack.aws.cloudformation.delete_stack(StackName=STACK_NAME)
-    wait_for("the stack to be deleted", lambda: not stack_is_there(stack), seconds=60)
-
-
-def stack_is_there(stack) -> bool:
+def test_a_stack_may_have_a_name_of_128_characters(whole):
+    name = "long" * 32
+    parameters = whole.parameters | {"CoioteSecretName": "of-the-long-one", "ClientKeyType": "EC_P256"}
+    whole.deployment.deploy(whole.aws, parameters, stack_name=name)
     try:
-        stacks = stack.aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"]
+        made = whole.aws.cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+        longest = {"AWS::Lambda::Function": 64, "AWS::SQS::Queue": 80, "AWS::IoT::Policy": 128, "AWS::IAM::Role": 64}
+        for kind, limit in longest.items():
+            names = [r["PhysicalResourceId"].rpartition("/")[2] for r in made if r["ResourceType"] == kind]
+            assert names and max(map(len, names)) <= limit, names
+    finally:
+        removed(whole, name)
+    nothing_is_there(whole)
+
+
+def removed(stack, name: str = STACK_NAME) -> None:
+    """As `sam delete`, which looks only twice a minute whether it is done."""
+    stack.aws.cloudformation.delete_stack(StackName=name)
+    wait_for("the stack to be deleted", lambda: not stack_is_there(stack, name), seconds=60)
+
+
+def stack_is_there(stack, name: str = STACK_NAME) -> bool:
+    try:
+        stacks = stack.aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
     except stack.aws.cloudformation.exceptions.ClientError:
         return False
     if stacks[0]["StackStatus"] == "DELETE_FAILED":

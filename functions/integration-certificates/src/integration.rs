@@ -196,7 +196,8 @@ impl Integration<'_> {
     /// other certificate, too: then that one is registered again.
     async fn remove_client(&self, coiote: &AtCoiote, certificate_pem: &str, kept: Option<&str>) -> Result<(), Error> {
         let removed = coiote.setup.remove_client(certificate_pem).await.map(drop);
-        let identity = kept.and_then(|value| Some((Identity::from_secret(value).ok()?, secrets::certificate_in(value)?)));
+        let identity =
+            kept.and_then(|value| Some((Identity::from_secret(value).ok()?, secrets::certificate_in(value)?)));
         if let Some((identity, kept_pem)) = identity
             && !accepts(coiote, &identity).await?
         {
@@ -341,7 +342,8 @@ impl Integration<'_> {
                 Undo::ClientCertificate { .. } if new_value_stays => Ok(()),
                 Undo::ClientCertificate { certificate_pem, in_use } => {
                     let removed = self.remove_client(coiote, &certificate_pem, in_use.as_deref()).await;
-                    removed.map_err(|error| format!("the client certificate may still be registered at Coiote ({error})"))
+                    removed
+                        .map_err(|error| format!("the client certificate may still be registered at Coiote ({error})"))
                 }
                 Undo::Secret { name } => self.delete_secret(&name).await,
                 Undo::SecretValue { name, value, in_force } => {

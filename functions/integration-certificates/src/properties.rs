@@ -36,8 +36,16 @@ impl Properties {
     /// The same for equal properties only, and short enough for a tag.
     pub(crate) fn fingerprint(&self) -> String {
         // Written out, so that a property that is forgotten here does not compile.
-        let Properties { coiote_url, user_secret, client_secret, kms_key, policy_name, key_type, validity_days, rotation } =
-            self;
+        let Properties {
+            coiote_url,
+            user_secret,
+            client_secret,
+            kms_key,
+            policy_name,
+            key_type,
+            validity_days,
+            rotation,
+        } = self;
         let key_type = format!("{key_type:?}");
         let days = validity_days.to_string();
         let all = [coiote_url, user_secret, client_secret, kms_key, policy_name, &key_type, &days, rotation];
