@@ -33,6 +33,7 @@ from stack.processes import Failure, run_command
 SIOCGIFADDR = 0x8915
 # How this machine calls itself
 LOCAL = ("localhost", "127.0.0.1")
+NONE_IS_RUNNING = "No local stack is running. Start one: make demo KEEP=1"
 # In a rule's SQL: what it selects, each under the name that the event has for it
 SELECTED = re.compile(r"\bAS\s+(\w+)")
 
@@ -44,7 +45,7 @@ class Kept:
         self.run = ROOT / ".local" / "run" / name
         kept = self.run / "deployed.json"
         if not kept.exists():
-            raise Failure("No local stack is running. Start one: make demo KEEP=1")
+            raise Failure(NONE_IS_RUNNING)
         self.environment = json.loads(kept.read_text())["environment"]
         self.endpoint = self.environment["AWS_ENDPOINT_URL"]
 
@@ -185,6 +186,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.event.exists():
         raise Failure(f"{arguments.event}: no such file")
+    # What a demo leaves that was not kept running is no more than a folder.
+    if not (ROOT / ".local" / "run" / "demo" / "processes.json").exists():
+        raise Failure(NONE_IS_RUNNING)
     kept = Kept()
     if not engine():
         raise Failure("sam local invoke needs a Docker engine, and none answers here (docker info).")
