@@ -144,17 +144,18 @@ def reachable(ports: set[int]):
     address = gateway()
     loop = asyncio.new_event_loop()
 
-    async def serve(port: int) -> None:
+    async def serve(port: int) -> asyncio.Server:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
             await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
 
-        await asyncio.start_server(handle, address, port)
+        return await asyncio.start_server(handle, address, port)
 
+    servers = []
     # With Docker Desktop the containers' name for this machine leads to its loopback by itself.
     for port in ports if address else ():
         try:
-            loop.run_until_complete(serve(port))
+            servers.append(loop.run_until_complete(serve(port)))
         except OSError:
             # Somebody is passing it on already, or it listens on all addresses.
             continue
@@ -165,6 +166,9 @@ def reachable(ports: set[int]):
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
+        for server in servers:
+            server.close()
+        loop.close()
 
 
 def invoke(kept: Kept, event: Path, function: str | None = None, **more) -> subprocess.CompletedProcess:
