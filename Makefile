@@ -12,11 +12,12 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 # Only `make audit` needs it, and building it takes minutes.
 CARGO_DENY := .local/cargo/bin/cargo-deny
 
-.PHONY: help demo stop test clippy bench audit soak redrive install clean
+.PHONY: help demo invoke stop test clippy bench audit soak redrive install clean
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
 	@echo "make demo KEEP=1   the same, and leaves it running"
+	@echo "make invoke        a function on a sample event, in a container, against what make demo KEEP=1 left (EVENT=events/read.json)"
 	@echo "make stop          ends what make demo KEEP=1 left running"
 	@echo "make test          everything that is checked before a change lands (AS_DEPLOYED=1 with what sam build builds)"
 	@echo "make bench         what a request costs, against the least that a function can be (ROUNDS=40)"
@@ -30,6 +31,9 @@ install:
 
 demo: install stop
 	@$(TOOLS)/python local/demo.py $(if $(KEEP),--keep)
+
+invoke: install
+	@$(TOOLS)/python local/invoke.py $(EVENT) $(if $(FUNCTION),--function $(FUNCTION))
 
 stop:
 	@python3 local/stop.py

@@ -195,7 +195,6 @@ def show_how_to_go_on(stack: LocalStack) -> None:
     environment = " ".join(f"{name}={value}" for name, value in stack.aws.environment.items())
     tools = stack.deployment.environment["PATH"].split(os.pathsep)[0]
     logs = stack.outputs["OperationRequestLogGroup"]
-    env_vars = write_env_vars(stack)
     print(f"""
 It is still running. To go on by hand, in another terminal or this one:
 
@@ -211,8 +210,8 @@ It is still running. To go on by hand, in another terminal or this one:
   aws logs filter-log-events --log-group-name {logs} --query 'events[].[message]' --output text
   tail -f {stack.coiote.process.log}
 
-  # the function on a sample event, without the rule (needs Docker)
-  sam local invoke OperationRequest -e events/read.json --env-vars {env_vars} --docker-network host
+  # a function on a sample event, without the rule, in a container as sam local invoke makes it (needs Docker)
+  make invoke EVENT=events/read.json
 
   # the devices {", ".join(stack_devices(stack))} of the local Coiote; wake the sleeping one
   curl {stack.coiote.control}/devices
@@ -224,14 +223,6 @@ It is still running. To go on by hand, in another terminal or this one:
 
 def stack_devices(stack: LocalStack) -> list[str]:
     return [device["endpoint"] for device in stack.coiote.devices()]
-
-
-def write_env_vars(stack: LocalStack):
-    """For `sam local invoke`: the variables that point a function into this stack."""
-    path = stack.run / "env-vars.json"
-    variables = {"COIOTE_URL": stack.coiote.url, "AWS_ENDPOINT_URL": stack.aws.endpoint}
-    path.write_text(json.dumps({"Parameters": variables}, indent=2) + "\n")
-    return path.relative_to(path.parents[3])
 
 
 def main() -> None:

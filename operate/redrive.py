@@ -1,6 +1,7 @@
 """Sends the events in the failure queue through again.
 
-Every event there has failed three times. It is given to its own function once more, marked as redriven: a request that had
+Every event there has failed three times, or has expired in Lambda's own queue, mostly without ever having run: that one's
+request has no answer yet. It is given to its own function once more, marked as redriven: a request that had
 failed is taken up again then, while one that has been dealt with meanwhile is not sent twice. An event leaves the queue when
 its function's queue has it; if it fails again, it comes back.
 """
@@ -56,10 +57,17 @@ class Queue:
         )
 
 
+def has_expired(record: dict) -> bool:
+    """Whether the event waited in Lambda's own queue for as long as it may, and no attempt was made since its last."""
+    context = record.get("requestContext")
+    return isinstance(context, dict) and context.get("condition") == "EventAgeExceeded"
+
+
 def described(record: dict) -> str:
     event, error = record.get("requestPayload"), record.get("responsePayload")
     event, error = (part if isinstance(part, dict) else {} for part in (event, error))
-    parts = [event.get("thingName"), event.get("operation"), event.get("version"), error.get("errorType")]
+    why = "never ran (expired)" if has_expired(record) else error.get("errorType")
+    parts = [event.get("thingName"), event.get("operation"), event.get("version"), why]
     return " ".join(str(part) if part is not None else "-" for part in parts)
 
 

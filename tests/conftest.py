@@ -14,9 +14,28 @@ import build
 from stack.aws_between import AwsBetween
 from emulator import Emulator
 from runtime_api import Function
-from stack.local_stack import LocalStack
+from permissions import Permissions
+from stack.local_stack import ROOT, LocalStack
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure(config):
+    config.permissions = Permissions(ROOT / ".local" / "run" / "calls-of-functions.jsonl")
+    # The local AWS of each stack writes down there what its functions call.
+    os.environ["CALLS_OF_FUNCTIONS"] = str(config.permissions.calls_file)
+    deploy = LocalStack.deploy
+
+    def deploy_and_remember(stack: LocalStack, **parameters: str) -> None:
+        deploy(stack, **parameters)
+        config.permissions.remember(stack)
+
+    LocalStack.deploy = deploy_and_remember
+
+
+def pytest_collection_modifyitems(items):
+    # Last, because it looks at what all the others did.
+    items.sort(key=lambda item: item.path.name == "test_permissions.py")
 
 
 def pytest_sessionstart(session):

@@ -29,6 +29,7 @@ class Emulator:
         variables = {
             "RUST_LOG": "info",
             "AWS_REGION": "us-east-1",
+            "AWS_LAMBDA_FUNCTION_NAME": logical_id,
             "AWS_LAMBDA_FUNCTION_TIMEOUT": "30",
             "COIOTE_URL": stack.coiote.url,
             "COIOTE_SECRET_ID": SECRET_NAME,

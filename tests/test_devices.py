@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stack.aws_between import DENIED, AwsBetween
+from stack.aws_between import DENIED, STILL_ATTACHED, STILL_DELETED, AwsBetween
 from stack.loopback import Handler, serving
 from runtime_api import Function
 from scripted_coiote import SLOW, scripted_coiote
@@ -42,9 +42,9 @@ def policies_at_iot(stack) -> list[str]:
     return [policy["policyName"] for policy in stack.aws.iot.list_policies()["policies"]]
 
 
-def client_secret(stack) -> dict | None:
+def client_secret(stack, name: str = SECRET_NAME) -> dict | None:
     try:
-        return json.loads(stack.aws.secrets.get_secret_value(SecretId=SECRET_NAME)["SecretString"])
+        return json.loads(stack.aws.secrets.get_secret_value(SecretId=name)["SecretString"])
     except stack.aws.secrets.exceptions.ResourceNotFoundException:
         return None
 
@@ -55,12 +55,12 @@ def nothing_is_there(stack) -> None:
     assert (certificates_at_iot(stack), policies_at_iot(stack), client_secret(stack)) == ({}, [], None)
 
 
-def everything_is_there(stack) -> tuple[str, str]:
+def everything_is_there(stack, secret_name: str = SECRET_NAME) -> tuple[str, str]:
     """One certificate on each side, known on both; their fingerprints."""
     integration = stack.coiote.integration()
     [(certificate_id, status)] = certificates_at_iot(stack).items()
     assert status == "ACTIVE" and integration["externalCertificate"] == certificate_id
-    secret = client_secret(stack)
+    secret = client_secret(stack, secret_name)
     assert set(secret) == {"certificatePem", "privateKey", "caPem"}
     assert integration["clientCertificates"] == [fingerprint(secret["certificatePem"])]
     targets = stack.aws.iot.list_targets_for_policy(policyName=stack.outputs["CoiotePolicyName"])["targets"]
@@ -134,6 +134,48 @@ def cloudformation():
         yield f"http://127.0.0.1:{server.server_port}/answer?signature=s3cret", answers
 
 
+class ByHand:
+    """CloudFormation in the test's hand: what it sends to the function, and what it is answered."""
+
+    def __init__(self, function: Function, create: dict, answers: list[dict]):
+        self._function, self._create, self._answers = function, create, answers
+        self.properties = create["ResourceProperties"]
+        self._id: str | None = None
+
+    def create(self, seconds: float = 60) -> dict:
+        return self._send({}, seconds)
+
+    def update(self, new: dict, old: dict, seconds: float = 60) -> dict:
+        return self._send({"RequestType": "Update", "ResourceProperties": new, "OldResourceProperties": old}, seconds)
+
+    def delete(self, seconds: float = 60, **properties: str) -> dict:
+        return self._send({"RequestType": "Delete", "ResourceProperties": self.properties | properties}, seconds)
+
+    def _send(self, what: dict, seconds: float) -> dict:
+        of_this = {"PhysicalResourceId": self._id} if self._id else {}
+        self._function.invoke(self._create | of_this | what, seconds=seconds)
+        answer = self._answers[-1]
+        assert answer["Status"] == "FAILED" or "Reason" not in answer, "not even as null"
+        self._id = answer["PhysicalResourceId"]
+        return answer
+
+
+@pytest.fixture
+def by_hand(whole, policy):
+    """A function that the test sends what CloudFormation would: `(its Coiote's URL, its AWS's, stack)`."""
+    with contextlib.ExitStack() as ending:
+
+        def start(coiote_url: str = whole.coiote.url, endpoint: str = whole.aws.endpoint, uuid: str = "0001") -> ByHand:
+            url, answers = ending.enter_context(cloudformation())
+            function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": endpoint})
+            ending.callback(function.stop)
+            create = create_event(whole, url, coiote_url)
+            create["StackId"] = create["StackId"].replace("0001", uuid)
+            return ByHand(function, create, answers)
+
+        yield start
+
+
 def create_event(stack, url: str, coiote_url: str) -> dict:
     properties = {"CoioteUrl": coiote_url, "UserSecret": USER_SECRET_NAME, "ClientSecret": SECRET_NAME}
     properties |= {"PolicyName": "by-hand", "KeyType": "EC_P256", "ValidityDays": "30"}
@@ -152,7 +194,9 @@ def create_event(stack, url: str, coiote_url: str) -> dict:
 def policy(whole):
     whole.aws.iot.create_policy(policyName="by-hand", policyDocument='{"Version": "2012-10-17", "Statement": []}')
     yield
-    whole.aws.iot.delete_policy(policyName="by-hand")
+    # The function deletes it with what it made.
+    with contextlib.suppress(whole.aws.iot.exceptions.ResourceNotFoundException):
+        whole.aws.iot.delete_policy(policyName="by-hand")
 
 
 @pytest.mark.parametrize("step", ["CreateSecret", "POST /keys-and-certificate", "PUT /target-policies"])
@@ -172,7 +216,7 @@ def test_a_step_that_aws_refuses_undoes_those_before_it(whole, policy, step):
     assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None)
     assert "s3cret" not in function.log.read_text()
 
-    # The Delete that follows has nothing to do, and says so without asking anybody.
+    # The Delete that follows has nothing to remove, and succeeds also where AWS cannot be reached.
     with cloudformation() as (url, answers):
         function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
         try:
@@ -210,6 +254,136 @@ def test_what_was_replaced_and_cannot_be_removed_is_told_in_the_log(whole, polic
     integration = whole.coiote.integration()
     assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
     assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None), "also what was left the last time"
+
+
+def calls_of_setup(stack) -> dict[str, int]:
+    return {call: count for call, count in stack.coiote.stats()["requests"].items() if "ertificate" in call}
+
+
+def test_an_update_that_failed_goes_back_without_coiote(whole, by_hand):
+    cloudformation = by_hand()
+    old = cloudformation.properties
+    new = old | {"Rotation": "1", "KeyType": "EC_P384"}
+    assert cloudformation.create()["Status"] == "SUCCESS"
+    before = whole.coiote.integration(), client_secret(whole)
+    for route in ("POST /auth/certificates", "POST /awsIntegration/auth/externalCertificate"):
+        whole.coiote.set_faults({"routes": {route: 503}})
+        assert "503" in cloudformation.update(new, old)["Reason"]
+        asked = calls_of_setup(whole)
+        # With old and new swapped: what CloudFormation wants now is in force.
+        assert cloudformation.update(old, new)["Status"] == "SUCCESS"
+        assert calls_of_setup(whole) == asked, "Coiote was not asked"
+        whole.coiote.set_faults({})
+        integration = whole.coiote.integration()
+        assert (integration["clientCertificates"], client_secret(whole)) == (before[0]["clientCertificates"], before[1])
+
+    # Once it has succeeded, the same goes for the new one; and going back from there makes new certificates.
+    assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+    after = client_secret(whole)
+    assert cloudformation.update(new, old)["Status"] == "SUCCESS" and client_secret(whole) == after != before[1]
+    assert cloudformation.update(old, new)["Status"] == "SUCCESS" and client_secret(whole) != after
+    assert cloudformation.delete()["Status"] == "SUCCESS"
+    assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None)
+
+
+def test_a_change_that_broke_off_is_not_taken_for_what_was_before(whole, by_hand):
+    with AwsBetween(whole).serve() as between:
+        cloudformation = by_hand(endpoint=between.endpoint)
+        old = cloudformation.properties
+        new = old | {"Rotation": "1"}
+        cloudformation.create()
+        # The new value is there, and the one before it cannot be put back.
+        between.once("PutSecretValue", None, *[DENIED] * 3)
+        between.always("POST /keys-and-certificate", DENIED)
+        assert "may have the new value" in cloudformation.update(new, old)["Reason"]
+        between.heal()
+        integration = whole.coiote.integration()
+        assert fingerprint(client_secret(whole)["certificatePem"]) in integration["clientCertificates"]
+        # So it is made anew.
+        before = client_secret(whole)
+        assert cloudformation.update(old, new)["Status"] == "SUCCESS" and client_secret(whole) != before
+        registered = whole.coiote.integration()["clientCertificates"]
+        assert registered == [fingerprint(client_secret(whole)["certificatePem"])], "and what was there before is gone"
+        cloudformation.delete()
+
+
+def test_the_name_of_a_secret_that_is_still_being_deleted_is_waited_for(whole, by_hand):
+    whole.aws.secrets.create_secret(Name=SECRET_NAME, SecretString="of a stack before")
+    whole.aws.secrets.delete_secret(SecretId=SECRET_NAME, RecoveryWindowInDays=7)
+    with AwsBetween(whole).serve() as between:
+        cloudformation = by_hand(endpoint=between.endpoint)
+
+        def is_deleted_now() -> None:
+            whole.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
+
+        between.once("DescribeSecret", None, is_deleted_now)
+        between.once("CreateSecret", STILL_DELETED, STILL_DELETED)
+        assert cloudformation.create()["Status"] == "SUCCESS"
+        assert (between.calls.count("DescribeSecret"), between.calls.count("CreateSecret")) == (2, 3)
+        cloudformation.delete()
+
+
+def test_a_policy_that_aws_does_not_let_go_yet_is_waited_for(whole, by_hand):
+    with AwsBetween(whole).serve() as between:
+        cloudformation = by_hand(endpoint=between.endpoint)
+        cloudformation.create()
+        document = '{"Version": "2012-10-17", "Statement": []}'
+        whole.aws.iot.create_policy_version(policyName="by-hand", policyDocument=document, setAsDefault=True)
+        between.once("DELETE /policies", None, STILL_ATTACHED, STILL_ATTACHED)
+        assert cloudformation.delete()["Status"] == "SUCCESS"
+        # The first is the one of the earlier version.
+        assert between.calls.count("DELETE /policies") == 4 and policies_at_iot(whole) == []
+
+
+def test_a_policy_that_aws_never_lets_go_is_left_to_cloudformation(whole, by_hand):
+    with AwsBetween(whole).serve() as between:
+        cloudformation = by_hand(endpoint=between.endpoint)
+        cloudformation.create()
+        between.always("DELETE /policies", STILL_ATTACHED)
+        assert cloudformation.delete(seconds=8)["Status"] == "SUCCESS"
+        assert between.calls.count("DELETE /policies") > 1 and policies_at_iot(whole) == ["by-hand"]
+
+
+def test_what_a_stack_that_was_removed_by_force_left_is_cleared(whole, by_hand):
+    by_hand().create()
+    left = whole.coiote.integration()
+    [old_certificate] = certificates_at_iot(whole)
+    # The next stack of this name: the first one is gone, and nobody has told the function.
+    cloudformation = by_hand(uuid="0002")
+    assert cloudformation.create()["Status"] == "SUCCESS"
+    integration = whole.coiote.integration()
+    assert integration["clientCertificates"] == [fingerprint(client_secret(whole)["certificatePem"])]
+    assert integration["clientCertificates"] != left["clientCertificates"]
+    assert old_certificate not in certificates_at_iot(whole), "it had the policy"
+    cloudformation.delete()
+    assert whole.coiote.integration()["clientCertificates"] == [] and client_secret(whole) is None
+
+
+EXTERNAL, CLIENT = "/awsIntegration/auth/externalCertificate", "/auth/certificates"
+# What a Coiote answers that is set up
+SET_UP = {f"{method} {path}": (200, None) for method in ("POST", "DELETE") for path in (EXTERNAL, CLIENT)}
+
+
+def test_what_another_integration_left_at_coiote_is_removed_first(whole, by_hand):
+    with scripted_coiote(whole.authority, SET_UP) as script:
+        cloudformation = by_hand(script.url)
+        assert cloudformation.create()["Status"] == "SUCCESS"
+        assert script.asked == [f"POST {CLIENT}", f"DELETE {EXTERNAL}", f"POST {EXTERNAL}"]
+        cloudformation.delete()
+
+
+def test_a_coiote_that_removes_more_than_it_is_asked_for_does_not_lose_the_new_certificate(whole, by_hand):
+    answers = SET_UP | {"GET /devices": [(401, {"message": "unknown certificate"}), (200, [])]}
+    with scripted_coiote(whole.authority, answers) as script:
+        cloudformation = by_hand(script.url)
+        cloudformation.create()
+        script.asked.clear()
+        old = cloudformation.properties
+        assert cloudformation.update(old | {"Rotation": "1"}, old)["Status"] == "SUCCESS"
+        asked = [call.partition("?")[0] for call in script.asked]
+        removal = [f"DELETE {CLIENT}", "GET /devices", f"POST {CLIENT}", "GET /devices"]
+        assert asked == [f"POST {CLIENT}", f"POST {EXTERNAL}", *removal]
+        cloudformation.delete()
 
 
 def test_cloudformation_is_answered_also_when_time_is_up(whole, policy):
@@ -265,15 +439,30 @@ def test_a_wrong_password_is_told(whole):
     nothing_is_there(whole)
 
 
-def removed(stack) -> None:
-    """As `sam delete`, which looks only twice a minute whether it is done."""
-    stack.aws.cloudformation.delete_stack(StackName=STACK_NAME)
-    wait_for("the stack to be deleted", lambda: not stack_is_there(stack), seconds=60)
-
-
-def stack_is_there(stack) -> bool:
+def test_a_stack_may_have_a_name_of_128_characters(whole):
+    name = "long" * 32
+    parameters = whole.parameters | {"CoioteSecretName": "of-the-long-one", "ClientKeyType": "EC_P256"}
+    whole.deployment.deploy(whole.aws, parameters, stack_name=name)
     try:
-        stacks = stack.aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"]
+        made = whole.aws.cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+        longest = {"AWS::Lambda::Function": 64, "AWS::SQS::Queue": 80, "AWS::IoT::Policy": 128, "AWS::IAM::Role": 64}
+        for kind, limit in longest.items():
+            names = [r["PhysicalResourceId"].rpartition("/")[2] for r in made if r["ResourceType"] == kind]
+            assert names and max(map(len, names)) <= limit, names
+    finally:
+        removed(whole, name)
+    nothing_is_there(whole)
+
+
+def removed(stack, name: str = STACK_NAME) -> None:
+    """As `sam delete`, which looks only twice a minute whether it is done."""
+    stack.aws.cloudformation.delete_stack(StackName=name)
+    wait_for("the stack to be deleted", lambda: not stack_is_there(stack, name), seconds=60)
+
+
+def stack_is_there(stack, name: str = STACK_NAME) -> bool:
+    try:
+        stacks = stack.aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
     except stack.aws.cloudformation.exceptions.ClientError:
         return False
     if stacks[0]["StackStatus"] == "DELETE_FAILED":
@@ -288,7 +477,8 @@ def reason(stack) -> str:
 
 @pytest.fixture(scope="module")
 def deployed(whole):
-    whole.deploy()
+    # As somebody who was asked for a password and had none to give: the secret's name wins.
+    whole.deploy(CoioteUser="nobody", CoioteUserPassword="-")
     everything_is_there(whole)
     return whole
 
@@ -315,7 +505,7 @@ def test_the_policy_allows_shadows_and_announcements_and_nothing_else(deployed):
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
         for action in actions:
-            allowed.setdefault(action, []).extend(resource.split(":", 5)[5] for resource in resources)
+            allowed.setdefault(action, []).extend(resource.split(":", 5)[-1] for resource in resources)
     shadows = "$aws/things/*/shadow/*"
     assert allowed == {
         "iot:Connect": ["client/*"],
@@ -325,8 +515,10 @@ def test_the_policy_allows_shadows_and_announcements_and_nothing_else(deployed):
         "iot:GetThingShadow": ["thing/*"],
         "iot:UpdateThingShadow": ["thing/*"],
         "iot:DeleteThingShadow": ["thing/*"],
-        "iot:ListNamedShadowsForThing": ["thing/*"],
+        "iot:ListNamedShadowsForThing": ["*"],
     }
+    [alone] = [s for s in json.loads(policy)["Statement"] if "iot:ListNamedShadowsForThing" in s["Action"]]
+    assert alone["Action"] == "iot:ListNamedShadowsForThing" and alone["Resource"] == "*"
 
 
 def test_a_device_appears_and_is_managed(deployed):
@@ -574,6 +766,40 @@ def test_an_update_that_fails_leaves_the_old_certificates_in_use(deployed):
     assert integration["externalCertificate"] == before[0]
     assert certificates_at_iot(deployed) == {before[0]: "ACTIVE"}
     assert integration["clientCertificates"] == [fingerprint(client_secret(deployed)["certificatePem"])]
+
+
+def status(stack) -> str:
+    return stack.aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]["StackStatus"]
+
+
+def test_a_renewal_while_coiote_is_away_is_rolled_back(deployed):
+    before = everything_is_there(deployed)
+    deployed.coiote.set_faults({"routes": {f"{method} {path}": 503 for method in ("POST", "DELETE") for path in (EXTERNAL, CLIENT)}})
+    try:
+        with pytest.raises(Failure):
+            deployed.deploy(CertificateRotation="away", ClientKeyType="EC_P256")
+        wait_for("the stack to have gone back", lambda: status(deployed).endswith("COMPLETE"))
+    finally:
+        deployed.coiote.set_faults({})
+    assert status(deployed) == "UPDATE_ROLLBACK_COMPLETE"
+    assert everything_is_there(deployed) == before
+    events = deployed.aws.cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
+    of_integration = [event["ResourceStatus"] for event in events if event["LogicalResourceId"] == "Integration"]
+    sent_back = ["UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_FAILED", "UPDATE_IN_PROGRESS"]
+    assert of_integration[:4] == sent_back, "the second Update, with old and new swapped"
+
+
+def test_the_secrets_name_can_be_changed(deployed):
+    before = everything_is_there(deployed)
+    deployed.deploy(CoioteSecretName="another/name")
+    assert not set(before) & set(everything_is_there(deployed, "another/name"))
+    assert client_secret(deployed) is None
+    name = "urn:dev:first"
+    version = deployed.aws.request(name, {"operation": "read", "keys": ["Device.0.UTC Offset"]})
+    assert deployed.aws.last_word(name, version)["status"] == "SUCCEEDED"
+    deployed.deploy(CoioteSecretName=SECRET_NAME)
+    everything_is_there(deployed)
+    assert client_secret(deployed, "another/name") is None
 
 
 def test_deleting_the_stack_removes_all_of_it(deployed):

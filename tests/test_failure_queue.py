@@ -66,6 +66,17 @@ def test_events_come_back_out_of_the_queue(stack, device, coiote_is_down):
     assert redrive(stack) == "The failure queue is empty.\n"
 
 
+def test_an_event_that_expired_is_told_from_one_that_failed(stack):
+    context = {"condition": "EventAgeExceeded", "approximateInvokeCount": 0, "functionArn": "a:b:c:d:e:function:f"}
+    expired = {"operation": "read", "thingName": "waited-too-long", "version": 7}
+    record = {"version": "1.0", "requestContext": context, "requestPayload": expired}
+    stack.aws.sqs.send_message(QueueUrl=stack.outputs["FailureQueueUrl"], MessageBody=json.dumps(record))
+    try:
+        assert "waits: waited-too-long read 7 never ran (expired)" in redrive(stack, "--dry-run")
+    finally:
+        stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
+
+
 def test_what_has_been_dealt_with_is_not_sent_twice(stack, device):
     thing = device()
     execute = {"operation": "execute", "keys": ["Test object.0.Execute"]}

@@ -82,6 +82,7 @@ class LocalAws:
                 config=Config(retries={"total_max_attempts": 1}, tcp_keepalive=True, max_pool_connections=50),
             )
 
+        self.iam = client("iam")
         self.iot = client("iot")
         self.iot_data = client("iot-data")
         self.logs = client("logs")

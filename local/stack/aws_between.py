@@ -30,8 +30,8 @@ class Call:
 class Refuse:
     """Answers with an error of AWS; nothing is done."""
 
-    def __init__(self, status: int, code: str):
-        self.status, self.code = status, code
+    def __init__(self, status: int, code: str, message: str = "no"):
+        self.status, self.code, self.message = status, code, message
 
 
 CONFLICT = Refuse(409, "ConflictException")
@@ -39,6 +39,12 @@ THROTTLED = Refuse(429, "ThrottlingException")
 TOO_LARGE = Refuse(413, "RequestEntityTooLargeException")
 BROKEN = Refuse(500, "InternalFailureException")
 DENIED = Refuse(403, "ForbiddenException")
+STILL_ATTACHED = Refuse(409, "DeleteConflictException")
+STILL_DELETED = Refuse(
+    400,
+    "InvalidRequestException",
+    "You can't create this secret because a secret with this name is already scheduled for deletion.",
+)
 
 
 class LoseAnswer:
@@ -58,7 +64,7 @@ class Between(Handler):
             state.calls.append(call.name)
             fault = state.next_fault(call)
         if isinstance(fault, Refuse):
-            body = json.dumps({"message": "no", "__type": fault.code}).encode()
+            body = json.dumps({"message": fault.message, "__type": fault.code}).encode()
             return self.reply(fault.status, body, {"x-amzn-errortype": fault.code})
         if callable(fault):
             fault()

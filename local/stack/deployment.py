@@ -40,6 +40,10 @@ class Deployment:
         self._tools = root / ".local" / "tools" / "bin"
 
     @property
+    def sam(self) -> Path:
+        return self._tools / "sam"
+
+    @property
     def environment(self) -> dict[str, str]:
         """SAM and cargo-lambda with the versions that the project pins, keeping to the project's folder."""
         return base_environment() | {

@@ -17,6 +17,8 @@ SECRET_NAME = "coioteDMcert"
 # The Coiote user that sets the integration up
 COIOTE_USER = "integration@example.com"
 USER_SECRET_NAME = "coiote-user"
+# What a container calls this machine; see local/invoke.py
+HOST_OF_CONTAINERS = "host.docker.internal"
 # A device of each kind: it answers at once, it sleeps (queue mode), it has deregistered.
 DEVICES = {"demo-thermometer": "online", "demo-sleeper": "sleeping", "demo-retired": "deregistered"}
 
@@ -107,6 +109,8 @@ class LocalStack:
     def deploy(self, **parameters: str) -> None:
         self.deployment.deploy(self.aws, self.parameters | parameters)
         self.outputs = self.deployment.outputs(self.aws)
+        # Where others find it: local/invoke.py
+        (self.run / "deployed.json").write_text(json.dumps({"environment": self.aws.environment}))
 
     def delete(self) -> None:
         self.deployment.delete(self.aws)
@@ -128,7 +132,7 @@ class LocalStack:
     def _start_coiote(self) -> None:
         keys = self.run / "keys"
         keys.mkdir(mode=0o700)
-        tls_certificate, tls_key = self.authority.server("localhost").write(keys, "coiote")
+        tls_certificate, tls_key = self.authority.server("localhost", HOST_OF_CONTAINERS).write(keys, "coiote")
         iot_root = certificates.private_file(keys / "iot-root.pem", self.aws.iot_root())
         arguments = [
             *("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"),

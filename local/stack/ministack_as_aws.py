@@ -32,6 +32,8 @@ from ministack import app
 from ministack.core.responses import request_scope
 from ministack.services import eventbridge, iot, lambda_svc, scheduler
 
+import calls_of_functions
+
 LARGEST_SHADOW = 8 * 1024
 
 # An execution environment is a process here: more than these of a function would only be in each other's way.
@@ -169,4 +171,5 @@ ministack_streams.install()
 ministack_tables.install()
 
 if __name__ == "__main__":
+    calls_of_functions.start(app)
     app.main()

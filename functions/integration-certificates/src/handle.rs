@@ -21,7 +21,7 @@ use crate::secrets::Secrets;
 /// What CloudFormation shows of a reason; its whole answer may take 4 KB.
 const LONGEST_REASON: usize = 1_000;
 
-/// The id of what was never made: its Delete, which follows a Create that failed, has nothing to do.
+/// The id of what was never made: its Delete, which follows a Create that failed, has nothing to remove.
 const NOT_CREATED: &str = "not-created";
 
 /// Everything that outlives an invocation.
@@ -109,16 +109,20 @@ impl Service {
 
     async fn dealt_with(&self, request: &Request, deadline: Deadline) -> Result<(), String> {
         let was_created = !request.physical_resource_id.as_deref().is_some_and(|id| id.starts_with(NOT_CREATED));
-        if request.request_type == "Delete" && !was_created {
-            return Ok(());
-        }
         let integration = Integration {
             iot: &self.iot,
             secrets: &self.secrets,
             stack_id: &request.stack_id,
             time: deadline.left() / 2,
         };
-        let new = Properties::read(request.resource_properties.clone())?;
+        let new = Properties::read(request.resource_properties.clone());
+        if request.request_type == "Delete" && !was_created {
+            if let Ok(new) = new {
+                integration.release_policy(&new.policy_name).await;
+            }
+            return Ok(());
+        }
+        let new = new?;
         let work = async {
             match request.request_type.as_str() {
                 "Create" => integration.renew(&new, None).await,
@@ -135,7 +139,12 @@ impl Service {
     }
 
     async fn put(&self, url: &str, response: &Response) -> Result<(), Diagnostic> {
-        let body = serde_json::to_vec(response).unwrap_or_default();
+        let mut answer = serde_json::to_value(response).unwrap_or_default();
+        if let Some(fields) = answer.as_object_mut() {
+            // CloudFormation does not promise to take null for absent.
+            fields.retain(|_, value| !value.is_null());
+        }
+        let body = answer.to_string();
         // Without a content type: the URL was signed without one.
         let put = || async { self.http.put(url).body(body.clone()).send().await?.error_for_status() };
         let answered = put.retry(ExponentialBuilder::default().with_max_times(4)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_iot::Client;
 use aws_sdk_iot::error::ProvideErrorMetadata;
 use aws_sdk_iot::types::CertificateStatus;
-use backon::{ConstantBuilder, Retryable};
+use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
 use runtime::aws::told;
 
 /// A certificate whose policy was just detached counts as attached a little longer.
@@ -15,6 +15,9 @@ const TRIES: usize = 20;
 pub(crate) struct Iot {
     client: Client,
 }
+
+/// The pause grows to this while AWS does not let a policy go.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A certificate with its key. It has no `Debug`: the key is a secret.
 pub(crate) struct IotCertificate {
@@ -82,6 +85,29 @@ impl Iot {
                 Err(format!("{arn} is inactive but still there{lost}: {}", told(&error)))
             }
         }
+    }
+
+    /// Deletes a policy that is on no certificate any more, with its earlier versions; one that is gone is as good.
+    ///
+    /// AWS may take five minutes from the moment that a policy was detached until it lets go of it (DetachPolicy). How long it
+    /// is tried is up to whoever waits.
+    pub(crate) async fn delete_policy(&self, policy_name: &str) -> Result<(), String> {
+        let versions = match self.client.list_policy_versions().policy_name(policy_name).send().await {
+            Ok(versions) => versions.policy_versions.unwrap_or_default(),
+            Err(error) if is_not_found(&error) => return Ok(()),
+            Err(error) => return Err(told(&error)),
+        };
+        for version in versions.into_iter().filter(|version| !version.is_default_version) {
+            let delete = self.client.delete_policy_version().policy_name(policy_name);
+            let deleted = delete.set_policy_version_id(version.version_id).send().await;
+            deleted.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })?;
+        }
+        let backoff = ExponentialBuilder::default().with_min_delay(PAUSE).with_max_delay(LONGEST_PAUSE);
+        let deleted = (|| self.client.delete_policy().policy_name(policy_name).send())
+            .retry(backoff.without_max_times())
+            .when(|error| error.code() == Some("DeleteConflictException"))
+            .await;
+        deleted.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })
     }
 }
 

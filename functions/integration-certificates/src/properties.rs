@@ -32,6 +32,27 @@ impl Properties {
     pub(crate) fn read(json: Json) -> Result<Properties, String> {
         serde_json::from_value(json).map_err(|error| format!("the properties of the custom resource: {error}"))
     }
+
+    /// The same for equal properties only, and short enough for a tag.
+    pub(crate) fn fingerprint(&self) -> String {
+        // Written out, so that a property that is forgotten here does not compile.
+        let Properties {
+            coiote_url,
+            user_secret,
+            client_secret,
+            kms_key,
+            policy_name,
+            key_type,
+            validity_days,
+            rotation,
+        } = self;
+        let key_type = format!("{key_type:?}");
+        let days = validity_days.to_string();
+        let all = [coiote_url, user_secret, client_secret, kms_key, policy_name, &key_type, &days, rotation];
+        let json = serde_json::json!(all).to_string();
+        let digest = ring::digest::digest(&ring::digest::SHA256, json.as_bytes());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 fn days<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -60,6 +81,14 @@ mod tests {
             (properties.validity_days, properties.key_type, properties.rotation.as_str()),
             (365, KeyType::EcP256, "")
         );
+
+        let other = [("CoioteUrl", "https://d"), ("KeyType", "EC_P384"), ("ValidityDays", "366"), ("Rotation", "1")];
+        for (field, value) in other {
+            let mut json = json.clone();
+            json[field] = value.into();
+            assert_ne!(Properties::read(json).unwrap().fingerprint(), properties.fingerprint(), "{field}");
+        }
+        assert_eq!(Properties::read(json.clone()).unwrap().fingerprint(), properties.fingerprint());
 
         for (field, value) in [("ValidityDays", json!("0")), ("ValidityDays", json!("x")), ("KeyType", json!("DSA"))] {
             let mut json = json.clone();

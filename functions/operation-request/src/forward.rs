@@ -37,6 +37,8 @@ pub(crate) struct Created {
     pub(crate) device_id: String,
     /// By Coiote's clock, in seconds since 1970; 0 where it does not say.
     pub(crate) handed_over_at: u64,
+    /// When the call was begun, by our clock.
+    pub(crate) sent_at: requests::Millis,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +142,7 @@ impl Forwarder {
         deadline: Deadline,
     ) -> Result<Created, ForwardError> {
         let mut device_id = device.id.clone();
+        let sent_at = crate::handle::now();
         let mut created = self.create_task(&device_id, task, may_run_twice, deadline).await;
         let is_not_found =
             |error: &coiote_access::Error| matches!(error, coiote_access::Error::Coiote(coiote::Error::NotFound(_)));
@@ -158,7 +161,7 @@ impl Forwarder {
         let (task_id, template) = (created.id, task.template.as_str());
         tracing::debug!(call = CREATE_TASK.name, task_id, device_id, template, duration_ms, "task created");
         let handed_over_at = created.created_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        Ok(Created { task_id, device_id, handed_over_at: handed_over_at.map_or(0, |at| at.as_secs()) })
+        Ok(Created { task_id, device_id, handed_over_at: handed_over_at.map_or(0, |at| at.as_secs()), sent_at })
     }
 
     /// Wakes the device. The task is there, so the request is on its way whatever happens to this call: what does is a

@@ -431,6 +431,7 @@ impl Service {
             mark: invocation.mark.clone(),
             task_id: created.task_id.clone(),
             handed_over_at: created.handed_over_at,
+            sent_at: created.sent_at,
             at: now(),
             notice: notice.clone(),
             is_followed: self.settings.reads_reports || has_result(&operation),

@@ -43,7 +43,7 @@ pub fn config() -> Result<SdkConfig, lambda_runtime::Error> {
         .use_dual_stack(is_on("AWS_USE_DUALSTACK_ENDPOINT"))
         .service_config(Variables);
     config.set_endpoint_url(endpoint_url("AWS_ENDPOINT_URL"));
-    config.set_app_name(variable("AWS_SDK_UA_APP_ID").and_then(|name| AppName::new(name).ok()));
+    config.set_app_name(app_name());
     config.set_credentials_provider(credentials());
     Ok(config.build())
 }
@@ -54,6 +54,34 @@ fn credentials() -> Option<SharedCredentialsProvider> {
     let secret = variable("AWS_SECRET_ACCESS_KEY")?;
     let credentials = Credentials::new(key_id, secret, variable("AWS_SESSION_TOKEN"), None, "environment");
     Some(SharedCredentialsProvider::new(credentials))
+}
+
+/// What stands in the user agent of each call, and so in CloudTrail: the function's name where nothing else is asked for.
+fn app_name() -> Option<AppName> {
+    // The SDK warns of longer ones.
+    const LONGEST: usize = 50;
+    let name = variable("AWS_SDK_UA_APP_ID").or_else(|| variable("AWS_LAMBDA_FUNCTION_NAME"))?;
+    AppName::new(name.chars().take(LONGEST).collect::<String>()).ok()
+}
+
+/// What is missing to call AWS at all: a word for somebody who tries a function by hand.
+///
+/// `sam local invoke` gives a function credentials that nobody knows where it has none, and without an endpoint they go to AWS
+/// itself. Lambda always gives those of the function's role.
+pub(crate) fn missing() -> Option<String> {
+    const OF_SAM: &str = "defaultkey";
+    const HELP: &str = "To try the function against the local stack: make demo KEEP=1, then make invoke \
+                        EVENT=events/read.json. To try it against AWS itself, give it your credentials.";
+    if variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).is_none() {
+        return Some(format!("AWS_REGION: missing, so it is not known where AWS is. {HELP}"));
+    }
+    match variable("AWS_ACCESS_KEY_ID").zip(variable("AWS_SECRET_ACCESS_KEY")) {
+        None => Some(format!("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: missing, so AWS cannot be called. {HELP}")),
+        Some((key_id, _)) if key_id == OF_SAM && variable("AWS_ENDPOINT_URL").is_none() => Some(format!(
+            "AWS_ENDPOINT_URL: missing, and sam had no credentials to give to the function, so AWS cannot be called. {HELP}"
+        )),
+        Some(_) => None,
+    }
 }
 
 fn retries() -> RetryConfig {

@@ -17,6 +17,9 @@ pub use metering::milliseconds;
 
 use crate::metering::Meter;
 
+/// Error type of each invocation while the function has not what it needs to call AWS.
+const NOT_SET_UP: &str = "NOT_SET_UP";
+
 /// A function that logs and counts.
 pub struct Function {
     meter: Meter,
@@ -36,7 +39,13 @@ impl Function {
         A: Serialize,
     {
         let (answer, meter) = (&answer, &self.meter);
+        let missing = aws::missing();
+        let missing = missing.as_deref();
         let answer_and_print = async |event: LambdaEvent<E>| {
+            if let Some(what) = missing {
+                tracing::error!(status = "FAILED", code = NOT_SET_UP, reason = what, "the function cannot call AWS");
+                return Err(diagnostic(NOT_SET_UP, what));
+            }
             let request_id = event.context.request_id.clone();
             let answered = answer(event).await;
             meter.print(&request_id);

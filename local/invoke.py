@@ -1,0 +1,203 @@
+"""Runs one function on a sample event, in a container as `sam local invoke` makes it, against what `make demo KEEP=1` left.
+
+From inside of a container, localhost is the container itself. So the local stack is called by the name host.docker.internal,
+which its certificates have, too. It listens on loopback all the same: for as long as the invocation lasts, and on the
+containers' own network only, this passes on what comes for it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import urllib.parse
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from stack.aws import REGION
+from stack.deployment import STACK_NAME, Deployment
+from stack.local_stack import HOST_OF_CONTAINERS, ROOT
+from stack.processes import Failure, run_command
+
+# Asks for the address of a network interface (netdevice(7)).
+SIOCGIFADDR = 0x8915
+# How this machine calls itself
+LOCAL = ("localhost", "127.0.0.1")
+NONE_IS_RUNNING = "No local stack is running. Start one: make demo KEEP=1"
+# In a rule's SQL: what it selects, each under the name that the event has for it
+SELECTED = re.compile(r"\bAS\s+(\w+)")
+
+
+class Kept:
+    """The local stack that was left running."""
+
+    def __init__(self, name: str = "demo"):
+        self.run = ROOT / ".local" / "run" / name
+        kept = self.run / "deployed.json"
+        if not kept.exists():
+            raise Failure(NONE_IS_RUNNING)
+        self.environment = json.loads(kept.read_text())["environment"]
+        self.endpoint = self.environment["AWS_ENDPOINT_URL"]
+
+        def client(service: str):
+            secrets = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+            return boto3.client(service, endpoint_url=self.endpoint, region_name=REGION, **secrets)
+
+        try:
+            listed = client("cloudformation").describe_stack_resources(StackName=STACK_NAME)["StackResources"]
+            self._resources = {resource["LogicalResourceId"]: resource for resource in listed}
+            self._lambda = client("lambda")
+            self._iot = client("iot")
+        except (BotoCoreError, ClientError) as error:
+            raise Failure(f"The local stack does not answer ({error}). Start it anew: make demo KEEP=1") from error
+
+    def functions(self) -> dict[str, str]:
+        """Every deployed function's name, by its name in the template."""
+        return self._of_type("AWS::Lambda::Function")
+
+    def variables(self, function: str) -> dict[str, str]:
+        """The environment that the function was deployed with."""
+        config = self._lambda.get_function_configuration(FunctionName=self.functions()[function])
+        return config.get("Environment", {}).get("Variables", {})
+
+    def function_for(self, event: object) -> str:
+        """The function whose rule passes on events like this one: it selects all of the event's fields, and little else."""
+        fields = set(event) if isinstance(event, dict) else set()
+        names = {physical: logical for logical, physical in self.functions().items()}
+        found: list[tuple[int, str]] = []
+        for rule_name in self._of_type("AWS::IoT::TopicRule").values():
+            rule = self._iot.get_topic_rule(ruleName=rule_name)["rule"]
+            selected = set(SELECTED.findall(rule["sql"]))
+            for action in rule["actions"]:
+                function = names.get(action.get("lambda", {}).get("functionArn", "").rpartition(":")[2])
+                # One that selects everything comes last.
+                if function and (not selected or fields <= selected):
+                    found.append((len(selected) or sys.maxsize, function))
+        if not found:
+            raise Failure(f"No rule passes on events with {', '.join(sorted(fields))}. Name the function: FUNCTION=…")
+        return min(found)[1]
+
+    def write_env_vars(self, function: str) -> Path:
+        """For `sam local invoke`: the variables that point the function into this stack."""
+        variables = {name: as_containers_see(value) for name, value in self.variables(function).items()}
+        path = self.run / f"env-vars-{function}.json"
+        path.write_text(json.dumps({function: variables}, indent=2) + "\n")
+        return path
+
+    def ports(self, function: str) -> set[int]:
+        """The ports of this machine that the function's variables lead to."""
+        urls = (urllib.parse.urlsplit(value) for value in self.variables(function).values() if "://" in value)
+        return {url.port for url in urls if url.hostname in LOCAL and url.port}
+
+    def _of_type(self, kind: str) -> dict[str, str]:
+        resources = self._resources.items()
+        return {name: r["PhysicalResourceId"] for name, r in resources if r["ResourceType"] == kind}
+
+
+def as_containers_see(value: str) -> str:
+    url = urllib.parse.urlsplit(value)
+    if url.hostname not in LOCAL:
+        return value
+    port = f":{url.port}" if url.port else ""
+    return url._replace(netloc=f"{HOST_OF_CONTAINERS}{port}").geturl()
+
+
+def engine() -> bool:
+    """Whether there is a Docker engine here."""
+    return bool(shutil.which("docker")) and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
+def gateway() -> str | None:
+    """This machine's address on the containers' network; none where that network is a virtual machine's."""
+    command = ["docker", "network", "inspect", "bridge", "--format", '{{index .Options "com.docker.network.bridge.name"}}']
+    interface = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24])
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    with contextlib.suppress(OSError):
+        writer.close()
+
+
+@contextlib.contextmanager
+def reachable(ports: set[int]):
+    """These ports of loopback can be reached by containers, too, and by nobody else."""
+    address = gateway()
+    loop = asyncio.new_event_loop()
+
+    async def serve(port: int) -> asyncio.Server:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
+
+        return await asyncio.start_server(handle, address, port)
+
+    servers = []
+    # With Docker Desktop the containers' name for this machine leads to its loopback by itself.
+    for port in ports if address else ():
+        try:
+            servers.append(loop.run_until_complete(serve(port)))
+        except OSError:
+            # Somebody is passing it on already, or it listens on all addresses.
+            continue
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+        for server in servers:
+            server.close()
+        loop.close()
+
+
+def invoke(kept: Kept, event: Path, function: str | None = None, **more) -> subprocess.CompletedProcess:
+    """Runs the function on the event to the end; what sam prints goes where `more` says."""
+    function = function or kept.function_for(json.loads(event.read_text()))
+    deployment = Deployment(ROOT, kept.run)
+    command = [deployment.sam, "local", "invoke", function, "--event", event, "--skip-pull-image"]
+    command += ["--env-vars", kept.write_env_vars(function), "--add-host", f"{HOST_OF_CONTAINERS}:host-gateway"]
+    # Where the container is to be found: on this machine, whatever its name.
+    with reachable(kept.ports(function)):
+        own = {name: value for name, value in kept.environment.items() if name != "AWS_ENDPOINT_URL"}
+        return subprocess.run([str(part) for part in command], env=deployment.environment | own, cwd=ROOT, check=False, **more)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("event", type=Path, help="a file, as in events/read.json")
+    parser.add_argument("--function", help="its name in the template; otherwise the one whose rule passes on such events")
+    arguments = parser.parse_args()
+    if not arguments.event.exists():
+        raise Failure(f"{arguments.event}: no such file")
+    # What a demo leaves that was not kept running is no more than a folder.
+    if not (ROOT / ".local" / "run" / "demo" / "processes.json").exists():
+        raise Failure(NONE_IS_RUNNING)
+    kept = Kept()
+    if not engine():
+        raise Failure("sam local invoke needs a Docker engine, and none answers here (docker info).")
+    sys.exit(invoke(kept, arguments.event.resolve(), arguments.function).returncode)
+
+
+if __name__ == "__main__":
+    run_command(main)

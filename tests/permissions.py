@@ -1,0 +1,154 @@
+"""What each function's role allows, and what the functions called: as IAM would compare them."""
+
+import fnmatch
+import json
+import re
+import urllib.parse
+from pathlib import Path
+from typing import NamedTuple
+
+from stack.deployment import STACK_NAME
+from stack.local_stack import LocalStack
+
+ACCOUNT = "000000000000"
+
+# Of calls by REST: method and path → IAM's action, and the resource with what the path names in its place.
+# https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+REST = [
+    (r"GET /things/([^/]+)/shadow", "iot:GetThingShadow", "iot thing/{0}{shadow}"),
+    (r"POST /things/([^/]+)/shadow", "iot:UpdateThingShadow", "iot thing/{0}{shadow}"),
+    (r"DELETE /things/([^/]+)/shadow", "iot:DeleteThingShadow", "iot thing/{0}{shadow}"),
+    (r"GET /things/([^/]+)/jobs", "iotjobsdata:GetPendingJobExecutions", "iot thing/{0}"),
+    (r"GET /things/([^/]+)/jobs/[^/]+", "iotjobsdata:DescribeJobExecution", "iot thing/{0}"),
+    (r"POST /things/([^/]+)/jobs/[^/]+", "iotjobsdata:UpdateJobExecution", "iot thing/{0}"),
+    (r"GET /things/([^/]+)", "iot:DescribeThing", "iot thing/{0}"),
+    (r"POST /things/([^/]+)", "iot:CreateThing", "iot thing/{0}"),
+    (r"PATCH /things/([^/]+)", "iot:UpdateThing", "iot thing/{0}"),
+    (r"GET /thing-types/([^/]+)", "iot:DescribeThingType", "iot thingtype/{0}"),
+    (r"POST /thing-types/([^/]+)", "iot:CreateThingType", "iot thingtype/{0}"),
+    (r"POST /keys-and-certificate", "iot:CreateKeysAndCertificate", "*"),
+    (r"PUT /target-policies/[^/]+", "iot:AttachPolicy", "{target}"),
+    (r"POST /target-policies/[^/]+", "iot:DetachPolicy", "{target}"),
+    (r"POST /policy-targets/([^/]+)", "iot:ListTargetsForPolicy", "iot policy/{0}"),
+    (r"GET /policies/([^/]+)/version", "iot:ListPolicyVersions", "iot policy/{0}"),
+    (r"DELETE /policies/([^/]+)/version/[^/]+", "iot:DeletePolicyVersion", "iot policy/{0}"),
+    (r"DELETE /policies/([^/]+)", "iot:DeletePolicy", "iot policy/{0}"),
+    (r"PUT /certificates/([^/]+)", "iot:UpdateCertificate", "iot cert/{0}"),
+    (r"DELETE /certificates/([^/]+)", "iot:DeleteCertificate", "iot cert/{0}"),
+    (r"POST /2015-03-31/functions/([^/]+)/invocations", "lambda:InvokeFunction", "lambda function:{0}"),
+]
+SERVICES = {"secretsmanager": "secretsmanager", "DynamoDB_20120810": "dynamodb", "AmazonSQS": "sqs"}
+# What a part of a DynamoDB transaction asks for
+PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+# What the tests name themselves where they start a function by hand
+NAMED_BY_TESTS = re.compile(r":(secret:|policy/|table/|function:)")
+
+
+class Use(NamedTuple):
+    """One permission that a call needs."""
+
+    function: str
+    action: str
+    resource: str
+    # Whether a test started the function, with names of its own for secret, policy and so on
+    is_by_hand: bool
+
+
+class Statement:
+    def __init__(self, statement: dict):
+        self.actions = as_list(statement["Action"])
+        self.resources = as_list(statement["Resource"])
+        # The local AWS does not know whether a condition holds. It only ever makes a statement narrower.
+        self.condition = json.dumps(statement.get("Condition", {}))
+
+    def allows(self, use: Use) -> bool:
+        return any(like(use.action, action) for action in self.actions) and any(
+            like(use.resource, resource) or (use.is_by_hand and kind(resource) == kind(use.resource) is not None)
+            for resource in self.resources
+        )
+
+
+def as_list(value: object) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def like(text: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def kind(resource: str) -> str | None:
+    found = NAMED_BY_TESTS.search(resource)
+    return found[1] if found else None
+
+
+class Permissions:
+    def __init__(self, calls_file: Path):
+        self.calls_file = calls_file
+        calls_file.parent.mkdir(parents=True, exist_ok=True)
+        calls_file.write_text("")
+        # By a function's name in the template, what its role has allowed, by the policy's text
+        self.allowed: dict[str, dict[str, Statement]] = {}
+        # By the name that its calls bear
+        self._functions: dict[str, str] = {}
+
+    def remember(self, stack: LocalStack) -> None:
+        """What the roles allow as they are deployed now."""
+        aws = stack.aws
+        listed = aws.cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
+        for resource in listed:
+            if resource["ResourceType"] != "AWS::Lambda::Function":
+                continue
+            logical, physical = resource["LogicalResourceId"], resource["PhysicalResourceId"]
+            self._functions[physical[:50]] = logical
+            role = aws.lambda_.get_function_configuration(FunctionName=physical)["Role"].rpartition("/")[2]
+            for name in aws.iam.list_role_policies(RoleName=role)["PolicyNames"]:
+                document = aws.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+                for statement in document["Statement"]:
+                    self.allowed.setdefault(logical, {})[json.dumps(statement, sort_keys=True)] = Statement(statement)
+
+    def uses(self) -> set[Use]:
+        """Every permission that the functions' calls so far have needed."""
+        calls = (json.loads(line) for line in self.calls_file.read_text().splitlines())
+        return {
+            Use(self._functions.get(call["function"], call["function"]), action, resource, call["function"] not in self._functions)
+            for call in calls
+            for action, resource in needed(call)
+        }
+
+
+def needed(call: dict) -> list[tuple[str, str]]:
+    service, _, operation = call["target"].partition(".")
+    if operation:
+        return needed_by_json(SERVICES[service], operation, call["body"])
+    path = f"{call['method']} {call['path'].rstrip('/')}"
+    for pattern, action, resource in REST:
+        found = re.fullmatch(pattern, path)
+        if found:
+            shadow = call["query"].get("name")
+            names = [urllib.parse.unquote(name) for name in found.groups()]
+            more = {"shadow": f"/{as_list(shadow)[0]}" if shadow else "", "target": call["body"].get("target", "")}
+            return [(action, arn(resource.format(*names, **more)))]
+    raise AssertionError(f"{path}: which IAM action this call needs has to be added to REST")
+
+
+def needed_by_json(service: str, operation: str, body: dict) -> list[tuple[str, str]]:
+    if service == "secretsmanager":
+        named = body.get("SecretId") or body.get("Name", "")
+        secret = named if named.startswith("arn:") else arn(f"secretsmanager secret:{named}-AbCdEf")
+        tagging = [("secretsmanager:TagResource", secret)] if operation == "CreateSecret" and body.get("Tags") else []
+        return [(f"secretsmanager:{operation}", secret), *tagging]
+    if service == "sqs":
+        return [(f"sqs:{operation}", arn(f"sqs {body['QueueUrl'].rpartition('/')[2]}"))]
+    if operation in ("TransactWriteItems", "TransactGetItems"):
+        return [(f"dynamodb:{PARTS.get(kind, 'GetItem')}", arn(f"dynamodb table/{table}")) for kind, table in body["parts"]]
+    tables = body.get("tables") or [body["TableName"]]
+    index = f"/index/{body['IndexName']}" if body.get("IndexName") else ""
+    return [(f"dynamodb:{operation}", arn(f"dynamodb table/{table}{index}")) for table in tables]
+
+
+def arn(resource: str) -> str:
+    """`iot thing/a` → `arn:aws:iot:us-east-1:000000000000:thing/a`."""
+    if resource == "*" or resource.startswith("arn:"):
+        return resource
+    service, _, name = resource.partition(" ")
+    return f"arn:aws:{service}:us-east-1:{ACCOUNT}:{name}"
