@@ -603,7 +603,7 @@ impl World {
         let mut paths = Vec::new();
         for key in request.keys.iter().filter(|_| result.is_good) {
             let ends = key.match_indices('.').map(|(at, _)| at).chain([key.len()]);
-            paths.extend(ends.map(|end| path_hash(&key[..end])));
+            paths.extend(ends.map(|end| path_hash(key.get(..end).unwrap())));
         }
         paths.sort_unstable();
         paths.dedup();

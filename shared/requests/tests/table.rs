@@ -113,6 +113,7 @@ impl Story {
 
     fn result_of(&self, version: u64, operation: &str, result: serde_json::Value, failed: &[&str]) -> Returned {
         Returned {
+            mark: String::new(),
             version,
             reported_at: self.now / 1_000,
             operation: operation.to_owned(),
@@ -136,7 +137,8 @@ impl Story {
             version,
             status: Status::Succeeded,
             reason: None,
-            datamodel_version: None,
+            datamodel: None,
+            wrote: requests::Wrote::Nothing,
             at: self.now,
         }))
     }
