@@ -50,6 +50,14 @@ impl Item {
         Ok((item, verdict))
     }
 
+    /// The item in an image of the table's stream, in DynamoDB's JSON.
+    pub fn read_stream_image(image: &serde_json::Value) -> Result<Item, Error> {
+        let attributes = image.as_object().into_iter().flatten();
+        let attributes: Attributes =
+            attributes.filter_map(|(name, value)| Some((name.clone(), attribute(value)?))).collect();
+        Ok(Item::read(&attributes)?.0)
+    }
+
     /// Whether there is work that only a write can do: last words without items of their own, or many appended events.
     pub fn is_to_be_written(&self) -> bool {
         self.events > MOST_EVENTS || self.device.unfiled().next().is_some()
@@ -218,6 +226,17 @@ impl Ledger {
             }
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// A value in DynamoDB's JSON, of the types that a device's item has.
+fn attribute(value: &serde_json::Value) -> Option<AttributeValue> {
+    let (kind, value) = value.as_object()?.iter().next()?;
+    match kind.as_str() {
+        "S" => Some(AttributeValue::S(value.as_str()?.to_owned())),
+        "N" => Some(AttributeValue::N(value.as_str()?.to_owned())),
+        "L" => Some(AttributeValue::L(value.as_array()?.iter().filter_map(attribute).collect())),
+        _ => None,
     }
 }
 

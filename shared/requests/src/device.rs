@@ -139,6 +139,13 @@ pub enum Wanted {
     HandOver { name: Name },
 }
 
+impl ResultEntry {
+    /// Whether the result names the path with that hash, or something within it was read.
+    pub fn names(&self, path: u32) -> bool {
+        self.touched.contains(&path)
+    }
+}
+
 impl Device {
     /// The open requests, in the order in which they were made.
     pub fn open(&self) -> &[Record] {
