@@ -600,8 +600,7 @@ impl Device {
             let may_have_run_it = other.task_id.is_none()
                 && other.may_have_been_sent()
                 && other.operation == record.operation
-                && other.keys == record.keys
-                && is_before(record, other);
+                && other.keys == record.keys;
             if may_have_run_it {
                 return true;
             }
@@ -797,7 +796,12 @@ impl Device {
     fn tick(&mut self, at: Millis) -> Verdict {
         let mut verdict = Verdict::Nothing;
         let mut index = 0;
-        while let Some(record) = self.open.get(index) {
+        while let Some(record) = self.open.get_mut(index) {
+            if record.state == State::Held && record.void_at < at {
+                // Its run has ended without a word.
+                record.maybe = true;
+            }
+            let Some(record) = self.open.get(index) else { break };
             let word = match record.state {
                 State::Held if record.void_at < at && !may_run_twice(&record.operation) => {
                     Some((Status::Failed, interrupted()))
@@ -828,7 +832,6 @@ impl Device {
                 && record.state == State::Held
                 && record.void_at < at
             {
-                record.maybe = true;
                 if let Some(by) = record.canceled_by.clone() {
                     self.end_unsent(index, &by, at);
                     verdict = Verdict::Done;

@@ -1032,6 +1032,9 @@ fn the_page_of_the_table_is_what_the_machine_does() {
     assert!(found == page, "docs/request-states.md is stale: UPDATE_DOCS=1 cargo test -p requests --test table page");
 }
 
+/// What happens to a request.
+type Happening<'a> = &'a dyn Fn(&mut Story);
+
 /// A name, and what leads there.
 type Row = (&'static str, fn(&mut Story, &str));
 
@@ -1107,7 +1110,7 @@ fn page() -> String {
         ("observe", "Observe and the others that may run twice"),
         ("execute", "Execute, create, delete: at most once"),
     ] {
-        let events: [(&str, &dyn Fn(&mut Story)); 12] = [
+        let events: [(&str, Happening); 12] = [
             ("delivery", &|story| {
                 story.claims(again(story, operation, false));
             }),
