@@ -478,12 +478,13 @@ impl Device {
                 _ => 0,
             };
             all.sort_by_key(|record| (rank(record), record.order()));
-            // Who does not expect it any more gives way to one that may have been sent without our knowing.
+            // Where nobody expects it any more, it answers the one that it can be of, if there is just one: also counting what may
+            // have been sent without our knowing. The reports, which are asked for before a task is removed, decide the others.
             let may_expect_it = |record: &Record| {
                 record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
             };
             let is_doubtful = self.open.iter().chain(&self.ended).filter(meets).any(may_expect_it);
-            let earliest = all.first().filter(|record| rank(record) == 0 || !is_doubtful);
+            let earliest = all.first().filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful));
             answers = earliest.map(|record| record.name.clone());
             if answers.is_none() {
                 let may_be = |record: &&Record| {

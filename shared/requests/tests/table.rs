@@ -1204,3 +1204,14 @@ fn what_timed_out_does_not_take_the_result_of_one_that_may_have_been_sent() {
     story.folded(3);
     story.is(1, Status::TimedOut, code::LIFETIME_OVER);
 }
+
+#[test]
+fn a_result_that_nobody_expects_any_more_answers_only_the_one_that_it_can_be_of() {
+    let mut story = Story::new();
+    story.scheduled(1, "write", &[OFFSET], "t1");
+    story.scheduled(2, "write", &[OFFSET], "t2");
+    let mut story = story.after(LIFETIME / 1_000);
+    assert_eq!(story.clone().offset(3, "write"), Verdict::Fold(None));
+    story.refuses("t2");
+    assert_eq!(story.offset(3, "write"), Verdict::Fold(Some(Name::Version(1))));
+}
