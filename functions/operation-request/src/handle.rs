@@ -25,6 +25,9 @@ const FIRST_PAUSE: Millis = 30_000;
 
 const LONGEST_PAUSE: Millis = 15 * 60_000;
 
+/// After an interruption the event has so long to come again.
+const BODY_MAY_TAKE: Millis = 10 * 60_000;
+
 /// What the template makes of the function, beside its clients.
 pub(crate) struct Settings {
     pub(crate) strictness: Strictness,
@@ -207,10 +210,26 @@ impl Service {
         let item = self.load(invocation).await?;
         let Some((item, answer)) = self.take_and_hand_over(invocation, item, &name).await? else {
             let why = "the body of this request is not kept; its event has to be sent through again";
+            // Lambda's own retries would have brought it by then.
+            let item = self.load(invocation).await?;
+            let is_old = |record: &requests::Record| record.updated_at.saturating_add(BODY_MAY_TAKE) < now();
+            if item.device.find(&name).is_some_and(is_old) {
+                return self.end_without_body(invocation, item, &name, why).await;
+            }
             return Ok(invocation.answer(Status::Ignored).because(Reason::new("BODY_MISSING", why)));
         };
         self.hand_over_what_waited(invocation, item).await?;
         Ok(answer)
+    }
+
+    /// Ends a request that nobody can hand over.
+    async fn end_without_body(&self, invocation: &Invocation<'_>, item: Item, name: &Name, why: &str) -> Ended {
+        let (mark, run, at) = (invocation.mark.clone(), invocation.request_id.to_owned(), now());
+        let take = Take { name: name.clone(), mark: mark.clone(), run, at, void_at: invocation.void_at };
+        let reason = Reason::new("BODY_MISSING", why);
+        let not_done = requests::NotDone { name: name.clone(), mark, reason, maybe: false, again_at: None, at };
+        let (item, _) = self.apply(invocation, item, &[Event::Take(take), Event::NotDone(not_done)]).await?;
+        Ok(invocation.recorded(&item, name))
     }
 
     /// Hands over the writes of the device that waited for an older one which is at Coiote now.

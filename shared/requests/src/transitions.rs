@@ -488,12 +488,13 @@ impl Device {
                 _ => 0,
             };
             all.sort_by_key(|record| (rank(record), record.order()));
-            // Who does not expect it any more gives way to one that may have been sent without our knowing.
+            // Where nobody expects it any more, it answers the one that it can be of, if there is just one: also counting what may
+            // have been sent without our knowing. The reports, which are asked for before a task is removed, decide the others.
             let may_expect_it = |record: &Record| {
                 record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
             };
             let is_doubtful = self.open.iter().chain(&self.ended).filter(meets).any(may_expect_it);
-            let earliest = all.first().filter(|record| rank(record) == 0 || !is_doubtful);
+            let earliest = all.first().filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful));
             answers = earliest.map(|record| record.name.clone());
             if answers.is_none() {
                 let may_be = |record: &&Record| {
@@ -618,8 +619,7 @@ impl Device {
             let may_have_run_it = other.task_id.is_none()
                 && other.may_have_been_sent()
                 && other.operation == record.operation
-                && other.keys == record.keys
-                && is_before(record, other);
+                && other.keys == record.keys;
             if may_have_run_it {
                 return true;
             }
@@ -815,7 +815,12 @@ impl Device {
     fn tick(&mut self, at: Millis) -> Verdict {
         let mut verdict = Verdict::Nothing;
         let mut index = 0;
-        while let Some(record) = self.open.get(index) {
+        while let Some(record) = self.open.get_mut(index) {
+            if record.state == State::Held && record.void_at < at {
+                // Its run has ended without a word.
+                record.maybe = true;
+            }
+            let Some(record) = self.open.get(index) else { break };
             let word = match record.state {
                 State::Held if record.void_at < at && !may_run_twice(&record.operation) => {
                     Some((Status::Failed, interrupted()))
@@ -855,7 +860,6 @@ impl Device {
                 && record.state == State::Held
                 && record.void_at < at
             {
-                record.maybe = true;
                 if let Some(by) = record.canceled_by.clone() {
                     self.end_unsent(index, &by, at);
                     verdict = Verdict::Done;

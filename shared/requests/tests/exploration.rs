@@ -244,7 +244,7 @@ impl World {
         }
         let before = self.device.clone();
         let verdict = self.device.apply(&event);
-        self.check_words(&before, &event);
+        self.check_words(setup, &before, &event);
         if setup.sabotage == Sabotage::None && !self.is_draining {
             self.check_again(&event, &verdict);
         }
@@ -279,7 +279,7 @@ impl World {
     }
 
     /// No last word changes but as the contract's section 7 says, by something that concerns it.
-    fn check_words(&mut self, before: &Device, event: &Event) {
+    fn check_words(&mut self, setup: &Setup, before: &Device, event: &Event) {
         let mut broken = None;
         let mut proven = 0;
         for old in before.ended() {
@@ -353,7 +353,11 @@ impl World {
             let first_post_at = self.first_post_at[usize::from(request)];
             let made_at = self.results.iter().find(|result| result.version == version).map(|result| result.at);
             // Shadows tell the time in seconds.
-            if first_post_at == 0 || made_at.is_none_or(|made_at| made_at / 1_000 + 1 < first_post_at / 1_000) {
+            // Where any answer counts as a 201, what comes of it in the end is looked at.
+            let is_looked_at = setup.sabotage != Sabotage::AnyAnswerIsCreated;
+            if is_looked_at
+                && (first_post_at == 0 || made_at.is_none_or(|made_at| made_at / 1_000 + 1 < first_post_at / 1_000))
+            {
                 broken =
                     Some(format!("result {version} answers request {}, which was handed over after it", record.name));
             }
@@ -366,7 +370,7 @@ impl World {
     fn claim(&self, setup: &Setup, delivery: &Delivery, mark: &str) -> Claim {
         let request = &setup.requests[usize::from(delivery.request)];
         let version = self.versions[usize::from(delivery.request)];
-        let made_at = START + version * 1_000;
+        let made_at = START - 100_000 + version * 1_000;
         // A cancelRequest takes back the first request, by its version.
         let keys = match request.operation {
             "cancelRequest" => self.versions[..1].iter().map(u64::to_string).collect(),
@@ -603,7 +607,7 @@ impl World {
         let mut paths = Vec::new();
         for key in request.keys.iter().filter(|_| result.is_good) {
             let ends = key.match_indices('.').map(|(at, _)| at).chain([key.len()]);
-            paths.extend(ends.map(|end| path_hash(key.get(..end).unwrap())));
+            paths.extend(ends.filter_map(|end| key.get(..end)).map(path_hash));
         }
         paths.sort_unstable();
         paths.dedup();
@@ -905,6 +909,13 @@ impl World {
         steps
     }
 
+    /// Shadows tell the time in seconds: the result of an equal write of the second of its hand-over answers a request, too.
+    fn did_an_equal_one(&self, setup: &Setup, request: u8) -> bool {
+        let done_at = self.done_at[usize::from(setup.requests[usize::from(request)].content)];
+        let first_post_at = self.first_post_at[usize::from(request)];
+        done_at > 0 && first_post_at > 0 && done_at / 1_000 + 1 >= first_post_at / 1_000
+    }
+
     /// A fair continuation: nothing goes wrong any more, and time passes. All requests must end.
     fn drain(&mut self, setup: &Setup, device_is_awake: bool) {
         self.is_draining = true;
@@ -969,9 +980,7 @@ impl World {
             if record.status() == Status::Succeeded
                 && !["cancelRequest", "read"].contains(&record.operation.as_str())
                 && self.done & bit(request) == 0
-                // Shadows tell the time in seconds: the result of an equal write of the same second answers this one, too.
-                && self.done_at[usize::from(setup.requests[usize::from(request)].content)] / 1_000 + 1
-                    < self.first_post_at[usize::from(request)].max(1_000) / 1_000
+                && !self.did_an_equal_one(setup, request)
             {
                 self.break_with(format!("request {} is SUCCEEDED, and the device did not do it", record.name));
             }

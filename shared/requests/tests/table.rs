@@ -1034,6 +1034,9 @@ fn the_page_of_the_table_is_what_the_machine_does() {
     assert!(found == page, "docs/request-states.md is stale: UPDATE_DOCS=1 cargo test -p requests --test table page");
 }
 
+/// What happens to a request.
+type Happening<'a> = &'a dyn Fn(&mut Story);
+
 /// A name, and what leads there.
 type Row = (&'static str, fn(&mut Story, &str));
 
@@ -1109,7 +1112,7 @@ fn page() -> String {
         ("observe", "Observe and the others that may run twice"),
         ("execute", "Execute, create, delete: at most once"),
     ] {
-        let events: [(&str, &dyn Fn(&mut Story)); 12] = [
+        let events: [(&str, Happening); 12] = [
             ("delivery", &|story| {
                 story.claims(again(story, operation, false));
             }),
@@ -1202,4 +1205,15 @@ fn what_timed_out_does_not_take_the_result_of_one_that_may_have_been_sent() {
     assert_eq!(story.offset(3, "write"), Verdict::Fold(None));
     story.folded(3);
     story.is(1, Status::TimedOut, code::LIFETIME_OVER);
+}
+
+#[test]
+fn a_result_that_nobody_expects_any_more_answers_only_the_one_that_it_can_be_of() {
+    let mut story = Story::new();
+    story.scheduled(1, "write", &[OFFSET], "t1");
+    story.scheduled(2, "write", &[OFFSET], "t2");
+    let mut story = story.after(LIFETIME / 1_000);
+    assert_eq!(story.clone().offset(3, "write"), Verdict::Fold(None));
+    story.refuses("t2");
+    assert_eq!(story.offset(3, "write"), Verdict::Fold(Some(Name::Version(1))));
 }
