@@ -18,6 +18,8 @@ pub(crate) struct Response {
     pub(crate) failed_keys: Vec<String>,
     /// Hashes of the paths that the result names.
     paths: Vec<u32>,
+    /// Neither a result nor failed keys: somebody took Coiote's words away.
+    is_empty: bool,
 }
 
 impl Response {
@@ -34,20 +36,24 @@ impl Response {
                 not_understood: Vec::new(),
                 failed_keys: Vec::new(),
                 paths: Vec::new(),
+                is_empty: false,
             });
         }
         let operation =
             fields.remove("operation").and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
         let failed_keys = failed_keys(&mut fields);
-        let result = fields.remove("result").unwrap_or_else(|| Json::Object(Map::new()));
+        let result = fields.remove("result").filter(|result| !result.is_null());
+        let is_empty = result.is_none() && failed_keys.is_none();
+        let failed_keys = failed_keys.unwrap_or_default();
+        let result = result.unwrap_or_else(|| Json::Object(Map::new()));
         let paths = fingerprint(&result);
         let (change, not_understood) = Change::from_result(result);
-        Ok(Response { envelope, operation, change, not_understood, failed_keys, paths })
+        Ok(Response { envelope, operation, change, not_understood, failed_keys, paths, is_empty })
     }
 
     /// Whether it belongs into the data model: the other operations report nothing that does.
     pub(crate) fn is_to_be_folded(&self) -> bool {
-        has_result(&self.operation) || self.operation == "delete"
+        !self.is_empty && (has_result(&self.operation) || self.operation == "delete")
     }
 
     pub(crate) fn failed(&self) -> impl Iterator<Item = &str> {
@@ -69,9 +75,9 @@ impl Response {
     }
 }
 
-fn failed_keys(fields: &mut Map<String, Json>) -> Vec<String> {
-    let Some(Json::Array(keys)) = fields.remove("failedKeys") else { return Vec::new() };
-    keys.into_iter().filter_map(|key| key.as_str().map(str::to_owned)).collect()
+fn failed_keys(fields: &mut Map<String, Json>) -> Option<Vec<String>> {
+    let Some(Json::Array(keys)) = fields.remove("failedKeys") else { return None };
+    Some(keys.into_iter().filter_map(|key| key.as_str().map(str::to_owned)).collect())
 }
 
 #[cfg(test)]
