@@ -120,7 +120,7 @@ impl HandOver {
     pub(crate) async fn pass(self: &Arc<Self>, run: &Run, sum: &mut HandedOver) -> Result<Option<Stop>, ledger::Error> {
         let circuit = self.ledger.circuit().await?;
         let horizon = if circuit.is_open() { now().saturating_add(BEYOND_PAUSES) } else { now() };
-        let mut pages = Pages::of(PAGE);
+        let mut pages = Pages::until(horizon, PAGE);
         let mut queue = VecDeque::new();
         self.refill(&mut pages, &mut queue, horizon).await?;
         sum.waiting = sum.waiting.max(queue.len());

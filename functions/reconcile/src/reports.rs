@@ -7,7 +7,7 @@ use ledger::Item;
 use requests::{Device, Millis, State};
 
 use crate::cursor::{self, Next};
-use crate::handle::{Run, Service, Watched, now};
+use crate::handle::{Run, Service, Watched, float, now};
 use crate::outcome::{of_task, reported};
 
 /// Pages of a look: what is beyond them is read by the next one.
@@ -43,6 +43,7 @@ impl Service {
         'pages: for _ in 0..MOST_PAGES {
             let page = match self.coiote.reports_since(&iso8601_of_milliseconds(since), run.deadline).await {
                 Ok(page) => page,
+                Err(coiote_access::Error::OutOfTime) => break,
                 Err(error) => {
                     let code = match &error {
                         coiote_access::Error::Coiote(coiote::Error::NotFound(_)) => "REPORTS_NOT_FOUND",
@@ -110,19 +111,22 @@ impl Service {
                 let event = reported(&item.device, report, at);
                 let mut after = item.device.clone();
                 after.apply(&event);
-                let outcome = if after == item.device { "known" } else { "news" };
-                if after != item.device {
-                    let lag = updated_at(report).map(|updated_at| at.saturating_sub(updated_at));
-                    metrics::histogram!("ReportLag").record(seconds(lag.unwrap_or_default()));
-                }
+                let is_news = after != item.device;
+                // An equal task of an earlier request has the same id: the report may be of one that is being handed over.
+                let may_fit_later = !is_news && is_one_handed_over(&item.device);
                 self.save(run, &thing, *item, &[event], sum).await?;
-                self.reports.put(key, Known::DealtWith);
-                sum.reports += 1;
-                metrics::counter!("Reports", "outcome" => outcome).increment(1);
+                self.reports.put(key, later_or_done(may_fit_later, first_seen, at));
+                if is_news && let Some(updated_at) = updated_at(report) {
+                    metrics::histogram!("ReportLag").record(float(at.saturating_sub(updated_at)) / 1_000.0);
+                }
+                if known.is_none() || is_news {
+                    sum.reports += 1;
+                    let outcome = if is_news { "news" } else { "known" };
+                    metrics::counter!("Reports", "outcome" => outcome).increment(1);
+                }
             }
             Whose::Nobodys { may_fit_later } => {
-                let again = may_fit_later && at.saturating_sub(first_seen) < MAY_FIT_LATER;
-                self.reports.put(key, if again { Known::FitsNobody(first_seen) } else { Known::DealtWith });
+                self.reports.put(key, later_or_done(may_fit_later, first_seen, at));
                 if known.is_none() {
                     sum.foreign += 1;
                     metrics::counter!("Reports", "outcome" => "foreign").increment(1);
@@ -170,6 +174,11 @@ impl Service {
     }
 }
 
+fn later_or_done(may_fit_later: bool, first_seen: Millis, at: Millis) -> Known {
+    let again = may_fit_later && at.saturating_sub(first_seen) < MAY_FIT_LATER;
+    if again { Known::FitsNobody(first_seen) } else { Known::DealtWith }
+}
+
 fn is_one_handed_over(device: &Device) -> bool {
     device.open().iter().any(|record| record.state == State::Held)
 }
@@ -184,9 +193,4 @@ fn key(report: &TaskReport) -> u64 {
     let TaskReport { task_id, device_id, last_update_time, started_at, .. } = report;
     (task_id, device_id, last_update_time, started_at, report.status as u8).hash(&mut hasher);
     hasher.finish()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "times of an hour, not of an aeon")]
-fn seconds(milliseconds: Millis) -> f64 {
-    milliseconds as f64 / 1_000.0
 }
