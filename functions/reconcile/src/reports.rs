@@ -1,10 +1,12 @@
 //! Reads Coiote's reports of all devices, and ends the requests that they belong to.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use coiote::{TaskReport, iso8601_of_milliseconds, milliseconds_of};
-use ledger::Item;
+use ledger::{Item, Ledger};
 use requests::{Device, Millis, State};
+use tokio::task::JoinSet;
 
 use crate::cursor::{self, Next};
 use crate::handle::{Run, Service, Watched, float, now};
@@ -16,6 +18,9 @@ const MOST_PAGES: usize = 50;
 /// A report may come before our own word that the task was made: one that fits nobody is looked at again for so long.
 const MAY_FIT_LATER: Millis = 15_000;
 
+/// Reports that are looked up at once.
+const AT_ONCE: usize = 16;
+
 /// Longest id of a device that is looked up.
 const LONGEST_ID: usize = 256;
 
@@ -23,8 +28,11 @@ const LONGEST_ID: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
     DealtWith,
-    /// It fitted nobody, and came first at that time.
-    FitsNobody(Millis),
+    /// It fitted nobody when it was looked up last.
+    FitsNobody {
+        first_seen: Millis,
+        looked_up_at: Millis,
+    },
 }
 
 /// Whom a report belongs to.
@@ -58,18 +66,26 @@ impl Service {
             if page.not_understood > 0 {
                 self.unread("REPORT_NOT_UNDERSTOOD", &format!("{} entries are no reports", page.not_understood));
             }
-            for report in &page.reports {
+            let mut keys = HashSet::new();
+            let is_unknown = |report: &&TaskReport| keys.insert(key(report)) && !self.is_dealt_with(report, begun_at);
+            let unknown: Vec<&TaskReport> = page.reports.iter().filter(is_unknown).collect();
+            for reports in unknown.chunks(AT_ONCE) {
                 if run.is_over() {
                     break 'pages;
                 }
-                match self.report(run, report, sum).await {
-                    Ok(()) => failures = 0,
-                    Err(error) => {
-                        failures += 1;
-                        run.trouble(&report.device_id, error.code(), &error.to_string());
-                        if run.is_of_the_ledger(&error, failures) {
-                            return Err(error);
-                        }
+                for (report, whose) in reports.iter().zip(self.whose_are(reports).await) {
+                    let dealt_with = match whose {
+                        Ok(whose) => self.report(run, report, whose, sum).await,
+                        Err(error) => Err(error),
+                    };
+                    let Err(error) = dealt_with else {
+                        failures = 0;
+                        continue;
+                    };
+                    failures += 1;
+                    run.trouble(&report.device_id, error.code(), &error.to_string());
+                    if run.is_of_the_ledger(&error, failures) {
+                        return Err(error);
                     }
                 }
             }
@@ -98,16 +114,33 @@ impl Service {
         Ok(may_go_on)
     }
 
-    async fn report(&self, run: &Run, report: &TaskReport, sum: &mut Watched) -> Result<(), ledger::Error> {
+    /// Whether there is nothing to find out about the report, in a look that began then.
+    fn is_dealt_with(&self, report: &TaskReport, begun_at: Millis) -> bool {
+        match self.reports.get(&key(report)) {
+            Some(Known::DealtWith) => true,
+            Some(Known::FitsNobody { looked_up_at, .. }) => looked_up_at >= begun_at,
+            None => false,
+        }
+    }
+
+    async fn report(
+        &self,
+        run: &Run,
+        report: &TaskReport,
+        whose: Whose,
+        sum: &mut Watched,
+    ) -> Result<(), ledger::Error> {
         let (key, at) = (key(report), now());
         let known = self.reports.get(&key);
         let first_seen = match known {
-            Some(Known::DealtWith) => return Ok(()),
-            Some(Known::FitsNobody(first_seen)) => first_seen,
-            None => at,
+            Some(Known::FitsNobody { first_seen, .. }) => first_seen,
+            Some(Known::DealtWith) | None => at,
         };
-        match self.whose(report).await? {
+        match whose {
             Whose::Ours(thing, item) => {
+                if thing != report.device_id {
+                    self.things.put(report.device_id.clone(), thing.clone());
+                }
                 let event = reported(&item.device, report, at);
                 let mut after = item.device.clone();
                 after.apply(&event);
@@ -136,32 +169,17 @@ impl Service {
         Ok(())
     }
 
-    /// The thing with a request that was handed over as the report's task: that with the device's id as its name, or the one
-    /// that the ledger knows.
-    async fn whose(&self, report: &TaskReport) -> Result<Whose, ledger::Error> {
-        let device_id = report.device_id.as_str();
-        if device_id.is_empty() || device_id.len() > LONGEST_ID {
-            return Ok(Whose::Nobodys { may_fit_later: false });
+    /// Whose these are, all looked up at once.
+    async fn whose_are(&self, reports: &[&TaskReport]) -> Vec<Result<Whose, ledger::Error>> {
+        let mut look_ups = JoinSet::new();
+        for (index, report) in reports.iter().enumerate() {
+            let (ledger, thing) = (self.ledger.clone(), self.things.get(&report.device_id));
+            let (device_id, task_id) = (report.device_id.clone(), report.task_id.clone());
+            look_ups.spawn(async move { (index, whose(&ledger, &device_id, &task_id, thing).await) });
         }
-        let item = self.ledger.load(device_id).await?;
-        if of_task(&item.device, &report.task_id).is_some() {
-            return Ok(Whose::Ours(device_id.to_owned(), Box::new(item)));
-        }
-        let thing = match self.things.get(device_id) {
-            Some(thing) => Some(thing),
-            None => self.ledger.thing_of_device(device_id).await?,
-        };
-        let Some(thing) = thing.filter(|thing| thing != device_id) else {
-            // Whose first request it is, the ledger may not know the device of yet.
-            let may_fit_later = item.device.is_empty() || is_one_handed_over(&item.device);
-            return Ok(Whose::Nobodys { may_fit_later });
-        };
-        self.things.put(device_id.to_owned(), thing.clone());
-        let item = self.ledger.load(&thing).await?;
-        if of_task(&item.device, &report.task_id).is_some() {
-            return Ok(Whose::Ours(thing, Box::new(item)));
-        }
-        Ok(Whose::Nobodys { may_fit_later: is_one_handed_over(&item.device) })
+        let mut found = look_ups.join_all().await;
+        found.sort_by_key(|(index, _)| *index);
+        found.into_iter().map(|(_, whose)| whose).collect()
     }
 
     /// Tells that reports could not be read: once for each kind, for an environment lives for hours and looks every few seconds.
@@ -174,9 +192,35 @@ impl Service {
     }
 }
 
+/// The thing with a request that was handed over as the report's task: that with the device's id as its name, or the one that
+/// the ledger knows, which may be known here.
+async fn whose(ledger: &Ledger, device_id: &str, task_id: &str, thing: Option<String>) -> Result<Whose, ledger::Error> {
+    if device_id.is_empty() || device_id.len() > LONGEST_ID {
+        return Ok(Whose::Nobodys { may_fit_later: false });
+    }
+    let item = ledger.load(device_id).await?;
+    if of_task(&item.device, task_id).is_some() {
+        return Ok(Whose::Ours(device_id.to_owned(), Box::new(item)));
+    }
+    let thing = match thing {
+        Some(thing) => Some(thing),
+        None => ledger.thing_of_device(device_id).await?,
+    };
+    let Some(thing) = thing.filter(|thing| thing != device_id) else {
+        // Whose first request it is, the ledger may not know the device of yet.
+        let may_fit_later = item.device.is_empty() || is_one_handed_over(&item.device);
+        return Ok(Whose::Nobodys { may_fit_later });
+    };
+    let item = ledger.load(&thing).await?;
+    if of_task(&item.device, task_id).is_some() {
+        return Ok(Whose::Ours(thing, Box::new(item)));
+    }
+    Ok(Whose::Nobodys { may_fit_later: is_one_handed_over(&item.device) })
+}
+
 fn later_or_done(may_fit_later: bool, first_seen: Millis, at: Millis) -> Known {
     let again = may_fit_later && at.saturating_sub(first_seen) < MAY_FIT_LATER;
-    if again { Known::FitsNobody(first_seen) } else { Known::DealtWith }
+    if again { Known::FitsNobody { first_seen, looked_up_at: at } } else { Known::DealtWith }
 }
 
 fn is_one_handed_over(device: &Device) -> bool {
