@@ -112,7 +112,7 @@ impl HandOver {
 
     /// Whether any request waits that is due by then.
     pub(crate) async fn is_any_due(&self, by: Millis) -> Result<bool, ledger::Error> {
-        let due = self.ledger.due(Due::HandOver, 0, by, 20).await?;
+        let due = self.ledger.due(Due::HandOver, 0, by, 100).await?;
         Ok(due.iter().any(|(_, thing)| !self.is_without_body(thing)))
     }
 
