@@ -12,10 +12,23 @@ use metrics_cloudwatch_embedded::{Builder, Collector};
 /// What the stack calls itself, where the template does not say.
 const DEFAULT_NAMESPACE: &str = "coiote-aws-iot";
 
-/// In milliseconds; whatever is not listed is a count.
-const TIMES: [&str; 5] = ["TimeToSchedule", "TimeToResult", "FindDeviceTime", "CreateTaskTime", "StartSessionTime"];
+/// In milliseconds; whatever is listed nowhere is a count.
+const TIMES: [&str; 10] = [
+    "TimeToSchedule",
+    "TimeToResult",
+    "TimeToOutcome",
+    "FindDeviceTime",
+    "CreateTaskTime",
+    "StartSessionTime",
+    "ReadReportTime",
+    "FindReportsTime",
+    "RemoveTaskTime",
+    "AnswerLag",
+];
 
-const COUNTS: [&str; 9] = [
+const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
+
+const COUNTS: [&str; 15] = [
     "Requests",
     "Results",
     "Failures",
@@ -25,6 +38,12 @@ const COUNTS: [&str; 9] = [
     "ThingsCreated",
     "ThingTypeDeprecated",
     "ClientCertificateDaysLeft",
+    "ReconcileRuns",
+    "Reports",
+    "ReportsUnread",
+    "WaitingRequests",
+    "AnswersWritten",
+    "AnswerConflicts",
 ];
 
 /// What was counted and timed since it was last printed.
@@ -37,6 +56,9 @@ impl Meter {
             Builder::new().cloudwatch_namespace(namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())).init()?;
         for name in TIMES {
             metrics::describe_histogram!(name, Unit::Milliseconds, "");
+        }
+        for name in SECONDS {
+            metrics::describe_histogram!(name, Unit::Seconds, "");
         }
         for name in COUNTS {
             metrics::describe_counter!(name, Unit::Count, "");
