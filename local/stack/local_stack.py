@@ -103,7 +103,7 @@ class LocalStack:
     @property
     def parameters(self) -> dict[str, str]:
         """Of the template, for this machine."""
-        parameters = {"CoioteUrl": self.coiote.url, "AwsEndpointUrl": self.aws.endpoint}
+        parameters = {"CoioteUrl": self.coiote.url, "AwsEndpointUrl": self.aws.endpoint, "AnswerWindow": "0"}
         return parameters | ({"CoioteUserSecretName": USER_SECRET_NAME} if self.makes_certificates else {})
 
     def deploy(self, **parameters: str) -> None:
