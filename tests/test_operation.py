@@ -115,17 +115,14 @@ def test_a_request_that_waited_is_told_of_as_any_other(stack, device, environmen
     assert away.invoke(event)["status"] == "IN_PROGRESS"
     back = environment_of("OperationRequest")
     # As reconcile does it
-    wait_for("the request to be due", lambda: due(stack, back, thing), 60, poll=1)
-    [line] = [line for line in said(back.log_lines()) if line.get("status") == "SCHEDULED"]
+    assert back.invoke({"thingName": thing, "due": "55"})["status"] == "SCHEDULED"
+    [line] = [line for line in said(back.log_lines()) if "status" in line]
+    assert line["message"] == SCHEDULED
     assert (line["thing"], line["version"], line["client_token"], line["operation"]) == (thing, 55, "later", "read")
     assert line["task_id"] and line["template"] == "AWSreadCertAuth"
     found = metrics(back.log_lines(), "coiote-aws-iot")
     [waited] = found[Metric.of("TimeToSchedule")]
     assert waited > 0, "from the update of the shadow on"
-
-
-def due(stack, function, thing: str) -> bool:
-    return function.invoke({"thingName": thing, "due": "55"})["status"] == "SCHEDULED"
 
 
 @pytest.mark.parametrize("level", ["debug", "error"])
@@ -321,7 +318,10 @@ def asked_for_by_alarms(resources: dict) -> dict[str, set[Metric]]:
 
 @pytest.fixture(scope="module")
 def by_code(stack):
-    """How to make operation-request fail with each code that an alarm asks for: environment, and answers of Coiote."""
+    """How to make operation-request fail with each code that an alarm asks for: environment, and answers of Coiote.
+
+    The last one comes of itself once the others have failed in a row.
+    """
     without_root = json.loads(stack.secret(stack.client))
     del without_root["caPem"]
     secrets = {"not-trusted": json.dumps(without_root), "invalid": "{}"}
@@ -348,14 +348,25 @@ def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, reso
         "CoioteUnreachableAlarm",
         "CoioteRefusesAlarm",
         "CertificateExpiryAlarm",
+        "ReconcileAlarm",
+        "OldestRequestAlarm",
     }
     emitted: set[Metric] = set()
     thing = device()
     for number, (environment, plan) in enumerate([({}, {}), *by_code.values()]):
+        stack.aws.forget_outages(stack.outputs["RequestsTable"])
         with scripted_coiote(stack.authority, plan) as script:
             function = environment_of("OperationRequest", **{"COIOTE_URL": script.url} | environment)
             function.invoke(READ | {"thingName": thing, "version": 200 + number}, seconds=4)
             emitted |= metrics(function.log_lines(), "coiote-aws-iot").keys()
+    for number in range(4):
+        function = environment_of("OperationRequest", **by_code["COIOTE_UNREACHABLE"][0])
+        function.invoke(READ | {"thingName": device(), "version": 220 + number}, seconds=4)
+        emitted |= metrics(function.log_lines(), "coiote-aws-iot").keys()
+    stack.aws.forget_outages(stack.outputs["RequestsTable"])
+    reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1")
+    reconcile.invoke({})
+    emitted |= metrics(reconcile.log_lines(), "coiote-aws-iot").keys()
     assert ours <= emitted, ours - emitted
 
 
