@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from typing import NamedTuple
 
-UNITS = {"Count", "Milliseconds"}
+UNITS = {"Count", "Milliseconds", "Seconds"}
 
 
 class Metric(NamedTuple):

@@ -10,31 +10,38 @@ from stack.aws_between import CONFLICT
 from embedded_metrics import Metric, metrics
 from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
-from stack.local_stack import SECRET_NAME
-from stack.processes import free_port
+from stack.local_stack import ROOT, SECRET_NAME
+from stack.processes import free_port, wait_for
 
 READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
 ALL = {"operation": "read", "keys": ["/"]}
 REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
-REQUEST_STEPS = ["request is valid", "request claimed", "task created", "session started", "request scheduled"]
-RESPONSE_STEPS = ["datamodel shadow updated", "request answered", "result folded"]
+SCHEDULED, FOLDED, WRITTEN = "request scheduled", "result folded", "copies written"
+# What more there is of a request at debug
+STEPS = ["request claimed", "task created", "session started"]
 
 # In every line of an invocation
 EVERYWHERE = {"timestamp", "level", "target", "message", "name", "request_id"}
 
 # What AWS itself measures: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html,
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html,
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CloudWatch-Logs-Monitoring-CloudWatch-Metrics.html
 OF_AWS = {
     "AWS/Lambda": (
         "FunctionName",
         "AWS::Lambda::Function",
-        {"Errors", "Throttles", "Duration", "ConcurrentExecutions", "AsyncEventAge", "DestinationDeliveryFailures"},
+        {"Errors", "Throttles", "Duration", "ConcurrentExecutions", "AsyncEventAge", "DestinationDeliveryFailures", "IteratorAge"},
     ),
     "AWS/SQS": (
         "QueueName",
         "AWS::SQS::Queue",
         {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
+    ),
+    "AWS/DynamoDB": (
+        "TableName",
+        "AWS::DynamoDB::Table",
+        {"ReadThrottleEvents", "WriteThrottleEvents", "ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits"},
     ),
     "AWS/Logs": ("LogGroupName", "AWS::Logs::LogGroup", {"IncomingLogEvents"}),
 }
@@ -71,27 +78,67 @@ def test_one_client_token_leads_through_every_line_to_the_answer(stack, device):
     version = stack.aws.request(thing, READ, client_token=token)
     answer = stack.aws.last_word(thing, version)
     groups = [stack.outputs[name] for name in ("OperationRequestLogGroup", "OperationResponseLogGroup")]
-    # The last line of each invocation
-    stack.aws.log_line(groups[0], REQUEST_STEPS[-1], client_token=token)
-    stack.aws.log_line(groups[1], RESPONSE_STEPS[-1], client_token=token)
+    stack.aws.log_line(groups[0], SCHEDULED, client_token=token)
+    stack.aws.log_line(groups[1], FOLDED, client_token=token)
 
     request, response = ([line for line in stack.aws.log_lines(group) if line.get("thing") == thing] for group in groups)
-    optional = {"secret read", "device found"}
-    assert [line["message"] for line in request if line["message"] not in optional] == REQUEST_STEPS
-    assert [line["message"] for line in response] == RESPONSE_STEPS
+    # One line for an invocation where nothing is wrong; what reads the secret is none's.
+    assert [line["message"] for line in request] == [SCHEDULED]
+    assert [line["message"] for line in response] == [FOLDED]
     for line in request + response:
         assert EVERYWHERE <= line.keys(), line
         assert (line["client_token"], line["version"], line["operation"]) == (token, version, "read")
+        assert (line["task_id"], line["level"]) == (answer["taskId"], "INFO")
+        assert line["duration_ms"] > 0
         assert "UTC Offset" not in json.dumps(line), "no payload above debug"
-    assert {line["request_id"] for line in request} == {answer["requestId"]}
-    assert {line["result_version"] for line in response} == {answer["resultVersion"]}
+    [request], [response] = request, response
+    # Which device and template, and what the time went into
+    assert request["template"] == "AWSreadCertAuth" and request["device_id"]
+    for step in ("claim_ms", "find_device_ms", "create_task_ms", "start_session_ms"):
+        assert 0 < request[step] <= request["duration_ms"], step
+    assert 0 < response["fold_ms"] <= response["duration_ms"] and response["resources"] == 1
+    assert response["result_version"] > version
+    assert (request["status"], response["status"]) == ("SCHEDULED", "SUCCEEDED")
     # And on to Coiote
-    assert {line["task_id"] for line in request[-3:] + response} == {answer["taskId"]}
     assert [task["id"] for task in stack.coiote.tasks(thing)] == [answer["taskId"]]
     assert answer["clientToken"] == token
-    # Each invocation ends with its status and how long it took.
-    for line, status in ((request[-1], "SCHEDULED"), (response[-1], "SUCCEEDED")):
-        assert line["status"] == status and line["duration_ms"] > 0
+    # What writes the answers says so as well, once for each invocation that it told of this thing alone.
+    written = stack.aws.log_line(stack.outputs["AnswersLogGroup"], WRITTEN, thing=thing)
+    assert {"timestamp", "level", "message", "request_id", "duration_ms"} <= written.keys()
+    assert (written["level"], written["things"], written["updated"], written["delayed"]) == ("INFO", 1, 1, 0)
+
+
+def test_a_request_that_waited_is_told_of_as_any_other(stack, device, environment_of):
+    thing, now = device(), int(time.time())
+    away = environment_of("OperationRequest", COIOTE_URL=f"https://localhost:{free_port()}")
+    event = READ | {"thingName": thing, "version": 55, "timestamp": now, "clientToken": "later"}
+    assert away.invoke(event)["status"] == "IN_PROGRESS"
+    back = environment_of("OperationRequest")
+    # As reconcile does it
+    assert back.invoke({"thingName": thing, "due": "55"})["status"] == "SCHEDULED"
+    [line] = [line for line in said(back.log_lines()) if "status" in line]
+    assert line["message"] == SCHEDULED
+    assert (line["thing"], line["version"], line["client_token"], line["operation"]) == (thing, 55, "later", "read")
+    assert line["task_id"] and line["template"] == "AWSreadCertAuth"
+    found = metrics(back.log_lines(), "coiote-aws-iot")
+    [waited] = found[Metric.of("TimeToSchedule")]
+    assert waited > 0, "from the update of the shadow on"
+
+
+@pytest.mark.parametrize("level", ["debug", "error"])
+def test_each_step_is_a_line_at_debug_and_lines_of_every_level_say_what_they_are_about(device, environment_of, level):
+    thing = device()
+    function = environment_of("OperationRequest", RUST_LOG=level)
+    assert function.invoke(READ | {"thingName": thing, "version": 56, "clientToken": "t"})["status"] == "SCHEDULED"
+    function.invoke(READ | {"thingName": "nobody-there", "version": 57, "clientToken": "t"})
+    lines = said(function.log_lines())
+    if level == "debug":
+        messages = [line["message"] for line in lines if line.get("thing") == thing]
+        assert [message for message in messages if message in [*STEPS, SCHEDULED]] == [*STEPS, SCHEDULED]
+    else:
+        [line] = lines
+        assert (line["thing"], line["version"], line["client_token"]) == ("nobody-there", 57, "t")
+        assert (line["status"], line["code"]) == ("FAILED", "DEVICE_UNKNOWN")
 
 
 def test_every_line_has_the_trace_that_lambda_gives(stack, device, environment_of):
@@ -123,10 +170,13 @@ def test_levels_say_who_has_to_act(stack, device, environment_of):
         return [(line["level"], line["status"], line["code"]) for line in ended[-1:]]
 
     assert levels({"operation": "read"}, "a") == [("WARN", "REJECTED", "KEYS_MISSING")]
+    # It waits in the ledger, and is handed over by itself.
     assert levels(READ | {"version": 61}, "b") == [("WARN", "IN_PROGRESS", "COIOTE_UNREACHABLE")]
-    assert levels(READ | {"version": 61}, "b") == [("WARN", "IN_PROGRESS", "COIOTE_UNREACHABLE")]
-    assert levels(READ | {"version": 61}, "b") == [("ERROR", "FAILED", "COIOTE_UNREACHABLE")]
     assert levels(READ | {"thingName": "no name"}, "c") == [("ERROR", "REJECTED", "EVENT_INVALID")]
+    # Its author has the answer.
+    assert levels({"operation": "cancelRequest", "requests": [1], "version": 62}, "d") == [("WARN", "FAILED", "NOTHING_TO_CANCEL")]
+    function = environment_of("OperationRequest")
+    assert levels(READ | {"thingName": "nobody-knows-it"}, "e") == [("ERROR", "FAILED", "DEVICE_UNKNOWN")]
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
@@ -241,8 +291,11 @@ def of_the_stack(resources: dict, namespace: object, name: str, dimensions: list
     if namespace == {"Ref": "AWS::StackName"}:
         return Metric.of(name, **{dimension["Name"]: dimension["Value"] for dimension in dimensions})
     by, kind, names = OF_AWS[namespace]
-    [dimension] = dimensions
+    dimension, *index = dimensions
     assert name in names and dimension["Name"] == by, (name, dimension)
+    for more in index:
+        indexes = {index["IndexName"] for index in resources["RequestsTable"]["Properties"]["GlobalSecondaryIndexes"]}
+        assert more["Name"] == "GlobalSecondaryIndexName" and more["Value"] in indexes
     of = dimension["Value"].get("Ref") or dimension["Value"]["Fn::GetAtt"][0]
     assert resources[of]["Type"] == kind, of
     return None
@@ -265,7 +318,10 @@ def asked_for_by_alarms(resources: dict) -> dict[str, set[Metric]]:
 
 @pytest.fixture(scope="module")
 def by_code(stack):
-    """How to make operation-request fail with each code that an alarm asks for: environment, and answers of Coiote."""
+    """How to make operation-request fail with each code that an alarm asks for: environment, and answers of Coiote.
+
+    The last one comes of itself once the others have failed in a row.
+    """
     without_root = json.loads(stack.secret(stack.client))
     del without_root["caPem"]
     secrets = {"not-trusted": json.dumps(without_root), "invalid": "{}"}
@@ -292,14 +348,25 @@ def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, reso
         "CoioteUnreachableAlarm",
         "CoioteRefusesAlarm",
         "CertificateExpiryAlarm",
+        "ReconcileAlarm",
+        "OldestRequestAlarm",
     }
     emitted: set[Metric] = set()
     thing = device()
     for number, (environment, plan) in enumerate([({}, {}), *by_code.values()]):
+        stack.aws.forget_outages(stack.outputs["RequestsTable"])
         with scripted_coiote(stack.authority, plan) as script:
             function = environment_of("OperationRequest", **{"COIOTE_URL": script.url} | environment)
             function.invoke(READ | {"thingName": thing, "version": 200 + number}, seconds=4)
             emitted |= metrics(function.log_lines(), "coiote-aws-iot").keys()
+    for number in range(4):
+        function = environment_of("OperationRequest", **by_code["COIOTE_UNREACHABLE"][0])
+        function.invoke(READ | {"thingName": device(), "version": 220 + number}, seconds=4)
+        emitted |= metrics(function.log_lines(), "coiote-aws-iot").keys()
+    stack.aws.forget_outages(stack.outputs["RequestsTable"])
+    reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1")
+    reconcile.invoke({})
+    emitted |= metrics(reconcile.log_lines(), "coiote-aws-iot").keys()
     assert ours <= emitted, ours - emitted
 
 
@@ -318,23 +385,24 @@ def test_the_alarms_are_there_and_say_what_to_do(stack, resources):
 
 def test_the_dashboard_asks_for_metrics_that_there_are(stack, resources):
     body = json.loads(stack.aws.cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"])
-    units = {"TimeToSchedule", "TimeToResult", "FindDeviceTime", "CreateTaskTime", "StartSessionTime", "Requests", "Results"}
-    units |= {"Failures", "CoioteRetries", "FoldingConflicts", "DuplicatesDropped", "ThingsCreated", "ThingTypeDeprecated"}
-    units |= {"ClientCertificateDaysLeft"}
+    metering = (ROOT / "shared" / "runtime" / "src" / "metering.rs").read_text()
+    lists = re.findall(r"const (?:TIMES|SECONDS|COUNTS): .*?\];", metering, re.DOTALL)
+    measured = {name for names in lists for name in re.findall(r'"(\w+)"', names)}
+    assert len(lists) == 3 and {"TimeToSchedule", "OldestOpenRequestAge", "Requests"} <= measured
     alarms, shown = [], set()
     for widget in body["widgets"]:
         if widget["type"] == "alarm":
             alarms = [arn.rpartition(":")[2] for arn in widget["properties"]["alarms"]]
         for row in widget["properties"].get("metrics", []):
             if isinstance(row[0], dict):
-                namespace, name = re.findall(r'\{"([^"]+)",|MetricName="([^"]+)"', row[0]["expression"])
+                namespace, name = re.findall(r'\{"([^"]+)",|MetricName="([^"]+)"', row[0]["expression"])[:2]
                 assert namespace[0] == STACK_NAME
                 shown.add(name[1])
             elif row[0] == STACK_NAME:
                 shown.add(row[1])
             elif row[0] != "...":
                 assert row[1] in OF_AWS[row[0]][2], row
-    assert shown == units, "all that is measured is shown, and nothing else"
+    assert shown == measured, "all that is measured is shown, and nothing else"
     assert body["widgets"][0]["type"] == "alarm", "what is looked at first"
     names = {alarm["AlarmName"]["Fn::Sub"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()}
     assert {f"${{AWS::StackName}}-{alarm.removeprefix(STACK_NAME + '-')}" for alarm in alarms} == names
@@ -351,10 +419,11 @@ def test_every_field_of_the_saved_queries_is_in_the_logs(stack, resources, devic
     thing = device()
     version = stack.aws.request(thing, READ, client_token="t")
     stack.aws.last_word(thing, version)
-    stack.aws.log_line(stack.outputs["OperationResponseLogGroup"], RESPONSE_STEPS[-1], thing=thing)
+    stack.aws.log_line(stack.outputs["OperationResponseLogGroup"], FOLDED, thing=thing)
+    stack.aws.log_line(stack.outputs["AnswersLogGroup"], WRITTEN, thing=thing)
     lines = [
         line
-        for name in ("OperationRequestLogGroup", "OperationResponseLogGroup")
+        for name in ("OperationRequestLogGroup", "OperationResponseLogGroup", "AnswersLogGroup")
         for line in stack.aws.log_lines(stack.outputs[name])
         if line.get("thing") == thing
     ]
@@ -369,14 +438,16 @@ def test_every_field_of_the_saved_queries_is_in_the_logs(stack, resources, devic
         "story of one request",
         "failures by code",
         "slowest calls",
+        "requests that wait",
     }
     for name, query in queries.items():
-        text = re.sub(r'"[^"]*"', "", re.sub(r"(?m)^\s*#.*$", "", query["QueryString"]))
+        text = re.sub(r'"[^"]*"|/[^/\n]*/', "", re.sub(r"(?m)^\s*#.*$", "", query["QueryString"]))
         given = set(re.findall(r"\bas (\w+)", text))
         fields = set(re.findall(r"@?[A-Za-z_][\w.]*", text)) - KEYWORDS - given
         assert fields and fields <= known, f"{name}: {fields - known}"
         groups = {group.get("Ref") or group["Fn::If"][1]["Ref"] for group in query["LogGroupNames"]}
-        assert {"OperationRequestLogs", "OperationResponseLogs", "CreateThingLogs", "RuleErrorLogs"} <= groups, name
+        ours = {name for name in of_type(resources, "AWS::Logs::LogGroup") if name != "IotLogs"}
+        assert groups >= ({"OperationRequestLogs"} if "requests that wait" in query["Name"]["Fn::Sub"] else ours), name
 
 
 def test_what_the_parameters_switch_on_is_off_by_default(stack, resources):

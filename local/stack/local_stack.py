@@ -112,6 +112,13 @@ class LocalStack:
         }
         return parameters | ({"CoioteUserSecretName": USER_SECRET_NAME} if self.makes_certificates else {})
 
+    @property
+    def function_environment(self) -> dict[str, str]:
+        """What the template gives the functions, for those that are started by hand."""
+        outputs = {"REQUESTS_TABLE": "RequestsTable", "ANSWERS_QUEUE_URL": "AnswersQueueUrl"}
+        coiote = {"COIOTE_URL": self.coiote.url, "COIOTE_SECRET_ID": SECRET_NAME}
+        return coiote | {name: self.outputs[output] for name, output in outputs.items()}
+
     def deploy(self, **parameters: str) -> None:
         self.deployment.deploy(self.aws, self.parameters | parameters)
         self.outputs = self.deployment.outputs(self.aws)

@@ -73,6 +73,9 @@ impl Service {
             tracing::error!(request_id, code = "EVENT_INVALID", reason = why, "record left out");
         }
         let things = told.changed.len() + told.anew.len();
+        let names = told.changed.iter().map(|changed| &changed.thing).chain(told.anew.iter().map(|(thing, _)| thing));
+        // Mostly it is one, and then its story has this line.
+        let thing = names.last().map(|thing| thing.as_str().to_owned()).filter(|_| things == 1);
         let mut tasks: JoinSet<Written> = JoinSet::new();
         let limit = THING_LIMIT.min(deadline.left());
         for changed in told.changed {
@@ -90,10 +93,14 @@ impl Service {
             });
         }
         let (mut answer, mut updated, mut delayed) = (Answer::default(), 0_u32, 0_u32);
+        let mut lost = Ok(());
         while let Some(joined) = tasks.join_next().await {
             let Ok((thing, message, written)) = joined else { continue };
             match written {
-                Ok(is_updated) => updated += u32::from(is_updated),
+                Ok(is_updated) => {
+                    updated += u32::from(is_updated);
+                    tracing::debug!(request_id, thing = thing.as_str(), is_updated, "thing done");
+                }
                 Err(error) => {
                     delayed += 1;
                     let (code, reason) = (code(&error), error.to_string());
@@ -107,23 +114,31 @@ impl Service {
                     );
                     match message {
                         Some(item_identifier) => answer.batch_item_failures.push(Failed { item_identifier }),
-                        None => self.put_off(&thing).await?,
+                        // The other things go on all the same.
+                        None => lost = lost.and(self.put_off(&thing).await),
                     }
                 }
             }
         }
-        metrics::counter!("AnswersWritten").increment(updated.into());
+        if updated > 0 {
+            metrics::counter!("AnswersWritten").increment(updated.into());
+        }
         let trace_id = runtime::trace_id(&event.context);
+        if let Err(Diagnostic { error_type: code, error_message: reason }) = &lost {
+            metrics::counter!("Failures", "code" => code.clone()).increment(1);
+            tracing::error!(request_id, trace_id, thing, code, reason, "copies not written, and not put off");
+        }
         tracing::info!(
             request_id,
             trace_id,
+            thing,
             things,
             updated,
             delayed,
             duration_ms = milliseconds(begun),
             "copies written"
         );
-        Ok(answer)
+        lost.map(|()| answer)
     }
 
     async fn put_off(&self, thing: &ThingName) -> Result<(), Diagnostic> {

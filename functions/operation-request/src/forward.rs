@@ -142,6 +142,8 @@ impl Forwarder {
         deadline: Deadline,
     ) -> Result<Created, ForwardError> {
         let mut device_id = device.id.clone();
+        let span = tracing::Span::current();
+        span.record("device_id", device_id.as_str()).record("template", task.template.as_str());
         let sent_at = crate::handle::now();
         let mut created = self.create_task(&device_id, task, may_run_twice, deadline).await;
         let is_not_found =
@@ -158,8 +160,9 @@ impl Forwarder {
             }
             not_created(error, thing, task)
         })?;
-        let (task_id, template) = (created.id, task.template.as_str());
-        tracing::debug!(call = CREATE_TASK.name, task_id, device_id, template, duration_ms, "task created");
+        let task_id = created.id;
+        span.record("task_id", task_id.as_str());
+        tracing::debug!(call = CREATE_TASK.name, duration_ms, "task created");
         let handed_over_at = created.created_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         Ok(Created { task_id, device_id, handed_over_at: handed_over_at.map_or(0, |at| at.as_secs()), sent_at })
     }
@@ -167,19 +170,19 @@ impl Forwarder {
     /// Wakes the device. The task is there, so the request is on its way whatever happens to this call: what does is a
     /// notice.
     pub(crate) async fn wake(&self, created: &Created, deadline: Deadline) -> Option<Reason> {
-        let Created { task_id, device_id, .. } = created;
+        let device_id = created.device_id.as_str();
         let start = async |client: &Client| {
             let is_retryable = |error: &coiote::Error| error.may_get_better();
             call_with_retries(START_SESSION, deadline, is_retryable, |time| client.start_session(device_id, time)).await
         };
         match self.access.call(deadline, start).await {
             Ok(((), duration_ms)) => {
-                tracing::debug!(call = START_SESSION.name, task_id, device_id, duration_ms, "session started");
+                tracing::debug!(call = START_SESSION.name, duration_ms, "session started");
                 None
             }
             Err(error) => {
                 let (code, reason) = (error.code(), error.to_string());
-                tracing::warn!(task_id, device_id, code, reason, "session not started");
+                tracing::warn!(code, reason, "session not started");
                 let message = format!("Coiote has the task and runs it when the device next comes back: {error}");
                 Some(Reason::new("SESSION_NOT_STARTED", message))
             }
@@ -211,7 +214,8 @@ impl Forwarder {
         let (found, duration_ms) = self.access.call(deadline, find).await?;
         match found.as_slice() {
             [id] => {
-                tracing::debug!(call = FIND_DEVICE.name, device_id = id, duration_ms, "device found");
+                tracing::Span::current().record("device_id", id.as_str());
+                tracing::debug!(call = FIND_DEVICE.name, duration_ms, "device found");
                 self.device_ids.put(thing.as_str().to_owned(), id.clone());
                 Ok(Device { id: id.clone(), is_remembered: false })
             }

@@ -52,6 +52,7 @@ pub(crate) struct Service {
 /// One invocation.
 struct Invocation<'a> {
     request_id: &'a str,
+    trace_id: Option<&'a str>,
     begun: Instant,
     deadline: Deadline,
     /// When this run has surely ended.
@@ -59,6 +60,13 @@ struct Invocation<'a> {
     mark: String,
     envelope: Envelope,
     body: &'a str,
+}
+
+/// A request that waits in the ledger, as it came.
+struct Kept {
+    body: Box<RawValue>,
+    envelope: Envelope,
+    content: Box<Content>,
 }
 
 /// A request that is ours to hand over.
@@ -99,6 +107,9 @@ impl Invocation<'_> {
 /// Code of a request that came before.
 const DUPLICATE: &str = "DUPLICATE";
 
+/// Codes of failures that only the request's author can do something about.
+const AUTHORS: [&str; 2] = [requests::code::OVERTAKEN, requests::code::NOTHING_TO_CANCEL];
+
 /// Code of a request that an earlier attempt of the same invocation may still be dealing with.
 const BUSY: &str = "EARLIER_ATTEMPT_UNDER_WAY";
 
@@ -124,17 +135,12 @@ impl Service {
     pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Ended {
         let LambdaEvent { payload, context } = event;
         let (request_id, begun, deadline) = (context.request_id.as_str(), Instant::now(), Deadline::of(&context));
+        let trace_id = runtime::trace_id(&context);
         let opened = Asked::open(&payload, self.settings.strictness);
-        let envelope = opened.as_ref().ok().map(|asked| &asked.envelope);
-        let span = tracing::info_span!(
-            "request",
-            request_id,
-            trace_id = runtime::trace_id(&context),
-            thing = envelope.map(|envelope| envelope.thing.as_str()),
-            version = envelope.and_then(|envelope| envelope.version),
-            client_token = envelope.and_then(|envelope| envelope.client_token.as_deref()),
-            operation = tracing::field::Empty,
-        );
+        let span = span(request_id, trace_id, opened.as_ref().ok().map(|asked| &asked.envelope));
+        if let Ok(Asked { what: What::Due(Name::Version(version)), .. }) = &opened {
+            span.record("version", version);
+        }
         let answered = async {
             let asked = opened.map_err(|reason| {
                 let (status, code) = (Status::Rejected.as_str(), "EVENT_INVALID");
@@ -146,14 +152,20 @@ impl Service {
             let mark = format!("{:08x}", fastrand::u32(..));
             let void_at = context.deadline.max(now()).saturating_add(VOID_AFTER);
             let body = payload.get();
-            let invocation = Invocation { request_id, begun, deadline, void_at, mark, envelope, body };
-            let ended = match what {
-                What::Nothing => Ok(invocation.answer(Status::Ignored)),
-                What::Due(name) => self.due(&invocation, name).await,
-                What::Request(content) => self.request(&invocation, &content).await,
-            };
-            log(&invocation, &ended);
-            ended
+            let invocation = Invocation { request_id, trace_id, begun, deadline, void_at, mark, envelope, body };
+            match what {
+                What::Nothing => {
+                    let ended = Ok(invocation.answer(Status::Ignored));
+                    log(&invocation, &ended);
+                    ended
+                }
+                What::Due(name) => self.due(&invocation, &name).await,
+                What::Request(content) => {
+                    let ended = self.request(&invocation, &content).await;
+                    log(&invocation, &ended);
+                    ended
+                }
+            }
         };
         let answered = answered.instrument(span).await;
         self.forwarder.wait_until_idle(deadline).await;
@@ -206,20 +218,38 @@ impl Service {
     }
 
     /// Hands over a request that waits, and those of the device that waited for it.
-    async fn due(&self, invocation: &Invocation<'_>, name: Name) -> Ended {
-        let item = self.load(invocation).await?;
-        let Some((item, answer)) = self.take_and_hand_over(invocation, item, &name).await? else {
-            let why = "the body of this request is not kept; its event has to be sent through again";
-            // Lambda's own retries would have brought it by then.
+    async fn due(&self, invocation: &Invocation<'_>, name: &Name) -> Ended {
+        let kept = async {
             let item = self.load(invocation).await?;
-            let is_old = |record: &requests::Record| record.updated_at.saturating_add(BODY_MAY_TAKE) < now();
-            if item.device.find(&name).is_some_and(is_old) {
-                return self.end_without_body(invocation, item, &name, why).await;
-            }
-            return Ok(invocation.answer(Status::Ignored).because(Reason::new("BODY_MISSING", why)));
+            Ok((item, self.kept(invocation, name).await?))
         };
-        self.hand_over_what_waited(invocation, item).await?;
-        Ok(answer)
+        match kept.await {
+            Ok((item, Some(kept))) => {
+                let (item, answer) = self.take_and_hand_over(invocation, item, name, kept).await?;
+                self.hand_over_what_waited(invocation, item).await?;
+                Ok(answer)
+            }
+            Ok((item, None)) => {
+                let ended = self.without_body(invocation, item, name).await;
+                log(invocation, &ended);
+                ended
+            }
+            Err(error) => {
+                let ended = Err(error);
+                log(invocation, &ended);
+                ended
+            }
+        }
+    }
+
+    async fn without_body(&self, invocation: &Invocation<'_>, item: Item, name: &Name) -> Ended {
+        let why = "the body of this request is not kept; its event has to be sent through again";
+        // Lambda's own retries would have brought it by then.
+        let is_old = |record: &requests::Record| record.updated_at.saturating_add(BODY_MAY_TAKE) < now();
+        if item.device.find(name).is_some_and(is_old) {
+            return self.end_without_body(invocation, item, name, why).await;
+        }
+        Ok(invocation.answer(Status::Ignored).because(Reason::new("BODY_MISSING", why)))
     }
 
     /// Ends a request that nobody can hand over.
@@ -244,28 +274,51 @@ impl Service {
                 _ => None,
             });
             let Some(name) = next else { return Ok(()) };
-            match self.take_and_hand_over(invocation, item, &name).await? {
-                Some((handed, _)) => item = handed,
-                None => return Ok(()),
-            }
+            // Where it cannot be read, it waits on.
+            let Ok(Some(kept)) = self.kept(invocation, &name).await else { return Ok(()) };
+            (item, _) = self.take_and_hand_over(invocation, item, &name, kept).await?;
         }
         Ok(())
     }
 
     /// Nothing where its body is missing.
+    async fn kept(&self, invocation: &Invocation<'_>, name: &Name) -> Result<Option<Kept>, Diagnostic> {
+        let body = self.within(invocation, self.ledger.body(invocation.thing().as_str(), name)).await?;
+        let Some(body) = body else { return Ok(None) };
+        let body = RawValue::from_string(body).map_err(|error| diagnostic("EVENT_INVALID", error.to_string()))?;
+        let asked = Asked::open(&body, self.settings.strictness).map_err(|why| diagnostic("EVENT_INVALID", why))?;
+        let Asked { envelope, what: What::Request(content) } = asked else { return Ok(None) };
+        Ok(Some(Kept { body, envelope, content }))
+    }
+
+    /// Takes a request that waited and hands it over; its log lines and metrics are those of its own event.
     async fn take_and_hand_over(
         &self,
         invocation: &Invocation<'_>,
         item: Item,
         name: &Name,
-    ) -> Result<Option<(Item, Answer)>, Diagnostic> {
+        kept: Kept,
+    ) -> Result<(Item, Answer), Diagnostic> {
+        let Kept { body, envelope, content } = kept;
+        let Invocation { request_id, trace_id, deadline, void_at, .. } = *invocation;
+        let span = span(request_id, trace_id, Some(&envelope));
+        span.record("operation", content.known_operation());
+        let (begun, mark, body) = (Instant::now(), invocation.mark.clone(), body.get());
+        let its_own = Invocation { request_id, trace_id, begun, deadline, void_at, mark, envelope, body };
+        let handed = self.take(&its_own, item, name, &content).instrument(span.clone()).await;
+        let ended = handed.as_ref().map(|(_, answer)| answer.clone()).map_err(Clone::clone);
+        span.in_scope(|| log(&its_own, &ended));
+        handed
+    }
+
+    async fn take(
+        &self,
+        invocation: &Invocation<'_>,
+        item: Item,
+        name: &Name,
+        content: &Content,
+    ) -> Result<(Item, Answer), Diagnostic> {
         let thing = invocation.thing();
-        let body = self.within(invocation, self.ledger.body(thing.as_str(), name)).await?;
-        let Some(body) = body else { return Ok(None) };
-        let body = RawValue::from_string(body).map_err(|error| diagnostic("EVENT_INVALID", error.to_string()))?;
-        let asked = Asked::open(&body, self.settings.strictness).map_err(|why| diagnostic("EVENT_INVALID", why))?;
-        let What::Request(content) = asked.what else { return Ok(None) };
-        tracing::Span::current().record("operation", content.known_operation());
         let take = Event::Take(Take {
             name: name.clone(),
             mark: invocation.mark.clone(),
@@ -276,11 +329,11 @@ impl Service {
         let (item, verdict) = self.apply(invocation, item, &[take]).await?;
         let recorded = |item: Item| {
             let answer = invocation.recorded(&item, name);
-            Ok(Some((item, answer)))
+            Ok((item, answer))
         };
         match verdict {
             Verdict::Send => {}
-            Verdict::Duplicate(status) => return Ok(Some((item, invocation.duplicate(name, status)))),
+            Verdict::Duplicate(status) => return Ok((item, invocation.duplicate(name, status))),
             _ => return recorded(item),
         }
         let (task, notice) = match &content.verdict {
@@ -303,7 +356,7 @@ impl Service {
         };
         let found = self.forwarder.find(thing, may_run_twice(&content.operation), invocation.deadline).await;
         let handed = HandOver { name, task: &task, notice, body: None };
-        self.hand_over(invocation, item, handed, found).await.map(Some)
+        self.hand_over(invocation, item, handed, found).await
     }
 
     fn claim(&self, invocation: &Invocation<'_>, content: &Content) -> Claim {
@@ -363,7 +416,7 @@ impl Service {
         invocation: &Invocation<'_>,
         claim: &mut Claim,
     ) -> Result<(Item, Verdict), Diagnostic> {
-        let thing = invocation.thing().as_str();
+        let (thing, begun) = (invocation.thing().as_str(), Instant::now());
         let event = Event::Claim(Box::new(claim.clone()));
         let append = self.ledger.append(thing, &event, Some(claim.void_at));
         let (claimed, circuit) = tokio::join!(self.within(invocation, append), self.circuit.refresh(&self.ledger));
@@ -375,6 +428,8 @@ impl Service {
             (item, verdict) =
                 self.within(invocation, self.ledger.append(thing, &claim, Some(invocation.void_at))).await?;
         }
+        tracing::Span::current().record("claim_ms", milliseconds(begun));
+        tracing::debug!(?verdict, "request claimed");
         if verdict == Verdict::Send
             && let Some(reason) = circuit
         {
@@ -543,7 +598,28 @@ pub(crate) fn now() -> Millis {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The last line of the invocation, and its metrics.
+/// What the lines about a request have in common; what is empty is known later. In lines of every level, hence its own.
+fn span(request_id: &str, trace_id: Option<&str>, envelope: Option<&Envelope>) -> tracing::Span {
+    use tracing::field::Empty;
+    tracing::error_span!(
+        "request",
+        request_id,
+        trace_id,
+        thing = envelope.map(|envelope| envelope.thing.as_str()),
+        version = envelope.and_then(|envelope| envelope.version),
+        client_token = envelope.and_then(|envelope| envelope.client_token.as_deref()),
+        operation = Empty,
+        device_id = Empty,
+        template = Empty,
+        task_id = Empty,
+        claim_ms = Empty,
+        find_device_ms = Empty,
+        create_task_ms = Empty,
+        start_session_ms = Empty,
+    )
+}
+
+/// The last line about a request in this invocation, which is the only one where nothing is wrong; and its metrics.
 fn log(invocation: &Invocation<'_>, ended: &Ended) {
     let duration_ms = milliseconds(invocation.begun);
     let answer = match ended {
@@ -555,16 +631,23 @@ fn log(invocation: &Invocation<'_>, ended: &Ended) {
             return;
         }
     };
-    let (status, task_id) = (answer.status.as_str(), answer.task_id.as_deref());
+    let status = answer.status.as_str();
+    if let Some(task_id) = answer.task_id.as_deref() {
+        tracing::Span::current().record("task_id", task_id);
+    }
     let (code, reason) = answer.reason.as_ref().map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
+    // A write that waits for its turn, which comes with the older one's end.
+    let waits_its_turn = answer.status == Status::InProgress && code == Some(requests::code::WAITS_FOR_OLDER_WRITE);
     match answer.status {
         Status::Rejected => tracing::warn!(status, code, reason, duration_ms, "request rejected"),
+        Status::InProgress if waits_its_turn => tracing::info!(status, code, reason, duration_ms, "request waits"),
         Status::InProgress => tracing::warn!(status, code, reason, duration_ms, "request waits"),
-        Status::Failed | Status::TimedOut => tracing::error!(status, code, reason, duration_ms, "request failed"),
-        Status::Scheduled => tracing::info!(status, task_id, code, reason, duration_ms, "request scheduled"),
-        Status::Succeeded | Status::Canceled => {
-            tracing::info!(status, task_id, code, reason, duration_ms, "request ended")
+        Status::Failed if code.is_some_and(|code| AUTHORS.contains(&code)) => {
+            tracing::warn!(status, code, reason, duration_ms, "request failed")
         }
+        Status::Failed | Status::TimedOut => tracing::error!(status, code, reason, duration_ms, "request failed"),
+        Status::Scheduled => tracing::info!(status, code, reason, duration_ms, "request scheduled"),
+        Status::Succeeded | Status::Canceled => tracing::info!(status, code, reason, duration_ms, "request ended"),
         Status::Ignored => tracing::info!(status, code, reason, duration_ms, "nothing to do"),
     }
     if answer.status == Status::Ignored {
@@ -579,7 +662,7 @@ fn log(invocation: &Invocation<'_>, ended: &Ended) {
         if let Some(time) = invocation.envelope.timestamp.map(milliseconds_since) {
             metrics::histogram!("TimeToSchedule").record(time);
         }
-    } else if !matches!(answer.status, Status::Succeeded | Status::Canceled) {
+    } else if !matches!(answer.status, Status::Succeeded | Status::Canceled) && !waits_its_turn {
         metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);
     }
 }

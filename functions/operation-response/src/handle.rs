@@ -41,7 +41,8 @@ impl Service {
         let opened = Response::open(&payload);
         let response = opened.as_ref().ok();
         // Which request it answers is known later.
-        let span = tracing::info_span!(
+        // In lines of every level, hence its own.
+        let span = tracing::error_span!(
             "response",
             request_id,
             trace_id = runtime::trace_id(&context),
@@ -51,6 +52,8 @@ impl Service {
             version = tracing::field::Empty,
             client_token = tracing::field::Empty,
             task_id = tracing::field::Empty,
+            resources = tracing::field::Empty,
+            fold_ms = tracing::field::Empty,
         );
         let answered = async {
             let response = opened.map_err(|why| diagnostic("EVENT_INVALID", why))?;
@@ -118,7 +121,7 @@ impl Service {
         item: &Item,
         name: Option<&Name>,
     ) -> Result<(Outcome, Option<datamodel::Folded>), Diagnostic> {
-        let envelope = &response.envelope;
+        let (envelope, begun) = (&response.envelope, Instant::now());
         let version = envelope.version.unwrap_or(u64::MAX);
         // What is written names what it wrote, and says nothing of others.
         let read = name.and_then(|name| item.device.find(name)).filter(|_| response.operation != "write");
@@ -133,6 +136,8 @@ impl Service {
         };
         let folded =
             self.datamodel.fold(&envelope.thing, &response.change, &scope, envelope.timestamp, known, others).await;
+        let span = tracing::Span::current();
+        span.record("resources", response.change.resources()).record("fold_ms", milliseconds(begun));
         let folded = match folded {
             Ok(folded) => folded,
             Err(error @ Error::TooLarge) => return Ok((failed("DATAMODEL_TOO_LARGE", error.to_string()), None)),
@@ -140,11 +145,7 @@ impl Service {
             Err(error) => return Err(diagnostic(DATAMODEL_NOT_UPDATED, error.to_string())),
         };
         metrics::counter!("FoldingConflicts").increment(folded.conflicts.into());
-        tracing::debug!(
-            resources = response.change.resources(),
-            relieved = folded.relieved,
-            "datamodel shadow updated"
-        );
+        tracing::debug!(relieved = folded.relieved, "datamodel shadow updated");
         Ok((outcome(response, folded.relieved), Some(folded)))
     }
 }

@@ -40,6 +40,8 @@ pub async fn call_with_retries<T, F: Future<Output = Result<T, coiote::Error>>>(
         let result = call(time).await;
         let duration_ms = milliseconds(begun);
         metrics::histogram!(time_metric).record(duration_ms);
+        // For the last line of the invocation, where its span has a field for it.
+        tracing::Span::current().record(format!("{name}_ms").as_str(), duration_ms);
         result.map(|done| (done, duration_ms)).map_err(|error| (Error::from(error), duration_ms))
     };
     let tried = attempt

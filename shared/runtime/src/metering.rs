@@ -13,7 +13,7 @@ use metrics_cloudwatch_embedded::{Builder, Collector};
 const DEFAULT_NAMESPACE: &str = "coiote-aws-iot";
 
 /// In milliseconds; whatever is listed nowhere is a count.
-const TIMES: [&str; 9] = [
+const TIMES: [&str; 10] = [
     "TimeToSchedule",
     "TimeToResult",
     "TimeToOutcome",
@@ -23,11 +23,12 @@ const TIMES: [&str; 9] = [
     "ReadReportTime",
     "FindReportsTime",
     "RemoveTaskTime",
+    "AnswerLag",
 ];
 
 const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
 
-const COUNTS: [&str; 13] = [
+const COUNTS: [&str; 15] = [
     "Requests",
     "Results",
     "Failures",
@@ -41,6 +42,8 @@ const COUNTS: [&str; 13] = [
     "Reports",
     "ReportsUnread",
     "WaitingRequests",
+    "AnswersWritten",
+    "AnswerConflicts",
 ];
 
 /// What was counted and timed since it was last printed.
