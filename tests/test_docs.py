@@ -160,7 +160,8 @@ def quoted_in_vain(text: str) -> list[str]:
 
 def test_quotes_of_nothing_are_found():
     assert not quoted_in_vain('see docs/deploy.md, "Renew the\n  certificates"; the section "Alarms" of docs/operations.md')
-    assert quoted_in_vain('docs/nowhere.md; docs/deploy.md\'s "Nowhere"') == ["docs/nowhere.md", 'docs/deploy.md\'s "Nowhere"']
+    assert quoted_in_vain("see docs/nowhere.md") == ["docs/nowhere.md"]
+    assert quoted_in_vain('see docs/deploy.md, "Nowhere"') == ['docs/deploy.md, "Nowhere"']
     assert quoted_in_vain('see the README\'s "When something fails"')
 
 
