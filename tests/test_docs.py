@@ -7,7 +7,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = ROOT / "template.yaml"
 ERRORS = ROOT / "docs" / "errors.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 LONGEST_README = 10 * 1024
 BUILT = {".git", ".local", ".aws-sam", "target", "dist"}
 
@@ -56,13 +58,17 @@ def codes_of(source: str) -> set[str]:
     return codes | {text for name, text in CONSTANT.findall(deployed) if name == text}
 
 
+def sources() -> list[Path]:
+    """What is deployed, in Rust."""
+    parts = [(file, file.relative_to(ROOT).parts) for file in files() if file.suffix == ".rs"]
+    return [file for file, (room, *within) in parts if room in ("functions", "shared") and within[1:2] == ["src"]]
+
+
 def codes_of_the_source() -> dict[str, set[str]]:
     codes: dict[str, set[str]] = {}
-    for file in files():
-        parts = file.relative_to(ROOT).parts
-        if parts[0] in ("functions", "shared") and len(parts) > 3 and parts[2] == "src" and file.suffix == ".rs":
-            for code in codes_of(file.read_text()):
-                codes.setdefault(code, set()).add(named(file))
+    for file in sources():
+        for code in codes_of(file.read_text()):
+            codes.setdefault(code, set()).add(named(file))
     return codes
 
 
@@ -113,6 +119,38 @@ def test_codes_that_other_pages_name_are_codes():
         if wrong := words - known - {"COIOTE_URL"}:
             unknown[named(page)] = wrong
     assert not unknown
+
+
+def test_every_parameter_is_documented_with_its_default():
+    section = re.search(r"^Parameters:\n(.*?)^\S", TEMPLATE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    parameters = re.findall(r"^  (\w+):\n(.*?)(?=^  \w|\Z)", section, re.MULTILINE | re.DOTALL)
+    defaults = {name: re.search(r"^    Default: (.+)$", text, re.MULTILINE)[1].strip('"') for name, text in parameters}
+    documented = {}
+    for names, default, *_ in table(ROOT / "docs" / "deploy.md", "Parameters"):
+        for name in names:
+            documented[name] = default.strip("`").replace("empty", "")
+    assert documented == defaults
+
+
+def test_every_alarm_is_documented():
+    alarms = re.findall(r"AlarmName: !Sub \$\{AWS::StackName\}-(\S+)", TEMPLATE.read_text())
+    assert {name for names, *_ in table(OPERATIONS, "Alarms") for name in names} == set(alarms)
+
+
+def test_every_metric_is_documented():
+    metrics = set()
+    for source in sources():
+        metrics |= set(re.findall(r'(?:counter|gauge|histogram)!\(\s*"(\w+)"|time_metric: "(\w+)"', source.read_text()))
+    metrics = {name for pair in metrics for name in pair if name}
+    assert {name for names, *_ in table(OPERATIONS, "Metrics") for name in names} == metrics
+
+
+def table(page: Path, heading: str) -> list[tuple[list[str], ...]]:
+    """The rows of the first table below a heading: the names in its first column, and what stands in the others."""
+    below = page.read_text().partition(f"# {heading}\n")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| (.+) \|$", below.partition("| ---")[2], re.MULTILINE)
+    cells = [row.split(" | ") for row in rows]
+    return [(re.findall(r"`([^`]+)`", first), *others) for first, *others in cells]
 
 
 def test_every_relative_link_leads_somewhere():
