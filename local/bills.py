@@ -180,9 +180,10 @@ class Counting:
         key = {"thing": {"S": thing}, "entry": {"S": "device"}}
         item = self.aws.dynamodb.get_item(TableName=self.table, Key=key)["Item"]
         state = json.loads(item["state"]["S"])
-        for record in state.get("e", []):
+        # Of results only the newest is known for longer than a minute.
+        state["r"] = sorted(state.get("r", []), key=lambda result: result["n"])[-1:]
+        for record in state.get("e", []) + state["r"]:
             record["z"] -= TEN_MINUTES
-        state.pop("r", None)
         item["state"]["S"] = json.dumps(state, separators=(",", ":"))
         for name in ("look", "lookAt", "events"):
             item.pop(name, None)
