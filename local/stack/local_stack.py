@@ -64,7 +64,8 @@ class LocalStack:
         self.run = ROOT / ".local" / "run" / run_name
         shutil.rmtree(self.run, ignore_errors=True)
         self.run.mkdir(parents=True)
-        self.aws = LocalAws(ROOT, self.run, usual_ports, **settings)
+        # A minute of AWS's schedules is five seconds here.
+        self.aws = LocalAws(ROOT, self.run, usual_ports, **({"LOCAL_SCHEDULE_SECONDS": "5"} | settings))
         self.deployment = Deployment(ROOT, self.run, optimized)
         self.coiote = LocalCoiote(self.deployment.local_coiote, self.run)
         self.authority = certificates.Authority()
@@ -110,7 +111,12 @@ class LocalStack:
     @property
     def parameters(self) -> dict[str, str]:
         """Of the template, for this machine."""
-        parameters = {"CoioteUrl": self.coiote.url, "AwsEndpointUrl": self.aws.endpoint}
+        parameters = {
+            "CoioteUrl": self.coiote.url,
+            "AwsEndpointUrl": self.aws.endpoint,
+            "AnswerWindow": "0",
+            "ReportInterval": "1",
+        }
         return parameters | ({"CoioteUserSecretName": USER_SECRET_NAME} if self.makes_certificates else {})
 
     def deploy(self, **parameters: str) -> None:

@@ -1,5 +1,59 @@
+//! `reconcile`: invoked every minute by a schedule, does what time does.
+//!
+//! ```text
+//! ledger: devices to look at ─▶ Coiote: report of a task, its removal ─┐
+//! Coiote: reports since the last look ────────────────────────────────┴▶ last words in the ledger
+//! ledger: requests that wait ─▶ operation-request, at a pace that Coiote bears
+//! ```
+
+mod coiote_side;
+mod cursor;
+mod due;
+mod hand_over;
+mod handle;
+mod look;
+mod outcome;
+mod pace;
+mod properties;
+mod reports;
+
+use std::time::Duration;
+
+use coiote_access::{Access, Credentials};
+use lambda_runtime::Error;
+use ledger::Ledger;
+use runtime::Function;
+
+use crate::coiote_side::CoioteSide;
+use crate::hand_over::HandOver;
+use crate::handle::{Service, Settings};
+
+const HOUR: u64 = 60 * 60 * 1_000;
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    let function = runtime::Function::start()?;
-    function.run(async |_: lambda_runtime::LambdaEvent<serde_json::Value>| Ok(())).await
+async fn main() -> Result<(), Error> {
+    let function = Function::start()?;
+    let aws = runtime::aws::config()?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let access = Access::new(
+        variable("COIOTE_URL").unwrap_or_default(),
+        Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), variable("COIOTE_SECRET_ID")),
+    );
+    let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
+    let settings = Settings {
+        report_interval: Duration::from_secs(runtime::number("REPORT_INTERVAL", 5)),
+        lifetime: runtime::number("REQUEST_LIFETIME_HOURS", 168).saturating_mul(HOUR),
+        time: Duration::from_secs(runtime::number("RECONCILE_SECONDS", 55)),
+        operation_response: variable("OPERATION_RESPONSE_FUNCTION").unwrap_or_default(),
+    };
+    let hand_over = HandOver::new(
+        ledger.clone(),
+        &aws_sdk_lambda::config::Builder::from(&aws),
+        variable("OPERATION_REQUEST_FUNCTION").unwrap_or_default(),
+        pace::concurrency(variable("REQUEST_CONCURRENCY").as_deref()),
+    );
+    let lambda = aws_sdk_lambda::Client::new(&aws);
+    let service = Service::new(CoioteSide::new(access), ledger, lambda, hand_over, settings);
+    service.warm_up();
+    function.run(async |event| service.event(event).await).await
 }

@@ -14,5 +14,5 @@ mod setup;
 pub use client::{Client, CreatedTask, MOST_REPORTS};
 pub use error::Error;
 pub use identity::{Identity, InvalidSecret, User};
-pub use report::{Reports, TaskReport, TaskStatus, iso8601, seconds_of};
+pub use report::{Reports, TaskReport, TaskStatus, iso8601, iso8601_of_milliseconds, milliseconds_of, seconds_of};
 pub use setup::Setup;

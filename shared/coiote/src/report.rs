@@ -67,14 +67,27 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
 
 /// A time of Coiote (ISO 8601) in seconds since 1970.
 pub fn seconds_of(text: &str) -> Option<u64> {
-    let time =
-        OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(text, &Iso8601::PARSING)).ok()?;
-    u64::try_from(time.unix_timestamp()).ok()
+    u64::try_from(parse(text)?.unix_timestamp()).ok()
+}
+
+/// A time of Coiote (ISO 8601) in milliseconds since 1970.
+pub fn milliseconds_of(text: &str) -> Option<u64> {
+    u64::try_from(parse(text)?.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+fn parse(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(text, &Iso8601::PARSING)).ok()
 }
 
 /// A time in seconds since 1970, in Coiote's form (ISO 8601).
 pub fn iso8601(seconds: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).unwrap_or_default());
+    time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()
+}
+
+/// A time in milliseconds since 1970, in Coiote's form (ISO 8601).
+pub fn iso8601_of_milliseconds(milliseconds: u64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000);
     time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()
 }
 
@@ -105,5 +118,7 @@ mod tests {
         }
         assert_eq!(iso8601(1_795_370_400), "2026-11-22T18:00:00Z");
         assert_eq!(seconds_of("yesterday"), None);
+        assert_eq!(milliseconds_of("2026-11-22T19:00:00.5+01:00"), Some(1_795_370_400_500));
+        assert_eq!(iso8601_of_milliseconds(1_795_370_400_500), "2026-11-22T18:00:00.5Z");
     }
 }

@@ -14,6 +14,9 @@ const MOST_CONFLICTS: u32 = 50;
 /// Appended events are taken into the state when there are more of them than this.
 const MOST_EVENTS: usize = 8;
 
+/// Where time has to look at a device although there is nothing that it can do, it looks again after so long.
+const LOOK_AGAIN: Millis = 60_000;
+
 /// Partitions of each index, so that many devices can be due at once.
 pub(crate) const SHARDS: u32 = 4;
 
@@ -24,6 +27,7 @@ pub struct Item {
     version: u64,
     events: usize,
     look_at: Option<Millis>,
+    hand_over_at: Option<Millis>,
 }
 
 impl Item {
@@ -37,6 +41,7 @@ impl Item {
             version: integer(attributes, "version").unwrap_or(0),
             events: 0,
             look_at: integer(attributes, "lookAt"),
+            hand_over_at: integer(attributes, "handOverAt"),
         };
         let mut verdict = None;
         if let Some(AttributeValue::L(events)) = attributes.get("events") {
@@ -58,9 +63,18 @@ impl Item {
         Ok(Item::read(&attributes)?.0)
     }
 
-    /// Whether there is work that only a write can do: last words without items of their own, or many appended events.
+    /// When the index says that time has to look at the device next.
+    pub fn look_at(&self) -> Option<Millis> {
+        self.look_at
+    }
+
+    /// Whether there is work that only a write can do: last words without items of their own, many appended events, or one
+    /// that made a request wait, which is found by the index of hand-overs.
     pub fn is_to_be_written(&self) -> bool {
-        self.events > MOST_EVENTS || self.device.unfiled().next().is_some()
+        let hand_over_at = self.device.hand_over_at();
+        self.events > MOST_EVENTS
+            || self.device.unfiled().next().is_some()
+            || (hand_over_at.is_some() && hand_over_at != self.hand_over_at)
     }
 }
 
@@ -148,6 +162,47 @@ impl Ledger {
         Err(Error::Conflict)
     }
 
+    /// Takes the device out of the index of looks, or moves it on, where it was looked at and nothing had to be written: the
+    /// index may say a time that is over. `item` is what was read or written last; where somebody has written since, nothing
+    /// is done.
+    pub async fn looked_at(&self, thing: &str, item: &Item, at: Millis) -> Result<(), Error> {
+        let Some(known) = item.look_at.filter(|look_at| *look_at <= at) else { return Ok(()) };
+        let again =
+            item.device.look_at().map(|look_at| if look_at <= at { at.saturating_add(LOOK_AGAIN) } else { look_at });
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("thing", string(thing))
+            .key("entry", string(ENTRY))
+            .expression_attribute_names("#look", "look")
+            .expression_attribute_names("#lookAt", "lookAt")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_names("#events", "events")
+            .expression_attribute_values(":known", number(known));
+        let update = match again {
+            Some(again) => update
+                .update_expression("SET #look = :shard, #lookAt = :lookAt")
+                .expression_attribute_values(":shard", shard(thing))
+                .expression_attribute_values(":lookAt", number(again)),
+            None => update.update_expression("REMOVE #look, #lookAt"),
+        };
+        let (same_version, update) = match item.version {
+            0 => ("attribute_not_exists(#version)", update),
+            version => ("#version = :version", update.expression_attribute_values(":version", number(version))),
+        };
+        let (same_events, update) = match item.events {
+            0 => ("attribute_not_exists(#events)", update),
+            events => ("size(#events) = :events", update.expression_attribute_values(":events", number(events))),
+        };
+        let condition = format!("#lookAt = :known AND {same_version} AND {same_events}");
+        match update.condition_expression(condition).send().await {
+            Ok(_) => Ok(()),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn write(&self, thing: &str, item: &Item, device: &Device, at: Millis) -> Result<Written, Error> {
         let state = serde_json::to_string(device).map_err(|error| Error::Unreadable(error.to_string()))?;
         let version = item.version.saturating_add(1);
@@ -209,7 +264,9 @@ impl Ledger {
             .send()
             .await;
         match written {
-            Ok(_) => Ok(Written::Done(Box::new(Item { device: device.clone(), version, events: 0, look_at }))),
+            Ok(_) => {
+                Ok(Written::Done(Box::new(Item { device: device.clone(), version, events: 0, look_at, hand_over_at })))
+            }
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
                 let failure = error.into_err();
                 let now = match &failure {

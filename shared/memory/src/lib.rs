@@ -18,14 +18,19 @@ pub struct Memory<K: Hash + Eq, V>(Mutex<LruCache<K, V>>);
 
 impl<K: Hash + Eq, V: Clone> Default for Memory<K, V> {
     fn default() -> Self {
-        // Unbounded to begin with: a cache that reserves its whole capacity would cost memory before it is used.
-        let mut cache = LruCache::unbounded();
-        cache.resize(CAPACITY);
-        Memory(Mutex::new(cache))
+        Memory::of(CAPACITY)
     }
 }
 
 impl<K: Hash + Eq, V: Clone> Memory<K, V> {
+    /// A memory of so many entries.
+    pub fn of(capacity: NonZeroUsize) -> Self {
+        // Unbounded to begin with: a cache that reserves its whole capacity would cost memory before it is used.
+        let mut cache = LruCache::unbounded();
+        cache.resize(capacity);
+        Memory(Mutex::new(cache))
+    }
+
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,

@@ -13,10 +13,22 @@ use serde_json::{Map, Value};
 /// What the stack calls itself, where the template does not say.
 const DEFAULT_NAMESPACE: &str = "coiote-aws-iot";
 
-/// In milliseconds; whatever is not listed is a count.
-const TIMES: [&str; 5] = ["TimeToSchedule", "TimeToResult", "FindDeviceTime", "CreateTaskTime", "StartSessionTime"];
+/// In milliseconds; whatever is listed nowhere is a count.
+const TIMES: [&str; 9] = [
+    "TimeToSchedule",
+    "TimeToResult",
+    "TimeToOutcome",
+    "FindDeviceTime",
+    "CreateTaskTime",
+    "StartSessionTime",
+    "ReadReportTime",
+    "FindReportsTime",
+    "RemoveTaskTime",
+];
 
-const COUNTS: [&str; 9] = [
+const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
+
+const COUNTS: [&str; 13] = [
     "Requests",
     "Results",
     "Failures",
@@ -26,6 +38,10 @@ const COUNTS: [&str; 9] = [
     "ThingsCreated",
     "ThingTypeDeprecated",
     "ClientCertificateDaysLeft",
+    "ReconcileRuns",
+    "Reports",
+    "ReportsUnread",
+    "WaitingRequests",
 ];
 
 /// What was counted and timed since it was last printed.
@@ -38,6 +54,9 @@ impl Meter {
             Builder::new().cloudwatch_namespace(namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())).init()?;
         for name in TIMES {
             metrics::describe_histogram!(name, Unit::Milliseconds, "");
+        }
+        for name in SECONDS {
+            metrics::describe_histogram!(name, Unit::Seconds, "");
         }
         for name in COUNTS {
             metrics::describe_counter!(name, Unit::Count, "");

@@ -1,0 +1,165 @@
+//! What a report says of a device's requests.
+
+use coiote::{TaskReport, TaskStatus};
+use requests::{Device, Event, Millis, Name, Record, ReportStatus, Reported, State, Status, has_result};
+
+use crate::properties;
+
+/// The operation after which the datamodel shadow loses what the device has deleted.
+const DELETE: &str = "delete";
+
+/// What the ledger is told of a report.
+pub(crate) fn reported(device: &Device, report: &TaskReport, at: Millis) -> Event {
+    let of_task = of_task(device, &report.task_id);
+    // The values of a read stand in the datamodel shadow.
+    let has_values = of_task.is_some_and(|record| has_result(&record.operation));
+    let properties = report.properties().filter(|_| !has_values);
+    Event::Report(Reported {
+        task_id: report.task_id.clone(),
+        // Where it does not say, it may be an older one: then it is nobody's.
+        started_at: report.started_at.unwrap_or(0),
+        status: match report.status {
+            TaskStatus::Success => ReportStatus::Success,
+            TaskStatus::Warning | TaskStatus::Error => ReportStatus::Refused,
+        },
+        summary: report.summary.clone().unwrap_or_default(),
+        properties: properties.as_ref().map(properties::cut),
+        at,
+    })
+}
+
+/// A request that was handed over as that task.
+pub(crate) fn of_task<'a>(device: &'a Device, task_id: &str) -> Option<&'a Record> {
+    device.open().iter().chain(device.ended()).find(|record| record.task_id.as_deref() == Some(task_id))
+}
+
+/// Whether nothing is known yet of what became of the request's task.
+pub(crate) fn is_awaited(device: &Device, name: &Name) -> bool {
+    device.find(name).is_some_and(|record| record.state == State::Scheduled && record.reported_at == 0)
+}
+
+/// Requests that have another last word than before, or one at last.
+pub(crate) fn new_words<'a>(before: &Device, after: &'a Device) -> Vec<&'a Record> {
+    let is_new = |record: &&Record| before.find(&record.name).is_none_or(|known| known.state != record.state);
+    after.ended().iter().filter(is_new).collect()
+}
+
+/// A device has deleted this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deleted {
+    pub(crate) keys: Vec<String>,
+    /// When the device began to, in seconds since 1970.
+    pub(crate) at: u64,
+}
+
+/// What the device has deleted, as these events prove.
+pub(crate) fn deleted(words: &[&Record], events: &[Event]) -> Vec<Deleted> {
+    let proves = |record: &Record| {
+        events.iter().find_map(|event| match event {
+            Event::Report(report) if record.task_id.as_ref() == Some(&report.task_id) => Some(report.started_at),
+            _ => None,
+        })
+    };
+    words
+        .iter()
+        .filter(|record| record.operation == DELETE && record.status() == Status::Succeeded)
+        .filter_map(|record| Some(Deleted { keys: record.keys.clone(), at: proves(record)? }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use requests::{Claim, Created};
+    use serde_json::json;
+
+    use super::*;
+
+    fn scheduled(operation: &str, keys: &[&str], task_id: &str) -> Device {
+        let (mut device, name, mark) = (Device::default(), Name::Version(1), "m".to_owned());
+        device.apply(&Event::Claim(Box::new(Claim {
+            name: name.clone(),
+            mark: mark.clone(),
+            run: "r".to_owned(),
+            operation: operation.to_owned(),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            client_token: None,
+            digest: String::new(),
+            requested_at: 100,
+            with_reported: false,
+            at: 100_000,
+            void_at: 160_000,
+            expires_at: 1_000_000,
+            rejected: None,
+            waits: None,
+            notice: None,
+            redriven: false,
+            history: None,
+        })));
+        device.apply(&Event::Created(Created {
+            name,
+            mark,
+            task_id: task_id.to_owned(),
+            handed_over_at: 101,
+            sent_at: 101_000,
+            at: 101_000,
+            notice: None,
+            is_followed: true,
+        }));
+        device
+    }
+
+    fn report(status: &str, start: Option<&str>) -> TaskReport {
+        serde_json::from_value(json!({
+            "taskId": "t", "deviceId": "d", "status": status, "startTime": start, "summary": "4.04 Not Found",
+            "properties": [{"name": "/5/0", "value": "</5/0>"}],
+        }))
+        .unwrap()
+    }
+
+    const LATER: Option<&str> = Some("1970-01-01T00:02:00Z");
+
+    #[test]
+    fn a_delete_that_succeeded_says_what_is_gone() {
+        let before = scheduled("delete", &["Portfolio.5"], "t");
+        let event = reported(&before, &report("Success", LATER), 121_000);
+        let mut after = before.clone();
+        after.apply(&event);
+        let words = new_words(&before, &after);
+        assert_eq!(words.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Succeeded]);
+        let gone = Deleted { keys: vec!["Portfolio.5".to_owned()], at: 120 };
+        assert_eq!(deleted(&words, std::slice::from_ref(&event)), [gone]);
+        assert!(new_words(&after, &after).is_empty(), "told once");
+    }
+
+    #[test]
+    fn a_delete_that_the_device_refused_says_nothing_is_gone() {
+        for status in ["Warning", "Error"] {
+            let before = scheduled("delete", &["Portfolio.5"], "t");
+            let event = reported(&before, &report(status, LATER), 121_000);
+            let mut after = before.clone();
+            after.apply(&event);
+            let words = new_words(&before, &after);
+            assert_eq!(words.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Failed], "{status}");
+            assert!(deleted(&words, &[event]).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_report_that_is_older_or_does_not_say_when_concludes_nothing() {
+        for start in [None, Some("1970-01-01T00:01:40Z")] {
+            let mut device = scheduled("execute", &["Device.0.Reboot"], "t");
+            let event = reported(&device, &report("Success", start), 121_000);
+            device.apply(&event);
+            assert!(is_awaited(&device, &Name::Version(1)), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn properties_are_told_of_what_has_no_result_in_the_shadow() {
+        for (operation, expected) in [("discover", Some(r#"{"/5/0":"</5/0>"}"#)), ("read", None)] {
+            let device = scheduled(operation, &["Portfolio"], "t");
+            let Event::Report(told) = reported(&device, &report("Success", LATER), 1) else { panic!("no report") };
+            assert_eq!(told.properties.as_deref(), expected, "{operation}");
+        }
+    }
+}
