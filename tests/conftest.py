@@ -60,6 +60,14 @@ def worker() -> list[str]:
     return [name] if (name := os.environ.get("PYTEST_XDIST_WORKER")) else []
 
 
+@pytest.fixture(autouse=True)
+def no_outage_before(request):
+    """The ledger remembers for all runs that Coiote is away; what one test brought about is not the next one's matter."""
+    if "stack" in request.fixturenames:
+        stack = request.getfixturevalue("stack")
+        stack.aws.forget_outages(stack.outputs["RequestsTable"])
+
+
 @pytest.fixture
 def device(stack):
     """Adds a device to the local Coiote, and its thing to AWS; each test has its own."""

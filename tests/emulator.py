@@ -9,7 +9,7 @@ from pathlib import Path
 
 import samcli.local.rapid
 
-from stack.local_stack import SECRET_NAME, LocalStack
+from stack.local_stack import LocalStack
 from stack.processes import Process, free_port, wait_for
 from stack.aws import base_environment
 
@@ -31,15 +31,13 @@ class Emulator:
             "AWS_REGION": "us-east-1",
             "AWS_LAMBDA_FUNCTION_NAME": logical_id,
             "AWS_LAMBDA_FUNCTION_TIMEOUT": "30",
-            "COIOTE_URL": stack.coiote.url,
-            "COIOTE_SECRET_ID": SECRET_NAME,
         }
         command = [emulator, "--log-level", "error"]
         command += ["--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"]
         command += ["--runtime-api-address", f"127.0.0.1:{api_port}"]
         command += [stack.deployment.function_binary(logical_id)]
         self._process = Process(
-            logical_id, command, self.log, base_environment() | stack.aws.environment | variables | environment
+            logical_id, command, self.log, base_environment() | stack.aws.environment | stack.function_environment | variables | environment
         )
         wait_for(f"the emulator of {logical_id}", self._listens, alive=[self._process])
 

@@ -14,7 +14,7 @@ import uuid
 
 from stack.loopback import Handler, serving
 from stack.aws import base_environment
-from stack.local_stack import SECRET_NAME, LocalStack
+from stack.local_stack import LocalStack
 from stack.processes import Process
 
 _numbers = itertools.count(1)
@@ -72,14 +72,12 @@ class Function:
             "AWS_LAMBDA_FUNCTION_NAME": logical_id,
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
-            "COIOTE_URL": stack.coiote.url,
-            "COIOTE_SECRET_ID": SECRET_NAME,
         }
         self._process = Process(
             logical_id,
             [stack.deployment.function_binary(logical_id)],
             self.log,
-            base_environment() | stack.aws.environment | variables | environment,
+            base_environment() | stack.aws.environment | stack.function_environment | variables | environment,
         )
 
     def begin(self, event: object, request_id: str | None = None, seconds: float = 30) -> Invocation:

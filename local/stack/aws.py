@@ -150,6 +150,22 @@ class LocalAws:
 
         return wait_for(f"the last word about request {version} of {thing}", look, seconds)
 
+    def answer_as(self, thing: str, returned: dict, seconds: float = 30) -> dict:
+        """The answer in the shadow, once it says what the function has returned."""
+        said = {name: returned[name] for name in ("operation", "status", "taskId", "clientToken", "reason") if name in returned}
+
+        def look():
+            answer = self.answers(thing).get(str(returned["request"]), {})
+            return answer if said.items() <= answer.items() else None
+
+        return wait_for(f"{said} in the operation shadow of {thing}", look, seconds)
+
+    # ---------------------------------------------------------------- the ledger
+
+    def forget_outages(self, table: str) -> None:
+        """Coiote answers, as far as the ledger knows."""
+        self.dynamodb.delete_item(TableName=table, Key={"thing": {"S": "#coiote"}, "entry": {"S": "circuit"}})
+
     # ---------------------------------------------------------------- logs
 
     def log_lines(self, group: str) -> list[dict]:

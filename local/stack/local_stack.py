@@ -103,8 +103,16 @@ class LocalStack:
     @property
     def parameters(self) -> dict[str, str]:
         """Of the template, for this machine."""
-        parameters = {"CoioteUrl": self.coiote.url, "AwsEndpointUrl": self.aws.endpoint}
+        # Nobody counts here what answers cost, and everybody waits for them.
+        parameters = {"CoioteUrl": self.coiote.url, "AwsEndpointUrl": self.aws.endpoint, "AnswerWindow": "0"}
         return parameters | ({"CoioteUserSecretName": USER_SECRET_NAME} if self.makes_certificates else {})
+
+    @property
+    def function_environment(self) -> dict[str, str]:
+        """What the template gives the functions, for those that are started by hand."""
+        outputs = {"REQUESTS_TABLE": "RequestsTable", "ANSWERS_QUEUE_URL": "AnswersQueueUrl"}
+        coiote = {"COIOTE_URL": self.coiote.url, "COIOTE_SECRET_ID": SECRET_NAME}
+        return coiote | {name: self.outputs[output] for name, output in outputs.items()}
 
     def deploy(self, **parameters: str) -> None:
         self.deployment.deploy(self.aws, self.parameters | parameters)
