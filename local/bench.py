@@ -6,58 +6,45 @@ vary with the machine are to be read as ratios to the floor, a function that ret
 
 import argparse
 import contextlib
+import functools
 import io
 import json
-import math
 import platform
 import statistics
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import bills
+from bills import MEGABYTES_OF_ONE_CPU, PEER, PEER_CPU, Bill, Counting
 from stack.aws_between import AwsBetween
 from stack.deployment import AS_DEPLOYED
 from stack.environment import Environment, counted, counting, instructions_to_start, valgrind
-from stack.local_stack import SECRET_NAME, LocalStack
+from stack.local_stack import ROOT, SECRET_NAME, LocalStack
 from stack.processes import Failure, run_command
 
 # By their names in the template
 FUNCTIONS = {
     "operation-request": "OperationRequest",
     "operation-response": "OperationResponse",
+    "answers": "Answers",
+    "reconcile": "Reconcile",
     "create-thing": "CreateThing",
     "integration-certificates": "IntegrationCertificates",
 }
 # Building one for Lambda takes a minute and more of both cores, so `make test` measures those that every request goes through,
 # and all of them only with AS_DEPLOYED=1, as CI does.
-MEASURED_BY_TESTS = tuple(FUNCTIONS) if AS_DEPLOYED else ("operation-request", "operation-response")
+MEASURED_BY_TESTS = tuple(FUNCTIONS) if AS_DEPLOYED else ("operation-request", "operation-response", "answers")
 # A device that sleeps: its tasks wait at Coiote, so nothing is reported while something is measured.
 DEVICE = "measured"
 READ = {"operation": "read", "keys": ["Device.0.UTC Offset", "LwM2M Server.1.Lifetime"]}
 RESULT = {"Device": {"0": {"UTC Offset": "+02:00"}}, "LwM2M Server": {"1": {"Lifetime": "68"}}}
 KEYS = (1, 10, 100, 1_000, 3_000)
 DATAMODEL_BYTES = (100, 1_000, 2_000, 4_000, 6_000)
-# The whole of AWS Lambda's memory-to-CPU relation: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
-MEGABYTES_OF_ONE_CPU = 1_769
 MEMORY_SIZES = (128, 192, 256, 512, 1_024)
 
-
-# us-east-1, 2026-11-23, in US dollars: https://aws.amazon.com/lambda/pricing, https://aws.amazon.com/iot-core/pricing,
-# https://aws.amazon.com/cloudwatch/pricing
-LAMBDA_REQUEST = 0.20 / 1e6
-LAMBDA_GB_SECOND = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
-# For each KB of the shadow
-SHADOW_OPERATION = 1.25 / 1e6
-RULE_AND_ACTION = (0.15 + 0.15) / 1e6
-LOG_GB = 0.50
-# Lambda's own lines about an invocation (START, END, REPORT), which are not here to be measured
-PLATFORM_LOG_BYTES = 350
-# Both rules of the template look at each update of an operation shadow; one of a request and one of a result match.
-RULES, MATCHES = 2, 2
-# Assumed, because it is not here to be measured: seconds that a call takes in a region, and to Coiote
-AWS_CALL, COIOTE_CALL = 0.015, 0.050
 # Default quotas, of rules in evaluations: https://docs.aws.amazon.com/general/latest/gr/iot-core.html,
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 SHADOW_QUOTA, SHADOW_QUOTA_OF_A_THING, RULE_QUOTA, CONCURRENCY_QUOTA = 4_000, 20, 20_000, 1_000
@@ -69,11 +56,30 @@ class Bench:
         self.stack, self.rounds = stack, rounds
         self.binaries = {"floor": floor} if floor else {}
         self.binaries |= {name: stack.deployment.binary_for_lambda(name) for name in functions}
-        self.variables = stack.aws.environment | {"COIOTE_URL": stack.coiote.url, "COIOTE_SECRET_ID": SECRET_NAME}
-        # Of an invocation, by function
-        self.log_bytes: dict[str, float] = {}
+        self.table = self._make_table()
+        self.variables = stack.aws.environment | {
+            "COIOTE_URL": stack.coiote.url,
+            "COIOTE_SECRET_ID": SECRET_NAME,
+            "REQUESTS_TABLE": self.table,
+            # Of the queue nothing is measured.
+            "ANSWERS_QUEUE_URL": f"{stack.aws.endpoint}/000000000000/none",
+        }
         self._number = 0
-        self._is_full = False
+        # What the bench itself keeps running
+        self.ending = contextlib.ExitStack()
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.ending.close()
+
+    def _make_table(self) -> str:
+        """A ledger as the template describes it, with no stream: nobody else is to deal with what is measured."""
+        of_template = self.stack.deployment.template()["Resources"]["RequestsTable"]["Properties"]
+        parts = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+        self.stack.aws.dynamodb.create_table(TableName="measured", **{part: of_template[part] for part in parts})
+        return "measured"
 
     # ---------------------------------------------------------------- functions and their events
 
@@ -82,48 +88,56 @@ class Bench:
 
     def event(self, name: str) -> dict:
         self._number += 1
-        if name == "operation-request":
-            return self.request(READ)
-        if name == "operation-response":
-            return self.result(RESULT)
-        if name == "create-thing":
-            return {"coioteDeviceId": f"measured-{self._number}", "coioteDeviceType": "measured.type"}
-        return {"number": self._number}
+        match name:
+            case "operation-request":
+                return self.request(READ)
+            case "operation-response":
+                return self.result(RESULT)
+            case "answers":
+                return self.change()
+            case "create-thing":
+                return {"coioteDeviceId": f"measured-{self._number}", "coioteDeviceType": "measured.type"}
+            case _:
+                return {"number": self._number}
 
-    def request(self, desired: dict) -> dict:
-        """As the rule passes a request on that was just written."""
-        version = self.stack.aws.request(DEVICE, READ, client_token="bench")
-        return desired | {"thingName": DEVICE, "version": version, "timestamp": int(time.time()), "clientToken": "bench"}
+    def request(self, desired: dict, thing: str = DEVICE) -> dict:
+        """As the rule passes a request on that was just written, of a device without others."""
+        self.stack.aws.dynamodb.delete_item(TableName=self.table, Key=self._key(thing))
+        version = self.stack.aws.request(thing, READ, client_token="bench")
+        return desired | {"thingName": thing, "version": version, "timestamp": int(time.time()), "clientToken": "bench"}
 
     def result(self, result: dict, thing: str = DEVICE) -> dict:
         """As the rule passes a result on that Coiote has just reported, of a request that waits for it."""
-        version = self.stack.aws.request(thing, READ, client_token="bench")
-        waits = {"operation": "read", "status": "SCHEDULED", "taskId": "t", "requestId": "r", "attempt": 1}
-        self._report(thing, {"requests": {str(version): waits}})
+        self._hand_over(thing)
         reported = {"operation": "read", "failedKeys": [""], "result": result}
         version = self._report(thing, reported)
         return reported | {"thingName": thing, "version": version, "timestamp": int(time.time())}
+
+    def change(self) -> dict:
+        """As Lambda passes a change of the ledger on: a device's first request was handed over."""
+        self._hand_over(DEVICE)
+        item = self.stack.aws.dynamodb.get_item(TableName=self.table, Key=self._key(DEVICE))["Item"]
+        change = {"Keys": self._key(DEVICE), "NewImage": item}
+        return {"Records": [{"eventID": str(self._number), "eventSource": "aws:dynamodb", "dynamodb": change}]}
+
+    @staticmethod
+    def _key(thing: str) -> dict:
+        return {"thing": {"S": thing}, "entry": {"S": "device"}}
+
+    def _hand_over(self, thing: str) -> None:
+        check("operation-request", self._helper.invoke(self.request(READ, thing)).result)
+
+    @functools.cached_property
+    def _helper(self) -> Environment:
+        """Makes the requests whose results are measured; it is not measured itself."""
+        log = self.stack.run / "helper.log"
+        return self.ending.enter_context(Environment(self.binaries["operation-request"], log, self.variables))
 
     def _report(self, thing: str, reported: dict) -> int:
         payload = json.dumps({"state": {"reported": reported}}).encode()
         update = self.stack.aws.iot_data.update_thing_shadow
         answer = update(thingName=thing, shadowName="operation", payload=payload)
         return json.loads(answer["payload"].read())["version"]
-
-    def fill(self) -> None:
-        """Answers as many requests as an operation shadow keeps, so that what comes before a measurement makes no difference."""
-        if not self._is_full:
-            with self.environment("operation-response") as environment:
-                for _ in range(8):
-                    check("operation-response", environment.invoke(self.event("operation-response")).result)
-            self._is_full = True
-
-    def stored(self, shadow: str) -> int:
-        """Bytes of a shadow's document, without its metadata."""
-        answer = self.stack.aws.iot_data.get_thing_shadow(thingName=DEVICE, shadowName=shadow)
-        state = json.loads(answer["payload"].read())["state"]
-        # What AWS derives is not stored.
-        return len(json.dumps({part: state[part] for part in state if part != "delta"}, separators=(",", ":")))
 
     # ---------------------------------------------------------------- measuring
 
@@ -149,7 +163,6 @@ class Bench:
     def warm_requests(self, name: str) -> tuple[list[float], list[float], int]:
         """Milliseconds by the clock, of computing, and the peak of memory in bytes."""
         walls, cpus = [], []
-        self.fill()
         with self.environment(name) as environment:
             for number in range(self.rounds * 2 + 3):
                 invocation = environment.invoke(self.event(name))
@@ -158,7 +171,6 @@ class Bench:
                 if number >= 3:
                     walls.append(invocation.wall * 1_000)
                     cpus.append(invocation.cpu * 1_000)
-            self.log_bytes[name] = environment.log.stat().st_size / (self.rounds * 2 + 3)
             return walls, cpus, environment.peak_memory()
 
     def calls(self, name: str) -> tuple[Counter, Counter]:
@@ -183,7 +195,6 @@ class Bench:
     def instructions_warm(self, name: str) -> int:
         """Of one warm request: what ten more cost."""
         totals = []
-        self.fill()
         for requests in (3, 13):
             log = self.stack.run / f"{name}-{requests}.valgrind"
             with self.environment(name, counting(log)) as environment:
@@ -201,7 +212,8 @@ class Bench:
 
 
 def check(name: str, result: dict) -> None:
-    if name.startswith("operation") and result.get("status") not in ("SCHEDULED", "SUCCEEDED"):
+    is_wrong = "errorType" in result or result.get("batchItemFailures")
+    if is_wrong or (name.startswith("operation") and result.get("status") not in ("SCHEDULED", "SUCCEEDED")):
         raise Failure(f"{name} answered {json.dumps(result)}")
 
 
@@ -251,13 +263,30 @@ def main() -> None:
         stack.coiote.add_device(DEVICE, state="sleeping")
         stack.add_thing(DEVICE)
         print(f"\n{machine()}\nMedians and middle halves of {rounds} starts, {rounds * 2} warm requests\n", flush=True)
-        measure(Bench(stack, floor=floor, rounds=rounds))
+        with Bench(stack, floor=floor, rounds=rounds) as bench:
+            cpu = measure(bench)
+    with deployed("bench-bills") as counting:
+        bill(counting, cpu)
 
 
-def measure(bench: Bench) -> None:
+@contextlib.contextmanager
+def deployed(run_name: str, **parameters: str) -> Iterator[Counting]:
+    """A local stack of its own, deployed, that writes down what its functions call."""
+    calls_file = ROOT / ".local" / "run" / f"{run_name}-calls.jsonl"
+    calls_file.parent.mkdir(parents=True, exist_ok=True)
+    calls_file.write_text("")
+    with LocalStack(run_name, CALLS_OF_FUNCTIONS=str(calls_file)) as stack:
+        stack.start()
+        stack.deploy(AnswerWindow="1", **parameters)
+        yield Counting(stack, calls_file)
+
+
+def measure(bench: Bench) -> dict[str, float]:
+    """Seconds of computing of a warm request, by function."""
     starts = bench.starts()
     # Nobody waits for the one that makes certificates but a deployment.
-    measured = [name for name in bench.binaries if name != "integration-certificates"]
+    # The one that runs each minute has no request; its bill is below.
+    measured = [name for name in bench.binaries if name not in ("integration-certificates", "reconcile")]
     first = {name: bench.first_requests(name) for name in measured}
     warm = {name: bench.warm_requests(name) for name in measured}
     to_start, to_answer = {}, {}
@@ -303,8 +332,7 @@ def measure(bench: Bench) -> None:
     print(f"One environment, one request after the other: {1_000 / statistics.median(warm['operation-request'][0]):.0f} requests/s, ", end="")
     print(f"{1_000 / statistics.median(warm['operation-response'][0]):.0f} results/s, with these neighbours on these CPUs\n")
     by_memory(warm, first)
-    cpu = {name: statistics.median(warm[name][1]) / 1_000 for name in ("operation-request", "operation-response")}
-    fleet(bench, cpu, {name: calls[name][1] for name in cpu}, sum(bench.log_bytes[name] for name in cpu))
+    return {name: statistics.median(warm[name][1]) / 1_000 for name in measured}
 
 
 def with_keys(bench: Bench) -> None:
@@ -344,58 +372,55 @@ def by_memory(warm: dict, first: dict) -> None:
     table(head, rows)
 
 
-def fleet(bench: Bench, cpu: dict[str, float], calls: dict[str, Counter], log_bytes: float) -> None:
-    """What an operation with a result comes to in a fleet, on paper."""
-
-    def seconds(name: str, memory: int) -> float:
-        to_coiote = sum(count for call, count in calls[name].items() if call.startswith("Coiote"))
-        to_aws = calls[name].total() - to_coiote
-        return cpu[name] * max(1.0, MEGABYTES_OF_ONE_CPU / memory) + to_aws * AWS_CALL + to_coiote * COIOTE_CALL
-
-    # The author's update and Coiote's report; and what the functions call
-    on_shadows = Counter({"update operation": 2})
-    for of_name in calls.values():
-        on_shadows += Counter({call: n for call, n in of_name.items() if call.startswith(("get ", "update "))})
-    shadow_calls = on_shadows.total()
-    evaluations = on_shadows["update operation"] * RULES
-    stored = {shadow: bench.stored(shadow) for shadow in ("operation", "datamodel")}
-    metered = sum(n * math.ceil(stored[call.split()[1]] / 1_024) for call, n in on_shadows.items())
-    log_bytes += 2 * PLATFORM_LOG_BYTES
-    parts = {
-        "shadows": metered * SHADOW_OPERATION,
-        "rules": MATCHES * RULE_AND_ACTION,
-        "logs": log_bytes / 1e9 * LOG_GB,
-        "Lambda's requests": MATCHES * LAMBDA_REQUEST,
-    }
-    others = sum(parts.values())
+def bill(counting: Counting, cpu: dict[str, float], number: int = 10) -> list[Bill]:
+    """Prints what a million operations cost, beside AVSystem's stack."""
+    counted = [count(counting, number) for count in (bills.write_later, bills.write_at_once, bills.execute)]
+    columns = [(each, each.parts(cpu), each.total(cpu)) for each in counted]
+    columns.append((PEER, PEER.parts(PEER_CPU), PEER.total(PEER_CPU)))
+    print(
+        f"What AWS bills for an operation, counted of {number} each on the deployed local stack, of devices that had "
+        f"{bills.EARLIER} operations before\n"
+    )
+    rows = [
+        ["shadow operations, a KB each", *(f"{each.shadows.total():.1f}" for each, _, _ in columns)],
+        ["rules triggered, actions", *(f"{each.rules:.1f}, {each.actions:.1f}" for each, _, _ in columns)],
+        ["ledger: writes of a KB", *(f"{each.writes.total() - each.writes['index']:.1f}" for each, _, _ in columns)],
+        ["ledger: writes in its indexes", *(f"{each.writes['index']:.1f}" for each, _, _ in columns)],
+        ["ledger: reads of 4 KB", *(f"{each.reads:.2f}" for each, _, _ in columns)],
+        ["invocations", *(f"{each.invocations.total():.1f}" for each, _, _ in columns)],
+        ["calls to AWS, to Coiote", *(f"{e.aws_calls.total():.1f}, {e.coiote_calls.total():.1f}" for e, _, _ in columns)],
+        ["log, bytes", *(f"{each.log_bytes.total():,.0f}" for each, _, _ in columns)],
+    ]
+    rows += [[f"$ a million: {part}", *(f"{parts[part]:.2f}" for _, parts, _ in columns)] for part in columns[0][1]]
+    rows.append(["**$ a million: all of it**", *(f"**{total:.2f}**" for _, _, total in columns)])
+    table(["of one operation", *(each.name for each, _, _ in columns)], rows)
+    sizes = ", ".join(f"{name} {size}" for name, size in counted[0].sizes.items())
+    print(f"Largest, in bytes: {sizes}. A shadow counts by the KB, a record of the ledger too.\n")
     rows = []
     for memory in MEMORY_SIZES:
-        gb_seconds = sum(seconds(name, memory) for name in cpu) * memory / 1_024
-        row = [f"{memory:,}", *(f"{seconds(name, memory) * 1_000:.0f}" for name in cpu), f"{gb_seconds:.4f}"]
-        rows.append([*row, *(f"{(gb_seconds * price + others) * 1e6:.2f}" for price in LAMBDA_GB_SECOND.values())])
-    print(
-        f"On paper: an operation with a result makes {MATCHES} invocations and {shadow_calls} shadow operations (two of them its "
-        f"author's and Coiote's), has rules evaluated {evaluations} times, {MATCHES} with a match and an action, and logs "
-        f"{log_bytes:,.0f} bytes ({2 * PLATFORM_LOG_BYTES} of them Lambda's own, assumed).\n"
-        f"Measured here: an operation shadow of {stored['operation']:,} bytes with the answers that it keeps, a datamodel shadow of "
-        f"{stored['datamodel']:,}; a shadow operation counts once for each KB of the shadow, so these {shadow_calls} count as {metered}.\n"
-        f"Assumed: {AWS_CALL * 1_000:.0f} ms a call to AWS, {COIOTE_CALL * 1_000:.0f} ms to Coiote. "
-        "Prices of us-east-1, 2026-11-23, first tier.\n"
-    )
-    head = ["memory, MB", "request, ms", "response, ms", "GB-seconds", "$ a million operations, x86_64", "arm64"]
-    table(head, rows)
-    print("Of a million operations: " + ", ".join(f"{part} ${price * 1e6:.2f}" for part, price in parts.items()) + "\n")
-    together = sum(seconds(name, MEMORY_SIZES[0]) for name in cpu)
+        row = [f"{memory:,}"]
+        for each in counted:
+            row += [f"{each.total(cpu, memory, architecture):.2f}" for architecture in bills.LAMBDA_GB_SECOND]
+        rows.append(row)
+    head = [f"{each.name}, {architecture}" for each in counted for architecture in bills.LAMBDA_GB_SECOND]
+    table(["memory, MB", *head], rows)
+    by_rate(counted[0], cpu)
+    return counted
+
+
+def by_rate(each: Bill, cpu: dict[str, float]) -> None:
+    seconds, shadows, rules = each.seconds(cpu, MEMORY_SIZES[0]), each.shadows.total(), each.rules
     rows = [
-        [f"{rate:,}", f"{rate * together:.0f}", f"{rate * shadow_calls:,}", f"{rate * evaluations:,}"]
+        [f"{rate:,}", f"{rate * seconds:.0f}", f"{rate * shadows:,.0f}", f"{rate * rules:,.0f}", f"{rate * each.writes.total():,.0f}"]
         for rate in RATES
     ]
-    table(["operations/s", "environments at 128 MB", "shadow operations/s", "rule evaluations/s"], rows)
+    head = ["operations/s", "environments at 128 MB", "shadow operations/s", "rule evaluations/s", "ledger writes/s"]
+    table(head, rows)
     print(
         f"By default AWS allows {CONCURRENCY_QUOTA:,} environments, {SHADOW_QUOTA:,} shadow operations/s (400 in smaller regions), "
         f"{SHADOW_QUOTA_OF_A_THING} for one thing, {RULE_QUOTA:,} rule evaluations/s.\n"
-        f"So shadows are the next bottleneck: at {SHADOW_QUOTA // shadow_calls:,} operations/s, and at "
-        f"{SHADOW_QUOTA_OF_A_THING / shadow_calls:.1f} for one thing. What Coiote takes before it answers 429 its operator knows; "
+        f"So shadows are the next bottleneck: at {SHADOW_QUOTA / shadows:,.0f} operations/s, and at "
+        f"{SHADOW_QUOTA_OF_A_THING / shadows:.1f} for one thing. What Coiote takes before it answers 429 its operator knows; "
         "RequestConcurrency keeps below it."
     )
 

@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -171,11 +172,21 @@ def reachable(ports: set[int]):
         loop.close()
 
 
+def as_of_now(path: Path, run: Path) -> Path:
+    """The event as if it came just now: one that is older than a request's lifetime would not be sent."""
+    event = json.loads(path.read_text())
+    if not isinstance(event, dict) or "timestamp" not in event:
+        return path
+    copy = run / f"event-{path.name}"
+    copy.write_text(json.dumps(event | {"timestamp": int(time.time())}))
+    return copy
+
+
 def invoke(kept: Kept, event: Path, function: str | None = None, **more) -> subprocess.CompletedProcess:
     """Runs the function on the event to the end; what sam prints goes where `more` says."""
     function = function or kept.function_for(json.loads(event.read_text()))
     deployment = Deployment(ROOT, kept.run)
-    command = [deployment.sam, "local", "invoke", function, "--event", event, "--skip-pull-image"]
+    command = [deployment.sam, "local", "invoke", function, "--event", as_of_now(event, kept.run), "--skip-pull-image"]
     command += ["--env-vars", kept.write_env_vars(function), "--add-host", f"{HOST_OF_CONTAINERS}:host-gateway"]
     # Where the container is to be found: on this machine, whatever its name.
     with reachable(kept.ports(function)):

@@ -1,6 +1,8 @@
 """Every sample event, through the function's binary: what it is answered, and what reaches Coiote."""
 
+import itertools
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ ANNOUNCED = {
 }
 
 EVENTS = Path(__file__).parent.parent / "events"
+# Several samples are of one device, whose shadow counts on.
+_versions = itertools.count(1_000)
 
 FIVE_OBSERVED = (
     "Connectivity Monitoring.0.Radio Signal Strength,Device.0.UTC Offset,LwM2M Server.1.Lifetime,"
@@ -92,6 +96,9 @@ NOTICES = {"observe-composite-with-attributes": "ATTRIBUTES_IGNORED"}
 # File → status, code and what the message says; nothing reaches Coiote's devices.
 REFUSED = {
     "removed-request": ("IGNORED", None, None),
+    "mistake-execute-without-version": ("REJECTED", "VERSION_MISSING", "version: missing; the rule has to pass version"),
+    "cancel-request": ("FAILED", "NOTHING_TO_CANCEL", "17: not among this device's open requests; my-token: not among"),
+    "mistake-cancel-without-requests": ("REJECTED", "REQUESTS_INVALID", "requests: expected an array of shadow versions"),
     "unknown-device": ("FAILED", "DEVICE_UNKNOWN", "endpoint name nobody-knows-me"),
     "mistake-no-operation": ("REJECTED", "OPERATION_MISSING", "operation: missing; one of: read,"),
     "mistake-unknown-operation": ("REJECTED", "OPERATION_UNKNOWN", 'no operation "Read"; did you mean "read"?'),
@@ -146,12 +153,11 @@ FOLDED = {
 
 
 def event(name: str, thing: str | None = None) -> dict:
+    """The sample as if it came just now: a request has a lifetime."""
     event = json.loads((EVENTS / f"{name}.json").read_text())
+    event |= {"timestamp": int(time.time())} if "timestamp" in event else {}
+    event |= {"version": next(_versions)} if "version" in event else {}
     return event | {"thingName": thing} if thing else event
-
-
-def answer_in_shadow(stack, sample: dict) -> dict:
-    return stack.aws.answers(sample["thingName"])[str(sample.get("version", "unversioned"))]
 
 
 def test_every_sample_event_is_run_here():
@@ -169,8 +175,9 @@ def test_a_valid_request_reaches_coiote_as_its_template_takes_it(stack, function
     assert answer["status"] == "SCHEDULED", answer
     assert answer.get("reason", {}).get("code") == NOTICES.get(name)
     assert (answer["operation"], answer["thingName"]) == (sample["operation"], thing)
-    assert (answer.get("version"), answer.get("clientToken")) == (sample.get("version"), sample.get("clientToken"))
-    assert answer_in_shadow(stack, sample)["taskId"] == answer["taskId"]
+    assert answer["request"] == sample.get("version", answer["requestId"])
+    assert answer.get("clientToken") == sample.get("clientToken")
+    assert stack.aws.answer_as(thing, answer)["taskId"] == answer["taskId"]
     [task] = stack.coiote.tasks(thing)[already:]
     template, parameters = SENT[name]
     assert (task["id"], task["template"]) == (answer["taskId"], template)
@@ -181,7 +188,8 @@ def test_a_valid_request_reaches_coiote_as_its_template_takes_it(stack, function
 def test_anything_else_is_told_what_is_wrong_and_nothing_is_sent(stack, functions, name):
     sent = stack.coiote.stats()["requests"].get("POST /tasksFromTemplates/device/{deviceId}", 0)
 
-    answer = functions["OperationRequest"].invoke(event(name))
+    sample = event(name)
+    answer = functions["OperationRequest"].invoke(sample)
 
     status, code, says = REFUSED[name]
     assert (answer["status"], answer.get("reason", {}).get("code")) == (status, code)
@@ -190,7 +198,7 @@ def test_anything_else_is_told_what_is_wrong_and_nothing_is_sent(stack, function
     assert "\n" not in message
     assert stack.coiote.stats()["requests"].get("POST /tasksFromTemplates/device/{deviceId}", 0) == sent
     if status != "IGNORED":
-        written = answer_in_shadow(stack, event(name))
+        written = stack.aws.answer_as(sample["thingName"], answer)
         assert (written["status"], written["reason"]["code"]) == (status, code)
 
 

@@ -5,28 +5,27 @@ import time
 
 import pytest
 
-from stack.aws_between import BROKEN, CONFLICT, DENIED, THROTTLED, TOO_LARGE
+from runtime_api import Function
+from scripted_coiote import scripted_coiote
+from stack.aws_between import BROKEN, CONFLICT, DENIED, LEDGER_DENIED, LEDGER_THROTTLED, THROTTLED, TOO_LARGE, LoseAnswer
 
 PLAIN = {"Device": {"0": {"UTC Offset": "+02:00"}}}
 # Long ago
 THEN = 1795370400
 
 
-def response(thing: str, result: object, operation: str = "read", failed_keys: list[str] | None = None, **more) -> dict:
-    event = {"operation": operation, "failedKeys": failed_keys or [""], "result": result, "thingName": thing}
-    return event | {"version": 3, "timestamp": THEN} | more
-
-
-def respond(functions, thing: str, *arguments, **more):
-    return functions["OperationResponse"].invoke(response(thing, *arguments, **more))
+def response(thing: str, result: object, version: int, **more) -> dict:
+    """An event of a result that never stood in a shadow."""
+    event = {"operation": "read", "failedKeys": [""], "result": result, "thingName": thing}
+    return event | {"version": version, "timestamp": THEN} | more
 
 
 def report(stack, thing: str, result: object, operation: str = "read", failed_keys: list[str] | None = None) -> dict:
     """Coiote's report in the operation shadow, of a kind that the deployed rule does not know; and the event of it."""
     reported = {"operation": operation, "failedKeys": failed_keys or [""], "result": result}
     # The rule looks for the operation beside the result in one update.
-    update(stack, thing, "operation", {"reported": {name: reported[name] for name in ("operation", "failedKeys")}})
-    version = update(stack, thing, "operation", {"reported": {"result": result}})
+    update(stack, thing, "operation", {"reported": {"operation": operation}})
+    version = update(stack, thing, "operation", {"reported": {name: reported[name] for name in ("failedKeys", "result")}})
     return reported | {"thingName": thing, "version": version, "timestamp": int(time.time())}
 
 
@@ -36,12 +35,40 @@ def update(stack, thing: str, shadow: str, state: dict) -> int:
     return json.loads(answer["payload"].read())["version"]
 
 
-def scheduled(stack, thing: str, operation: str = "read", **more) -> int:
-    """A request that waits for its result, as operation-request leaves it."""
-    version = stack.aws.shadow(thing, "operation")["version"]
-    entry = {"operation": operation, "status": "SCHEDULED", "taskId": "t", "attempt": 1, "requestId": "r"} | more
-    update(stack, thing, "operation", {"reported": {"requests": {str(version): entry}}})
-    return version
+@pytest.fixture
+def respond(stack, functions):
+    """Reports a result, and has it folded."""
+    return lambda thing, *result: functions["OperationResponse"].invoke(report(stack, thing, *result))
+
+
+@pytest.fixture(scope="module")
+def hands_over(stack):
+    """operation-request with a Coiote that takes every task and has no device run it."""
+    with scripted_coiote(stack.authority, {}) as script:
+        function = Function(stack, "OperationRequest", {"COIOTE_URL": script.url})
+        yield function
+        function.stop()
+
+
+@pytest.fixture
+def scheduled(stack, hands_over):
+    """A request that waits for its result."""
+
+    def schedule(thing: str, operation: str = "read", keys: tuple = ("Device.0.UTC Offset",), **more) -> int:
+        version = update(stack, thing, "operation", {})
+        values = {"values": ["+02:00"] * len(keys)} if operation == "write" else {}
+        event = {"operation": operation, "keys": list(keys), "thingName": thing, "version": version} | values | more
+        answer = hands_over.invoke(event | {"timestamp": int(time.time()), "clientToken": f"of-{version}"})
+        assert answer["status"] == "SCHEDULED", answer
+        return version
+
+    return schedule
+
+
+def statuses(stack, thing: str, versions: list[int], expected: list[str]) -> None:
+    """The answers become as expected."""
+    for version, status in zip(versions, expected, strict=True):
+        stack.aws.last_word(thing, version, (status,))
 
 
 def datamodel(stack, thing: str) -> dict:
@@ -52,22 +79,22 @@ def code(answer: dict) -> tuple:
     return answer["status"], answer.get("reason", {}).get("code")
 
 
-def test_results_add_up(stack, functions, device):
+def test_results_add_up(stack, respond, device):
     thing = device()
-    respond(functions, thing, {"Device": {"0": {"UTC Offset": "+01:00", "Battery Level": "97"}}})
-    respond(functions, thing, {"Device": {"0": {"UTC Offset": "+02:00"}}}, "write")
-    respond(functions, thing, {"LwM2M Server": {"1": {"Lifetime": 68}}}, "readComposite")
+    respond(thing, {"Device": {"0": {"UTC Offset": "+01:00", "Battery Level": "97"}}})
+    respond(thing, {"Device": {"0": {"UTC Offset": "+02:00"}}}, "write")
+    respond(thing, {"LwM2M Server": {"1": {"Lifetime": 68}}}, "readComposite")
     assert datamodel(stack, thing) == {
         "Device": {"0": {"UTC Offset": "+02:00", "Battery Level": "97"}},
         "LwM2M Server": {"1": {"Lifetime": "68"}},
     }
 
 
-def test_a_value_and_no_value_replace_each_other(stack, functions, device):
+def test_a_value_and_no_value_replace_each_other(stack, respond, device):
     thing = device()
 
     def is_now(value: object) -> None:
-        respond(functions, thing, {"Test object": {"0": {"Integer array": value}}})
+        respond(thing, {"Test object": {"0": {"Integer array": value}}})
         assert datamodel(stack, thing)["Test object"]["0"]["Integer array"] == value
 
     for value in ({"noValue": True}, {"0": "6", "1": "7"}, {"noValue": True}, "plain", {"0": "6"}, {}, {"4": "5"}, "plain"):
@@ -80,91 +107,129 @@ def test_a_value_and_no_value_replace_each_other(stack, functions, device):
         (["Test object.0.Integer array"], {"4": "256"}),
         (["Test object.0."], {"4": "256"}),
         (["/"], {"4": "256"}),
+        (["Test object.0", "Test object.0.Integer array.4"], {"4": "256"}),
         (["Test object.0.Integer array.4"], {"0": "6", "4": "256"}),
-        (["Test object.0", "Test object.0.Integer array.4"], {"0": "6", "4": "256"}),
         # Not known what was read
         (None, {"0": "6", "4": "256"}),
     ],
 )
-@pytest.mark.parametrize("known_by", ["desired", "request"])
-def test_resource_instances_that_are_gone(stack, functions, device, keys, left, known_by):
+def test_resource_instances_that_are_gone(stack, respond, scheduled, device, keys, left):
     thing = device()
-    respond(functions, thing, {"Test object": {"0": {"Integer array": {"0": "6", "4": "255"}}}})
-    if keys and known_by == "desired":
-        # Coiote does not know the thing, so no request waits for the result: only desired says what was read.
-        stack.coiote.remove_device(thing)
-        version = stack.aws.request(thing, {"operation": "read", "keys": keys})
-        assert stack.aws.last_word(thing, version)["status"] == "FAILED"
-    elif keys:
-        in_part = {"instancesOf": ["Test object.0.Integer array"]} if keys[-1].endswith(".4") else {}
-        scheduled(stack, thing, **in_part)
-    event = report(stack, thing, {"Test object": {"0": {"Integer array": {"4": "256"}}}})
-    functions["OperationResponse"].invoke(event)
+    respond(thing, {"Test object": {"0": {"Integer array": {"0": "6", "4": "255"}}}})
+    if keys:
+        scheduled(thing, keys=keys)
+    answer = respond(thing, {"Test object": {"0": {"Integer array": {"4": "256"}}}})
+    assert ("request" in answer) == bool(keys)
     assert datamodel(stack, thing)["Test object"]["0"]["Integer array"] == left
 
 
-def test_what_failed_is_not_gone(stack, functions, device):
+@pytest.mark.parametrize(
+    ("keys", "left"),
+    [
+        (["/"], {"Device": {"0": {"UTC Offset": "+01:00"}}}),
+        (["Device", "Portfolio"], {"Device": {"0": {"UTC Offset": "+01:00"}}, "Test object": {"0": {"Integer": "1"}}}),
+        (
+            ["Device.0"],
+            {
+                "Device": {"0": {"UTC Offset": "+01:00"}},
+                "Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}},
+                "Test object": {"0": {"Integer": "1"}},
+            },
+        ),
+    ],
+)
+def test_what_a_read_of_the_whole_did_not_find_is_gone(stack, respond, scheduled, device, keys, left):
+    """Object instances and resources as well."""
     thing = device()
-    respond(functions, thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "c", "C": {"0": "d", "1": "e"}}}})
-    scheduled(stack, thing)
-    event = report(stack, thing, {"T": {"0": {"A": {"0": "x"}, "C": {"0": "y"}}}}, failed_keys=["T.0.A.1", "T.0.B"])
-    assert code(functions["OperationResponse"].invoke(event)) == ("FAILED", "DEVICE_FAILED_KEYS")
+    held = {
+        "Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}},
+        "Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}},
+        "Test object": {"0": {"Integer": "1"}},
+    }
+    respond(thing, held)
+    scheduled(thing, keys=keys)
+    failed = ["Portfolio"] if "Portfolio" in keys else None
+    respond(thing, {"Device": {"0": {"UTC Offset": "+01:00"}}}, "read", failed)
+    # What failed was not read, so it is not known to be gone.
+    kept = {"Portfolio": held["Portfolio"]} if failed else {}
+    assert datamodel(stack, thing) == left | kept
+
+
+def test_what_failed_is_not_gone(stack, respond, scheduled, device):
+    thing = device()
+    respond(thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "c", "C": {"0": "d", "1": "e"}}}})
+    scheduled(thing, keys=["T.0"])
+    answer = respond(thing, {"T": {"0": {"A": {"0": "x"}, "C": {"0": "y"}}}}, "read", ["T.0.A.1", "T.0.B"])
+    assert code(answer) == ("FAILED", "DEVICE_FAILED_KEYS")
     assert datamodel(stack, thing) == {"T": {"0": {"A": {"0": "x", "1": "b"}, "B": "c", "C": {"0": "y"}}}}
+
+
+def test_what_a_device_has_deleted_is_taken_out(stack, functions, respond, device):
+    thing = device()
+    respond(thing, {"Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}}})
+    event = {"thingName": thing, "deleted": ["Portfolio.11"], "timestamp": int(time.time()) + 1}
+    assert code(functions["OperationResponse"].invoke(event)) == ("SUCCEEDED", None)
+    assert datamodel(stack, thing) == {"Portfolio": {"5": {"Identity": {"0": "a"}}}}
 
 
 @pytest.mark.parametrize("operation", ["execute", "observe", "discover", "Read", ""])
 def test_other_operations_are_left_alone_and_said_so(stack, functions, device, operation):
     thing = device()
-    answer = respond(functions, thing, PLAIN, operation)
+    answer = functions["OperationResponse"].invoke(response(thing, PLAIN, 3, operation=operation))
     assert code(answer) == ("IGNORED", "NOTHING_TO_FOLD")
     assert stack.aws.shadow(thing, "datamodel") == {}
     lines = [line for line in functions["OperationResponse"].log_lines() if line.get("thing") == thing]
     assert [line["message"] for line in lines] == ["result left alone"]
 
 
-def test_the_request_is_told(stack, functions, device):
+def test_the_request_is_told(stack, respond, scheduled, device):
     thing = device()
-    notice = {"code": "FIELD_IGNORED", "message": "m"}
-    version = scheduled(stack, thing, reason=notice)
-    event = report(stack, thing, PLAIN)
-    assert code(functions["OperationResponse"].invoke(event)) == ("SUCCEEDED", None)
-    answer = stack.aws.answers(thing)[str(version)]
-    assert (answer["status"], answer["taskId"], answer["resultVersion"]) == ("SUCCEEDED", "t", event["version"])
-    assert answer["reason"] == notice, "it holds on"
+    # A read has no values: a notice says so, and holds on.
+    version = scheduled(thing, values=["+02:00"])
+    answer = respond(thing, PLAIN)
+    assert code(answer) == ("SUCCEEDED", None)
+    assert (answer["request"], answer["clientToken"], answer["taskId"]) == (version, f"of-{version}", "d:task:1")
+    told = stack.aws.last_word(thing, version)
+    assert (told["status"], told["taskId"], told["clientToken"]) == ("SUCCEEDED", "d:task:1", f"of-{version}")
+    assert told["reason"]["code"] == "FIELD_IGNORED"
 
 
-def test_failed_keys_are_named(stack, functions, device):
+def test_failed_keys_are_named(stack, respond, scheduled, device):
     thing = device()
-    version = scheduled(stack, thing)
-    event = report(stack, thing, {}, failed_keys=["Device.0.Reboot", "Portfolio.7"])
-    functions["OperationResponse"].invoke(event)
-    answer = stack.aws.answers(thing)[str(version)]
+    version = scheduled(thing, keys=["Device.0.Battery Level", "Portfolio.7"])
+    respond(thing, {}, "read", ["Device.0.Battery Level", "Portfolio.7"])
+    answer = stack.aws.last_word(thing, version)
     assert code(answer) == ("FAILED", "DEVICE_FAILED_KEYS")
-    assert "Device.0.Reboot, Portfolio.7" in answer["reason"]["message"]
+    assert "Device.0.Battery Level, Portfolio.7" in answer["reason"]["message"]
 
 
-def test_the_last_error_of_an_attempt_does_not_outlive_the_result(stack, functions, device):
+def test_results_answer_requests_in_their_order_and_each_result_one(stack, functions, respond, scheduled, device):
     thing = device()
-    version = scheduled(stack, thing, status="IN_PROGRESS", reason={"code": "COIOTE_TIMED_OUT", "message": "m"})
-    functions["OperationResponse"].invoke(report(stack, thing, PLAIN))
-    answer = stack.aws.answers(thing)[str(version)]
-    assert (answer["status"], "reason" in answer) == ("SUCCEEDED", False)
-
-
-def test_results_answer_requests_in_their_order_and_each_result_one(stack, functions, device):
-    thing = device()
-    versions = [scheduled(stack, thing) for _ in range(2)] + [scheduled(stack, thing, "write")]
-
-    def statuses() -> list[str]:
-        return [stack.aws.answers(thing)[str(version)]["status"] for version in versions]
-
+    versions = [scheduled(thing), scheduled(thing), scheduled(thing, "write")]
     event = report(stack, thing, PLAIN)
     functions["OperationResponse"].invoke(event)
-    assert statuses() == ["SUCCEEDED", "SCHEDULED", "SCHEDULED"]
+    statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED", "SCHEDULED"])
     assert code(functions["OperationResponse"].invoke(event)) == ("IGNORED", "DUPLICATE")
-    assert statuses() == ["SUCCEEDED", "SCHEDULED", "SCHEDULED"]
-    functions["OperationResponse"].invoke(report(stack, thing, PLAIN, "write"))
-    assert statuses() == ["SUCCEEDED", "SCHEDULED", "SUCCEEDED"]
+    respond(thing, PLAIN, "write")
+    statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED", "SUCCEEDED"])
+
+
+def test_a_result_of_other_keys_answers_nobody(stack, respond, scheduled, device):
+    thing = device()
+    version = scheduled(thing, keys=["Device.0.Timezone"])
+    assert "request" not in respond(thing, PLAIN)
+    assert datamodel(stack, thing) == PLAIN
+    # Without paths, and with nothing that failed, it proves nothing.
+    assert "request" not in respond(thing, {})
+    assert respond(thing, {"Device": {"0": {"Timezone": "Europe/Berlin"}}})["request"] == version
+
+
+def test_a_key_with_a_comma_in_its_name_may_fail(stack, respond, scheduled, device):
+    """Coiote's list of failed keys is one text that was split at commas."""
+    thing = device()
+    key = "LwM2M Cellular Connectivity.0.Validity (MCC, MNC)"
+    version = scheduled(thing, keys=[key])
+    assert respond(thing, {}, "read", key.split(","))["request"] == version
 
 
 # ---------------------------------------------------------------- never back
@@ -180,13 +245,15 @@ def test_a_late_result_does_not_overwrite_a_newer_one(stack, environment_of, dev
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "+02:00", "Timezone": "only in the first"}}}
 
 
-def test_a_late_result_does_not_bring_back_what_is_gone(stack, environment_of, device):
+def test_a_late_result_does_not_bring_back_what_is_gone(stack, environment_of, scheduled, device):
     thing = device()
     first = report(stack, thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "1", "C": {"noValue": True}}}})
     # Shadows tell the time in seconds, and it is by the time that one report is told from another here.
     second_of_first = int(time.time())
     while int(time.time()) == second_of_first:
         time.sleep(0.01)
+    # Only by what was asked for it is known what is gone.
+    scheduled(thing, keys=["T.0"])
     second = report(stack, thing, {"T": {"0": {"A": {"0": "x"}, "B": {"noValue": True}, "C": "2"}}})
     environment_of("OperationResponse").invoke(second)
     environment_of("OperationResponse").invoke(first)
@@ -196,7 +263,7 @@ def test_a_late_result_does_not_bring_back_what_is_gone(stack, environment_of, d
 def test_a_late_result_does_not_overwrite_what_coiote_has_written_since(stack, environment_of, device):
     thing = device()
     update(stack, thing, "datamodel", {"reported": {"Device": {"0": {"UTC Offset": "notified"}}}})
-    late = response(thing, {"Device": {"0": {"UTC Offset": "late", "Timezone": "new"}}}, timestamp=int(time.time()) - 60)
+    late = response(thing, {"Device": {"0": {"UTC Offset": "late", "Timezone": "new"}}}, 3, timestamp=int(time.time()) - 60)
     environment_of("OperationResponse").invoke(late)
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "notified", "Timezone": "new"}}}
 
@@ -206,15 +273,15 @@ def test_results_in_their_order_are_folded_however_late_they_are(stack, environm
     thing = device()
     function = environment_of("OperationResponse")
     for number, value in enumerate(["a", {"0": "b"}, "c", {"noValue": True}, "d"]):
-        function.invoke(response(thing, {"T": {"0": {"A": value}}}, version=10 + number))
+        function.invoke(response(thing, {"T": {"0": {"A": value}}}, 10 + number))
         assert datamodel(stack, thing)["T"]["0"]["A"] == value
-    function.invoke(response(thing, {"T": {"0": {"A": "older"}}}, version=10))
+    function.invoke(response(thing, {"T": {"0": {"A": "older"}}}, 9))
     assert datamodel(stack, thing)["T"]["0"]["A"] == "d"
 
 
-def test_a_newer_result_that_comes_while_an_older_one_is_folded(stack, environment_of, aws_between, device):
+def test_a_newer_result_that_comes_while_an_older_one_is_folded(stack, environment_of, aws_between, scheduled, device):
     thing = device()
-    older_request, newer_request = scheduled(stack, thing), scheduled(stack, thing)
+    versions = [scheduled(thing), scheduled(thing)]
     older = report(stack, thing, {"Device": {"0": {"UTC Offset": "older"}}})
     other = environment_of("OperationResponse")
 
@@ -225,8 +292,27 @@ def test_a_newer_result_that_comes_while_an_older_one_is_folded(stack, environme
     aws_between.once("update datamodel", newer_result)
     environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint).invoke(older)
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "newer"}}}
-    answers = stack.aws.answers(thing)
-    assert [answers[str(version)]["status"] for version in (older_request, newer_request)] == ["SUCCEEDED"] * 2
+    statuses(stack, thing, versions, ["SUCCEEDED"] * 2)
+
+
+def test_a_late_result_whose_correction_fails_does_not_overwrite_a_newer_one(stack, environment_of, aws_between, scheduled, device):
+    """Its write comes between, its next one fails, and another environment goes on."""
+    thing = device()
+    versions = [scheduled(thing), scheduled(thing)]
+    older = report(stack, thing, {"Device": {"0": {"UTC Offset": "older", "Timezone": "only in the older"}}})
+    newer = report(stack, thing, {"Device": {"0": {"UTC Offset": "newer"}}})
+
+    def newer_result() -> None:
+        assert environment_of("OperationResponse").invoke(newer)["status"] == "SUCCEEDED"
+        aws_between.always("update datamodel", BROKEN)
+
+    aws_between.once("update datamodel", newer_result)
+    first = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
+    assert first.invoke(older, "one-invocation")["errorType"] == "DATAMODEL_NOT_UPDATED"
+    assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "newer"}}}
+    assert code(environment_of("OperationResponse").invoke(older, "one-invocation")) == ("SUCCEEDED", None)
+    assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "newer", "Timezone": "only in the older"}}}
+    statuses(stack, thing, versions, ["SUCCEEDED"] * 2)
 
 
 # ---------------------------------------------------------------- calls and faults
@@ -235,15 +321,18 @@ def test_a_newer_result_that_comes_while_an_older_one_is_folded(stack, environme
 @pytest.mark.parametrize(
     ("result", "calls"),
     [
-        (PLAIN, ["get operation", "update datamodel", "update operation"]),
+        (PLAIN, ["UpdateItem", "update datamodel", "PutItem", "UpdateItem"]),
         # What an object takes away has to be known.
-        ({"T": {"0": {"A": {"0": "1"}}}}, ["get operation", "get datamodel", "update datamodel", "update operation"]),
-        ({}, ["get operation", "update operation"]),
+        (
+            {"Device": {"0": {"UTC Offset": {"0": "1"}}}},
+            ["UpdateItem", "get datamodel", "GetItem", "update datamodel", "PutItem", "UpdateItem"],
+        ),
     ],
 )
-def test_the_calls_of_a_fresh_result(stack, environment_of, aws_between, device, result, calls):
+def test_the_calls_of_a_result(stack, environment_of, aws_between, respond, scheduled, device, result, calls):
     thing = device()
-    scheduled(stack, thing)
+    respond(thing, {"Device": {"0": {"Timezone": "Europe/Berlin"}}})
+    scheduled(thing)
     environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint).invoke(report(stack, thing, result))
     assert aws_between.calls == calls
 
@@ -251,23 +340,31 @@ def test_the_calls_of_a_fresh_result(stack, environment_of, aws_between, device,
 @pytest.mark.parametrize(
     ("call", "faults"),
     [
-        ("get operation", [THROTTLED]),
+        ("get datamodel", [THROTTLED]),
         ("update datamodel", [THROTTLED]),
         ("update datamodel", [BROKEN, BROKEN]),
-        ("update operation", [CONFLICT, CONFLICT]),
-        ("update operation", [THROTTLED]),
-        ("update operation", [TOO_LARGE]),
+        # The first one makes the shadow.
+        ("update datamodel", [None, CONFLICT, CONFLICT]),
+        ("update datamodel", [LoseAnswer()]),
+        ("UpdateItem", [LEDGER_THROTTLED]),
+        ("UpdateItem", [BROKEN]),
+        ("UpdateItem", [LoseAnswer()]),
+        ("UpdateItem", [None, LEDGER_THROTTLED]),
+        ("UpdateItem", [None, LoseAnswer()]),
+        ("PutItem", [LEDGER_THROTTLED]),
+        ("GetItem", [LEDGER_THROTTLED]),
     ],
 )
-def test_what_passes(stack, environment_of, aws_between, device, call, faults):
+def test_what_passes(stack, environment_of, aws_between, scheduled, device, call, faults):
     thing = device()
-    versions = [scheduled(stack, thing) for _ in range(2)]
+    versions = [scheduled(thing) for _ in range(2)]
     event = report(stack, thing, PLAIN)
     aws_between.once(call, *faults)
     function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
     assert code(function.invoke(event)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == PLAIN
-    assert stack.aws.answers(thing)[str(versions[0])]["status"] == "SUCCEEDED"
+    statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED"])
+    assert aws_between.nothing_is_left_of(call)
 
 
 @pytest.mark.parametrize(
@@ -277,61 +374,72 @@ def test_what_passes(stack, environment_of, aws_between, device, call, faults):
         ("update datamodel", DENIED, "DATAMODEL_REFUSED"),
     ],
 )
-def test_what_aws_iot_will_not_take_is_not_tried_again(stack, environment_of, aws_between, device, call, fault, expected):
+def test_what_aws_iot_will_not_take_is_not_tried_again(
+    stack, environment_of, aws_between, scheduled, device, call, fault, expected
+):
     thing = device()
-    version = scheduled(stack, thing)
+    version = scheduled(thing)
     event = report(stack, thing, PLAIN)
     aws_between.always(call, fault)
     function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
     assert code(function.invoke(event)) == ("FAILED", expected)
-    assert code(stack.aws.answers(thing)[str(version)]) == ("FAILED", expected)
+    assert code(stack.aws.last_word(thing, version)) == ("FAILED", expected)
 
 
-def test_three_attempts_and_then_the_last_word_which_a_later_success_corrects(stack, environment_of, aws_between, device):
+@pytest.mark.parametrize(
+    ("call", "fault", "expected"),
+    [
+        ("update datamodel", BROKEN, "DATAMODEL_NOT_UPDATED"),
+        ("UpdateItem", LEDGER_THROTTLED, "LEDGER_UNAVAILABLE"),
+        ("UpdateItem", LEDGER_DENIED, "LEDGER_REFUSED"),
+    ],
+)
+def test_attempts_without_a_word_in_three_environments_are_made_good_by_a_redrive(
+    stack, environment_of, aws_between, scheduled, device, call, fault, expected
+):
     thing = device()
-    version = scheduled(stack, thing)
+    version = scheduled(thing)
     event = report(stack, thing, PLAIN)
-    aws_between.always("update datamodel", BROKEN)
-    function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
-    for status in ("SCHEDULED", "SCHEDULED", "FAILED"):
-        assert function.invoke(event, "one-invocation")["errorType"] == "DATAMODEL_NOT_UPDATED"
-        assert stack.aws.answers(thing)[str(version)]["status"] == status
-    assert code(stack.aws.answers(thing)[str(version)]) == ("FAILED", "DATAMODEL_NOT_UPDATED")
+    aws_between.always(call, fault)
+    for _ in range(3):
+        function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
+        assert function.invoke(event, "one-invocation")["errorType"] == expected
+    assert datamodel(stack, thing) == {}
 
     # An operator sends it through again.
     aws_between.heal()
-    assert code(function.invoke(event | {"redriven": True})) == ("SUCCEEDED", None)
-    assert code(stack.aws.answers(thing)[str(version)]) == ("SUCCEEDED", None)
+    assert code(environment_of("OperationResponse").invoke(event | {"redriven": True})) == ("SUCCEEDED", None)
+    assert code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == PLAIN
 
 
 def test_an_unreachable_aws_is_an_error_that_lambda_tries_again(device, environment_of):
     function = environment_of("OperationResponse", AWS_ENDPOINT_URL="http://127.0.0.1:9")
-    assert function.invoke(response(device(), PLAIN))["errorType"] == "DATAMODEL_NOT_UPDATED"
+    assert function.invoke(response(device(), PLAIN, 3))["errorType"] == "LEDGER_UNAVAILABLE"
 
 
 # ---------------------------------------------------------------- 8 KB
 
 
-def test_resources_without_a_value_make_room(stack, environment_of, device):
+def test_resources_without_a_value_make_room(stack, environment_of, scheduled, device):
     thing = device()
     none = {f"Nothing {number}": {"noValue": True} for number in range(150)}
     held = {"T": {"0": {"Large": "x" * 2500, "Becomes none": "1"} | none}}
     update(stack, thing, "datamodel", {"reported": held})
-    version = scheduled(stack, thing)
+    version = scheduled(thing, keys=["U.0", "T.0.Becomes none"])
     result = {"U": {"0": {"Also large": "y" * 2000, "None either": {"noValue": True}}}, "T": {"0": {"Becomes none": {"noValue": True}}}}
     answer = environment_of("OperationResponse").invoke(report(stack, thing, result))
     assert code(answer) == ("SUCCEEDED", "DATAMODEL_RELIEVED")
     assert datamodel(stack, thing) == {"T": {"0": {"Large": "x" * 2500}}, "U": {"0": {"Also large": "y" * 2000}}}
-    assert code(stack.aws.answers(thing)[str(version)]) == ("SUCCEEDED", "DATAMODEL_RELIEVED")
+    assert code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", "DATAMODEL_RELIEVED")
 
 
-def test_nothing_is_lost_where_there_is_no_room(stack, environment_of, device):
+def test_nothing_is_lost_where_there_is_no_room(stack, environment_of, scheduled, device):
     thing = device()
     held = {"T": {"0": {"Large": "x" * 5000, "None": {"noValue": True}}}}
     update(stack, thing, "datamodel", {"reported": held})
-    version = scheduled(stack, thing)
+    version = scheduled(thing, keys=["U.0"])
     answer = environment_of("OperationResponse").invoke(report(stack, thing, {"U": {"0": {"Large": "y" * 5000}}}))
     assert code(answer) == ("FAILED", "DATAMODEL_TOO_LARGE")
-    assert code(stack.aws.answers(thing)[str(version)]) == ("FAILED", "DATAMODEL_TOO_LARGE")
+    assert code(stack.aws.last_word(thing, version)) == ("FAILED", "DATAMODEL_TOO_LARGE")
     assert datamodel(stack, thing) == held

@@ -20,6 +20,9 @@ def base_environment() -> dict[str, str]:
     return kept | CREDENTIALS | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
+LAST_WORDS = ("REJECTED", "FAILED", "SUCCEEDED", "TIMED_OUT", "CANCELED")
+
+
 class LocalAws:
     """`settings` are environment variables: what ministack_as_aws.py can be told."""
 
@@ -141,7 +144,7 @@ class LocalAws:
         """What stands in the operation shadow about its requests, by the version that carried each."""
         return self.reported(thing, "operation").get("requests", {})
 
-    def last_word(self, thing: str, version: int, words=("REJECTED", "FAILED", "SUCCEEDED"), seconds: float = 30) -> dict:
+    def last_word(self, thing: str, version: int, words=LAST_WORDS, seconds: float = 30) -> dict:
         """The answer to the request once it has one of these words."""
 
         def look():

@@ -39,6 +39,8 @@ THROTTLED = Refuse(429, "ThrottlingException")
 TOO_LARGE = Refuse(413, "RequestEntityTooLargeException")
 BROKEN = Refuse(500, "InternalFailureException")
 DENIED = Refuse(403, "ForbiddenException")
+LEDGER_THROTTLED = Refuse(400, "ProvisionedThroughputExceededException")
+LEDGER_DENIED = Refuse(400, "AccessDeniedException")
 STILL_ATTACHED = Refuse(409, "DeleteConflictException")
 STILL_DELETED = Refuse(
     400,
@@ -103,6 +105,10 @@ class AwsBetween:
     def heal(self) -> None:
         self._faults.clear()
         self._always.clear()
+
+    def nothing_is_left_of(self, name: str) -> bool:
+        """Whether all faults that were meant for calls of this name have been met."""
+        return not self._faults.get(name)
 
     def next_fault(self, call: Call) -> object:
         waiting = self._faults.get(call.name)

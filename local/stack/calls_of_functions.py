@@ -43,6 +43,7 @@ def named_in(body: bytes) -> dict:
         return {}
     named = {name: document[name] for name in NAMES if isinstance(document.get(name), (str, list))}
     named["Tags"] = bool(named.get("Tags"))
+    named["ConsistentRead"] = bool(document.get("ConsistentRead"))
     # Of a transaction, what each part does to which table
     parts = document.get("TransactItems") if isinstance(document.get("TransactItems"), list) else []
     named["parts"] = [[kind, part[kind].get("TableName")] for part in parts for kind in part]

@@ -100,7 +100,7 @@ class Deployment:
         """The functions of the template by their logical ids, and the binary of each, whose crate bears the same name."""
         return {
             logical_id: resource["Metadata"]["BuildProperties"]["Binary"]
-            for logical_id, resource in self._template()["Resources"].items()
+            for logical_id, resource in self.template()["Resources"].items()
             if resource["Type"] == "AWS::Serverless::Function"
         }
 
@@ -111,11 +111,11 @@ class Deployment:
     def function_binary(self, logical_id: str) -> Path:
         return self._root / ".aws-sam" / "build" / logical_id / "bootstrap"
 
-    def _template(self) -> dict:
+    def template(self) -> dict:
         return get_template_data(str(self._root / "template.yaml"))
 
     def _put_into_place(self, built: dict[str, Path]) -> None:
-        template, into = self._template(), self._root / ".aws-sam" / "build"
+        template, into = self.template(), self._root / ".aws-sam" / "build"
         for logical_id, binary in self.functions.items():
             resource, place = template["Resources"][logical_id], self.function_binary(logical_id)
             resource["Properties"]["CodeUri"] = str(place.parent.relative_to(self._root))

@@ -49,15 +49,23 @@ class LocalStack:
     With `makes_certificates` the deployed stack makes the certificates between Coiote and AWS itself, and devices announce
     themselves. Otherwise they are there before it is deployed, and so are the things. With `optimized` the functions are built
     as for Lambda, and the local Coiote for speed, which takes minutes more. With `usual_ports` the local AWS is where
-    its users look for it, if these ports are free.
+    its users look for it, if these ports are free. `settings` are environment variables of the local AWS.
     """
 
-    def __init__(self, run_name: str, makes_certificates: bool = False, optimized: bool = False, usual_ports: bool = False):
+    def __init__(
+        self,
+        run_name: str,
+        makes_certificates: bool = False,
+        optimized: bool = False,
+        usual_ports: bool = False,
+        **settings: str,
+    ):
         self.makes_certificates = makes_certificates
         self.run = ROOT / ".local" / "run" / run_name
         shutil.rmtree(self.run, ignore_errors=True)
         self.run.mkdir(parents=True)
-        self.aws = LocalAws(ROOT, self.run, usual_ports)
+        # A minute of AWS's schedules is five seconds here.
+        self.aws = LocalAws(ROOT, self.run, usual_ports, **({"LOCAL_SCHEDULE_SECONDS": "5"} | settings))
         self.deployment = Deployment(ROOT, self.run, optimized)
         self.coiote = LocalCoiote(self.deployment.local_coiote, self.run)
         self.authority = certificates.Authority()
@@ -103,7 +111,12 @@ class LocalStack:
     @property
     def parameters(self) -> dict[str, str]:
         """Of the template, for this machine."""
-        parameters = {"CoioteUrl": self.coiote.url, "AwsEndpointUrl": self.aws.endpoint, "AnswerWindow": "0"}
+        parameters = {
+            "CoioteUrl": self.coiote.url,
+            "AwsEndpointUrl": self.aws.endpoint,
+            "AnswerWindow": "0",
+            "ReportInterval": "1",
+        }
         return parameters | ({"CoioteUserSecretName": USER_SECRET_NAME} if self.makes_certificates else {})
 
     @property

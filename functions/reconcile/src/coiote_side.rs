@@ -1,6 +1,6 @@
 //! The calls to Coiote: reports of all devices, the report of one task, the removal of a task.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use coiote::{Client, Reports, TaskReport};
@@ -18,16 +18,21 @@ const ONE_TASK_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit of a look at the reports of all devices.
 const REPORTS_LIMIT: Duration = Duration::from_secs(10);
 
+/// While Coiote refuses the look at the reports, the secret is read again for it so seldom.
+const READ_SECRET_AGAIN: Duration = Duration::from_secs(10 * 60);
+
 /// The way to Coiote, with the ids of devices that were found before.
 pub(crate) struct CoioteSide {
     access: Arc<Access>,
     /// By endpoint name.
     device_ids: Memory<String, String>,
+    /// When Coiote refused the look at the reports of all devices, and the secret was read again for it.
+    refused: Mutex<Option<Instant>>,
 }
 
 impl CoioteSide {
     pub(crate) fn new(access: Access) -> CoioteSide {
-        CoioteSide { access: Arc::new(access), device_ids: Memory::default() }
+        CoioteSide { access: Arc::new(access), device_ids: Memory::default(), refused: Mutex::default() }
     }
 
     /// Begins what can be done before the first event is there.
@@ -42,14 +47,24 @@ impl CoioteSide {
 
     /// Reports that were updated since then (ISO 8601). One try: the next look is soon.
     pub(crate) async fn reports_since(&self, since: &str, deadline: Deadline) -> Result<Reports, Error> {
+        // A user who may not read reports is refused each time, and no other secret helps.
+        let refused = self.refused.lock().map_or(None, |refused| *refused);
+        let is_refused_again = refused.is_some_and(|at| at.elapsed() < READ_SECRET_AGAIN);
         let read = async |client: &Client| {
             let time = deadline.allows(REPORTS_LIMIT).ok_or(Error::OutOfTime)?;
             let begun = Instant::now();
             let read = client.reports_since(since, time).await;
             metrics::histogram!("FindReportsTime").record(milliseconds(begun));
-            read.map_err(Error::from)
+            match read {
+                Err(refusal @ coiote::Error::Unauthorized(_)) if is_refused_again => Ok(Err(refusal)),
+                read => Ok(Ok(read?)),
+            }
         };
-        self.access.call(deadline, read).await
+        let read = self.access.call(deadline, read).await;
+        if let (Err(Error::Coiote(coiote::Error::Unauthorized(_))), Ok(mut refused)) = (&read, self.refused.lock()) {
+            *refused = Some(Instant::now());
+        }
+        Ok(read??)
     }
 
     /// Report about a task of the thing's device. Nothing where there is none yet, or no such device any more.

@@ -8,20 +8,21 @@ use requests::Millis;
 #[derive(Debug)]
 pub(crate) struct Pages {
     from: Millis,
+    to: Millis,
     most: usize,
     seen: HashSet<String>,
     is_last: bool,
 }
 
 impl Pages {
-    /// `most`: entries that a page has unless it is the last one.
-    pub(crate) fn of(most: i32) -> Pages {
-        Pages { from: 0, most: usize::try_from(most).unwrap_or_default(), seen: HashSet::new(), is_last: false }
+    /// Pages of what is due by a time. `most`: entries that a page has unless it is the last one.
+    pub(crate) fn until(to: Millis, most: i32) -> Pages {
+        Pages { from: 0, to, most: usize::try_from(most).unwrap_or_default(), seen: HashSet::new(), is_last: false }
     }
 
     /// From when on the next page is asked for; nothing where there is none.
     pub(crate) fn next_from(&self) -> Option<Millis> {
-        (!self.is_last).then_some(self.from)
+        (!self.is_last && self.from <= self.to).then_some(self.from)
     }
 
     /// Takes a page, and returns what is new on it.
@@ -41,8 +42,10 @@ mod tests {
     use super::*;
 
     fn read(entries: &[(Millis, &str)], most: i32) -> (Vec<String>, usize) {
-        let (mut pages, mut found, mut count) = (Pages::of(most), Vec::new(), 0);
+        let to = entries.last().map_or(0, |(at, _)| *at);
+        let (mut pages, mut found, mut count) = (Pages::until(to, most), Vec::new(), 0);
         while let Some(from) = pages.next_from() {
+            assert!(from <= to, "DynamoDB refuses such a range");
             let page = entries.iter().filter(|(at, _)| *at >= from).take(usize::try_from(most).unwrap());
             found.extend(pages.take(page.map(|(at, thing)| (*at, (*thing).to_owned())).collect()));
             count += 1;
@@ -62,5 +65,6 @@ mod tests {
     fn many_of_one_instant_do_not_hold_up_what_comes_after_them() {
         let entries = [(1, "a"), (1, "b"), (1, "c"), (5, "d")];
         assert_eq!(read(&entries, 2).0, ["a", "b", "d"]);
+        assert_eq!(read(&entries[..3], 2).0, ["a", "b"]);
     }
 }

@@ -112,7 +112,7 @@ impl HandOver {
 
     /// Whether any request waits that is due by then.
     pub(crate) async fn is_any_due(&self, by: Millis) -> Result<bool, ledger::Error> {
-        let due = self.ledger.due(Due::HandOver, 0, by, 20).await?;
+        let due = self.ledger.due(Due::HandOver, 0, by, 100).await?;
         Ok(due.iter().any(|(_, thing)| !self.is_without_body(thing)))
     }
 
@@ -120,7 +120,7 @@ impl HandOver {
     pub(crate) async fn pass(self: &Arc<Self>, run: &Run, sum: &mut HandedOver) -> Result<Option<Stop>, ledger::Error> {
         let circuit = self.ledger.circuit().await?;
         let horizon = if circuit.is_open() { now().saturating_add(BEYOND_PAUSES) } else { now() };
-        let mut pages = Pages::of(PAGE);
+        let mut pages = Pages::until(horizon, PAGE);
         let mut queue = VecDeque::new();
         self.refill(&mut pages, &mut queue, horizon).await?;
         sum.waiting = sum.waiting.max(queue.len());

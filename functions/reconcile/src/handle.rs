@@ -32,6 +32,9 @@ const JUST_CLAIMED: Millis = 75_000;
 /// Single tasks are asked for no later than this after one another: what the index names later is the end of a lifetime.
 const BEYOND_ASKING: Millis = 61 * 60_000;
 
+/// A run that has much to do takes so long, and then leaves it to the next one.
+const LONGEST: Duration = Duration::from_secs(55);
+
 /// Between two looks for what waits, where reports are not read.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -44,7 +47,7 @@ pub(crate) struct Settings {
     pub(crate) report_interval: Duration,
     /// How long after it was made a request may reach a device.
     pub(crate) lifetime: Millis,
-    /// How long a run goes on.
+    /// How long a run looks again and again.
     pub(crate) time: Duration,
     /// Name or ARN of operation-response.
     pub(crate) operation_response: String,
@@ -74,7 +77,10 @@ pub(crate) struct Service {
 /// One run.
 pub(crate) struct Run {
     pub(crate) deadline: Deadline,
+    /// Until when it looks again and again.
     until: Instant,
+    /// When it leaves what is not done to the next run.
+    end: Instant,
     warned: Mutex<HashSet<String>>,
 }
 
@@ -113,12 +119,29 @@ pub(crate) struct Summary {
 }
 
 impl Run {
-    pub(crate) fn is_over(&self) -> bool {
-        Instant::now() >= self.until || self.deadline.left().is_zero()
+    fn of(deadline: Deadline, time: Duration) -> Run {
+        let begun = Instant::now();
+        let after = |time: Duration| begun.checked_add(time).unwrap_or(begun);
+        Run { deadline, until: after(time), end: after(time.max(LONGEST)), warned: Mutex::default() }
     }
 
+    /// Whether there is no time for anything more.
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.end || self.deadline.left().is_zero()
+    }
+
+    /// What is left for looking again.
     fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now()).min(self.deadline.left())
+    }
+
+    /// Pauses between two looks; whether there is time for another one.
+    async fn pause(&self, pause: Duration) -> bool {
+        if self.left() < pause {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        true
     }
 
     /// Counts what went wrong with one device, and tells of the first of its kind.
@@ -171,8 +194,7 @@ impl Service {
     pub(crate) async fn event(&self, event: LambdaEvent<IgnoredAny>) -> Result<Summary, Diagnostic> {
         let context = event.context;
         let (request_id, deadline, begun) = (context.request_id.as_str(), Deadline::of(&context), Instant::now());
-        let until = begun.checked_add(self.settings.time).unwrap_or(begun);
-        let run = Run { deadline, until, warned: Mutex::default() };
+        let run = Run::of(deadline, self.settings.time);
         let span = tracing::info_span!("reconcile", request_id, trace_id = runtime::trace_id(&context));
         let ended = async {
             metrics::counter!("ReconcileRuns").increment(1);
@@ -202,13 +224,15 @@ impl Service {
         let mut reads = self.settings.reads_reports();
         self.find_oldest(sum).await?;
         loop {
-            self.look(run, sum).await?;
+            let is_all = self.look(run, sum).await?;
             reads = reads && self.read_reports(run, sum).await?;
-            if !reads || run.is_over() || !self.is_anything_under_way().await? {
+            if run.is_over() {
                 return Ok(());
             }
-            tokio::time::sleep(self.settings.report_interval.min(run.left())).await;
-            if run.is_over() {
+            if !is_all {
+                continue;
+            }
+            if !reads || !self.is_anything_under_way().await? || !run.pause(self.settings.report_interval).await {
                 return Ok(());
             }
         }
@@ -234,11 +258,8 @@ impl Service {
             if stopped == Some(Stop::Outage)
                 || run.is_over()
                 || !self.hand_over.is_any_due(now().saturating_add(left)).await?
+                || !run.pause(pause).await
             {
-                return Ok(());
-            }
-            tokio::time::sleep(pause.min(run.left())).await;
-            if run.is_over() {
                 return Ok(());
             }
         }

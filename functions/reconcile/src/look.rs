@@ -29,16 +29,16 @@ enum Asked {
 }
 
 impl Service {
-    /// Looks at every device that is due, or at as many as there is time for.
-    pub(crate) async fn look(&self, run: &Run, sum: &mut Watched) -> Result<(), ledger::Error> {
+    /// Looks at every device that is due, or at as many as there is time for now; whether that was all.
+    pub(crate) async fn look(&self, run: &Run, sum: &mut Watched) -> Result<bool, ledger::Error> {
         let (begun, by) = (Instant::now(), now());
-        let mut pages = Pages::of(PAGE);
+        let mut pages = Pages::until(by, PAGE);
         let mut failures = 0;
         while let Some(from) = pages.next_from() {
             let page = self.ledger.due(Due::Look, from, by, PAGE).await?;
             for thing in pages.take(page) {
                 if run.is_over() || begun.elapsed() > SLICE {
-                    return Ok(());
+                    return Ok(false);
                 }
                 match self.look_at(run, &thing, sum).await {
                     Ok(()) => failures = 0,
@@ -52,7 +52,7 @@ impl Service {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn look_at(&self, run: &Run, thing: &str, sum: &mut Watched) -> Result<(), ledger::Error> {

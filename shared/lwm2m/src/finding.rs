@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// Stable codes: users and alarms match on them, so a code's meaning never changes. The README explains each.
+/// Stable codes: users and alarms match on them, so a code's meaning never changes. docs/errors.md explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     OperationMissing,

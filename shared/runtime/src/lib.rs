@@ -60,7 +60,7 @@ pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(default)
 }
 
-/// An error of the function. Its type is the code that the README explains, so that alarms can count it.
+/// An error of the function. Its type is a code that docs/errors.md explains, so that alarms can count it.
 pub fn diagnostic(code: &str, message: impl Into<String>) -> Diagnostic {
     Diagnostic { error_type: code.to_owned(), error_message: message.into() }
 }

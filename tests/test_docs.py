@@ -1,0 +1,213 @@
+"""The documentation says what the source does: every code is explained, every link and quoted heading leads somewhere."""
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = ROOT / "template.yaml"
+ERRORS = ROOT / "docs" / "errors.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+LONGEST_README = 10 * 1024
+BUILT = {".git", ".local", ".aws-sam", "target", "dist"}
+
+# Text in capitals that is no code: values of parameters and attributes
+OTHER_WORDS = {"EC_P256", "EC_P384", "RSA_2048", "RSA_4096", "SCREAMING_SNAKE_CASE", "IN_PROGRESS", "TIMED_OUT"}
+# Calls and macros that name a variable of the environment
+VARIABLE = re.compile(r'(?:variable|var|var_os|env!|number|is_on|endpoint_url)\(\s*"([A-Z0-9_]+)"')
+WORDS = re.compile(r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)"')
+# A constant that is named like its text is a code, also where it is a single word.
+CONSTANT = re.compile(r'const (\w+): &str = "(\w+)"')
+ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| ([^|]+) \| (.+) \|$", re.MULTILINE)
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+FENCED = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
+# As in: the section "Renew the certificates" of docs/deploy.md; docs/deploy.md, "Renew the certificates"
+QUOTED = [
+    re.compile(r'(?P<page>(?:docs/)?[\w-]+\.md|README)(?:\'s|,)? "(?P<heading>[^"]+)"'),
+    re.compile(r'"(?P<heading>[^"]+)" (?:of|in) (?P<page>(?:docs/)?[\w-]+\.md|the README)'),
+]
+PAGE = re.compile(r"\bdocs/[\w-]+\.md\b")
+
+
+@cache
+def files() -> list[Path]:
+    """The files of the checkout, without what is built and installed."""
+    found = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in BUILT]
+        found += [Path(folder) / name for name in names]
+    return sorted(found)
+
+
+def pages() -> list[Path]:
+    return [file for file in files() if file.suffix == ".md"]
+
+
+def named(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def codes_of(source: str) -> set[str]:
+    """The codes in a file of Rust, without those of its tests."""
+    deployed = source.partition("#[cfg(test)]")[0]
+    codes = set(WORDS.findall(deployed)) - set(VARIABLE.findall(deployed)) - OTHER_WORDS
+    return codes | {text for name, text in CONSTANT.findall(deployed) if name == text}
+
+
+def sources() -> list[Path]:
+    """What is deployed, in Rust."""
+    parts = [(file, file.relative_to(ROOT).parts) for file in files() if file.suffix == ".rs"]
+    return [file for file, (room, *within) in parts if room in ("functions", "shared") and within[1:2] == ["src"]]
+
+
+def codes_of_the_source() -> dict[str, set[str]]:
+    codes: dict[str, set[str]] = {}
+    for file in sources():
+        for code in codes_of(file.read_text()):
+            codes.setdefault(code, set()).add(named(file))
+    return codes
+
+
+def documented_codes() -> list[str]:
+    return [code for code, _, _ in ROW.findall(ERRORS.read_text())]
+
+
+def headings(page: Path) -> list[str]:
+    return HEADING.findall(FENCED.sub("", page.read_text()))
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_codes_are_found_in_the_source_and_variables_are_none():
+    source = """
+        const DUPLICATE: &str = "DUPLICATE";
+        variable("COIOTE_URL"); Reason::new("BODY_MISSING", why); Error::A => "A_CODE",
+        #[cfg(test)] mod tests { "NOT_THIS" }
+    """
+    assert codes_of(source) == {"DUPLICATE", "BODY_MISSING", "A_CODE"}
+
+
+def test_every_code_of_the_source_is_documented():
+    missing = {code: files for code, files in codes_of_the_source().items() if code not in documented_codes()}
+    assert not missing, f"docs/errors.md does not explain {missing}"
+
+
+def test_no_code_is_documented_that_the_source_does_not_have():
+    gone = set(documented_codes()) - set(codes_of_the_source())
+    assert not gone, f"docs/errors.md explains {gone}"
+
+
+def test_codes_are_sorted_and_each_is_explained_once():
+    documented = documented_codes()
+    assert documented == sorted(set(documented))
+
+
+def test_codes_that_other_pages_name_are_codes():
+    """A word in code style that looks like a code is one, or a status, a state of CloudFormation, or a variable."""
+    other = {"IN_PROGRESS", "TIMED_OUT", "UPDATE_ROLLBACK_COMPLETE", "ROLLBACK_COMPLETE", "AS_DEPLOYED", "DRY_RUN"}
+    known = set(documented_codes()) | other | OTHER_WORDS
+    unknown = {}
+    for page in pages():
+        words = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`", page.read_text()))
+        if wrong := words - known - {"COIOTE_URL"}:
+            unknown[named(page)] = wrong
+    assert not unknown
+
+
+def test_every_parameter_is_documented_with_its_default():
+    section = re.search(r"^Parameters:\n(.*?)^\S", TEMPLATE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    parameters = re.findall(r"^  (\w+):\n(.*?)(?=^  \w|\Z)", section, re.MULTILINE | re.DOTALL)
+    defaults = {name: re.search(r"^    Default: (.+)$", text, re.MULTILINE)[1].strip('"') for name, text in parameters}
+    documented = {}
+    for names, default, *_ in table(ROOT / "docs" / "deploy.md", "Parameters"):
+        for name in names:
+            documented[name] = default.strip("`").replace("empty", "")
+    assert documented == defaults
+
+
+def test_every_alarm_is_documented():
+    alarms = re.findall(r"AlarmName: !Sub \$\{AWS::StackName\}-(\S+)", TEMPLATE.read_text())
+    assert {name for names, *_ in table(OPERATIONS, "Alarms") for name in names} == set(alarms)
+
+
+def test_every_metric_is_documented():
+    metrics = set()
+    for source in sources():
+        metrics |= set(re.findall(r'(?:counter|gauge|histogram)!\(\s*"(\w+)"|time_metric: "(\w+)"', source.read_text()))
+    metrics = {name for pair in metrics for name in pair if name}
+    assert {name for names, *_ in table(OPERATIONS, "Metrics") for name in names} == metrics
+
+
+def table(page: Path, heading: str) -> list[tuple[list[str], ...]]:
+    """The rows of the first table below a heading: the names in its first column, and what stands in the others."""
+    below = page.read_text().partition(f"# {heading}\n")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| (.+) \|$", below.partition("| ---")[2], re.MULTILINE)
+    cells = [row.split(" | ") for row in rows]
+    return [(re.findall(r"`([^`]+)`", first), *others) for first, *others in cells]
+
+
+def test_every_relative_link_leads_somewhere():
+    broken = {}
+    for page in pages():
+        targets = LINK.findall(FENCED.sub("", page.read_text()))
+        wrong = [target for target in targets if not re.match(r"[a-z]+:", target) and not leads_somewhere(page, target)]
+        if wrong:
+            broken[named(page)] = wrong
+    assert not broken
+
+
+def leads_somewhere(page: Path, target: str) -> bool:
+    path, _, fragment = target.partition("#")
+    file = (page.parent / unquote(path)).resolve() if path else page
+    return file.exists() and (not fragment or fragment in map(anchor, headings(file)))
+
+
+def test_links_to_nowhere_are_found():
+    assert leads_somewhere(ERRORS, "deploy.md#renew-the-certificates")
+    assert not leads_somewhere(ERRORS, "deploy.md#nowhere")
+    assert not leads_somewhere(ERRORS, "nowhere.md")
+
+
+def test_pages_and_headings_that_are_quoted_exist():
+    wrong = {}
+    for file in files():
+        if file.suffix in {".md", ".yaml", ".rs", ".py"} and file != Path(__file__).resolve():
+            if quoted := quoted_in_vain(file.read_text()):
+                wrong[named(file)] = quoted
+    assert not wrong
+
+
+def quoted_in_vain(text: str) -> list[str]:
+    text = " ".join(text.split())
+    vain = [page for page in PAGE.findall(text) if not (ROOT / page).is_file()]
+    for form in QUOTED:
+        for quoted in form.finditer(text):
+            page = quoted["page"].removeprefix("the ")
+            page = ROOT / ("README.md" if page == "README" else page)
+            if not page.is_file() or quoted["heading"] not in headings(page):
+                vain.append(quoted[0])
+    return vain
+
+
+def test_quotes_of_nothing_are_found():
+    assert not quoted_in_vain('see docs/deploy.md, "Renew the\n  certificates"; the section "Alarms" of docs/operations.md')
+    assert quoted_in_vain("see docs/nowhere.md") == ["docs/nowhere.md"]
+    assert quoted_in_vain('see docs/deploy.md, "Nowhere"') == ['docs/deploy.md, "Nowhere"']
+    assert quoted_in_vain('see the README\'s "When something fails"')
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= LONGEST_README
+
+
+def test_every_page_is_reached_from_the_readme():
+    linked = {(ROOT / target.partition("#")[0]).resolve() for target in LINK.findall((ROOT / "README.md").read_text())}
+    pages_of_docs = set((ROOT / "docs").glob("*.md"))
+    assert pages_of_docs <= linked

@@ -1,0 +1,254 @@
+"""What time does: outcomes by Coiote's reports, timeouts, cancelling, and an outage of Coiote that needs nobody.
+
+Through the deployed template; `reconcile` runs by its schedule.
+"""
+
+import json
+import time
+
+import pytest
+
+from stack.processes import wait_for
+
+REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
+LIFETIME = "LwM2M Server.1.Lifetime"
+HOUR = 3600
+
+
+def word(stack, thing: str, desired: dict, token: str | None = None) -> dict:
+    return stack.aws.last_word(thing, stack.aws.request(thing, desired, token))
+
+
+def open_request(stack, thing: str, desired: dict, status: str, token: str | None = None) -> int:
+    version = stack.aws.request(thing, desired, token)
+    stack.aws.last_word(thing, version, (status,))
+    return version
+
+
+def let_time_pass(stack, thing: str, seconds: float) -> None:
+    """Makes all that the ledger knows of the thing older, as if that time had passed."""
+    table, key = stack.outputs["RequestsTable"], {"thing": {"S": thing}, "entry": {"S": "device"}}
+    while True:
+        item = stack.aws.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"]
+        if "events" in item:
+            # Somebody is about to write it.
+            time.sleep(0.05)
+            continue
+        state = json.loads(item["state"]["S"])
+        for record in state.get("o", []) + state.get("e", []):
+            for field in ("u", "g", "z", "l", "v"):
+                if record.get(field):
+                    record[field] -= int(seconds * 1000)
+        names = {"#state": "state", "#version": "version"}
+        values = {":state": {"S": json.dumps(state)}, ":known": item["version"], ":next": {"N": str(int(item["version"]["N"]) + 1)}}
+        sets = ["#state = :state", "#version = :next"]
+        for shard, at in (("look", "lookAt"), ("handOver", "handOverAt")):
+            if at in item:
+                names[f"#{at}"] = at
+                values[f":{at}"] = {"N": str(int(item[at]["N"]) - int(seconds * 1000))}
+                sets.append(f"#{at} = :{at}")
+        try:
+            stack.aws.dynamodb.update_item(
+                TableName=table, Key=key, UpdateExpression="SET " + ", ".join(sets),
+                ConditionExpression="#version = :known AND attribute_not_exists(events)",
+                ExpressionAttributeNames=names, ExpressionAttributeValues=values,
+            )
+            return
+        except stack.aws.dynamodb.exceptions.ConditionalCheckFailedException:
+            continue
+
+
+# ---------------------------------------------------------------- outcomes
+
+
+@pytest.mark.parametrize(
+    "desired",
+    [
+        REBOOT,
+        {"operation": "observe", "keys": ["Device.0.Battery Level"], "attributes": [{"pmin": 5}]},
+        {"operation": "writeAttributes", "keys": ["Device.0.Battery Level"], "attributes": [{"pmin": 5}]},
+        {"operation": "create", "keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]},
+        {"operation": "writeComposite", "keys": [LIFETIME], "values": [68]},
+        {"operation": "observeComposite", "keys": ["Device.0.Battery Level"]},
+        {"operation": "cancelObserveComposite", "keys": ["all"]},
+    ],
+    ids=lambda desired: desired["operation"],
+)
+def test_an_operation_without_a_result_succeeds_when_the_device_did_it(stack, device, desired):
+    thing = device()
+    answer = word(stack, thing, desired)
+    assert answer["status"] == "SUCCEEDED", answer
+    assert [run["failed"] for run in stack.coiote.runs(thing, answer["taskId"])] == [[]] or stack.coiote.runs(thing, answer["taskId"])
+
+
+def test_the_links_of_a_discover_are_in_its_answer(stack, device):
+    thing = device()
+    answer = word(stack, thing, {"operation": "discover", "keys": ["Device.0"]})
+    assert answer["status"] == "SUCCEEDED"
+    assert "</3/0" in answer["properties"]["Device.0"], answer
+
+
+def test_what_the_device_refuses_has_failed_with_its_words(stack, device):
+    thing = device()
+    stack.coiote.refuse(thing, {"Device.0.Reboot": "4.05 Method Not Allowed"})
+    for desired, words in ((REBOOT, "4.05"), ({"operation": "observe", "keys": ["Portfolio.9"]}, "")):
+        answer = word(stack, thing, desired)
+        assert (answer["status"], answer["reason"]["code"]) == ("FAILED", "DEVICE_REFUSED"), answer
+        assert words in answer["reason"]["message"]
+
+
+def test_what_was_deleted_leaves_the_datamodel_shadow(stack, device):
+    thing = device()
+    assert word(stack, thing, {"operation": "read", "keys": ["Portfolio"]})["status"] == "SUCCEEDED"
+    assert "5" in stack.aws.reported(thing, "datamodel")["Portfolio"]
+    assert word(stack, thing, {"operation": "delete", "keys": ["Portfolio.5"]})["status"] == "SUCCEEDED"
+    wait_for("the instance to go", lambda: "5" not in stack.aws.reported(thing, "datamodel").get("Portfolio", {}))
+
+
+def test_equal_tasks_share_an_id_and_each_request_has_its_own_report(stack, device):
+    thing = device("sleeping")
+    first = open_request(stack, thing, REBOOT, "SCHEDULED")
+    stack.coiote.set_state(thing, "online")
+    answer = stack.aws.last_word(thing, first)
+    stack.coiote.set_state(thing, "sleeping")
+    stack.coiote.refuse(thing, {"Device.0.Reboot": "4.05 Method Not Allowed"})
+    second = open_request(stack, thing, REBOOT, "SCHEDULED")
+    again = stack.aws.answers(thing)[str(second)]
+    assert again["taskId"] == answer["taskId"], "Coiote runs the equal task again"
+    # The report of the first is there all the while.
+    wait_for_looks(stack, 2)
+    assert stack.aws.answers(thing)[str(second)]["status"] == "SCHEDULED"
+    stack.coiote.set_state(thing, "online")
+    assert stack.aws.last_word(thing, second)["reason"]["code"] == "DEVICE_REFUSED"
+    assert stack.aws.answers(thing)[str(first)]["status"] == "SUCCEEDED"
+
+
+def wait_for_looks(stack, many: int) -> None:
+    """Waits until reports were looked for so many more times."""
+
+    def looks() -> int:
+        return sum(line.get("looks", 0) for line in stack.aws.log_lines(stack.outputs["ReconcileLogGroup"]))
+
+    seen = looks()
+    wait_for("reconcile to look again", lambda: looks() >= seen + many, seconds=60)
+
+
+def test_a_result_that_does_not_come_is_told_a_minute_after_the_report(stack, device):
+    thing = device()
+    stack.coiote.set_faults({"results": {"lost": 1.0}})
+    try:
+        version = open_request(stack, thing, {"operation": "read", "keys": ["Device.0"]}, "SCHEDULED")
+        wait_for("the report to be known", lambda: '"g":' in state(stack, thing))
+    finally:
+        stack.coiote.set_faults({})
+    let_time_pass(stack, thing, 61)
+    answer = stack.aws.last_word(thing, version)
+    assert (answer["status"], answer["reason"]["code"]) == ("FAILED", "RESULT_NOT_STORED")
+
+
+def state(stack, thing: str) -> str:
+    key = {"thing": {"S": thing}, "entry": {"S": "device"}}
+    item = stack.aws.dynamodb.get_item(TableName=stack.outputs["RequestsTable"], Key=key, ConsistentRead=True)
+    return item.get("Item", {}).get("state", {}).get("S", "").replace('": ', '":')
+
+
+# ---------------------------------------------------------------- time and cancelling
+
+
+def test_a_request_that_no_device_ran_in_its_lifetime_is_timed_out_and_its_task_gone(stack, device):
+    thing = device("sleeping")
+    version = open_request(stack, thing, REBOOT, "SCHEDULED")
+    task = stack.aws.answers(thing)[str(version)]["taskId"]
+    let_time_pass(stack, thing, 168 * HOUR + 1)
+    assert stack.aws.last_word(thing, version)["status"] == "TIMED_OUT"
+    stack.coiote.set_state(thing, "online")
+    assert task not in [t["id"] for t in stack.coiote.tasks(thing) if t["status"] != "removed"]
+    assert stack.coiote.runs(thing) == []
+
+
+def test_a_report_that_was_lost_is_asked_for_on_its_own(stack, device):
+    thing = device()
+    stack.coiote.set_faults({"reports": {"unlisted": 1.0}})
+    try:
+        version = open_request(stack, thing, REBOOT, "SCHEDULED")
+        wait_for("the device to have run it", lambda: stack.coiote.runs(thing))
+        let_time_pass(stack, thing, 61)
+        assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
+    finally:
+        stack.coiote.set_faults({})
+
+
+def test_a_cancel_request_takes_back_what_no_device_has_run_and_says_which_was_which(stack, device):
+    thing = device("sleeping")
+    first = open_request(stack, thing, REBOOT, "SCHEDULED", "reboot it")
+    second = open_request(stack, thing, {"operation": "write", "keys": [LIFETIME], "values": [99]}, "SCHEDULED")
+    done = word(stack, thing, {"operation": "read", "keys": ["No Such Object.0"]} | {"keys": ["Device.0.UTC Ofset"]})
+    assert done["status"] == "REJECTED"
+    version = stack.aws.request(thing, {"operation": "cancelRequest", "requests": ["reboot it", second, 999_999]})
+    answer = stack.aws.last_word(thing, version)
+    assert (answer["status"], answer["reason"]["code"]) == ("SUCCEEDED", "CANCEL_DONE"), answer
+    assert f"{first}: CANCELED" in answer["reason"]["message"]
+    assert f"{second}: CANCELED" in answer["reason"]["message"]
+    assert "999999: not among" in answer["reason"]["message"]
+    for canceled in (first, second):
+        assert stack.aws.last_word(thing, canceled)["status"] == "CANCELED"
+    stack.coiote.set_state(thing, "online")
+    assert word(stack, thing, {"operation": "read", "keys": [LIFETIME]})["status"] == "SUCCEEDED"
+    assert [run["operation"] for run in stack.coiote.runs(thing)] == ["read"]
+
+
+def test_a_request_that_a_device_has_run_keeps_its_word(stack, device):
+    thing = device()
+    ran = stack.aws.request(thing, {"operation": "read", "keys": [LIFETIME]})
+    assert stack.aws.last_word(thing, ran)["status"] == "SUCCEEDED"
+    answer = word(stack, thing, {"operation": "cancelRequest", "requests": [ran]})
+    assert f"{ran}: keeps its word, SUCCEEDED" in answer["reason"]["message"]
+
+
+@pytest.mark.parametrize("requests", [None, [], [1.5], "17"])
+def test_a_cancel_request_without_requests_is_rejected(stack, device, requests):
+    answer = word(stack, device(), {"operation": "cancelRequest"} | ({} if requests is None else {"requests": requests}))
+    assert (answer["status"], answer["reason"]["code"]) == ("REJECTED", "REQUESTS_INVALID")
+
+
+# ---------------------------------------------------------------- an outage
+
+
+def test_requests_wait_while_coiote_is_away_and_are_handed_over_in_order_when_it_is_back(stack, device):
+    things = [device() for _ in range(3)]
+    stack.coiote.set_faults({"rate": 1.0, "kinds": ["unavailable"]})
+    try:
+        waiting = {
+            thing: [open_request(stack, thing, {"operation": "write", "keys": [LIFETIME], "values": [value]}, "IN_PROGRESS")
+                    for value in (1, 2, 3)]
+            for thing in things
+        }
+        canceled = open_request(stack, things[0], REBOOT, "IN_PROGRESS", "never mind")
+        word(stack, things[0], {"operation": "cancelRequest", "requests": ["never mind"]})
+        assert stack.aws.last_word(things[0], canceled)["status"] == "CANCELED"
+        reasons = {stack.aws.answers(thing)[str(v)]["reason"]["code"] for thing in things for v in waiting[thing]}
+        assert reasons <= {"COIOTE_UNAVAILABLE", "COIOTE_AWAY", "WAITS_FOR_OLDER_WRITE"}
+    finally:
+        stack.coiote.set_faults({})
+    for thing, versions in waiting.items():
+        for version in versions:
+            assert stack.aws.last_word(thing, version, seconds=90)["status"] == "SUCCEEDED"
+        written = [run["done"][LIFETIME] if isinstance(run["done"], dict) else run["done"] for run in stack.coiote.runs(thing)]
+        assert len(written) == 3
+        assert stack.aws.reported(thing, "datamodel")["LwM2M Server"]["1"]["Lifetime"] == "3"
+    assert [run["operation"] for run in stack.coiote.runs(things[0])] == ["write"] * 3
+
+
+@pytest.mark.parametrize("answer", [{"status": 403}, {"status": 404}, {"status": 200, "body": "garbage"}, {"status": 200, "body": "[{}]"}])
+def test_reports_that_cannot_be_read_conclude_nothing(stack, device, answer):
+    thing = device()
+    stack.coiote.set_faults({"routes": {"GET /taskReports/findSince": answer}})
+    try:
+        version = open_request(stack, thing, REBOOT, "SCHEDULED")
+        read = word(stack, thing, {"operation": "read", "keys": [LIFETIME]})
+        assert read["status"] == "SUCCEEDED"
+        wait_for_looks(stack, 2)
+        assert stack.aws.answers(thing)[str(version)]["status"] == "SCHEDULED"
+    finally:
+        stack.coiote.set_faults({})
+    assert stack.aws.last_word(thing, version, seconds=60)["status"] == "SUCCEEDED"
