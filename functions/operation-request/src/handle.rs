@@ -485,7 +485,7 @@ impl Service {
             }
         };
         if body.is_none() && answer.status != Status::InProgress {
-            self.within(invocation, self.ledger.drop_body(thing.as_str(), name)).await?;
+            self.within_the_last_time(invocation, self.ledger.drop_body(thing.as_str(), name)).await?;
         }
         Ok((item, answer))
     }
@@ -536,7 +536,7 @@ impl Service {
     ) -> Result<(), Diagnostic> {
         let until = item.device.find(name).map_or_else(now, |record| record.expires_at.max(now()));
         let thing = invocation.thing().as_str();
-        self.within(invocation, self.ledger.keep_body(thing, name, body, until)).await
+        self.within_the_last_time(invocation, self.ledger.keep_body(thing, name, body, until)).await
     }
 
     /// Notes which thing the device is, so that Coiote's reports about it find its requests.
@@ -545,7 +545,7 @@ impl Service {
         if device_id == thing || self.known_devices.get(device_id).as_deref() == Some(thing) {
             return Ok(());
         }
-        self.within(invocation, self.ledger.remember_device(device_id, thing)).await?;
+        self.within_the_last_time(invocation, self.ledger.remember_device(device_id, thing)).await?;
         self.known_devices.put(device_id.to_owned(), thing.to_owned());
         Ok(())
     }
