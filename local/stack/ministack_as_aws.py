@@ -10,7 +10,8 @@
 - tables expire items, and are as the template says (ministack_tables.py).
 
 For tests, a minute of a rate such as `rate(1 minute)` can take `LOCAL_SCHEDULE_SECONDS`, and items that have expired are
-looked for every `LOCAL_TTL_SECONDS`; both are 60 where they are not set.
+looked for every `LOCAL_TTL_SECONDS`; both are 60 where they are not set. `LOCAL_RETRY_PAUSES` are the seconds before a failed
+invocation is made again, the first and the second time (1,2).
 
 Runs with the Python of .local/aws. Every function that it replaces has to be there, or it ends with an error.
 """
@@ -40,7 +41,7 @@ LARGEST_SHADOW = 8 * 1024
 ENVIRONMENTS = 12
 # After the first failure and after the second; on AWS one and two minutes.
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
-PAUSES = (1, 2)
+PAUSES = tuple(float(pause) for pause in os.environ.get("LOCAL_RETRY_PAUSES", "1,2").split(","))
 LONGEST_WAIT = 6 * 3600
 MINUTE = float(os.environ.get("LOCAL_SCHEDULE_SECONDS", "60"))
 
