@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use shadow::operation::{Copies, OperationShadows};
 use shadow::{Error, ThingName};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::copies;
 use crate::event::{Changed, Told};
@@ -65,12 +66,19 @@ impl Service {
     /// Writes the copies of all things that the event names. What could not be written for one thing is put into the queue, so
     /// that no other waits for it; it is an error of the function only where that is not possible either.
     pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<Answer, Diagnostic> {
-        let (begun, deadline) = (Instant::now(), Deadline::of(&event.context));
-        let request_id = event.context.request_id.as_str();
-        let told = Told::read(&event.payload);
+        let LambdaEvent { payload, context } = event;
+        // In lines of every level, hence its own.
+        let (request_id, trace_id) = (context.request_id.as_str(), runtime::trace_id(&context));
+        let span = tracing::error_span!("answers", request_id, trace_id);
+        self.write_all(&payload, Deadline::of(&context)).instrument(span).await
+    }
+
+    async fn write_all(&self, payload: &Json, deadline: Deadline) -> Result<Answer, Diagnostic> {
+        let begun = Instant::now();
+        let told = Told::read(payload);
         for why in &told.not_understood {
             metrics::counter!("Failures", "code" => "EVENT_INVALID").increment(1);
-            tracing::error!(request_id, code = "EVENT_INVALID", reason = why, "record left out");
+            tracing::error!(code = "EVENT_INVALID", reason = why, "record left out");
         }
         let things = told.changed.len() + told.anew.len();
         let names = told.changed.iter().map(|changed| &changed.thing).chain(told.anew.iter().map(|(thing, _)| thing));
@@ -99,19 +107,13 @@ impl Service {
             match written {
                 Ok(is_updated) => {
                     updated += u32::from(is_updated);
-                    tracing::debug!(request_id, thing = thing.as_str(), is_updated, "thing done");
+                    tracing::debug!(thing = thing.as_str(), is_updated, "thing done");
                 }
                 Err(error) => {
                     delayed += 1;
                     let (code, reason) = (code(&error), error.to_string());
                     metrics::counter!("Failures", "code" => code).increment(1);
-                    tracing::warn!(
-                        request_id,
-                        thing = thing.as_str(),
-                        code,
-                        reason,
-                        "copies not written; they are tried again"
-                    );
+                    tracing::warn!(thing = thing.as_str(), code, reason, "copies not written; they are tried again");
                     match message {
                         Some(item_identifier) => answer.batch_item_failures.push(Failed { item_identifier }),
                         // The other things go on all the same.
@@ -123,21 +125,11 @@ impl Service {
         if updated > 0 {
             metrics::counter!("AnswersWritten").increment(updated.into());
         }
-        let trace_id = runtime::trace_id(&event.context);
         if let Err(Diagnostic { error_type: code, error_message: reason }) = &lost {
             metrics::counter!("Failures", "code" => code.clone()).increment(1);
-            tracing::error!(request_id, trace_id, thing, code, reason, "copies not written, and not put off");
+            tracing::error!(thing, code, reason, "copies not written, and not put off");
         }
-        tracing::info!(
-            request_id,
-            trace_id,
-            thing,
-            things,
-            updated,
-            delayed,
-            duration_ms = milliseconds(begun),
-            "copies written"
-        );
+        tracing::info!(thing, things, updated, delayed, duration_ms = milliseconds(begun), "copies written");
         lost.map(|()| answer)
     }
 

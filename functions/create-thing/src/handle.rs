@@ -39,7 +39,7 @@ impl Service {
     pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
         let LambdaEvent { payload, context } = event;
         let begun = Instant::now();
-        let span = tracing::info_span!(
+        let span = tracing::error_span!(
             "announcement",
             request_id = context.request_id,
             trace_id = runtime::trace_id(&context),

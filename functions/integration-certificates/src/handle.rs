@@ -62,7 +62,7 @@ impl Service {
     pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<Json, Diagnostic> {
         let begun = Instant::now();
         let request: Option<Request> = serde_json::from_value(event.payload).ok();
-        let span = tracing::info_span!(
+        let span = tracing::error_span!(
             "integration",
             request_id = event.context.request_id,
             trace_id = runtime::trace_id(&event.context),

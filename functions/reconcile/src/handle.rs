@@ -195,7 +195,7 @@ impl Service {
         let context = event.context;
         let (request_id, deadline, begun) = (context.request_id.as_str(), Deadline::of(&context), Instant::now());
         let run = Run::of(deadline, self.settings.time);
-        let span = tracing::info_span!("reconcile", request_id, trace_id = runtime::trace_id(&context));
+        let span = tracing::error_span!("reconcile", request_id, trace_id = runtime::trace_id(&context));
         let ended = async {
             metrics::counter!("ReconcileRuns").increment(1);
             let (mut watched, mut handed) = (Watched::default(), HandedOver::default());
