@@ -49,6 +49,8 @@ test:
 	@# Before the tests of the whole, because building would slow them down.
 	@$(TOOLS)/python local/build.py for-lambda
 	$(TOOLS)/python -m pytest -c tests/pytest.ini $(if $(AS_DEPLOYED),--numprocesses=0) tests
+	@# The functions' roles against all that these have called
+	$(TOOLS)/python -m pytest -c tests/pytest.ini --numprocesses=0 tests/test_permissions.py
 
 clippy:
 	cargo clippy --workspace --all-targets --locked -- -D warnings

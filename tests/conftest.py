@@ -14,28 +14,41 @@ import build
 from stack.aws_between import AwsBetween
 from emulator import Emulator
 from runtime_api import Function
-from permissions import Permissions
+from permissions import Records
 from stack.local_stack import ROOT, LocalStack
 
 _numbers = itertools.count(1)
 
 
+# All processes write there what they deploy, call and test; tests/test_permissions.py reads it in a run of its own.
+RECORDS = Records(ROOT / ".local" / "run" / "permissions")
+LOOKS_AT_THE_RECORDS = "test_permissions.py"
+
+
+def looks_at_the_records(config) -> bool:
+    return any(LOOKS_AT_THE_RECORDS in argument for argument in config.args)
+
+
 def pytest_configure(config):
-    config.permissions = Permissions(ROOT / ".local" / "run" / "calls-of-functions.jsonl")
+    if looks_at_the_records(config) or config.option.collectonly:
+        return
+    if not hasattr(config, "workerinput"):
+        RECORDS.begin()
+    config.pluginmanager.register(Recorder())
     # The local AWS of each stack writes down there what its functions call.
-    os.environ["CALLS_OF_FUNCTIONS"] = str(config.permissions.calls_file)
+    os.environ["CALLS_OF_FUNCTIONS"] = str(RECORDS.calls)
     deploy = LocalStack.deploy
 
     def deploy_and_remember(stack: LocalStack, **parameters: str) -> None:
         deploy(stack, **parameters)
-        config.permissions.remember(stack)
+        RECORDS.remember(stack)
 
     LocalStack.deploy = deploy_and_remember
 
 
-def pytest_collection_modifyitems(items):
-    # Last, because it looks at what all the others did.
-    items.sort(key=lambda item: item.path.name == "test_permissions.py")
+def pytest_ignore_collect(collection_path, config):
+    # What the others did is there to be looked at only when they have ended.
+    return True if collection_path.name == LOOKS_AT_THE_RECORDS and not looks_at_the_records(config) else None
 
 
 def pytest_sessionstart(session):
@@ -43,8 +56,26 @@ def pytest_sessionstart(session):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Before the processes part, so that none builds while another one tests.
     is_worker = hasattr(session.config, "workerinput")
-    if not is_worker and not session.config.option.collectonly:
+    if not is_worker and not session.config.option.collectonly and not looks_at_the_records(session.config):
         build.main()
+
+
+class Recorder:
+    """Writes down which tests there are, and which have run."""
+
+    def pytest_collection_finish(self, session):
+        # Of a file that is named with a test of it, it is not known what else it has.
+        if not any("::" in argument for argument in session.config.args):
+            RECORDS.tests(item.nodeid for item in session.items)
+
+    def pytest_deselected(self, items):
+        RECORDS.tests(item.nodeid for item in items)
+
+    def pytest_runtest_logreport(self, report):
+        has_ended = report.when == "call" or (report.when == "setup" and not report.passed)
+        # The process that hands the tests out hears of each as well.
+        if has_ended and "PYTEST_XDIST_WORKER" not in os.environ:
+            RECORDS.ran(report.nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import fnmatch
 import json
 import re
 import urllib.parse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,8 @@ REST = [
 SERVICES = {"secretsmanager": "secretsmanager", "DynamoDB_20120810": "dynamodb", "AmazonSQS": "sqs"}
 # What a part of a DynamoDB transaction asks for
 PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+# What CloudFormation gives a name of its own to
+NAMED = {"AWS::Lambda::Function", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::IoT::Policy"}
 # What the tests name themselves where they start a function by hand
 NAMED_BY_TESTS = re.compile(r":(secret:|policy/|table/|function:)")
 
@@ -81,39 +84,103 @@ def kind(resource: str) -> str | None:
     return found[1] if found else None
 
 
-class Permissions:
-    def __init__(self, calls_file: Path):
-        self.calls_file = calls_file
-        calls_file.parent.mkdir(parents=True, exist_ok=True)
-        calls_file.write_text("")
-        # By a function's name in the template, what its role has allowed, by the policy's text
-        self.allowed: dict[str, dict[str, Statement]] = {}
-        # By the name that its calls bear
-        self._functions: dict[str, str] = {}
+class Records:
+    """What a run of the tests leaves behind: a file for each kind, which all of its processes append lines to."""
+
+    def __init__(self, folder: Path):
+        self.calls = folder / "calls.jsonl"
+        self._deployed = folder / "deployed.jsonl"
+        self._collected = folder / "collected.jsonl"
+        self._ran = folder / "ran.jsonl"
+
+    def begin(self) -> None:
+        self.calls.parent.mkdir(parents=True, exist_ok=True)
+        for file in (self.calls, self._deployed, self._collected, self._ran):
+            file.write_text("")
 
     def remember(self, stack: LocalStack) -> None:
         """What the roles allow as they are deployed now."""
-        aws = stack.aws
+        aws, functions, roles = stack.aws, {}, {}
         listed = aws.cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
+        # A queue's id is its URL.
+        names = {r["PhysicalResourceId"].rpartition("/")[2]: r["LogicalResourceId"] for r in listed if r["ResourceType"] in NAMED}
         for resource in listed:
             if resource["ResourceType"] != "AWS::Lambda::Function":
                 continue
             logical, physical = resource["LogicalResourceId"], resource["PhysicalResourceId"]
-            self._functions[physical[:50]] = logical
+            functions[physical[:50]] = logical
             role = aws.lambda_.get_function_configuration(FunctionName=physical)["Role"].rpartition("/")[2]
-            for name in aws.iam.list_role_policies(RoleName=role)["PolicyNames"]:
-                document = aws.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-                for statement in document["Statement"]:
-                    self.allowed.setdefault(logical, {})[json.dumps(statement, sort_keys=True)] = Statement(statement)
+            documents = [
+                aws.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+                for name in aws.iam.list_role_policies(RoleName=role)["PolicyNames"]
+            ]
+            roles[logical] = [statement for document in documents for statement in document["Statement"]]
+        append(self._deployed, {"names": names, "functions": functions, "roles": roles})
+
+    def tests(self, ids: Iterable[str]) -> None:
+        """Tests that there are, whether they are to be run or not."""
+        append(self._collected, sorted(ids))
+
+    def ran(self, test: str) -> None:
+        append(self._ran, test)
+
+    def permissions(self) -> "Permissions":
+        return Permissions(lines(self._deployed), lines(self.calls))
+
+    def files_left_out(self) -> set[str]:
+        """Of the tests' files, those of which not every test was run."""
+        ran, collected = set(lines(self._ran)), {test for tests in lines(self._collected) for test in tests}
+        files = {file.name for file in Path(__file__).parent.glob("test_*.py")} - {"test_permissions.py"}
+        return (files - {file_of(test) for test in collected}) | {file_of(test) for test in collected - ran}
+
+
+class Permissions:
+    """What is deployed and called bears the names of the template here, so that it is one for all stacks of a run."""
+
+    def __init__(self, deployed: list[dict], calls: list[dict]):
+        # The longest first: one name may be the beginning of another one.
+        self._names = sorted({n: l for d in deployed for n, l in d["names"].items()}.items(), key=lambda n: -len(n[0]))
+        # By the name that its calls bear
+        self._functions = {name: logical for d in deployed for name, logical in d["functions"].items()}
+        # By a function's name in the template, what its role has allowed, by the policy's text
+        self.allowed: dict[str, dict[str, Statement]] = {}
+        for role in (role for d in deployed for role in d["roles"].items()):
+            for statement in role[1]:
+                text = self._by_the_template(json.dumps(statement, sort_keys=True))
+                self.allowed.setdefault(role[0], {})[text] = Statement(json.loads(text))
+        self._calls = calls
 
     def uses(self) -> set[Use]:
-        """Every permission that the functions' calls so far have needed."""
-        calls = (json.loads(line) for line in self.calls_file.read_text().splitlines())
+        """Every permission that the functions' calls have needed."""
         return {
-            Use(self._functions.get(call["function"], call["function"]), action, resource, call["function"] not in self._functions)
-            for call in calls
+            Use(
+                self._functions.get(call["function"], call["function"]),
+                action,
+                self._by_the_template(resource),
+                call["function"] not in self._functions,
+            )
+            for call in self._calls
             for action, resource in needed(call)
         }
+
+    def _by_the_template(self, text: str) -> str:
+        for name, logical in self._names:
+            text = text.replace(name, logical)
+        return text
+
+
+def file_of(test: str) -> str:
+    return Path(test.partition("::")[0]).name
+
+
+def append(file: Path, line: object) -> None:
+    # In one piece: other processes append at the same time.
+    with file.open("ab", buffering=0) as opened:
+        opened.write(json.dumps(line).encode() + b"\n")
+
+
+def lines(file: Path) -> list:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def needed(call: dict) -> list[tuple[str, str]]:

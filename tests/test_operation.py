@@ -130,14 +130,15 @@ def test_each_step_is_a_line_at_debug_and_lines_of_every_level_say_what_they_are
     thing = device()
     function = environment_of("OperationRequest", RUST_LOG=level)
     assert function.invoke(READ | {"thingName": thing, "version": 56, "clientToken": "t"})["status"] == "SCHEDULED"
-    function.invoke(READ | {"thingName": "nobody-there", "version": 57, "clientToken": "t"})
+    nobody = f"nobody-at-{level}"
+    function.invoke(READ | {"thingName": nobody, "version": 57, "clientToken": "t"})
     lines = said(function.log_lines())
     if level == "debug":
         messages = [line["message"] for line in lines if line.get("thing") == thing]
         assert [message for message in messages if message in [*STEPS, SCHEDULED]] == [*STEPS, SCHEDULED]
     else:
         [line] = lines
-        assert (line["thing"], line["version"], line["client_token"]) == ("nobody-there", 57, "t")
+        assert (line["thing"], line["version"], line["client_token"]) == (nobody, 57, "t")
         assert (line["status"], line["code"]) == ("FAILED", "DEVICE_UNKNOWN")
 
 
@@ -241,7 +242,7 @@ def test_the_metrics_of_a_run_are_what_was_done(stack, device, environment_of):
 def test_a_time_is_counted_from_the_shadow_update_on(stack, device):
     thing = device()
     version = stack.aws.request(thing, ALL)
-    answer = stack.aws.last_word(thing, version)
+    stack.aws.last_word(thing, version)
     group = stack.outputs["OperationResponseLogGroup"]
     request_id = stack.aws.log_line(group, "result folded", thing=thing)["request_id"]
     lines = [line for line in stack.aws.log_lines(group) if line.get("request_id") == request_id]
@@ -249,7 +250,6 @@ def test_a_time_is_counted_from_the_shadow_update_on(stack, device):
     assert set(found) == {Metric.of("Results", operation="read", status="SUCCEEDED"), Metric.of("TimeToResult")}
     [milliseconds] = found[Metric.of("TimeToResult")]
     assert 0 <= milliseconds < 30_000, "a shadow knows its time to the second"
-    assert answer["requestedAt"] <= answer["updatedAt"]
 
 
 def test_the_metrics_of_results_and_things(stack, device, environment_of, aws_between):
