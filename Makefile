@@ -22,7 +22,8 @@ help:
 	@echo "make test          everything that is checked before a change lands (AS_DEPLOYED=1 with what sam build builds)"
 	@echo "make bench         what a request costs, against the least that a function can be (ROUNDS=40)"
 	@echo "make audit         the template by a policy checker, the dependencies by cargo-deny (OFFLINE=1 without RustSec)"
-	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures"
+	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures (REQUESTS=2000 DEVICES=50)"
+	@echo "make soak SCALE=1  10,000 requests wait over 500 devices while Coiote is away, and it comes back (REQUESTS= DEVICES=)"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
 	@echo "make rewrite-answers   writes the answers in all operation shadows anew, from the ledger (STACK=name)"
 	@echo "make clean         removes what was built and installed"
@@ -69,7 +70,7 @@ $(CARGO_DENY):
 	cargo install cargo-deny@0.20.2 --locked --root .local/cargo
 
 soak: install
-	@$(TOOLS)/python local/soak.py
+	@$(TOOLS)/python local/soak.py $(if $(SCALE),--scale) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DEVICES),--devices $(DEVICES))
 
 redrive: install
 	@$(TOOLS)/python operate/redrive.py $(if $(STACK),--stack-name $(STACK)) $(if $(DRY_RUN),--dry-run)

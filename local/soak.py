@@ -47,11 +47,13 @@ def request(number: int) -> dict:
     """The requests take turns. An execute's argument and a write's value tell which one it is."""
     kinds = (
         {"operation": "write", "keys": [INTEGER], "values": [number]},
-        {"operation": "execute", "keys": ["Test object.0.Execute"], "arguments": f"0='{number}'"},
+        {"operation": "execute", "keys": ["Device.0.Reboot"], "arguments": f"0='{number}'"},
         {"operation": "read", "keys": [INTEGER, "Device.0.UTC Offset"]},
         {"operation": "writeComposite", "keys": [INTEGER, "LwM2M Server.1.Lifetime"], "values": [number, 60 + number]},
+        # The device does not have it.
         {"operation": "execute", "keys": ["Test object.0.Execute"], "arguments": f"0='{number}'"},
         {"operation": "observe", "keys": ["Device.0.Battery Level"], "attributes": [{"pmin": 5}]},
+        {"operation": "execute", "keys": ["Device.0.Reboot"], "arguments": f"0='{number}'"},
         {"operation": "readComposite", "keys": [INTEGER, "LwM2M Server.1.Lifetime"]},
         {"operation": "discover", "keys": ["Test object.0"]},
         # Wrong: the resource is only read

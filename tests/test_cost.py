@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from bench import DEVICE, FUNCTIONS, MEASURED_BY_TESTS, Bench, check, zipped
+import bills
+from bench import DEVICE, FUNCTIONS, MEASURED_BY_TESTS, Bench, check, deployed, zipped
+from bills import PEER, PEER_CPU
 from stack.environment import instructions_to_start, valgrind
 from stack.local_stack import LocalStack
 
@@ -25,14 +27,21 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
-    "operation-request": Bounds(zip_mib=3.0, start=2.35, warm=1.25),
-    "operation-response": Bounds(zip_mib=2.5, start=1.45, warm=1.45),
-    "answers": Bounds(zip_mib=3.0, start=2.35, warm=1.25),
-    "reconcile": Bounds(zip_mib=3.6, start=2.35, warm=None),
+    "operation-request": Bounds(zip_mib=3.6, start=2.45, warm=1.4),
+    "operation-response": Bounds(zip_mib=3.05, start=1.9, warm=2.2),
+    "answers": Bounds(zip_mib=3.05, start=2.35, warm=0.65),
+    # Not measured yet where this was set; the targets.
+    "reconcile": Bounds(zip_mib=3.6, start=3.0, warm=None),
     "create-thing": Bounds(zip_mib=2.6, start=1.95, warm=1.75),
     "integration-certificates": Bounds(zip_mib=3.0, start=2.05, warm=None),
 }
-PEAK_MEMORY_MIB = 10.5
+PEAK_MEMORY_MIB = 12
+# Of one operation: shadow operations, writes of the device's record, writes in indexes, reads of the ledger, bytes of log
+BILLED = {
+    "write_later": (5, 4, 2, 1, 3_400),
+    "write_at_once": (5, 4, 2, 1, 3_400),
+    "execute": (3, 3, 2, 1, 2_700),
+}
 
 
 def functions(names: Iterable[str]) -> list:
@@ -81,3 +90,40 @@ def test_memory_stays_small_however_many_requests_come(bench, name):
         for _ in range(100):
             check(name, environment.invoke(bench.event(name)).result)
         assert environment.peak_memory() / MIB < PEAK_MEMORY_MIB
+
+
+def test_a_warm_request_calls_coiote_twice_and_the_ledger_twice_and_no_shadow(bench):
+    _, warm = bench.calls("operation-request")
+    to_aws = {call: count for call, count in warm.items() if not call.startswith("Coiote")}
+    # The third one asks how Coiote answers the others, every few seconds.
+    assert to_aws.pop("GetItem", 0) <= 1
+    assert to_aws == {"UpdateItem": 2}
+    assert {call.partition("/")[2]: count for call, count in warm.items() if call.startswith("Coiote")} == {
+        "sessions/{deviceId}/allow-deregistered": 1,
+        "tasksFromTemplates/device/{deviceId}": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def counting(stack):
+    """`stack` is there because it has built everything."""
+    with deployed("test-bills") as counting:
+        yield counting
+
+
+def test_avsystems_stack_costs_what_was_measured_there():
+    assert round(PEER.total(PEER_CPU), 2) == 14.33
+
+
+@pytest.mark.parametrize("operation", [bills.write_later, bills.write_at_once, bills.execute])
+def test_an_operation_is_billed_no_more_than_it_has_to_be(counting, operation):
+    bill = operation(counting, 3)
+    shadows, device, index, reads, log = BILLED[operation.__name__]
+    assert round(bill.shadows.total(), 2) <= shadows
+    assert round(bill.rules, 2) <= round(2 * bill.shadows["update operation"], 2)
+    for kind, most in {"device": device, "request": 1, "index": index, "refused or without a change": 0}.items():
+        assert round(bill.writes[kind], 2) <= most, kind
+    assert bill.reads <= reads
+    assert bill.log_bytes.total() < log
+    # Each counts by the KB.
+    assert max(bill.sizes.values()) <= 1_024
