@@ -11,6 +11,9 @@ use crate::handle::now;
 /// How long that is good for.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// Time limit for asking: a claim waits for it.
+const ASK_LIMIT: Duration = Duration::from_millis(500);
+
 /// The circuit as it was when it was asked for last.
 #[derive(Default)]
 pub(crate) struct KnownCircuit(Mutex<Option<(Circuit, Instant)>>);
@@ -26,7 +29,7 @@ impl KnownCircuit {
         if self.known().is_some() {
             return None;
         }
-        let asked = ledger.circuit().await.ok()?;
+        let asked = tokio::time::timeout(ASK_LIMIT, ledger.circuit()).await.ok()?.ok()?;
         self.set(asked);
         reason(asked)
     }

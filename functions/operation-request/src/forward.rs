@@ -1,5 +1,6 @@
 //! Hands a task to Coiote: find the device, create the task; and then start a session.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -145,20 +146,22 @@ impl Forwarder {
         let span = tracing::Span::current();
         span.record("device_id", device_id.as_str()).record("template", task.template.as_str());
         let sent_at = crate::handle::now();
-        let mut created = self.create_task(&device_id, task, may_run_twice, deadline).await;
+        // One of several tries may have reached Coiote, whatever became of the last one.
+        let maybe = Cell::new(false);
+        let mut created = self.create_task(&device_id, task, may_run_twice, &maybe, deadline).await;
         let is_not_found =
             |error: &coiote_access::Error| matches!(error, coiote_access::Error::Coiote(coiote::Error::NotFound(_)));
         if device.is_remembered && created.as_ref().is_err_and(is_not_found) {
             // The device was removed, and perhaps added again since: then it has another id now.
             self.device_ids.forget(thing.as_str());
-            device_id = self.look_up(thing, deadline).await?.id;
-            created = self.create_task(&device_id, task, may_run_twice, deadline).await;
+            device_id = self.look_up(thing, deadline).await.map_err(|error| if_maybe(&maybe, error))?.id;
+            created = self.create_task(&device_id, task, may_run_twice, &maybe, deadline).await;
         }
         let (created, duration_ms) = created.map_err(|error| {
             if is_not_found(&error) {
                 self.device_ids.forget(thing.as_str());
             }
-            not_created(error, thing, task)
+            if_maybe(&maybe, not_created(error, thing, task))
         })?;
         let task_id = created.id;
         span.record("task_id", task_id.as_str());
@@ -194,12 +197,19 @@ impl Forwarder {
         device_id: &str,
         task: &Task,
         may_run_twice: bool,
+        maybe: &Cell<bool>,
         deadline: Deadline,
     ) -> Result<(coiote::CreatedTask, f64), coiote_access::Error> {
         let is_retryable =
             |error: &coiote::Error| error.may_get_better() && (may_run_twice || !error.may_have_been_done());
         let create = async |client: &Client| {
-            let create = |time| client.create_task(device_id, &task.template, &task.parameters, time);
+            let create = |time| async move {
+                let created = client.create_task(device_id, &task.template, &task.parameters, time).await;
+                if created.as_ref().is_err_and(coiote::Error::may_have_been_done) {
+                    maybe.set(true);
+                }
+                created
+            };
             call_with_retries(CREATE_TASK, deadline, is_retryable, create).await
         };
         self.access.call(deadline, create).await
@@ -225,6 +235,21 @@ impl Forwarder {
             }
             several => Err(ForwardError::DeviceAmbiguous { thing: thing.clone(), count: several.len() }),
         }
+    }
+}
+
+/// The error of a task that an earlier try may have created.
+fn if_maybe(maybe: &Cell<bool>, error: ForwardError) -> ForwardError {
+    match error {
+        ForwardError::Access(error) if maybe.get() => ForwardError::Unknown(error),
+        ForwardError::DeviceUnknown(_)
+        | ForwardError::TemplateMissing { .. }
+        | ForwardError::DeviceAmbiguous { .. }
+            if maybe.get() =>
+        {
+            ForwardError::Unknown(coiote_access::Error::Coiote(coiote::Error::Refused(error.to_string())))
+        }
+        other => other,
     }
 }
 

@@ -221,6 +221,9 @@ impl Service {
             }
             Verdict::LookUp | Verdict::Nothing | Verdict::Done | Verdict::Ended(_) | Verdict::Fold(_) => {
                 let (item, _) = self.apply(invocation, item, &[]).await?;
+                if matches!(content.verdict, Ok(Valid::Cancel)) {
+                    self.drop_bodies_of_canceled(invocation, &item, &name).await;
+                }
                 Ok(invocation.recorded(&item, &name))
             }
         }
@@ -343,6 +346,10 @@ impl Service {
         match verdict {
             Verdict::Send => {}
             Verdict::Duplicate(status) => return Ok((item, invocation.duplicate(name, status))),
+            Verdict::Ended(_) => {
+                self.drop_body(invocation, name).await;
+                return recorded(item);
+            }
             _ => return recorded(item),
         }
         let (task, notice) = match &content.verdict {
@@ -471,6 +478,7 @@ impl Service {
             Ok(device) => self.forwarder.create(&device, thing, task, may_run_twice, deadline).await,
             Err(error) => Err(error),
         };
+        let mut is_kept = body.is_none();
         let (item, answer) = match created {
             Ok(created) => {
                 let device_id = created.device_id.clone();
@@ -485,8 +493,10 @@ impl Service {
                 let pause = pause(tries).max(u64::try_from(asked.as_millis()).unwrap_or(LONGEST_PAUSE));
                 let at = now();
                 let not_done = error.not_done(name.clone(), &invocation.mark, at.saturating_add(pause), at);
-                if let (Some(body), Some(_)) = (body, not_done.again_at) {
+                let is_over = not_done.maybe && !may_run_twice;
+                if let (Some(body), Some(_), false) = (body, not_done.again_at, is_over) {
                     self.keep_body(invocation, &item, name, body).await?;
+                    is_kept = true;
                 }
                 let (item, _) = self.apply(invocation, item, &[Event::NotDone(not_done)]).await?;
                 // After the word about the request: with it, what is left of the time may be used up.
@@ -497,10 +507,32 @@ impl Service {
                 (item, answer)
             }
         };
-        if body.is_none() && answer.status != Status::InProgress {
-            self.within_the_last_time(invocation, self.ledger.drop_body(thing.as_str(), name)).await?;
+        if is_kept && answer.status != Status::InProgress {
+            self.drop_body(invocation, name).await;
         }
         Ok((item, answer))
+    }
+
+    /// Takes away the bodies of requests that a cancelRequest has ended while they waited.
+    async fn drop_bodies_of_canceled(&self, invocation: &Invocation<'_>, item: &Item, cancel: &Name) {
+        let names = item.device.find(cancel).map(|record| record.keys.clone()).unwrap_or_default();
+        for name in names.iter().map(|name| Name::parse(name)) {
+            let record = item.device.find(&name);
+            if record.is_some_and(|record| record.status() == Status::Canceled && record.task_id.is_none()) {
+                self.drop_body(invocation, &name).await;
+            }
+        }
+    }
+
+    /// Takes away the body of a request that is not handed over any more: it may hold what is secret. Where that fails, it goes
+    /// with the request's lifetime.
+    async fn drop_body(&self, invocation: &Invocation<'_>, name: &Name) {
+        let dropped = self.ledger.drop_body(invocation.thing().as_str(), name);
+        if let Err(Diagnostic { error_type: code, error_message: reason }) =
+            self.within_the_last_time(invocation, dropped).await
+        {
+            tracing::warn!(code, reason, "the body of the request was not taken away");
+        }
     }
 
     /// Writes that Coiote has the task, and wakes the device.

@@ -34,7 +34,10 @@ async fn main() -> Result<(), Error> {
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let settings = Settings {
         strictness: strictness(variable("OBJECT_CHECKS").as_deref()),
-        lifetime: runtime::number("REQUEST_LIFETIME_HOURS", 168).saturating_mul(HOUR),
+        // No request outlives its record.
+        lifetime: runtime::number("REQUEST_LIFETIME_HOURS", 168)
+            .min(runtime::number("REQUEST_RETENTION_DAYS", 30).saturating_mul(24))
+            .saturating_mul(HOUR),
         reads_reports: runtime::number("REPORT_INTERVAL", 5) > 0,
     };
     let service = Service::new(Forwarder::new(access), ledger, settings);

@@ -180,7 +180,11 @@ impl HandOver {
         sum: &mut HandedOver,
     ) -> Result<bool, ledger::Error> {
         for _ in 0..PROBES {
-            let Some(unit) = queue.pop_front() else { return Ok(false) };
+            let Some(unit) = queue.pop_front() else {
+                // Nothing waits that could show it: the next request does.
+                self.ledger.coiote_answered().await?;
+                return Ok(true);
+            };
             let (unit, step) = self.step(unit, horizon, run.deadline.left()).await;
             match step {
                 Step::NoneLeft => {}

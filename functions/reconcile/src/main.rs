@@ -42,7 +42,10 @@ async fn main() -> Result<(), Error> {
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let settings = Settings {
         report_interval: Duration::from_secs(runtime::number("REPORT_INTERVAL", 5)),
-        lifetime: runtime::number("REQUEST_LIFETIME_HOURS", 168).saturating_mul(HOUR),
+        // No request outlives its record.
+        lifetime: runtime::number("REQUEST_LIFETIME_HOURS", 168)
+            .min(runtime::number("REQUEST_RETENTION_DAYS", 30).saturating_mul(24))
+            .saturating_mul(HOUR),
         time: Duration::from_secs(runtime::number("RECONCILE_SECONDS", 55)),
         operation_response: variable("OPERATION_RESPONSE_FUNCTION").unwrap_or_default(),
     };

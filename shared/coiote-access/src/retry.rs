@@ -35,7 +35,8 @@ pub async fn call_with_retries<T, F: Future<Output = Result<T, coiote::Error>>>(
 ) -> Result<(T, f64), Error> {
     let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(RETRIES).with_jitter();
     let attempt = || async {
-        let time = deadline.allows(CALL_LIMIT).ok_or((Error::OutOfTime, 0.0))?;
+        let time = deadline.allows(CALL_LIMIT).filter(|time| *time >= SHORTEST_CALL);
+        let time = time.ok_or((Error::OutOfTime, 0.0))?;
         let begun = Instant::now();
         let result = call(time).await;
         let duration_ms = milliseconds(begun);

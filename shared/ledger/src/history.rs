@@ -64,6 +64,8 @@ impl Ledger {
         let is_ordered = is_write(operation) && name.version().is_some();
         let mut pages = if asks_for_token {
             query
+                // The newest first: the same token counts for minutes only.
+                .scan_index_forward(false)
                 .key_condition_expression("#thing = :thing AND #entry BETWEEN :from AND :to")
                 .expression_attribute_values(":from", string(REQUEST))
                 .expression_attribute_values(":to", string(format!("{REQUEST}~")))
@@ -89,6 +91,13 @@ impl Ledger {
         let mut history = History { same: None, newer_write: None, same_token: None };
         while let Some(item) = pages.next().await {
             let item = item?;
+            let is_past = asks_for_token
+                && text(&item, "entry").is_some_and(|entry| entry < from.as_str())
+                && integer(&item, "requestedAt")
+                    .is_some_and(|at| at.saturating_add(SAME_TOKEN_WITHIN) < claim.requested_at);
+            if is_past {
+                break;
+            }
             if text(&item, "entry") == Some(from.as_str()) {
                 history.same = past(&item);
             } else if asks_for_token && history.same_token.is_none() {

@@ -59,7 +59,9 @@ pub fn keys_overlap(one: &str, other: &str) -> bool {
 }
 
 fn lies_in(path: &str, key: &str) -> bool {
-    key.is_empty() || path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    // A path by numbers has slashes where names have dots.
+    let separator = if key.starts_with('/') { '/' } else { '.' };
+    key.is_empty() || path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
 }
 
 /// Whether every key of the request is met by a path of the result or by a failed key.

@@ -15,6 +15,8 @@ pub mod code {
     pub const RESULT_NOT_STORED: &str = "RESULT_NOT_STORED";
     /// The device answered that it did not do it, or not all of it.
     pub const DEVICE_REFUSED: &str = "DEVICE_REFUSED";
+    /// The record of the device has no room for another request.
+    pub const TOO_MANY_OPEN: &str = "TOO_MANY_OPEN";
     /// A newer write of one of its keys may have been sent.
     pub const OVERTAKEN: &str = "OVERTAKEN";
     /// It waits for an older write of one of its keys.

@@ -16,6 +16,12 @@ use crate::record::{CANCEL_REQUEST, Name, Reason, Record, State, Status, code, h
 /// Two requests with one client token are the same request if their shadow updates lie no further apart, in seconds.
 pub const SAME_TOKEN_WITHIN: u64 = 5 * 60;
 
+/// Room of a device's records in bytes, well below the 400 KB of an item: what follows a claim has to fit as well.
+const MOST_BYTES: usize = 250_000;
+
+/// Bytes of a record beside its keys, reason and properties.
+const RECORD_BYTES: usize = 300;
+
 /// What an event came to, for whoever brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -222,6 +228,11 @@ impl Device {
     fn refusal(&self, claim: &Claim, record: &Record) -> Option<(Status, Reason)> {
         if let Some(reason) = &claim.rejected {
             return Some((Status::Rejected, reason.clone()));
+        }
+        if self.bytes() > MOST_BYTES {
+            let message =
+                "this device has so many open requests that its record is full; wait for them, or take some back";
+            return Some((Status::Rejected, Reason::new(code::TOO_MANY_OPEN, message)));
         }
         if claim.expires_at <= claim.at {
             return Some((Status::TimedOut, lifetime_over(record)));
@@ -841,9 +852,11 @@ impl Device {
                     Some((Status::Failed, Reason::new(code::RESULT_NOT_STORED, message)))
                 }
                 State::Scheduled
-                    if record.reported_at > 0
-                        && record.reported_at.saturating_add(FOLD_MAY_TAKE) <= at
-                        && record.result_version.is_some() =>
+                    if record.result_version.is_some_and(|version| {
+                        // Whether or not its report has come.
+                        let came = self.result(version).map_or(record.reported_at, |result| result.at);
+                        came > 0 && came.max(record.reported_at).saturating_add(FOLD_MAY_TAKE) <= at
+                    }) =>
                 {
                     let message = "the device did it, but its result could not be folded into the datamodel shadow; its event is \
                                    in the failure queue";
@@ -888,13 +901,25 @@ impl Device {
         Verdict::Ended(status)
     }
 
+    /// Bytes of all that can be long in the records.
+    fn bytes(&self) -> usize {
+        let of = |record: &Record| {
+            let keys: usize = record.keys.iter().map(String::len).sum();
+            let reason = record.reason.as_ref().map_or(0, |reason| reason.message.len());
+            RECORD_BYTES + keys + reason + record.properties.as_ref().map_or(0, String::len)
+        };
+        self.open.iter().chain(&self.ended).map(of).sum()
+    }
+
     /// Lets go of what has its place elsewhere or is of no use any more.
     fn forget(&mut self, at: Millis) {
         let mut surplus = self.ended.len().saturating_sub(ENDED_KEPT);
         let mut crowd = self.ended.len().saturating_sub(ENDED_MOST);
         let open = &self.open;
         self.ended.retain(|record| {
-            let has_token = record.client_token.is_some() && !may_run_twice(&record.operation);
+            let has_token = record.client_token.is_some()
+                && !may_run_twice(&record.operation)
+                && record.status() != Status::Rejected;
             let is_told_of = |cancel: &Record| cancel.is_cancel() && cancel.keys.contains(&record.name.to_string());
             let stays = if has_token { TOKEN_STAYS } else { ENDED_STAYS };
             let is_old = record.updated_at.saturating_add(stays) <= at || (crowd > 0 && !has_token);

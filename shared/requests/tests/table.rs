@@ -1217,3 +1217,15 @@ fn a_result_that_nobody_expects_any_more_answers_only_the_one_that_it_can_be_of(
     story.refuses("t2");
     assert_eq!(story.offset(3, "write"), Verdict::Fold(Some(Name::Version(1))));
 }
+
+#[test]
+fn a_device_with_more_open_requests_than_its_item_holds_takes_no_more() {
+    let mut story = Story::new();
+    let long = "k".repeat(3_000);
+    let versions = 1..200;
+    let rejected =
+        versions.clone().find(|version| story.claim(*version, "read", &[&long]) == Verdict::Ended(Status::Rejected));
+    story.is(rejected.unwrap(), Status::Rejected, code::TOO_MANY_OPEN);
+    let json = serde_json::to_string(&story.device).unwrap().len();
+    assert!((200_000..350_000).contains(&json), "{json}");
+}
