@@ -268,7 +268,7 @@ def test_a_result_does_not_answer_a_request_that_waits(stack, device, environmen
 def test_a_result_that_aws_refuses_does_not_shift_the_answers(stack, device):
     """The whole data model does not fit into a shadow; later requests get their own answers."""
     thing = device()
-    stack.coiote.set_values(thing, {"Device.0.Timezone": "x" * 8_000})
+    stack.coiote.set_values(thing, {"Device.0.Timezone": "x" * 9_000})
     large = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0.Timezone"]})
     task = stack.aws.last_word(thing, large, ("SCHEDULED",))["taskId"]
     assert stack.coiote.task(thing, task)["status"] == "done"
