@@ -12,7 +12,7 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 # Only `make audit` needs it, and building it takes minutes.
 CARGO_DENY := .local/cargo/bin/cargo-deny
 
-.PHONY: help demo invoke stop test clippy bench audit soak redrive install clean
+.PHONY: help demo invoke stop test clippy bench audit soak redrive rewrite-answers install clean
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
@@ -22,8 +22,10 @@ help:
 	@echo "make test          everything that is checked before a change lands (AS_DEPLOYED=1 with what sam build builds)"
 	@echo "make bench         what a request costs, against the least that a function can be (ROUNDS=40)"
 	@echo "make audit         the template by a policy checker, the dependencies by cargo-deny (OFFLINE=1 without RustSec)"
-	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures"
+	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures (REQUESTS=2000 DEVICES=50)"
+	@echo "make soak SCALE=1  10,000 requests wait over 500 devices while Coiote is away, and it comes back (REQUESTS= DEVICES=)"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
+	@echo "make rewrite-answers   writes the answers in all operation shadows anew, from the ledger (STACK=name)"
 	@echo "make clean         removes what was built and installed"
 
 install:
@@ -68,10 +70,13 @@ $(CARGO_DENY):
 	cargo install cargo-deny@0.20.2 --locked --root .local/cargo
 
 soak: install
-	@$(TOOLS)/python local/soak.py
+	@$(TOOLS)/python local/soak.py $(if $(SCALE),--scale) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DEVICES),--devices $(DEVICES))
 
 redrive: install
 	@$(TOOLS)/python operate/redrive.py $(if $(STACK),--stack-name $(STACK)) $(if $(DRY_RUN),--dry-run)
+
+rewrite-answers: install
+	@$(TOOLS)/python operate/rewrite_answers.py $(if $(STACK),--stack-name $(STACK))
 
 clean: stop
 	rm -rf target .aws-sam .local

@@ -115,6 +115,8 @@ class Bench:
 
     def change(self) -> dict:
         """As Lambda passes a change of the ledger on: a device's first request was handed over."""
+        # The copies that stood there are of requests that the ledger does not know any more.
+        self._report(DEVICE, None)
         self._hand_over(DEVICE)
         item = self.stack.aws.dynamodb.get_item(TableName=self.table, Key=self._key(DEVICE))["Item"]
         change = {"Keys": self._key(DEVICE), "NewImage": item}
@@ -133,7 +135,7 @@ class Bench:
         log = self.stack.run / "helper.log"
         return self.ending.enter_context(Environment(self.binaries["operation-request"], log, self.variables))
 
-    def _report(self, thing: str, reported: dict) -> int:
+    def _report(self, thing: str, reported: dict | None) -> int:
         payload = json.dumps({"state": {"reported": reported}}).encode()
         update = self.stack.aws.iot_data.update_thing_shadow
         answer = update(thingName=thing, shadowName="operation", payload=payload)

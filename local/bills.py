@@ -5,6 +5,7 @@ holds, actions, invocations, log bytes, and each write of the ledger by the KB o
 Assumed, because no local stack shows it: how long a call takes in a region, Lambda's own log lines, and AWS's prices.
 """
 
+import itertools
 import json
 import math
 import time
@@ -223,6 +224,9 @@ class Counting:
             self._add_call(bill, call, each)
         for record in after["records"][len(before["records"]) :]:
             change = record["dynamodb"]
+            if change["Keys"]["thing"]["S"].startswith("#"):
+                # How far reports were read: each minute, whatever is asked for
+                continue
             for kind, units in write_units(change.get("OldImage", {}), change.get("NewImage", {})).items():
                 bill.writes[kind] += units / each
         written = len(after["records"]) - len(before["records"])
@@ -313,7 +317,7 @@ class Counting:
 # ---------------------------------------------------------------- what is counted
 
 WRITE = {"operation": "write", "keys": ["Device.0.UTC Offset"], "values": ["+02:00"]}
-EXECUTE = {"operation": "execute", "keys": ["Test object.0.Execute"], "arguments": "0='1'"}
+EXECUTE = {"operation": "execute", "keys": ["Device.0.Reboot"]}
 # Operations that a device has had before what is counted: their records stand beside it.
 EARLIER = 2
 SCHEDULED_AND_LATER = ("SCHEDULED", "SUCCEEDED")
@@ -324,6 +328,7 @@ class Fleet:
 
     def __init__(self, counting: Counting):
         self.counting, self.stack = counting, counting.stack
+        self._numbers = itertools.count(1)
 
     def devices(self, name: str, number: int, desired: dict) -> list[str]:
         things = [f"{name}-{count}" for count in range(number)]
@@ -340,10 +345,11 @@ class Fleet:
         return things
 
     def ask(self, thing: str, desired: dict) -> int:
-        return self.stack.aws.request(thing, desired, client_token="c0ffee-1")
+        # Each with another one: an execute with the token of one that came before would be refused.
+        return self.stack.aws.request(thing, desired, client_token=f"c0ffee-{next(self._numbers)}")
 
     def ended(self, thing: str, version: int) -> None:
-        self.stack.aws.last_word(thing, version, seconds=90)
+        self.stack.aws.last_word(thing, version, ("SUCCEEDED",), seconds=90)
 
     def at_once(self, desired: dict):
         """The device answers while answers are gathered: SCHEDULED and the last word are written together."""

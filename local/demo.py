@@ -1,5 +1,5 @@
 """The whole on this machine: a device appears, a WRITE and a READ of the concept with the evidence of each of their eight
-steps, a notification; and nothing is left at the end."""
+steps, a notification, outcomes that a device decides, a request that is taken back; and nothing is left at the end."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import os
 import time
 from datetime import datetime, timezone
 
+from stack.aws import LAST_WORDS
 from stack.deployment import STACK_NAME
 from stack.local_stack import USER_SECRET_NAME, LocalStack
 from stack.processes import Failure, run_command, wait_for
@@ -15,12 +16,20 @@ THING = "demo-thermometer"
 WRITTEN = {"LwM2M Server.1.Lifetime": 68, "Device.0.UTC Offset": "+02:00"}
 WRITE = {"operation": "write", "keys": list(WRITTEN), "values": list(WRITTEN.values())}
 READ = {"operation": "read", "keys": list(WRITTEN)}
+REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
+SLEEPER = "demo-sleeper"
 BATTERY = "Device.0.Battery Level"
 OBSERVE = {"operation": "observe", "keys": [BATTERY], "attributes": [{"lt": 20}]}
 
 
 def client_token(desired: dict) -> str:
     return f"demo-{desired['operation']}"
+
+
+def begun(line: dict) -> float:
+    """When the invocation began whose last line this is."""
+    ended = datetime.fromisoformat(line["timestamp"].replace("Z", "+00:00")).timestamp()
+    return ended - line["duration_ms"] / 1000
 
 
 class Story:
@@ -39,13 +48,11 @@ class Story:
         self._evidence("desired", json.dumps(desired))
         self._evidence("shadow version", version)
 
-        accepted = stack.aws.log_line(outputs["OperationRequestLogGroup"], "request is valid", version=version)
-        self._step(2, f"Rule {outputs['OperationRequestRule']} invokes Lambda", accepted)
+        created = stack.aws.log_line(outputs["OperationRequestLogGroup"], "request scheduled", version=version)
+        self._step(2, f"Rule {outputs['OperationRequestRule']} invokes Lambda, which claims it in the ledger", begun(created))
         self._evidence("function", outputs["OperationRequestFunction"])
-        self._evidence("invocation", accepted["request_id"])
+        self._evidence("invocation", created["request_id"])
 
-        created = stack.aws.log_line(outputs["OperationRequestLogGroup"], "task created", version=version)
-        stack.aws.log_line(outputs["OperationRequestLogGroup"], "session started", version=version)
         self._step(3, "The function hands it to Coiote, which schedules a task and starts a session", created)
         self._evidence("task template", created["template"])
         self._evidence("task", created["task_id"])
@@ -64,7 +71,7 @@ class Story:
         self._evidence("shadow version", update["version"])
 
         group = outputs["OperationResponseLogGroup"]
-        folded = stack.aws.log_line(group, "datamodel shadow updated", result_version=update["version"])
+        folded = stack.aws.log_line(group, "result folded", result_version=update["version"])
         self._step(7, f"Rule {outputs['OperationResponseRule']} invokes Lambda", folded)
         self._evidence("function", outputs["OperationResponseFunction"])
         self._evidence("invocation", folded["request_id"])
@@ -74,7 +81,7 @@ class Story:
         self._step(8, "The datamodel shadow holds the result", folded)
         self._evidence("reported", json.dumps(datamodel["state"]["reported"]))
         self._evidence("shadow version", datamodel["version"])
-        self._evidence("and the request is told", json.dumps(answer))
+        self._evidence("and the request's answer", json.dumps(answer))
 
     def _accepted_update(self, task_id: str) -> dict | None:
         update = self._stack.coiote.task(THING, task_id)["shadowUpdate"]
@@ -121,11 +128,9 @@ def shadow_once_there(stack: LocalStack, name: str | None) -> dict | None:
 
 def show_a_notification(stack: LocalStack) -> None:
     print("\nOBSERVE")
-    version = stack.aws.request(THING, OBSERVE)
-    print(f"  desired: {json.dumps(OBSERVE)}")
-    answer = stack.aws.last_word(THING, version, ("SCHEDULED",))
-    stack.coiote.task(THING, answer["taskId"])
-    print(f"  the request is told: {json.dumps(answer)}")
+    answer = show_an_outcome(stack, THING, OBSERVE)
+    if answer["status"] != "SUCCEEDED":
+        raise Failure(f"the device was not observed: {json.dumps(answer)}")
     print("  the battery of the device drains")
     stack.coiote.set_values(THING, {BATTERY: "25"})
     stack.coiote.set_values(THING, {BATTERY: "19"})
@@ -135,6 +140,44 @@ def show_a_notification(stack: LocalStack) -> None:
 
     wait_for("the notification to be in the datamodel shadow", notified)
     print(f"  and below 20 a notification is in the datamodel shadow: {BATTERY} 19")
+
+
+def show_an_outcome(stack: LocalStack, thing: str, desired: dict, words: tuple[str, ...] = LAST_WORDS) -> dict:
+    print(f"  {thing}, desired: {json.dumps(desired)}", flush=True)
+    answer = stack.aws.last_word(thing, stack.aws.request(thing, desired), words, seconds=60)
+    print(f"    answer: {json.dumps(answer)}", flush=True)
+    return answer
+
+
+def show_outcomes(stack: LocalStack) -> None:
+    """What became of requests whose results stand in no shadow, as Coiote's reports tell it."""
+    print("\nOUTCOMES")
+    print("  the links of a discover")
+    expect(show_an_outcome(stack, THING, {"operation": "discover", "keys": ["Device.0"]}), "SUCCEEDED")
+    print("  a device that refuses")
+    stack.coiote.refuse(THING, {"Device.0.Reboot": "4.05 Method Not Allowed"})
+    expect(show_an_outcome(stack, THING, REBOOT), "FAILED")
+    stack.coiote.refuse(THING, {})
+    print("\nA DEVICE THAT SLEEPS")
+    version = stack.aws.request(SLEEPER, REBOOT)
+    print(f"  {SLEEPER}, desired: {json.dumps(REBOOT)}")
+    print(f"    answer: {json.dumps(stack.aws.last_word(SLEEPER, version, ('SCHEDULED',)))}")
+    print("  it is taken back before the device has run it")
+    expect(show_an_outcome(stack, SLEEPER, {"operation": "cancelRequest", "requests": [version]}), "SUCCEEDED")
+    expect(stack.aws.answers(SLEEPER)[str(version)], "CANCELED")
+    print("  another one waits until the device wakes")
+    version = stack.aws.request(SLEEPER, READ)
+    print(f"  {SLEEPER}, desired: {json.dumps(READ)}")
+    print(f"    answer: {json.dumps(stack.aws.last_word(SLEEPER, version, ('SCHEDULED',)))}")
+    stack.coiote.set_state(SLEEPER, "online")
+    answer = stack.aws.last_word(SLEEPER, version)
+    print(f"  it wakes\n    answer: {json.dumps(answer)}")
+    expect(answer, "SUCCEEDED")
+
+
+def expect(answer: dict, status: str) -> None:
+    if answer["status"] != status:
+        raise Failure(f"{status} was expected: {json.dumps(answer)}")
 
 
 # What the log lines of an invocation have in common, or is of no use to a reader of the story
@@ -169,6 +212,7 @@ def delete(stack: LocalStack) -> None:
         "alarms": stack.aws.cloudwatch.describe_alarms()["MetricAlarms"],
         "dashboards": stack.aws.cloudwatch.list_dashboards()["DashboardEntries"],
         "queues": stack.aws.sqs.list_queues().get("QueueUrls", []),
+        "tables": stack.aws.dynamodb.list_tables()["TableNames"],
         "secrets": [s["Name"] for s in stack.aws.secrets.list_secrets()["SecretList"] if s["Name"] != USER_SECRET_NAME],
         "certificates at Coiote": [c for c in integration["clientCertificates"] + [integration["externalCertificate"]] if c],
     }
@@ -243,6 +287,7 @@ def main() -> None:
         story.tell("READ", READ)
         verify(stack)
         show_a_notification(stack)
+        show_outcomes(stack)
         print("\nBoth shadows at the end")
         for name in ("operation", "datamodel"):
             print(f"  {name}: {json.dumps(stack.aws.shadow(THING, name).get('state'), indent=2)}".replace("\n", "\n  "))

@@ -1,44 +1,61 @@
-"""Many requests while everything goes wrong that can: is each answered, is none lost, and is nothing executed twice?
+"""Many requests while everything goes wrong that can: does each get its last word, and is it what the device did?
 
-A tenth of Coiote's calls meet a fault, every event is delivered twice, at the same moment and to both functions, and the
-local Coiote is restarted on the way. Bounded in count, not in time.
+A tenth of Coiote's calls meet a fault, every event is delivered twice, results come in any order and one in twenty never, reports
+are told late, twice, and one in twenty only to who asks for it; functions are killed in mid-sentence, and the local Coiote is
+restarted on the way. Reads, writes and composites take turns on the same keys. Bounded in count, not in time.
+
+With --scale another run: requests that wait while Coiote is away, and what their open requests cost while devices sleep.
 """
 
 import argparse
 import contextlib
 import itertools
+import json
+import os
+import random
+import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from stack.local_stack import LocalStack
 from stack.processes import Failure, run_command, wait_for
 
-# So many requests of one device are on their way at the same time. A shadow keeps eight answers.
+# So many requests of one device are on their way at the same time.
 AT_A_TIME = 4
-FAULTS = {"rate": 0.1}
+FAULTS = {
+    "rate": 0.1,
+    "results": {"lost": 0.05, "late": 1, "shuffled": True},
+    "reports": {"unlisted": 0.05, "late": 1, "twice": True, "shuffled": True},
+}
 LOOKS_A_SECOND = 40
-# A request that has no last word by then is lost: three attempts of Lambda take less than half of it.
-PATIENCE = 180
-LAST_WORDS = {"REJECTED", "FAILED", "SUCCEEDED"}
-
-
-def reports(operation: str) -> bool:
-    return operation in ("read", "write", "readComposite")
+# A request that has no last word by then is lost. A report that only who asks for it is told comes after a minute, and so does
+# the word about a result that never comes; a request whose function was killed is taken up a minute later.
+PATIENCE = 300
+LAST_WORDS = {"REJECTED", "FAILED", "SUCCEEDED", "TIMED_OUT", "CANCELED"}
+# Seconds between two functions that are killed
+KILLED_EACH = 5
+# Of the template: an invocation that was killed is over so many seconds after it began, and 30 more.
+REQUEST_TIMEOUT = 10
+INTEGER = "Test object.0.Integer"
 
 
 def request(number: int) -> dict:
     """The requests take turns. An execute's argument and a write's value tell which one it is."""
     kinds = (
-        {"operation": "write", "keys": ["Test object.0.Integer"], "values": [number]},
-        {"operation": "execute", "keys": ["Test object.0.Execute"], "arguments": f"0='{number}'"},
-        {"operation": "read", "keys": ["Test object.0.Integer", "Device.0.UTC Offset"]},
+        {"operation": "write", "keys": [INTEGER], "values": [number]},
+        {"operation": "execute", "keys": ["Device.0.Reboot"], "arguments": f"0='{number}'"},
+        {"operation": "read", "keys": [INTEGER, "Device.0.UTC Offset"]},
+        {"operation": "writeComposite", "keys": [INTEGER, "LwM2M Server.1.Lifetime"], "values": [number, 60 + number]},
+        # The device does not have it.
         {"operation": "execute", "keys": ["Test object.0.Execute"], "arguments": f"0='{number}'"},
         {"operation": "observe", "keys": ["Device.0.Battery Level"], "attributes": [{"pmin": 5}]},
-        {"operation": "readComposite", "keys": ["LwM2M Server.1.Lifetime"]},
-        {"operation": "execute", "keys": ["Test object.0.Execute"], "arguments": f"0='{number}'"},
+        {"operation": "execute", "keys": ["Device.0.Reboot"], "arguments": f"0='{number}'"},
+        {"operation": "readComposite", "keys": [INTEGER, "LwM2M Server.1.Lifetime"]},
+        {"operation": "discover", "keys": ["Test object.0"]},
         # Wrong: the resource is only read
         {"operation": "write", "keys": ["Device.0.Manufacturer"], "values": ["x"]},
     )
@@ -46,34 +63,35 @@ def request(number: int) -> dict:
 
 
 @dataclass
-class Figures:
-    words: Counter = field(default_factory=Counter)
-    codes: Counter = field(default_factory=Counter)
-    attempts: Counter = field(default_factory=Counter)
-    lost: list = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    # Arguments of the executes that were asked for, and the answer to each
-    executes: dict = field(default_factory=dict)
+class Asked:
+    """A request, and what became of it."""
 
-    def add(self, desired: dict, answer: dict) -> None:
-        with self.lock:
-            self.words[desired["operation"], answer["status"]] += 1
-            self.attempts[answer.get("attempt", 1)] += 1
-            if "reason" in answer:
-                self.codes[answer["reason"]["code"]] += 1
-            if desired["operation"] == "execute":
-                self.executes[desired["arguments"]] = answer
+    thing: str
+    version: int
+    number: int
+    desired: dict
+    # The copy, as its author read it last
+    copy: dict = field(default_factory=dict)
+    # The ledger's item of its last word
+    word: dict = field(default_factory=dict)
+
+    @property
+    def is_mine(self) -> str:
+        """What tells its run from all others, where there is something."""
+        return str(self.number) if self.desired["operation"] in ("write", "writeComposite", "execute") else ""
 
 
 class Soak:
-    def __init__(self, stack: LocalStack, requests: int, devices: int, restarts: int):
-        self.stack, self.requests, self.restarts = stack, requests, restarts
+    def __init__(self, stack: LocalStack, requests: int, devices: int, restarts: int, kills: bool = True):
+        self.stack, self.requests, self.restarts, self.kills = stack, requests, restarts, kills
         self.things = [f"soak-{number}" for number in range(devices)]
-        self.figures = Figures()
+        self.asked: list[Asked] = []
         self.faults: Counter[str] = Counter()
+        self.killed = 0
+        self.lost: list[Asked] = []
         self._numbers = itertools.count(1)
-        self._done = itertools.count(1)
         self._done_so_far = 0
+        self._lock = threading.Lock()
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -82,8 +100,9 @@ class Soak:
             self.stack.add_thing(thing)
         second = self._deliver_twice()
         self.stack.coiote.set_faults(FAULTS)
-        restarter = threading.Thread(target=self._restart)
-        restarter.start()
+        beside = [threading.Thread(target=self._restart), threading.Thread(target=self._kill)]
+        for thread in beside:
+            thread.start()
         try:
             with ThreadPoolExecutor(len(self.things)) as pool, self._stopped_in_the_end():
                 share, more = divmod(self.requests, len(self.things))
@@ -91,7 +110,8 @@ class Soak:
                 # Any error of a thread is raised here.
                 list(pool.map(self._one_device, self.things, shares))
         finally:
-            restarter.join()
+            for thread in beside:
+                thread.join()
             for rule in second:
                 self.stack.aws.iot.delete_topic_rule(ruleName=rule)
             self._count_faults()
@@ -127,107 +147,303 @@ class Soak:
             self.stack.coiote.restart()
             self.stack.coiote.set_faults(FAULTS)
 
+    def _kill(self) -> None:
+        """Ends functions in mid-sentence, as a crash does: one after the other, while requests come."""
+        luck = random.Random(1)
+        while self.kills and not self._stop.wait(KILLED_EACH):
+            environments = environments_of(self.stack)
+            if environments:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(luck.choice(environments), signal.SIGKILL)
+                    self.killed += 1
+
     def _count_faults(self) -> None:
         self.faults.update(self.stack.coiote.stats()["faults"])
 
     def _one_device(self, thing: str, count: int) -> None:
         while count > 0 and not self._stop.is_set():
-            batch = {}
+            batch = []
             for _ in range(min(AT_A_TIME, count)):
-                desired = request(next(self._numbers))
+                number = next(self._numbers)
+                desired = request(number)
                 # What the last request had and this one has not would stay.
                 fields = {name: desired.get(name) for name in ("keys", "values", "attributes", "arguments")}
-                batch[self.stack.aws.request(thing, fields | desired)] = desired
+                batch.append(Asked(thing, self.stack.aws.request(thing, fields | desired), number, desired))
             count -= len(batch)
+            with self._lock:
+                self.asked += batch
             self._wait(thing, batch)
 
-    def _wait(self, thing: str, batch: dict[int, dict]) -> None:
+    def _wait(self, thing: str, batch: list[Asked]) -> None:
         deadline = time.monotonic() + PATIENCE
-        open_ = dict(batch)
+        open_ = list(batch)
         while open_ and time.monotonic() < deadline:
             answers = self.stack.aws.answers(thing)
-            for version, desired in list(open_.items()):
-                answer = answers.get(str(version), {})
-                scheduled = answer.get("status") == "SCHEDULED" and not reports(desired["operation"])
-                if answer.get("status") in LAST_WORDS or scheduled:
-                    self.figures.add(desired, answer)
-                    del open_[version]
-                    self._done_so_far = next(self._done)
+            for asked in list(open_):
+                asked.copy = answers.get(str(asked.version), {})
+                if asked.copy.get("status") in LAST_WORDS:
+                    open_.remove(asked)
+                    with self._lock:
+                        self._done_so_far += 1
             # Looking costs the local AWS as much as a request does: all together look so many times a second.
             if open_ and self._stop.wait(len(self.things) / LOOKS_A_SECOND):
                 break
-        with self.figures.lock:
-            self.figures.lost += [(thing, version, desired) for version, desired in open_.items()]
+        with self._lock:
+            self.lost += open_
 
     # ---------------------------------------------------------------- what came of it
 
-    def executed(self) -> Counter:
-        """How many tasks Coiote has for each execute."""
-        found: Counter[str] = Counter()
-        for thing in self.things:
-            for task in self.stack.coiote.tasks(thing):
-                parameters = {parameter["name"]: parameter["value"] for parameter in task["parameters"]}
-                if task["template"] == "AWSexecuteCertAuth":
-                    found[parameters["arguments"]] += 1
-        return found
-
     def check(self) -> list[str]:
         """What is wrong; nothing if all is well."""
-        figures, executed = self.figures, self.executed()
-        wrong = [f"no last word: {lost}" for lost in figures.lost]
-        wrong += [f"executed {count} times: {arguments}" for arguments, count in executed.items() if count > 1]
-        for arguments, answer in figures.executes.items():
-            if answer["status"] == "SCHEDULED" and executed[arguments] != 1:
-                wrong.append(f"SCHEDULED, and Coiote has no task: {arguments}")
-            if answer["status"] == "FAILED" and answer["reason"]["code"] != "OUTCOME_UNKNOWN" and executed[arguments]:
-                wrong.append(f"FAILED, and Coiote has a task: {arguments}")
+        wrong = [f"no last word: {lost}" for lost in self.lost]
         for thing in self.things:
-            def agrees(thing=thing) -> bool:
-                """The datamodel shadow holds what the device holds, once the last result has been folded."""
-                held = self.stack.coiote.datamodel(thing).get("Test object", {}).get("0", {}).get("Integer")
-                known = self.stack.aws.reported(thing, "datamodel").get("Test object", {}).get("0", {}).get("Integer")
-                return known in (None, held)
-
-            try:
-                wait_for(f"the datamodel shadow of {thing} to hold what the device holds", agrees, seconds=20)
-            except Failure as failure:
-                wrong.append(str(failure))
+            words, runs = last_words(self.stack, thing), self.stack.coiote.runs(thing)
+            of_thing = [asked for asked in self.asked if asked.thing == thing]
+            for asked in of_thing:
+                asked.word = words.get(asked.version, {})
+                wrong += [f"{why}: {asked}" for why in disagreements(asked, runs)]
+            wrong += in_order(thing, of_thing, runs)
+            wrong += self._datamodel_agrees(thing)
         return wrong
 
+    def _datamodel_agrees(self, thing: str) -> list[str]:
+        def integer(document: dict) -> object:
+            return document.get("Test object", {}).get("0", {}).get("Integer")
+
+        def agrees() -> bool:
+            """The datamodel shadow holds what the device held when it reported last, once that has been folded."""
+            held = integer(self.stack.coiote.datamodel(thing))
+            return integer(self.stack.aws.reported(thing, "datamodel")) == held
+
+        # A result that never came leaves an older value; so this one is read once more, with nothing in its way.
+        version = self.stack.aws.request(thing, {"operation": "read", "keys": [INTEGER], "values": None, "attributes": None, "arguments": None})
+        try:
+            self.stack.aws.last_word(thing, version, LAST_WORDS, seconds=60)
+            wait_for(f"the datamodel shadow of {thing} to hold what the device holds", agrees, seconds=20)
+        except Failure as failure:
+            return [str(failure)]
+        return []
+
     def told(self) -> str:
-        figures, executed = self.figures, self.executed()
-        lines = [f"{sum(figures.words.values())} requests over {len(self.things)} devices, each delivered twice, have their last word"]
-        for (operation, word), number in sorted(figures.words.items()):
-            lines.append(f"  {operation:<15} {word:<10} {number:>5}")
-        lines.append("reasons: " + (", ".join(f"{code} {n}" for code, n in sorted(figures.codes.items())) or "none"))
-        lines.append("attempts: " + ", ".join(f"{n} of {number}" for number, n in sorted(figures.attempts.items())))
+        words = Counter((asked.desired["operation"], asked.word.get("status", "none")) for asked in self.asked)
+        codes = Counter(asked.word["code"] for asked in self.asked if "code" in asked.word)
+        executes = [asked for asked in self.asked if asked.desired["operation"] == "execute"]
+        lines = [f"{len(self.asked)} requests over {len(self.things)} devices, each delivered twice"]
+        lines += [f"  {operation:<15} {word:<10} {number:>5}" for (operation, word), number in sorted(words.items())]
+        lines.append("reasons: " + (", ".join(f"{code} {n}" for code, n in sorted(codes.items())) or "none"))
         faults = ", ".join(f"{kind} {n}" for kind, n in sorted(self.faults.items()) if n)
-        lines.append(f"faults of Coiote: {faults}; and it was restarted {self.restarts} times")
-        lines.append(f"executes: {len(figures.executes)} asked for, {sum(executed.values())} tasks at Coiote, "
-                     f"{sum(n > 1 for n in executed.values())} twice")
-        lines.append(f"lost: {len(figures.lost)}")
+        lines.append(f"faults of Coiote: {faults}; it was restarted {self.restarts} times, and {self.killed} functions were killed")
+        lines.append(f"executes: {len(executes)} asked for, {sum(asked.word.get('status') == 'SUCCEEDED' for asked in executes)} done")
+        lines.append(f"without a last word: {len(self.lost)}")
         return "\n".join(lines)
+
+
+def environments_of(stack: LocalStack) -> list[int]:
+    """The functions' processes: children of the local AWS that run a deployed binary."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == stack.aws.process.pid and os.readlink(status.parent / "exe").endswith("/bootstrap"):
+                found.append(int(status.parent.name))
+    return found
+
+
+def last_words(stack: LocalStack, thing: str) -> dict[int, dict]:
+    """What the ledger says of the device's requests that have ended, by version."""
+    pages = stack.aws.dynamodb.get_paginator("query").paginate(
+        TableName=stack.outputs["RequestsTable"],
+        KeyConditionExpression="#thing = :thing AND begins_with(entry, :request)",
+        ExpressionAttributeNames={"#thing": "thing"},
+        ExpressionAttributeValues={":thing": {"S": thing}, ":request": {"S": "request#"}},
+        ConsistentRead=True,
+    )
+    items = (item for page in pages for item in page["Items"])
+    return {
+        int(item["entry"]["S"].removeprefix("request#")): {name: next(iter(value.values())) for name, value in item.items()}
+        for item in items
+    }
+
+
+def disagreements(asked: Asked, runs: list[dict]) -> list[str]:
+    """What a last word says that is not what the device did."""
+    operation, status, code = asked.desired["operation"], asked.word.get("status"), asked.word.get("code", "")
+    of_task = [run for run in runs if run["taskId"] == asked.word.get("taskId")]
+    # What only this request can have brought about
+    own = [run for run in runs if asked.is_mine and names(run, asked)]
+    wrong = []
+    if operation == "execute" and len(own) > 1:
+        wrong.append(f"ran {len(own)} times")
+    if status == "SUCCEEDED" and not any(run["done"] and not run["failed"] for run in of_task):
+        wrong.append("SUCCEEDED, and the device did not do it")
+    if status == "SUCCEEDED" and asked.is_mine and not own:
+        wrong.append("SUCCEEDED, and the device did another one")
+    if code in ("DEVICE_REFUSED", "DEVICE_FAILED_KEYS") and not any(run["failed"] for run in of_task):
+        wrong.append(f"{code}, and the device did it")
+    if code == "RESULT_NOT_STORED" and not any(run["done"] for run in of_task):
+        wrong.append("RESULT_NOT_STORED, and the device did nothing")
+    if status in ("REJECTED", "CANCELED", "TIMED_OUT") or code == "OVERTAKEN":
+        wrong += [f"{status}, and the device did it" for _ in own]
+    return wrong
+
+
+def names(run: dict, asked: Asked) -> bool:
+    template = f"AWS{asked.desired['operation']}CertAuth"
+    values = [str(part.get("value", part.get("arguments", ""))) for part in run["done"]]
+    wanted = asked.desired.get("arguments", asked.is_mine)
+    return run["template"] == template and wanted in values
+
+
+def in_order(thing: str, asked: list[Asked], runs: list[dict]) -> list[str]:
+    """Writes to one key reach the device in the order of their versions; one that is repeated comes before newer ones."""
+    versions = {one.is_mine: one.version for one in asked if one.desired.get("keys", [""])[0] == INTEGER and one.is_mine}
+    written = []
+    for run in runs:
+        values = [part.get("value") for part in run["done"] if part.get("key") == INTEGER and "rite" in run["template"]]
+        written += [versions[value] for value in map(str, values) if value in versions]
+    return [] if written == sorted(written) else [f"{thing} was written to in another order: {written}"]
+
+
+# ---------------------------------------------------------------- scale
+
+
+class Scale:
+    """Requests that wait while Coiote is away, then it is back; and open requests of devices that sleep."""
+
+    def __init__(self, stack: LocalStack, requests: int, devices: int):
+        self.stack, self.requests = stack, requests
+        self.things = [f"scale-{number}" for number in range(devices)]
+        self.versions: dict[str, list[int]] = defaultdict(list)
+        self.figures: list[str] = []
+
+    def run(self) -> list[str]:
+        """What is wrong; nothing if all is well."""
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(self._add, self.things))
+            self.stack.coiote.set_faults({"rate": 1.0, "kinds": ["unavailable"]})
+            begun = time.monotonic()
+            list(pool.map(self._ask, self.things))
+            self._wait("all requests to wait", "IN_PROGRESS", self.requests, seconds=self.requests)
+            self.figures.append(f"{self.requests} requests over {len(self.things)} devices wait after {time.monotonic() - begun:.0f} s")
+            self.stack.coiote.set_faults({})
+            begun = time.monotonic()
+            self._wait("all requests to end", None, 0, seconds=max(300, self.requests))
+            took = time.monotonic() - begun
+        stats = self.stack.coiote.stats()
+        self.figures.append(f"after Coiote was back all ended within {took:.0f} s; at most {stats['mostInFlight']} calls in flight")
+        return self._check()
+
+    def asleep(self, seconds: float) -> list[str]:
+        """As many requests of devices that sleep: what looking for their reports costs."""
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda thing: self.stack.coiote.set_state(thing, "sleeping"), self.things))
+            list(pool.map(self._ask, self.things))
+        self._wait("all requests to be scheduled", "SCHEDULED", self.requests, seconds=self.requests)
+        # Single reports are asked for after a minute; then only the looks are left.
+        last = [self._calls(), time.monotonic()]
+
+        def only_looks() -> bool:
+            calls = self._calls()
+            if calls["others"] != last[0]["others"]:
+                last[:] = [calls, time.monotonic()]
+            return time.monotonic() - last[1] > seconds
+
+        wait_for("single reports to be asked for", only_looks, seconds=600)
+        looks = self._calls()["looks"] - last[0]["looks"]
+        self.figures.append(
+            f"{self.requests} open requests of sleeping devices: {looks} calls of findSince within {seconds:.0f} s, and no others"
+        )
+        return [] if looks else ["nobody looked for reports"]
+
+    def _calls(self) -> Counter:
+        calls = Counter()
+        for route, count in self.stack.coiote.stats()["requests"].items():
+            calls["looks" if "findSince" in route else "others"] += count
+        return calls
+
+    def _add(self, thing: str) -> None:
+        self.stack.coiote.add_device(thing)
+        self.stack.add_thing(thing)
+
+    def _ask(self, thing: str) -> None:
+        for number in range(self.requests // len(self.things)):
+            value = 1 + number + len(self.versions[thing])
+            desired = {"operation": "write", "keys": [INTEGER], "values": [value]}
+            self.versions[thing].append(self.stack.aws.request(thing, desired))
+
+    def _open(self, thing: str) -> Counter:
+        """Open requests of the device by their status, as the ledger has them."""
+        key = {"thing": {"S": thing}, "entry": {"S": "device"}}
+        item = self.stack.aws.dynamodb.get_item(TableName=self.stack.outputs["RequestsTable"], Key=key).get("Item", {})
+        return states(item)
+
+    def _wait(self, what: str, status: str | None, number: int, seconds: float) -> None:
+        """Until so many requests have this status; without one, until none is open."""
+        left = set(self.things)
+        each = number // len(self.things)
+
+        def are_there() -> bool:
+            for thing in sorted(left):
+                now = self._open(thing)
+                if (now[status] >= each) if status else (not now and len(last_words(self.stack, thing)) >= len(self.versions[thing])):
+                    left.discard(thing)
+                else:
+                    break
+            return not left
+
+        wait_for(what, are_there, seconds=seconds)
+
+    def _check(self) -> list[str]:
+        wrong = []
+        for thing in self.things:
+            words = last_words(self.stack, thing)
+            bad = {version: words.get(version) for version in self.versions[thing] if words.get(version, {}).get("status") != "SUCCEEDED"}
+            if bad:
+                wrong.append(f"{thing}: {bad}")
+            values = [int(part["value"]) for run in self.stack.coiote.runs(thing) for part in run["done"]]
+            if values != sorted(values) or len(set(values)) != len(self.versions[thing]):
+                wrong.append(f"{thing} was written to in another order: {values}")
+        return wrong
+
+
+def states(item: dict) -> Counter:
+    """Open requests of a device's item, by status."""
+    state = json.loads(item.get("state", {}).get("S", "{}"))
+    told = {"H": "HELD", "W": "IN_PROGRESS", "S": "SCHEDULED"}
+    return Counter(told.get(record["s"], record["s"]) for record in state.get("o", []))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--devices", type=int, default=50)
+    parser.add_argument("--requests", type=int)
+    parser.add_argument("--devices", type=int)
     parser.add_argument("--restarts", type=int, default=2)
+    parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--seconds", type=float, default=30, help="with --scale: how long looks at sleeping devices are counted")
+    # Measuring wants optimized functions; the rest is as right without.
+    parser.add_argument("--quick-build", action="store_true", help="functions as the tests have them")
     arguments = parser.parse_args()
-    with LocalStack("soak", optimized=True) as stack:
+    requests = arguments.requests or (10_000 if arguments.scale else 2_000)
+    devices = arguments.devices or (500 if arguments.scale else 50)
+    with LocalStack("soak", optimized=not arguments.quick_build, LOCAL_RETRY_PAUSES="15,30") as stack:
         stack.deployment.build()
         stack.start()
-        stack.deploy()
-        soak = Soak(stack, arguments.requests, arguments.devices, arguments.restarts)
+        stack.deploy(RequestTimeout=str(REQUEST_TIMEOUT))
         started = time.monotonic()
-        print(f"{arguments.requests} requests over {arguments.devices} devices", flush=True)
-        soak.run()
-        wrong = soak.check()
-        print(soak.told())
+        print(f"{requests} requests over {devices} devices", flush=True)
+        if arguments.scale:
+            scale = Scale(stack, requests, devices)
+            wrong = scale.run()
+            wrong += scale.asleep(arguments.seconds)
+            print("\n".join(scale.figures))
+        else:
+            soak = Soak(stack, requests, devices, arguments.restarts)
+            soak.run()
+            wrong = soak.check()
+            print(soak.told())
         print(f"It took {time.monotonic() - started:.0f} s.")
     if wrong:
-        raise Failure("\n".join(wrong))
+        raise Failure("\n".join(wrong[:50]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What must not grow unseen: sizes, memory, and instructions, which do not vary with the machine's load.
 
-Each bound is what was measured when it was set and about an eighth more, but not more than the project's targets (zip 3 MiB,
+Each bound is what was measured when it was set and about an eighth more, but not more than the project's targets (zip 3.6 MiB,
 memory 14 MiB). Whoever exceeds one says why, and sets another. Times are for `make bench`.
 """
 
@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from bench import DEVICE, FUNCTIONS, MEASURED_BY_TESTS, Bench, check, zipped
+import bills
+from bench import DEVICE, FUNCTIONS, MEASURED_BY_TESTS, Bench, check, deployed, zipped
+from bills import PEER, PEER_CPU
 from stack.environment import instructions_to_start, valgrind
 from stack.local_stack import LocalStack
 
@@ -25,12 +27,21 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
-    "operation-request": Bounds(zip_mib=3.0, start=2.35, warm=1.25),
-    "operation-response": Bounds(zip_mib=2.5, start=1.45, warm=1.45),
+    "operation-request": Bounds(zip_mib=3.6, start=2.45, warm=1.4),
+    "operation-response": Bounds(zip_mib=3.05, start=1.9, warm=2.2),
+    "answers": Bounds(zip_mib=3.05, start=2.35, warm=0.65),
+    # Not measured yet where this was set; the targets.
+    "reconcile": Bounds(zip_mib=3.6, start=3.0, warm=None),
     "create-thing": Bounds(zip_mib=2.6, start=1.95, warm=1.75),
     "integration-certificates": Bounds(zip_mib=3.0, start=2.05, warm=None),
 }
-PEAK_MEMORY_MIB = 10.5
+PEAK_MEMORY_MIB = 12
+# Of one operation: shadow operations, writes of the device's record, writes in indexes, reads of the ledger, bytes of log
+BILLED = {
+    "write_later": (5, 4, 2, 1, 3_400),
+    "write_at_once": (5, 4, 2, 1, 3_400),
+    "execute": (3, 3, 2, 1, 2_700),
+}
 
 
 def functions(names: Iterable[str]) -> list:
@@ -47,7 +58,8 @@ def bench(stack):
         measured.start()
         measured.coiote.add_device(DEVICE, state="sleeping")
         measured.add_thing(DEVICE)
-        yield Bench(measured, MEASURED_BY_TESTS)
+        with Bench(measured, MEASURED_BY_TESTS) as bench:
+            yield bench
 
 
 def test_every_function_has_its_bounds():
@@ -56,7 +68,7 @@ def test_every_function_has_its_bounds():
 
 @pytest.mark.parametrize("name", functions(BOUNDS))
 def test_the_package_stays_small(bench, name):
-    assert zipped(bench.binaries[name]) / MIB < BOUNDS[name].zip_mib <= 3
+    assert zipped(bench.binaries[name]) / MIB < BOUNDS[name].zip_mib <= 3.6
 
 
 @needs_valgrind
@@ -72,9 +84,46 @@ def test_a_warm_request_stays_cheap(bench, name):
     assert bench.instructions_warm(name) / 1e6 < BOUNDS[name].warm
 
 
-@pytest.mark.parametrize("name", functions(name for name in BOUNDS if name != "integration-certificates"))
+@pytest.mark.parametrize("name", functions(name for name, bounds in BOUNDS.items() if bounds.warm))
 def test_memory_stays_small_however_many_requests_come(bench, name):
     with bench.environment(name) as environment:
         for _ in range(100):
             check(name, environment.invoke(bench.event(name)).result)
         assert environment.peak_memory() / MIB < PEAK_MEMORY_MIB
+
+
+def test_a_warm_request_calls_coiote_twice_and_the_ledger_twice_and_no_shadow(bench):
+    _, warm = bench.calls("operation-request")
+    to_aws = {call: count for call, count in warm.items() if not call.startswith("Coiote")}
+    # The third one asks how Coiote answers the others, every few seconds.
+    assert to_aws.pop("GetItem", 0) <= 1
+    assert to_aws == {"UpdateItem": 2}
+    assert {call.partition("/")[2]: count for call, count in warm.items() if call.startswith("Coiote")} == {
+        "sessions/{deviceId}/allow-deregistered": 1,
+        "tasksFromTemplates/device/{deviceId}": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def counting(stack):
+    """`stack` is there because it has built everything."""
+    with deployed("test-bills") as counting:
+        yield counting
+
+
+def test_avsystems_stack_costs_what_was_measured_there():
+    assert round(PEER.total(PEER_CPU), 2) == 14.33
+
+
+@pytest.mark.parametrize("operation", [bills.write_later, bills.write_at_once, bills.execute])
+def test_an_operation_is_billed_no_more_than_it_has_to_be(counting, operation):
+    bill = operation(counting, 3)
+    shadows, device, index, reads, log = BILLED[operation.__name__]
+    assert round(bill.shadows.total(), 2) <= shadows
+    assert round(bill.rules, 2) <= round(2 * bill.shadows["update operation"], 2)
+    for kind, most in {"device": device, "request": 1, "index": index, "refused or without a change": 0}.items():
+        assert round(bill.writes[kind], 2) <= most, kind
+    assert bill.reads <= reads
+    assert bill.log_bytes.total() < log
+    # Each counts by the KB.
+    assert max(bill.sizes.values()) <= 1_024

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -12,11 +13,10 @@ from stack.local_stack import ROOT
 from stack.processes import wait_for
 
 
-@pytest.fixture
-def coiote_is_down(stack):
-    stack.coiote.set_faults({"rate": 1, "kinds": ["unavailable"]})
+@pytest.fixture(autouse=True)
+def an_empty_queue(stack):
     yield
-    stack.coiote.set_faults({})
+    stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
 
 
 def waiting(stack) -> int:
@@ -26,67 +26,167 @@ def waiting(stack) -> int:
     return int(attributes["Attributes"]["ApproximateNumberOfMessages"])
 
 
-def redrive(stack, *arguments: str) -> str:
-    command = [sys.executable, ROOT / "operate" / "redrive.py", "--stack-name", STACK_NAME, *arguments]
+def operate(stack, script: str, *arguments: str) -> str:
+    command = [sys.executable, ROOT / "operate" / script, "--stack-name", STACK_NAME, *arguments]
     environment = base_environment() | stack.aws.environment
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def test_events_come_back_out_of_the_queue(stack, device, coiote_is_down):
+def redrive(stack, *arguments: str) -> str:
+    return operate(stack, "redrive.py", *arguments)
+
+
+def put(stack, body: object) -> None:
+    text = body if isinstance(body, str) else json.dumps(body)
+    stack.aws.sqs.send_message(QueueUrl=stack.outputs["FailureQueueUrl"], MessageBody=text)
+
+
+def failed(stack, event: dict, code: str = "LEDGER_UNAVAILABLE", function: str = "OperationRequestFunction") -> dict:
+    """What Lambda puts into the queue when the third attempt has failed."""
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{stack.outputs[function]}:$LATEST"
+    context = {"condition": "RetriesExhausted", "approximateInvokeCount": 3, "functionArn": arn}
+    return {"version": "1.0", "requestContext": context, "requestPayload": event, "responsePayload": {"errorType": code}}
+
+
+def request_of(stack, thing: str, request: dict) -> dict:
+    """A request whose attempts have all ended without a word: nothing is known of it."""
+    document = {"state": {"reported": {"touched": True}}}
+    answer = stack.aws.iot_data.update_thing_shadow(
+        thingName=thing, shadowName="operation", payload=json.dumps(document).encode()
+    )
+    version = json.loads(answer["payload"].read())["version"]
+    return request | {"thingName": thing, "version": version, "timestamp": int(time.time())}
+
+
+def test_events_come_back_out_of_the_queue(stack, device):
     execute = {"operation": "execute", "keys": ["Test object.0.Execute"]}
     read = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
-    requests = [(device(), request) for request in (execute, read)]
-    versions = [stack.aws.request(thing, request) for thing, request in requests]
-    for (thing, _), version in zip(requests, versions, strict=True):
-        answer = stack.aws.last_word(thing, version, seconds=90)
-        assert (answer["status"], answer["attempt"]) == ("FAILED", 3)
-        assert answer["reason"]["code"] == "COIOTE_UNAVAILABLE"
-        assert stack.coiote.tasks(thing) == []
-    # And one that is no operation at all.
+    events = [request_of(stack, device(), request) for request in (execute, read)]
+    for event in events:
+        put(stack, failed(stack, event))
+    # And one that is no operation at all, which Lambda itself puts there.
     stack.aws.lambda_.invoke(
         FunctionName=stack.outputs["OperationRequestFunction"], InvocationType="Event", Payload=b'{"operation": "read"}'
     )
     wait_for("the events to be in the failure queue", lambda: waiting(stack) == 3)
 
     listed = redrive(stack, "--dry-run")
-    for (thing, request), version in zip(requests, versions, strict=True):
-        assert f"waits: {thing} {request['operation']} {version} COIOTE_UNAVAILABLE" in listed
+    for event in events:
+        assert f"waits: {event['thingName']} {event['operation']} {event['version']} LEDGER_UNAVAILABLE" in listed
     assert "waits: - read - EVENT_INVALID" in listed and "3 waits" in listed
     assert waiting(stack) == 3
 
-    stack.coiote.set_faults({})
     shown = redrive(stack)
-    assert "2 sent again" in shown and "1 left" in shown
-    for (thing, request), version in zip(requests, versions, strict=True):
-        words = ("SUCCEEDED",) if request is read else ("SCHEDULED",)
-        assert stack.aws.last_word(thing, version, words)["attempt"] == 1
-        assert len(stack.coiote.tasks(thing)) == 1
+    assert "2 sent again" in shown and "1 left: it is no operation at all" in shown
+    for event in events:
+        stack.aws.last_word(event["thingName"], event["version"], ("SCHEDULED", "SUCCEEDED"))
+        assert len(stack.coiote.tasks(event["thingName"])) == 1
     assert waiting(stack) == 1
     assert "1 discarded" in redrive(stack, "--discard-invalid")
     assert redrive(stack) == "The failure queue is empty.\n"
+
+
+def test_a_message_that_is_no_event_does_not_stop_it(stack, device):
+    thing = device()
+    event = request_of(stack, thing, {"operation": "read", "keys": ["Device.0.UTC Offset"]})
+    note = {"version": "1.0", "requestContext": {"functionArn": "a:b"}, "DDBStreamBatchInfo": {"batchSize": 7}}
+    foreign = failed(stack, event) | {"requestContext": {"functionArn": "arn:aws:lambda:r:1:function:somebody-elses"}}
+    strange = ["no event", "[1]", "{}", '{"requestPayload": 5}', '{"requestContext": {"functionArn": 5}, "requestPayload": {}}']
+    for body in [*strange, note, foreign, thing, failed(stack, event)]:
+        put(stack, body)
+    shown = redrive(stack)
+    assert f"{len(strange)} left: neither an event nor a thing's name" in shown
+    assert "left: a part of the ledger's stream (7 records) (make rewrite-answers" in shown
+    assert "1 left: arn:aws:lambda:r:1:function:somebody-elses is no function of this stack" in shown
+    assert f"written anew: {thing}" in shown
+    stack.aws.last_word(thing, event["version"])
+    assert waiting(stack) == len(strange) + 2
+    assert "1 discarded" in redrive(stack, "--discard-stream-notes")
+
+
+def test_a_queue_is_emptied_although_some_come_back(stack, device):
+    """Some fail again and come back, some are left: neither keeps it from those behind them, or from ending."""
+    things = [device() for _ in range(3)]
+    events = [request_of(stack, things[n % 3], {"operation": "execute", "keys": ["Test object.0.Execute"]}) for n in range(60)]
+    for number, event in enumerate(events):
+        put(stack, failed(stack, event))
+        if number % 4 == 0:
+            put(stack, "no event")
+            # Its function finds no thing's name in it: it comes back, for as long as it is sent again.
+            put(stack, failed(stack, {"operation": "read", "thingName": "no name"}, "SOMETHING_ELSE"))
+    shown = redrive(stack)
+    assert "75 sent again" in shown and "15 left" in shown
+    for event in events:
+        group = stack.outputs["OperationRequestLogGroup"]
+        stack.aws.log_line(group, "request scheduled", thing=event["thingName"], version=event["version"])
+    wait_for("those that fail again to be back", lambda: waiting(stack) == 30, seconds=60)
+
+
+# ---------------------------------------------------------------- answers
+
+
+@pytest.fixture
+def stream(stack):
+    """The mapping from the ledger's stream to `answers`: disabled and enabled as an operator does it."""
+    listed = stack.aws.lambda_.list_event_source_mappings(FunctionName=stack.outputs["AnswersFunction"])
+    [mapping] = [m["UUID"] for m in listed["EventSourceMappings"] if ":dynamodb:" in m["EventSourceArn"]]
+
+    def switch(is_on: bool) -> None:
+        stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=is_on)
+
+    yield switch
+    switch(True)
+
+
+def sent(stack, thing: str) -> int:
+    """A request that is dealt with; its version."""
+    version = stack.aws.request(thing, {"operation": "execute", "keys": ["Test object.0.Execute"]})
+    stack.aws.log_line(stack.outputs["OperationRequestLogGroup"], "request scheduled", thing=thing, version=version)
+    return version
+
+
+def test_nothing_is_lost_while_the_stream_is_disabled(stack, device, stream):
+    things = [device() for _ in range(3)]
+    stream(False)
+    versions = [sent(stack, thing) for thing in things]
+    assert all(stack.aws.answers(thing) == {} for thing in things)
+    stream(True)
+    for thing, version in zip(things, versions, strict=True):
+        stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED"))
+
+
+def test_a_command_writes_all_answers_anew(stack, device, stream):
+    things = [device() for _ in range(12)]
+    stream(False)
+    versions = [sent(stack, thing) for thing in things]
+    assert all(stack.aws.answers(thing) == {} for thing in things)
+    shown = operate(stack, "rewrite_answers.py")
+    assert int(shown.split()[3]) >= len(things)
+    # The stream is still away.
+    for thing, version in zip(things, versions, strict=True):
+        stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED"), seconds=60)
+
+
+# ---------------------------------------------------------------- what else there is to know
 
 
 def test_an_event_that_expired_is_told_from_one_that_failed(stack):
     context = {"condition": "EventAgeExceeded", "approximateInvokeCount": 0, "functionArn": "a:b:c:d:e:function:f"}
     expired = {"operation": "read", "thingName": "waited-too-long", "version": 7}
     record = {"version": "1.0", "requestContext": context, "requestPayload": expired}
-    stack.aws.sqs.send_message(QueueUrl=stack.outputs["FailureQueueUrl"], MessageBody=json.dumps(record))
-    try:
-        assert "waits: waited-too-long read 7 never ran (expired)" in redrive(stack, "--dry-run")
-    finally:
-        stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
+    put(stack, record)
+    assert "waits: waited-too-long read 7 never ran (expired)" in redrive(stack, "--dry-run")
 
 
 def test_what_has_been_dealt_with_is_not_sent_twice(stack, device):
     thing = device()
     execute = {"operation": "execute", "keys": ["Test object.0.Execute"]}
     version = stack.aws.request(thing, execute)
-    answer = stack.aws.last_word(thing, version, ("SCHEDULED",))
+    stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED"))
     function = stack.outputs["OperationRequestFunction"]
     event = execute | {"thingName": thing, "version": version, "redriven": True}
     done = stack.aws.lambda_.invoke(FunctionName=function, Payload=json.dumps(event).encode())
     assert json.loads(done["Payload"].read())["reason"]["code"] == "DUPLICATE"
-    assert stack.aws.answers(thing)[str(version)] == answer
     assert len(stack.coiote.tasks(thing)) == 1
 
 

@@ -1,11 +1,29 @@
-"""The short form of `make soak`."""
+"""The short forms of `make soak` and of its run of scale, on a stack of their own: they kill functions."""
 
-from soak import Soak
+import pytest
+
+from soak import REQUEST_TIMEOUT, Scale, Soak
+from stack.local_stack import LocalStack
 
 
-def test_every_request_has_a_last_word_and_no_execute_runs_twice(stack):
-    soak = Soak(stack, requests=160, devices=10, restarts=1)
+@pytest.fixture(scope="module")
+def own_stack(stack):
+    """`stack` is there because it has built everything."""
+    with LocalStack("test-soak", LOCAL_RETRY_PAUSES="15,30") as own:
+        own.start()
+        own.deploy(RequestTimeout=str(REQUEST_TIMEOUT), AnswerWindow="0")
+        yield own
+
+
+def test_every_last_word_is_what_the_device_did(own_stack):
+    soak = Soak(own_stack, requests=90, devices=10, restarts=1)
     soak.run()
     wrong = soak.check()
     assert not wrong, "\n".join([*wrong, soak.told()])
-    assert sum(soak.figures.words.values()) == 160
+    assert len(soak.asked) == 90
+
+
+def test_what_waits_while_coiote_is_away_is_handed_over_in_order(own_stack):
+    scale = Scale(own_stack, requests=60, devices=6)
+    wrong = scale.run()
+    assert not wrong, "\n".join([*wrong, *scale.figures])

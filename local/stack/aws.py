@@ -154,12 +154,13 @@ class LocalAws:
         return wait_for(f"the last word about request {version} of {thing}", look, seconds)
 
     def answer_as(self, thing: str, returned: dict, seconds: float = 30) -> dict:
-        """The answer in the shadow, once it says what the function has returned."""
-        said = {name: returned[name] for name in ("operation", "status", "taskId", "clientToken", "reason") if name in returned}
+        """The answer in the shadow, once it says what the function has returned. Meanwhile the device may have done it."""
+        said = {name: returned[name] for name in ("operation", "taskId", "clientToken", "reason") if name in returned}
+        words = ("SCHEDULED", "SUCCEEDED") if returned["status"] == "SCHEDULED" else (returned["status"],)
 
         def look():
             answer = self.answers(thing).get(str(returned["request"]), {})
-            return answer if said.items() <= answer.items() else None
+            return answer if said.items() <= answer.items() and answer["status"] in words else None
 
         return wait_for(f"{said} in the operation shadow of {thing}", look, seconds)
 

@@ -10,7 +10,8 @@
 - tables expire items, and are as the template says (ministack_tables.py).
 
 For tests, a minute of a rate such as `rate(1 minute)` can take `LOCAL_SCHEDULE_SECONDS`, and items that have expired are
-looked for every `LOCAL_TTL_SECONDS`; both are 60 where they are not set.
+looked for every `LOCAL_TTL_SECONDS`; both are 60 where they are not set. `LOCAL_RETRY_PAUSES` are the seconds before a failed
+invocation is made again, the first and the second time (1,2).
 
 Runs with the Python of .local/aws. Every function that it replaces has to be there, or it ends with an error.
 """
@@ -30,7 +31,7 @@ import ministack_streams
 import ministack_tables
 from ministack import app
 from ministack.core.responses import request_scope
-from ministack.services import eventbridge, iot, lambda_svc, scheduler
+from ministack.services import cloudwatch_logs, eventbridge, iot, lambda_svc, scheduler
 
 import calls_of_functions
 
@@ -40,7 +41,7 @@ LARGEST_SHADOW = 8 * 1024
 ENVIRONMENTS = 12
 # After the first failure and after the second; on AWS one and two minutes.
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
-PAUSES = (1, 2)
+PAUSES = tuple(float(pause) for pause in os.environ.get("LOCAL_RETRY_PAUSES", "1,2").split(","))
 LONGEST_WAIT = 6 * 3600
 MINUTE = float(os.environ.get("LOCAL_SCHEDULE_SECONDS", "60"))
 
@@ -49,6 +50,7 @@ _next_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("next_id",
 new_uuid = lambda_svc.new_uuid
 update_shadow = iot.update_thing_shadow
 merge = iot._deep_merge
+emit_logs = lambda_svc._emit_lambda_logs
 parse_rate = eventbridge._parse_rate_seconds
 queues: dict[str, ThreadPoolExecutor] = defaultdict(lambda: ThreadPoolExecutor(ENVIRONMENTS, thread_name_prefix="asynchronous"))
 
@@ -158,7 +160,16 @@ def merge_without_nulls(base: dict, patch: dict) -> dict:
     return base
 
 
+def emit_logs_where_they_belong(func: dict, *arguments: object, **named: object) -> None:
+    """A role that may not make log groups writes only into one that is there: a run that outlives its stack leaves nothing."""
+    config = func.get("config") or func
+    group = (config.get("LoggingConfig") or {}).get("LogGroup")
+    if not group or group.startswith("/aws/lambda/" + config.get("FunctionName", "")) or group in cloudwatch_logs._log_groups:
+        emit_logs(func, *arguments, **named)
+
+
 lambda_svc.new_uuid = the_same_uuid
+lambda_svc._emit_lambda_logs = emit_logs_where_they_belong
 lambda_svc.invoke_async_with_retry = invoke_asynchronously
 iot._dispatch_rule_to_lambda = rule_to_function
 _ = (eventbridge._dispatch_to_lambda, eventbridge._SCHEDULER_TICK_INTERVAL, scheduler._SCHEDULE_TICK_INTERVAL)

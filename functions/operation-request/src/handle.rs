@@ -44,9 +44,18 @@ pub(crate) struct Service {
     settings: Settings,
     circuit: KnownCircuit,
     /// Tasks that could not be written into the ledger, by request id: the next attempt writes them, and sends nothing.
-    unwritten: Memory<String, (Name, Created)>,
+    unwritten: Memory<String, Unwritten>,
     /// Things by their device's id, where the ledger knows them.
     known_devices: Memory<String, String>,
+}
+
+/// A task whose request does not stand in the ledger as scheduled yet.
+#[derive(Debug, Clone)]
+struct Unwritten {
+    name: Name,
+    /// Mark of the run that created it: no other one's word counts.
+    mark: String,
+    created: Created,
 }
 
 /// One invocation.
@@ -176,9 +185,9 @@ impl Service {
         tracing::Span::current().record("operation", content.known_operation());
         let claim = self.claim(invocation, content);
         let name = claim.name.clone();
-        if let Some((name, created)) = self.unwritten.get(invocation.request_id) {
+        if let Some(unwritten) = self.unwritten.get(invocation.request_id) {
             let item = self.load(invocation).await?;
-            return self.scheduled(invocation, item, &name, created, None).await.map(|(_, answer)| answer);
+            return self.scheduled(invocation, item, unwritten, None).await.map(|(_, answer)| answer);
         }
         let (item, verdict, found) = self.claim_and_find(invocation, content, claim).await?;
         match verdict {
@@ -464,14 +473,14 @@ impl Service {
         };
         let (item, answer) = match created {
             Ok(created) => {
-                self.circuit.answered(&self.ledger).await;
-                self.remember(invocation, &created.device_id).await?;
-                self.scheduled(invocation, item, name, created, notice).await?
+                let device_id = created.device_id.clone();
+                let unwritten = Unwritten { name: name.clone(), mark: invocation.mark.clone(), created };
+                let scheduled = self.scheduled(invocation, item, unwritten, notice).await?;
+                self.remember(invocation, &device_id).await;
+                in_the_last_time(invocation, self.circuit.answered(&self.ledger)).await;
+                scheduled
             }
             Err(error) => {
-                if error.outage().is_some() {
-                    self.circuit.failed(&self.ledger).await;
-                }
                 let asked = error.outage().and_then(coiote_access::Error::retry_after).unwrap_or_default();
                 let pause = pause(tries).max(u64::try_from(asked.as_millis()).unwrap_or(LONGEST_PAUSE));
                 let at = now();
@@ -480,6 +489,10 @@ impl Service {
                     self.keep_body(invocation, &item, name, body).await?;
                 }
                 let (item, _) = self.apply(invocation, item, &[Event::NotDone(not_done)]).await?;
+                // After the word about the request: with it, what is left of the time may be used up.
+                if error.outage().is_some() {
+                    in_the_last_time(invocation, self.circuit.failed(&self.ledger)).await;
+                }
                 let answer = invocation.recorded(&item, name);
                 (item, answer)
             }
@@ -495,14 +508,14 @@ impl Service {
         &self,
         invocation: &Invocation<'_>,
         item: Item,
-        name: &Name,
-        created: Created,
+        unwritten: Unwritten,
         notice: Option<Reason>,
     ) -> Result<(Item, Answer), Diagnostic> {
+        let Unwritten { name, mark, created } = &unwritten;
         let operation = item.device.find(name).map(|record| record.operation.clone()).unwrap_or_default();
         let mut event = requests::Created {
             name: name.clone(),
-            mark: invocation.mark.clone(),
+            mark: mark.clone(),
             task_id: created.task_id.clone(),
             handed_over_at: created.handed_over_at,
             sent_at: created.sent_at,
@@ -510,9 +523,9 @@ impl Service {
             notice: notice.clone(),
             is_followed: self.settings.reads_reports || has_result(&operation),
         };
-        self.unwritten.put(invocation.request_id.to_owned(), (name.clone(), created.clone()));
+        self.unwritten.put(invocation.request_id.to_owned(), unwritten.clone());
         let written = self.apply(invocation, item, &[Event::Created(event.clone())]).await;
-        let not_woken = self.forwarder.wake(&created, invocation.deadline).await;
+        let not_woken = self.forwarder.wake(created, invocation.deadline).await;
         let (mut item, _) = written?;
         self.unwritten.forget(invocation.request_id);
         if let Some(not_woken) = not_woken {
@@ -539,15 +552,20 @@ impl Service {
         self.within_the_last_time(invocation, self.ledger.keep_body(thing, name, body, until)).await
     }
 
-    /// Notes which thing the device is, so that Coiote's reports about it find its requests.
-    async fn remember(&self, invocation: &Invocation<'_>, device_id: &str) -> Result<(), Diagnostic> {
+    /// Notes which thing the device is, so that Coiote's reports about it find its requests. Where that fails, the device's next
+    /// request does it, and reports are asked for one by one until then.
+    async fn remember(&self, invocation: &Invocation<'_>, device_id: &str) {
         let thing = invocation.thing().as_str();
         if device_id == thing || self.known_devices.get(device_id).as_deref() == Some(thing) {
-            return Ok(());
+            return;
         }
-        self.within_the_last_time(invocation, self.ledger.remember_device(device_id, thing)).await?;
-        self.known_devices.put(device_id.to_owned(), thing.to_owned());
-        Ok(())
+        let remembered = self.within_the_last_time(invocation, self.ledger.remember_device(device_id, thing)).await;
+        match remembered {
+            Ok(()) => self.known_devices.put(device_id.to_owned(), thing.to_owned()),
+            Err(Diagnostic { error_type: code, error_message: reason }) => {
+                tracing::warn!(device_id, code, reason, "the device's thing was not noted");
+            }
+        }
     }
 
     async fn load(&self, invocation: &Invocation<'_>) -> Result<Item, Diagnostic> {
@@ -581,6 +599,11 @@ impl Service {
     ) -> Result<T, Diagnostic> {
         in_time(invocation.deadline.left_for_the_outcome(), call).await
     }
+}
+
+/// What is only good to be known: it is given up where there is no time for it.
+async fn in_the_last_time(invocation: &Invocation<'_>, call: impl Future<Output = ()>) {
+    let _ = tokio::time::timeout(invocation.deadline.left_for_the_outcome(), call).await;
 }
 
 async fn in_time<T>(time: Duration, call: impl Future<Output = Result<T, ledger::Error>>) -> Result<T, Diagnostic> {

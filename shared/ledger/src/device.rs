@@ -71,8 +71,9 @@ impl Item {
     /// Whether there is work that only a write can do: last words without items of their own, many appended events, or one
     /// that made a request wait, which is found by the index of hand-overs.
     pub fn is_to_be_written(&self) -> bool {
-        let hand_over_at = self.device.hand_over_at();
+        let (hand_over_at, look_at) = (self.device.hand_over_at(), self.device.look_at());
         self.events > MOST_EVENTS
+            || look_at.is_some_and(|wanted| self.look_at.is_none_or(|known| wanted < known))
             || self.device.unfiled().next().is_some()
             || (hand_over_at.is_some() && hand_over_at != self.hand_over_at)
     }
@@ -110,7 +111,8 @@ impl Ledger {
             .expression_attribute_values(":event", AttributeValue::L(vec![string(event)]))
             .return_values(ReturnValue::AllNew);
         if let Some(look_by) = look_by {
-            expression.push_str(", #look = if_not_exists(#look, :shard), #lookAt = if_not_exists(#lookAt, :lookAt)");
+            // Whoever writes next has it say the earliest time again.
+            expression.push_str(", #look = :shard, #lookAt = :lookAt");
             update = update
                 .expression_attribute_names("#look", "look")
                 .expression_attribute_names("#lookAt", "lookAt")

@@ -15,7 +15,9 @@ pub(crate) fn start() {
         .and_then(|directives| directives.parse::<Targets>().ok())
         .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
         // It says again, as an error, what the function said already at the level that fits. Panics are on standard error.
-        .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
+        .with_target("lambda_runtime::layers::panic", LevelFilter::OFF)
+        // Its span says again what is in the lines of ours.
+        .with_target("lambda_runtime::layers::trace", LevelFilter::OFF);
     let lines = fmt::layer().flatten_event(true).with_span_list(false).flatten_current_span_on_top_level(true);
     tracing_subscriber::registry().with(lines).with(levels).init();
 }

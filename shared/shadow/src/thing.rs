@@ -71,7 +71,7 @@ impl Envelope {
             version: event.remove("version").and_then(|version| version.as_u64()),
             timestamp: event.remove("timestamp").and_then(|timestamp| timestamp.as_u64()),
             client_token: event.remove("clientToken").and_then(|token| token.as_str().map(str::to_owned)),
-            with_reported: event.remove("withReported").is_some_and(|with| with == Json::Bool(true)),
+            with_reported: event.remove("withoutReported").is_some_and(|without| without == Json::Bool(false)),
             redriven: event.remove("redriven").is_some_and(|redriven| redriven == Json::Bool(true)),
         })
     }

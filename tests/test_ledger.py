@@ -1,0 +1,413 @@
+"""One request, one task, one last word: however often it is delivered, by whom, when, and what others write meanwhile."""
+
+import json
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from scripted_coiote import CREATE, SLOW, scripted_coiote
+from stack.processes import wait_for
+
+READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
+EXECUTE = {"operation": "execute", "keys": ["Device.0.Reboot"]}
+WRONG = {"operation": "read", "keys": ["Device..0"]}
+LASTING_FAULT = (503, {"message": "maintenance", "code": 5030})
+
+
+def update(stack, thing: str, state: dict, **more) -> int:
+    payload = json.dumps({"state": state} | more).encode()
+    answer = stack.aws.iot_data.update_thing_shadow(thingName=thing, shadowName="operation", payload=payload)
+    return json.loads(answer["payload"].read())["version"]
+
+
+def touch(stack, thing: str) -> int:
+    """A next version of the shadow, which stands for a request's here: the deployed rule does not fire on it."""
+    return update(stack, thing, {})
+
+
+def event(thing: str, version: int | None, request: dict = READ, **more) -> dict:
+    of_now = {"thingName": thing, "timestamp": int(time.time())}
+    return request | of_now | ({"version": version} if version is not None else {}) | more
+
+
+def write(value: str, *keys: str) -> dict:
+    keys = keys or ("Device.0.UTC Offset",)
+    return {"operation": "write", "keys": list(keys), "values": [value] * len(keys)}
+
+
+def result_of(stack, thing: str, request: dict, value: str = "+02:00") -> dict:
+    """The event of a result that Coiote has written, of a kind that the deployed rule does not know."""
+    result: dict = {}
+    for key in request["keys"]:
+        *place, last = key.split(".")
+        into = result
+        for name in place:
+            into = into.setdefault(name, {})
+        into[last] = value
+    update(stack, thing, {"reported": {"operation": request["operation"]}})
+    version = update(stack, thing, {"reported": {"failedKeys": [""], "result": result}})
+    reported = {"operation": request["operation"], "failedKeys": [""], "result": result}
+    return reported | {"thingName": thing, "version": version, "timestamp": int(time.time())}
+
+
+def said(answer: dict) -> tuple:
+    return answer["status"], answer.get("reason", {}).get("code")
+
+
+@pytest.fixture
+def two(environment_of):
+    """Two execution environments."""
+    return [environment_of("OperationRequest") for _ in range(2)]
+
+
+# ---------------------------------------------------------------- deliveries
+
+
+@pytest.mark.parametrize("request_", [READ, EXECUTE], ids=lambda request: request["operation"])
+def test_two_deliveries_at_the_same_moment(stack, device, two, request_):
+    for _ in range(10):
+        thing = device()
+        version = touch(stack, thing)
+        running = [function.begin(event(thing, version, request_)) for function in two]
+        results = [function.result(invocation) for function, invocation in zip(two, running, strict=True)]
+        assert sorted(result["status"] for result in results) == ["IGNORED", "SCHEDULED"]
+        assert next(r for r in results if r["status"] == "IGNORED")["reason"]["code"] == "DUPLICATE"
+        assert len(stack.coiote.tasks(thing)) == 1
+        stack.aws.answer_as(thing, next(r for r in results if r["status"] == "SCHEDULED"))
+
+
+def test_one_execute_that_is_handed_out_twice_under_one_id(stack, device, two):
+    for _ in range(10):
+        thing = device()
+        version = touch(stack, thing)
+        running = [function.begin(event(thing, version, EXECUTE), "one-invocation-of-" + thing) for function in two]
+        results = [function.result(invocation) for function, invocation in zip(two, running, strict=True)]
+        assert len(stack.coiote.tasks(thing)) == 1
+        # The other one may have to come again, because nobody knows whether the first is still at it.
+        assert {r.get("errorType", r.get("status")) for r in results} - {"IGNORED", "EARLIER_ATTEMPT_UNDER_WAY"} == {"SCHEDULED"}
+        stack.aws.answer_as(thing, next(r for r in results if r.get("status") == "SCHEDULED"))
+
+
+@pytest.mark.parametrize("same_id", [True, False])
+@pytest.mark.parametrize("request_", [READ, EXECUTE, WRONG], ids=["read", "execute", "wrong"])
+def test_a_delivery_after_the_last_word(stack, device, two, request_, same_id):
+    thing = device()
+    version = touch(stack, thing)
+    first, second = "one-invocation", "one-invocation" if same_id else "another"
+    status = two[0].invoke(event(thing, version, request_), first)["status"]
+    for redriven in ({}, {"redriven": True}):
+        again = two[1].invoke(event(thing, version, request_, **redriven), second)
+        assert said(again) == ("IGNORED", "DUPLICATE")
+    assert len(stack.coiote.tasks(thing)) == (0 if status == "REJECTED" else 1)
+    stack.aws.last_word(thing, version, (status,))
+
+
+def test_a_delivery_while_another_one_is_at_it(stack, device, environment_of):
+    thing = device()
+    version = touch(stack, thing)
+    with scripted_coiote(stack.authority, {CREATE: SLOW}) as script:
+        first, second = (environment_of("OperationRequest", COIOTE_URL=script.url) for _ in range(2))
+        running = first.begin(event(thing, version), seconds=5)
+        wait_for("the task to be created", lambda: len(script.tasks) == 1)
+        assert second.invoke(event(thing, version))["reason"]["code"] == "DUPLICATE"
+        stack.aws.answer_as(thing, first.result(running))
+        assert len(script.tasks) == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_requests_that_follow_each_other_closely(stack, device, two, order):
+    thing = device()
+    versions = [touch(stack, thing), touch(stack, thing)]
+    running = [two[i].begin(event(thing, versions[i], EXECUTE)) for i in order]
+    for i, invocation in zip(order, running, strict=True):
+        stack.aws.answer_as(thing, two[i].result(invocation))
+    assert len(stack.coiote.tasks(thing)) == 2
+
+
+def test_many_requests_of_one_device_at_the_same_moment(stack, device, environment_of):
+    thing = device()
+    functions = [environment_of("OperationRequest") for _ in range(4)]
+    versions = [touch(stack, thing) for _ in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(
+            pool.map(lambda n: functions[n % 4].invoke(event(thing, versions[n], EXECUTE)), range(len(versions)))
+        )
+    assert [result["status"] for result in results] == ["SCHEDULED"] * 8
+    assert len(stack.coiote.tasks(thing)) == 8
+    for result in results:
+        stack.aws.answer_as(thing, result)
+
+
+def test_an_execute_is_never_sent_twice(stack, device, environment_of):
+    """Not after many others, nor redriven, nor with requests without a version before it."""
+    thing = device()
+    functions = [environment_of("OperationRequest") for _ in range(3)]
+    version = touch(stack, thing)
+    assert functions[0].invoke(event(thing, version, EXECUTE))["status"] == "SCHEDULED"
+    assert functions[1].invoke(event(thing, None))["status"] == "SCHEDULED"
+    for _ in range(12):
+        last = functions[1].invoke(event(thing, touch(stack, thing)))
+    stack.aws.answer_as(thing, last)
+    for function in functions:
+        for more in ({}, {"redriven": True}):
+            assert said(function.invoke(event(thing, version, EXECUTE, **more))) == ("IGNORED", "DUPLICATE")
+    executes = [task for task in stack.coiote.tasks(thing) if task["template"] == "AWSexecuteCertAuth"]
+    assert len(executes) == 1
+
+
+def test_events_without_a_version(stack, device, two):
+    thing = device()
+    first = two[0].invoke(event(thing, None), "first-invocation")
+    assert (first["status"], first["request"]) == ("SCHEDULED", "first-invocation")
+    stack.aws.answer_as(thing, first)
+    assert two[1].invoke(event(thing, None), "first-invocation")["status"] == "IGNORED"
+    # Its second delivery could not be told from it.
+    assert said(two[1].invoke(event(thing, None, EXECUTE), "second-invocation")) == ("REJECTED", "VERSION_MISSING")
+    assert len(stack.coiote.tasks(thing)) == 1
+
+
+def test_a_thing_without_an_operation_shadow(stack, two):
+    thing = f"shadowless-{uuid.uuid4()}"
+    stack.coiote.add_device(thing)
+    running = [function.begin(event(thing, 7, EXECUTE)) for function in two]
+    results = [function.result(invocation) for function, invocation in zip(two, running, strict=True)]
+    assert sorted(result["status"] for result in results) == ["IGNORED", "SCHEDULED"]
+    stack.aws.answer_as(thing, next(r for r in results if r["status"] == "SCHEDULED"))
+
+
+def test_an_event_that_is_older_than_a_requests_lifetime_is_not_sent(stack, device, two):
+    thing = device()
+    old = event(thing, touch(stack, thing)) | {"timestamp": int(time.time()) - 168 * 3600 - 1}
+    assert said(two[0].invoke(old)) == ("TIMED_OUT", "LIFETIME_OVER")
+    assert stack.coiote.tasks(thing) == []
+
+
+# ---------------------------------------------------------------- what is the same, what is older
+
+
+def test_the_same_execute_with_the_same_token_runs_once(stack, device, two):
+    thing = device()
+    first, second, third = (touch(stack, thing) for _ in range(3))
+    assert two[0].invoke(event(thing, first, EXECUTE, clientToken="my-token"))["status"] == "SCHEDULED"
+    again = two[1].invoke(event(thing, second, EXECUTE, clientToken="my-token"))
+    assert said(again) == ("REJECTED", "SAME_TOKEN") and str(first) in again["reason"]["message"]
+    # Another content, or what may run twice, is another request.
+    other = EXECUTE | {"keys": ["Test object.0.Execute"]}
+    assert two[1].invoke(event(thing, third, other, clientToken="my-token"))["status"] == "SCHEDULED"
+    for _ in range(2):
+        assert two[0].invoke(event(thing, touch(stack, thing), READ, clientToken="same"))["status"] == "SCHEDULED"
+    assert len(stack.coiote.tasks(thing)) == 4
+
+
+def test_an_older_write_that_comes_after_a_newer_one_is_not_sent(stack, device, two):
+    thing = device()
+    older, newer = touch(stack, thing), touch(stack, thing)
+    assert two[0].invoke(event(thing, newer, write("newer")))["status"] == "SCHEDULED"
+    answer = two[1].invoke(event(thing, older, write("older")))
+    assert said(answer) == ("FAILED", "OVERTAKEN")
+    stack.aws.answer_as(thing, answer)
+    assert len(stack.coiote.tasks(thing)) == 1
+
+
+def test_writes_to_one_key_reach_coiote_in_their_order(stack, device, environment_of):
+    """One waits behind an older one that waits, and follows it; one of other keys does not wait."""
+    thing = device()
+    first, second, third = (touch(stack, thing) for _ in range(3))
+    with scripted_coiote(stack.authority, {CREATE: [LASTING_FAULT] * 3 + [(201, "d:task:1"), (201, "d:task:2"), (201, "d:task:3")]}) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url)
+        assert said(function.invoke(event(thing, first, write("first")))) == ("IN_PROGRESS", "COIOTE_UNAVAILABLE")
+        waits = function.invoke(event(thing, second, write("second", "Device.0.UTC Offset", "Device.0.Timezone")))
+        assert said(waits) == ("IN_PROGRESS", "WAITS_FOR_OLDER_WRITE")
+        stack.aws.answer_as(thing, waits)
+        other = function.invoke(event(thing, third, write("68", "LwM2M Server.1.Lifetime")))
+        assert other["status"] == "SCHEDULED"
+        handed_over = function.invoke({"thingName": thing, "due": str(first)})
+        assert handed_over["status"] == "SCHEDULED"
+        tasks = {v: stack.aws.last_word(thing, v, ("SCHEDULED",))["taskId"] for v in (third, first, second)}
+        assert tasks == {third: "d:task:1", first: "d:task:2", second: "d:task:3"}
+
+
+def test_what_waits_can_be_taken_back(stack, device, environment_of):
+    thing = device()
+    waiting, by_token, cancel = (touch(stack, thing) for _ in range(3))
+    with scripted_coiote(stack.authority, {CREATE: LASTING_FAULT}) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url)
+        assert function.invoke(event(thing, waiting))["status"] == "IN_PROGRESS"
+        assert function.invoke(event(thing, by_token, EXECUTE, clientToken="my-token"))["status"] == "IN_PROGRESS"
+        answer = function.invoke(event(thing, cancel, {"operation": "cancelRequest", "requests": [waiting, "my-token", 9999]}))
+        assert said(answer) == ("SUCCEEDED", "CANCEL_DONE") and "9999: not among" in answer["reason"]["message"]
+        for version in (waiting, by_token):
+            assert said(stack.aws.last_word(thing, version, ("CANCELED",))) == ("CANCELED", "CANCELED")
+        assert function.invoke({"thingName": thing, "due": str(waiting)})["status"] == "IGNORED"
+    assert script.tasks == []
+
+
+# ---------------------------------------------------------------- whose result it is
+
+
+def test_a_result_does_not_answer_a_request_that_waits(stack, device, environment_of):
+    thing = device()
+    waiting, sent = touch(stack, thing), touch(stack, thing)
+    with scripted_coiote(stack.authority, {CREATE: [LASTING_FAULT] * 3 + [(201, "d:task:1"), (201, "d:task:2")]}) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url)
+        assert function.invoke(event(thing, waiting))["status"] == "IN_PROGRESS"
+        assert function.invoke(event(thing, sent))["status"] == "SCHEDULED"
+        folds = environment_of("OperationResponse")
+        assert folds.invoke(result_of(stack, thing, READ))["request"] == sent
+        stack.aws.last_word(thing, sent, ("SUCCEEDED",))
+        stack.aws.last_word(thing, waiting, ("IN_PROGRESS",))
+        # It is handed over in its turn, and has a result of its own.
+        assert function.invoke({"thingName": thing, "due": str(waiting)})["status"] == "SCHEDULED"
+        assert len(script.tasks) == 2
+        assert folds.invoke(result_of(stack, thing, READ))["request"] == waiting
+        stack.aws.last_word(thing, waiting, ("SUCCEEDED",))
+
+
+def test_a_result_that_aws_refuses_does_not_shift_the_answers(stack, device):
+    """The whole data model does not fit into a shadow; later requests get their own answers."""
+    thing = device()
+    stack.coiote.set_values(thing, {"Device.0.Timezone": "x" * 8_000})
+    large = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0.Timezone"]})
+    task = stack.aws.last_word(thing, large, ("SCHEDULED",))["taskId"]
+    assert stack.coiote.task(thing, task)["status"] == "done"
+    for number in range(3):
+        request = {"operation": "read", "keys": ["Device.0.UTC Offset" if number % 2 else "Device.0.Battery Level"]}
+        version = stack.aws.request(thing, request)
+        assert said(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
+    assert stack.aws.answers(thing)[str(large)]["status"] == "SCHEDULED"
+
+
+def test_results_that_are_handled_in_the_other_order(stack, device, environment_of):
+    thing = device()
+    versions = [touch(stack, thing), touch(stack, thing)]
+    with scripted_coiote(stack.authority, {}) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url)
+        for version in versions:
+            assert function.invoke(event(thing, version))["status"] == "SCHEDULED"
+    first, second = result_of(stack, thing, READ, "+01:00"), result_of(stack, thing, READ, "+02:00")
+    answered = {environment_of("OperationResponse").invoke(result)["request"] for result in (second, first)}
+    assert answered == set(versions)
+    for version in versions:
+        assert said(stack.aws.last_word(thing, version, ("SUCCEEDED",))) == ("SUCCEEDED", None)
+    assert stack.aws.reported(thing, "datamodel") == {"Device": {"0": {"UTC Offset": "+02:00"}}}
+
+
+# ---------------------------------------------------------------- who else writes
+
+
+def test_a_console_that_saves_the_whole_document(stack, device):
+    """No second reboot, no result folded anew, and the copies are put right."""
+    thing = device()
+    read = stack.aws.request(thing, READ)
+    assert stack.aws.last_word(thing, read)["status"] == "SUCCEEDED"
+    executed = stack.aws.request(thing, {"keys": EXECUTE["keys"], "operation": "execute"})
+    task = stack.aws.last_word(thing, executed, ("SCHEDULED", "SUCCEEDED"))["taskId"]
+    stack.coiote.task(thing, task)
+    stack.aws.iot_data.update_thing_shadow(
+        thingName=thing,
+        shadowName="datamodel",
+        payload=json.dumps({"state": {"reported": {"Device": {"0": {"UTC Offset": "notified"}}}}}).encode(),
+    )
+    document = stack.aws.shadow(thing, "operation")["state"]
+    document["reported"]["requests"][str(read)]["status"] = "FAILED"
+    document["reported"]["requests"]["9999"] = {"operation": "read", "status": "SCHEDULED"}
+
+    saved = update(stack, thing, {"desired": document["desired"], "reported": document["reported"]})
+
+    assert said(stack.aws.last_word(thing, saved)) == ("REJECTED", "RESAVED")
+    wait_for("the copies to be put right", lambda: "9999" not in stack.aws.answers(thing))
+    assert stack.aws.answers(thing)[str(read)]["status"] == "SUCCEEDED"
+    assert stack.aws.reported(thing, "datamodel")["Device"]["0"]["UTC Offset"] == "notified"
+    assert len([task for task in stack.coiote.tasks(thing) if task["template"] == "AWSexecuteCertAuth"]) == 1
+    # Sent alone, it is a new one.
+    again = stack.aws.request(thing, {"keys": EXECUTE["keys"], "operation": "execute"})
+    stack.aws.last_word(thing, again, ("SCHEDULED", "SUCCEEDED"))
+
+
+def test_the_author_may_remove_the_answers(stack, device, environment_of):
+    thing = device()
+    function = environment_of("OperationRequest")
+    stack.aws.answer_as(thing, function.invoke(event(thing, touch(stack, thing))))
+    update(stack, thing, {"reported": {"requests": None}})
+    stack.aws.answer_as(thing, function.invoke(event(thing, touch(stack, thing))))
+
+
+# ---------------------------------------------------------------- room
+
+
+def test_the_newest_eight_open_ones_are_shown(stack, device, environment_of):
+    thing = device()
+    with scripted_coiote(stack.authority, {}) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url)
+        versions = [touch(stack, thing) for _ in range(12)]
+        for version in versions:
+            last = function.invoke(event(thing, version))
+    stack.aws.answer_as(thing, last)
+    assert sorted(stack.aws.answers(thing), key=int) == [str(version) for version in versions[-8:]]
+
+
+@pytest.mark.parametrize("size", [0, 2_000, 4_000, 5_500])
+def test_answers_stay_within_their_room(stack, device, environment_of, size):
+    """Requests of 8 KB with long reasons and the longest tokens, beside a result."""
+    thing = device()
+    function = environment_of("OperationRequest")
+    result = {"large": "x" * size}
+    update(stack, thing, {"reported": {"result": result}})
+    wrong = {"operation": "read", "keys": ["Device.0." + "x" * 300 for _ in range(26)], "clientToken": "t" * 64}
+    for _ in range(9):
+        answer = function.invoke(event(thing, touch(stack, thing), wrong))
+        assert answer["status"] == "REJECTED"
+    entry = stack.aws.last_word(thing, answer["request"])
+    assert (entry["clientToken"], entry["reason"]["code"]) == ("t" * 64, answer["reason"]["code"])
+    reported = stack.aws.reported(thing, "operation")
+    assert reported["result"] == result
+    assert len(json.dumps(reported["requests"], ensure_ascii=False, separators=(",", ":")).encode()) <= 5_100
+    assert len(reported["requests"]) >= 3
+
+
+def test_a_reason_of_eight_thousand_characters(stack, device, environment_of):
+    thing = device()
+    said_by_coiote = (400, {"message": "no\n" + "ä" * 8_000, "code": 1})
+    with scripted_coiote(stack.authority, {CREATE: said_by_coiote}) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url)
+        answer = function.invoke(event(thing, touch(stack, thing), READ, clientToken="t" * 64))
+    entry = stack.aws.answer_as(thing, answer)
+    assert said(entry) == ("FAILED", "COIOTE_REFUSED")
+    assert len(entry["reason"]["message"].encode()) < 500 and "\n" not in entry["reason"]["message"]
+
+
+def test_a_shadow_without_room_for_a_single_answer(stack, device):
+    """The request is dealt with all the same, and the answer comes when there is room."""
+    thing = device()
+    update(stack, thing, {"reported": {"result": {"large": "x" * 8_050}}})
+    version = stack.aws.request(thing, EXECUTE)
+    line = stack.aws.log_line(stack.outputs["AnswersLogGroup"], "copies not written; they are tried again", thing=thing)
+    assert line["code"]
+    assert len(stack.coiote.tasks(thing)) == 1
+    update(stack, thing, {"reported": {"result": None}})
+    stack.aws.sqs.send_message(QueueUrl=stack.outputs["AnswersQueueUrl"], MessageBody=thing)
+    stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED"))
+
+
+# ---------------------------------------------------------------- cost
+
+
+def test_the_calls_of_a_warm_request(stack, device, environment_of, aws_between):
+    """Two to Coiote; two to the ledger, and a third every few seconds; none to shadows."""
+    thing = device()
+    with scripted_coiote(stack.authority, {}) as script:
+        function = environment_of("OperationRequest", COIOTE_URL=script.url, AWS_ENDPOINT_URL=aws_between.endpoint)
+        function.invoke(event(thing, touch(stack, thing)))
+        assert sorted(aws_between.calls) == ["GetItem", "GetSecretValue", "PutItem", "UpdateItem", "UpdateItem"]
+        folds = environment_of("OperationResponse")
+        for _ in range(12):
+            # Coiote's report comes between one request and the next.
+            folds.invoke(result_of(stack, thing, READ))
+            aws_between.calls.clear()
+            script.asked.clear()
+            function.invoke(event(thing, touch(stack, thing)))
+            assert [call for call in aws_between.calls if call != "GetItem"] == ["UpdateItem"] * 2
+            assert len(aws_between.calls) <= 3
+            assert len(script.asked) == 2
