@@ -72,6 +72,8 @@ class LocalStack:
         self.client = certificates.client("coiote-aws-iot")
         self._password = secrets.token_urlsafe()
         self._kept = False
+        # Of the deployed template
+        self.outputs: dict[str, str] = {}
 
     def __enter__(self) -> "LocalStack":
         return self
@@ -121,10 +123,10 @@ class LocalStack:
 
     @property
     def function_environment(self) -> dict[str, str]:
-        """What the template gives the functions, for those that are started by hand."""
+        """What the template gives the functions, for those that are started by hand; without the ledger before it is deployed."""
         outputs = {"REQUESTS_TABLE": "RequestsTable", "ANSWERS_QUEUE_URL": "AnswersQueueUrl"}
         coiote = {"COIOTE_URL": self.coiote.url, "COIOTE_SECRET_ID": SECRET_NAME}
-        return coiote | {name: self.outputs[output] for name, output in outputs.items()}
+        return coiote | {name: self.outputs[output] for name, output in outputs.items() if output in self.outputs}
 
     def deploy(self, **parameters: str) -> None:
         self.deployment.deploy(self.aws, self.parameters | parameters)
