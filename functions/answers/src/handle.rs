@@ -1,12 +1,11 @@
 //! From the event to the copies.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::Ledger;
-use requests::Millis;
-use runtime::{Deadline, milliseconds};
+use runtime::{Deadline, milliseconds, now};
 use serde::Serialize;
 use serde_json::Value as Json;
 use shadow::operation::{Copies, OperationShadows};
@@ -188,9 +187,4 @@ fn code(error: &Error) -> &'static str {
         Error::TooLarge => "OPERATION_SHADOW_FULL",
         _ => "ANSWER_NOT_WRITTEN",
     }
-}
-
-fn now() -> Millis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

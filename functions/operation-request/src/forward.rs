@@ -145,7 +145,7 @@ impl Forwarder {
         let mut device_id = device.id.clone();
         let span = tracing::Span::current();
         span.record("device_id", device_id.as_str()).record("template", task.template.as_str());
-        let sent_at = crate::handle::now();
+        let sent_at = runtime::now();
         // One of several tries may have reached Coiote, whatever became of the last one.
         let maybe = Cell::new(false);
         let mut created = self.create_task(&device_id, task, may_run_twice, &maybe, deadline).await;

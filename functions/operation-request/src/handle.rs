@@ -8,7 +8,7 @@ use ledger::{Item, Ledger};
 use lwm2m::{Strictness, Task};
 use memory::Memory;
 use requests::{Answer, Claim, Event, Millis, Name, Reason, Status, Take, Verdict, Wanted, has_result, may_run_twice};
-use runtime::{Deadline, diagnostic, milliseconds};
+use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde_json::value::RawValue;
 use shadow::{Envelope, ThingName};
 use tracing::Instrument;
@@ -646,11 +646,6 @@ async fn in_time<T>(time: Duration, call: impl Future<Output = Result<T, ledger:
 
 fn pause(tries: u32) -> Millis {
     FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)
-}
-
-pub(crate) fn now() -> Millis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the lines about a request have in common; what is empty is known later. In lines of every level, hence its own.

@@ -11,7 +11,7 @@ mod circuit;
 mod forward;
 mod handle;
 
-use coiote_access::{Access, Credentials};
+use coiote_access::Access;
 use lambda_runtime::Error;
 use ledger::Ledger;
 use lwm2m::Strictness;
@@ -20,24 +20,15 @@ use runtime::Function;
 use crate::forward::Forwarder;
 use crate::handle::{Service, Settings};
 
-const HOUR: u64 = 60 * 60 * 1_000;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
     let aws = runtime::aws::config()?;
-    let variable = |name: &str| std::env::var(name).ok();
-    let access = Access::new(
-        variable("COIOTE_URL").unwrap_or_default(),
-        Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), variable("COIOTE_SECRET_ID")),
-    );
+    let access = Access::from_env(aws_sdk_secretsmanager::Client::new(&aws));
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let settings = Settings {
-        strictness: strictness(variable("OBJECT_CHECKS").as_deref()),
-        // No request outlives its record.
-        lifetime: runtime::number("REQUEST_LIFETIME_HOURS", 168)
-            .min(runtime::number("REQUEST_RETENTION_DAYS", 30).saturating_mul(24))
-            .saturating_mul(HOUR),
+        strictness: strictness(std::env::var("OBJECT_CHECKS").ok().as_deref()),
+        lifetime: ledger::request_lifetime(),
         reads_reports: runtime::number("REPORT_INTERVAL", 5) > 0,
     };
     let service = Service::new(Forwarder::new(access), ledger, settings);

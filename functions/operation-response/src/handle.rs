@@ -4,8 +4,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Item, Ledger};
-use requests::{Answer, Event, Folded, Millis, Name, Reason, Status, Verdict, Wrote, code};
-use runtime::{Deadline, diagnostic, milliseconds};
+use requests::{Answer, Event, Folded, Name, Reason, Status, Verdict, Wrote, code};
+use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde_json::value::RawValue;
 use shadow::datamodel::{self, DatamodelShadows, Earlier, Known, Others, Scope};
 use shadow::{Error, Shadows};
@@ -97,7 +97,7 @@ impl Service {
             status,
             reason,
             datamodel: folded.and_then(|folded| folded.known).map(|known| (known.version, known.written_at)),
-            wrote: folded.map_or(Wrote::Nothing, |folded| wrote(folded.wrote)),
+            wrote: folded.map_or(Wrote::Nothing, |folded| folded.wrote),
             at: now(),
         });
         let (item, _) = self.ledger.apply(thing.as_str(), item, &[event], now()).await.map_err(refused)?;
@@ -178,33 +178,16 @@ fn failed(code: &'static str, why: String) -> Outcome {
 
 /// The other results of the device.
 fn others(item: &Item, version: u64) -> Others {
-    let earlier = item.device.earlier_results(version).map(|result| Earlier {
-        fingerprint: result.touched.clone(),
-        wrote: result.wrote.map(|wrote| match wrote {
-            Wrote::Nothing => datamodel::Wrote::Nothing,
-            Wrote::At(seconds) => datamodel::Wrote::At(seconds),
-            Wrote::Unknown => datamodel::Wrote::Unknown,
-        }),
-    });
+    let earlier = item
+        .device
+        .earlier_results(version)
+        .map(|result| Earlier { fingerprint: result.touched.clone(), wrote: result.wrote });
     Others::new(item.device.newer_results(version).map(|result| result.touched.clone()), earlier)
-}
-
-fn wrote(wrote: datamodel::Wrote) -> Wrote {
-    match wrote {
-        datamodel::Wrote::Nothing => Wrote::Nothing,
-        datamodel::Wrote::At(seconds) => Wrote::At(seconds),
-        datamodel::Wrote::Unknown => Wrote::Unknown,
-    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it away")]
 fn refused(error: ledger::Error) -> Diagnostic {
     diagnostic(error.code(), error.to_string())
-}
-
-fn now() -> Millis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Time since then, which is given in seconds since 1970.

@@ -17,8 +17,10 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use runtime::now;
+
 use crate::due::Pages;
-use crate::handle::{Run, now};
+use crate::handle::Run;
 use crate::pace::{Met, Pace, Stop};
 
 /// Things of a page of those that are due.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
@@ -11,7 +11,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Due, Item, Ledger};
 use memory::Memory;
 use requests::{Device, Event, Millis};
-use runtime::{Deadline, diagnostic, milliseconds};
+use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -355,11 +355,6 @@ fn log(watched: &Watched, handed: &HandedOver, error: Option<&ledger::Error>, du
         duration_ms,
         "reconciled"
     );
-}
-
-pub(crate) fn now() -> Millis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and times far below 2^52")]

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use ledger::{Due, Item};
 use requests::{Device, Event, Name, Wanted};
 
+use runtime::now;
+
 use crate::due::Pages;
-use crate::handle::{Run, Service, Watched, now};
+use crate::handle::{Run, Service, Watched};
 use crate::outcome::{is_awaited, reported};
 
 /// Things of a page of those that are due.

@@ -19,7 +19,7 @@ mod reports;
 
 use std::time::Duration;
 
-use coiote_access::{Access, Credentials};
+use coiote_access::Access;
 use lambda_runtime::Error;
 use ledger::Ledger;
 use runtime::Function;
@@ -28,24 +28,16 @@ use crate::coiote_side::CoioteSide;
 use crate::hand_over::HandOver;
 use crate::handle::{Service, Settings};
 
-const HOUR: u64 = 60 * 60 * 1_000;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
     let aws = runtime::aws::config()?;
     let variable = |name: &str| std::env::var(name).ok();
-    let access = Access::new(
-        variable("COIOTE_URL").unwrap_or_default(),
-        Credentials::new(aws_sdk_secretsmanager::Client::new(&aws), variable("COIOTE_SECRET_ID")),
-    );
+    let access = Access::from_env(aws_sdk_secretsmanager::Client::new(&aws));
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let settings = Settings {
         report_interval: Duration::from_secs(runtime::number("REPORT_INTERVAL", 5)),
-        // No request outlives its record.
-        lifetime: runtime::number("REQUEST_LIFETIME_HOURS", 168)
-            .min(runtime::number("REQUEST_RETENTION_DAYS", 30).saturating_mul(24))
-            .saturating_mul(HOUR),
+        lifetime: ledger::request_lifetime(),
         time: Duration::from_secs(runtime::number("RECONCILE_SECONDS", 55)),
         operation_response: variable("OPERATION_RESPONSE_FUNCTION").unwrap_or_default(),
     };

@@ -8,8 +8,10 @@ use ledger::{Item, Ledger};
 use requests::{Device, Millis, State};
 use tokio::task::JoinSet;
 
+use runtime::now;
+
 use crate::cursor::{self, Next};
-use crate::handle::{Run, Service, Watched, float, now};
+use crate::handle::{Run, Service, Watched, float};
 use crate::outcome::{of_task, reported};
 
 /// Pages of a look: what is beyond them is read by the next one.

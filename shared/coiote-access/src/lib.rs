@@ -117,6 +117,13 @@ impl Error {
 }
 
 impl Access {
+    /// Access as the function's variables describe it: `COIOTE_URL`, and `COIOTE_SECRET_ID`, the name of the secret.
+    pub fn from_env(secrets_manager: aws_sdk_secretsmanager::Client) -> Access {
+        let variable = |name: &str| std::env::var(name).ok();
+        let credentials = Credentials::new(secrets_manager, variable("COIOTE_SECRET_ID"));
+        Access::new(variable("COIOTE_URL").unwrap_or_default(), credentials)
+    }
+
     /// `url`: `https://host:port`, without a path.
     pub fn new(url: String, credentials: Credentials) -> Access {
         Access { url, credentials, connection: Mutex::new(None), warm_up: OnceLock::new() }

@@ -4,7 +4,9 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use requests::{Device, Event, Millis, Record, Verdict};
 
-use crate::{Attributes, Error, Ledger, integer, number, string, text};
+use crate::installation::Due;
+use crate::update::Update;
+use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 
 const ENTRY: &str = "device";
 
@@ -16,9 +18,6 @@ const MOST_EVENTS: usize = 8;
 
 /// Where time has to look at a device although there is nothing that it can do, it looks again after so long.
 const LOOK_AGAIN: Millis = 60_000;
-
-/// Partitions of each index, so that many devices can be due at once.
-pub(crate) const SHARDS: u32 = 4;
 
 /// A device's requests, as they stand in the ledger.
 #[derive(Debug, Clone, Default)]
@@ -82,16 +81,8 @@ impl Item {
 impl Ledger {
     /// The device's requests; none where it has had no request.
     pub async fn load(&self, thing: &str) -> Result<Item, Error> {
-        let got = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("thing", string(thing))
-            .key("entry", string(ENTRY))
-            .consistent_read(true)
-            .send()
-            .await?;
-        Ok(got.item.as_ref().map(Item::read).transpose()?.map(|(item, _)| item).unwrap_or_default())
+        let found = self.get(thing, ENTRY, Consistency::Strong).await?;
+        Ok(found.as_ref().map(Item::read).transpose()?.map(|(item, _)| item).unwrap_or_default())
     }
 
     /// Appends an event without a condition: one write that decides, and returns all that is known of the device.
@@ -99,27 +90,14 @@ impl Ledger {
     /// `look_by`: when time has to look at the device, if nobody writes again.
     pub async fn append(&self, thing: &str, event: &Event, look_by: Option<Millis>) -> Result<(Item, Verdict), Error> {
         let event = serde_json::to_string(event).map_err(|error| Error::Unreadable(error.to_string()))?;
-        let mut expression = "SET #events = list_append(if_not_exists(#events, :none), :event)".to_owned();
-        let mut update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("thing", string(thing))
-            .key("entry", string(ENTRY))
-            .expression_attribute_names("#events", "events")
-            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
-            .expression_attribute_values(":event", AttributeValue::L(vec![string(event)]))
-            .return_values(ReturnValue::AllNew);
-        if let Some(look_by) = look_by {
+        let appended = [(":none", AttributeValue::L(Vec::new())), (":event", AttributeValue::L(vec![string(event)]))];
+        let mut update =
+            self.update_device(thing).set_to("events", "list_append(if_not_exists(#events, :none), :event)", appended);
+        if look_by.is_some() {
             // Whoever writes next has it say the earliest time again.
-            expression.push_str(", #look = :shard, #lookAt = :lookAt");
-            update = update
-                .expression_attribute_names("#look", "look")
-                .expression_attribute_names("#lookAt", "lookAt")
-                .expression_attribute_values(":shard", shard(thing))
-                .expression_attribute_values(":lookAt", number(look_by));
+            update = update.due(Due::Look, thing, look_by);
         }
-        let output = update.update_expression(expression).send().await?;
+        let output = update.finish().return_values(ReturnValue::AllNew).send().await?;
         let attributes = output.attributes.ok_or_else(|| Error::Unavailable("no item in the answer".to_owned()))?;
         let (item, verdict) = Item::read(&attributes)?;
         Ok((item, verdict.unwrap_or(Verdict::Nothing)))
@@ -171,98 +149,38 @@ impl Ledger {
         let Some(known) = item.look_at.filter(|look_at| *look_at <= at) else { return Ok(()) };
         let again =
             item.device.look_at().map(|look_at| if look_at <= at { at.saturating_add(LOOK_AGAIN) } else { look_at });
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("thing", string(thing))
-            .key("entry", string(ENTRY))
-            .expression_attribute_names("#look", "look")
-            .expression_attribute_names("#lookAt", "lookAt")
-            .expression_attribute_names("#version", "version")
-            .expression_attribute_names("#events", "events")
-            .expression_attribute_values(":known", number(known));
-        let update = match again {
-            Some(again) => update
-                .update_expression("SET #look = :shard, #lookAt = :lookAt")
-                .expression_attribute_values(":shard", shard(thing))
-                .expression_attribute_values(":lookAt", number(again)),
-            None => update.update_expression("REMOVE #look, #lookAt"),
-        };
-        let (same_version, update) = match item.version {
-            0 => ("attribute_not_exists(#version)", update),
-            version => ("#version = :version", update.expression_attribute_values(":version", number(version))),
-        };
-        let (same_events, update) = match item.events {
-            0 => ("attribute_not_exists(#events)", update),
-            events => ("size(#events) = :events", update.expression_attribute_values(":events", number(events))),
-        };
-        let condition = format!("#lookAt = :known AND {same_version} AND {same_events}");
-        match update.condition_expression(condition).send().await {
+        let update = self.update_device(thing).due(Due::Look, thing, again).only_if(
+            "lookAt",
+            "#lookAt = :knownLookAt",
+            [(":knownLookAt", number(known))],
+        );
+        match if_unchanged(update, item).finish().send().await {
             Ok(_) => Ok(()),
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
+    fn update_device(&self, thing: &str) -> Update {
+        Update::new(self.update(thing, ENTRY))
+    }
+
     async fn write(&self, thing: &str, item: &Item, device: &Device, at: Millis) -> Result<Written, Error> {
         let state = serde_json::to_string(device).map_err(|error| Error::Unreadable(error.to_string()))?;
         let version = item.version.saturating_add(1);
-        let (mut set, mut remove) = (vec!["#state = :state", "#version = :version"], Vec::new());
-        let mut update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("thing", string(thing))
-            .key("entry", string(ENTRY))
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_names("#version", "version")
-            .expression_attribute_names("#events", "events")
-            .expression_attribute_names("#handOver", "handOver")
-            .expression_attribute_names("#handOverAt", "handOverAt")
-            .expression_attribute_values(":state", string(state))
-            .expression_attribute_values(":version", number(version))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let mut update = self.update_device(thing).set("state", string(state)).set("version", number(version));
         let look_at = look(item.look_at, device.look_at(), at);
         if look_at != item.look_at {
-            update = update.expression_attribute_names("#look", "look").expression_attribute_names("#lookAt", "lookAt");
-            if let Some(look_at) = look_at {
-                set.extend(["#look = :shard", "#lookAt = :lookAt"]);
-                update = update.expression_attribute_values(":lookAt", number(look_at));
-            } else {
-                remove.extend(["#look", "#lookAt"]);
-            }
+            update = update.due(Due::Look, thing, look_at);
         }
         let hand_over_at = device.hand_over_at();
-        if let Some(hand_over_at) = hand_over_at {
-            set.extend(["#handOver = :shard", "#handOverAt = :handOverAt"]);
-            update = update.expression_attribute_values(":handOverAt", number(hand_over_at));
-        } else {
-            remove.extend(["#handOver", "#handOverAt"]);
+        update = update.due(Due::HandOver, thing, hand_over_at);
+        if item.events > 0 {
+            update = update.remove("events");
         }
-        if hand_over_at.is_some() || (look_at.is_some() && look_at != item.look_at) {
-            update = update.expression_attribute_values(":shard", shard(thing));
-        }
-        let same_version = if item.version == 0 {
-            "attribute_not_exists(#version)"
-        } else {
-            update = update.expression_attribute_values(":known", number(item.version));
-            "#version = :known"
-        };
-        let same_events = if item.events == 0 {
-            "attribute_not_exists(#events)"
-        } else {
-            remove.push("#events");
-            update = update.expression_attribute_values(":events", number(item.events));
-            "size(#events) = :events"
-        };
-        let mut expression = format!("SET {}", set.join(", "));
-        if !remove.is_empty() {
-            expression.push_str(&format!(" REMOVE {}", remove.join(", ")));
-        }
-        let written = update
-            .update_expression(expression)
-            .condition_expression(format!("{same_version} AND {same_events}"))
+        let written = if_unchanged(update, item)
+            .finish()
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
         match written {
@@ -285,6 +203,18 @@ impl Ledger {
             }
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Makes an update fail where somebody has written since the item was read.
+fn if_unchanged(update: Update, item: &Item) -> Update {
+    let update = match item.version {
+        0 => update.only_if("version", "attribute_not_exists(#version)", []),
+        known => update.only_if("version", "#version = :knownVersion", [(":knownVersion", number(known))]),
+    };
+    match item.events {
+        0 => update.only_if("events", "attribute_not_exists(#events)", []),
+        known => update.only_if("events", "size(#events) = :knownEvents", [(":knownEvents", number(known))]),
     }
 }
 
@@ -311,8 +241,4 @@ fn look(now: Option<Millis>, wanted: Option<Millis>, at: Millis) -> Option<Milli
         (Some(now), Some(wanted)) if at < now && now <= wanted => Some(now),
         _ => wanted,
     }
-}
-
-pub(crate) fn shard(thing: &str) -> AttributeValue {
-    string((requests::path_hash(thing) % SHARDS).to_string())
 }

@@ -35,15 +35,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     fn from(error: SdkError<E, HttpResponse>) -> Error {
-        let summary = match (error.code(), error.message()) {
-            // Not with its `Debug`, which holds the whole answer.
-            (None, _) => {
-                let errors = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-                errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-            }
-            (Some(code), None) => code.to_owned(),
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-        };
+        let summary = runtime::aws::told(&error);
         let is_throttled = error.code().is_some_and(|code| {
             matches!(code, "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded")
         });

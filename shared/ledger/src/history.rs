@@ -6,7 +6,7 @@ use requests::{
     may_run_twice, timestamp,
 };
 
-use crate::{Attributes, Error, Ledger, integer, number, string, text};
+use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 
 const REQUEST: &str = "request#";
 const BODY: &str = "body#";
@@ -15,11 +15,7 @@ impl Ledger {
     /// Writes the last word of a request into an item of its own, which goes when its retention is over.
     pub(crate) async fn file(&self, thing: &str, record: &Record) -> Result<(), Error> {
         let mut put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("thing", string(thing))
-            .item("entry", string(format!("{REQUEST}{}", record.name.sort_key())))
+            .put(thing, &format!("{REQUEST}{}", record.name.sort_key()))
             .item("operation", string(&record.operation))
             .item("status", string(record.status().as_str()))
             .item("requestedAt", number(record.requested_at))
@@ -111,11 +107,7 @@ impl Ledger {
 
     /// Keeps the body of a request until it is handed over.
     pub async fn keep_body(&self, thing: &str, name: &Name, body: &str, until: Millis) -> Result<(), Error> {
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .item("thing", string(thing))
-            .item("entry", string(format!("{BODY}{name}")))
+        self.put(thing, &format!("{BODY}{name}"))
             .item("body", string(body))
             .item("goneAt", number(until / 1_000))
             .send()
@@ -125,16 +117,8 @@ impl Ledger {
 
     /// The body of a request that waits.
     pub async fn body(&self, thing: &str, name: &Name) -> Result<Option<String>, Error> {
-        let got = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("thing", string(thing))
-            .key("entry", string(format!("{BODY}{name}")))
-            .consistent_read(true)
-            .send()
-            .await?;
-        Ok(got.item.as_ref().and_then(|item| text(item, "body").map(str::to_owned)))
+        let found = self.get(thing, &format!("{BODY}{name}"), Consistency::Strong).await?;
+        Ok(found.as_ref().and_then(|item| text(item, "body").map(str::to_owned)))
     }
 
     /// Takes away the body of a request that was handed over: it may hold what is secret.

@@ -2,8 +2,7 @@
 
 use requests::Millis;
 
-use crate::device::SHARDS;
-use crate::{Attributes, Error, Ledger, integer, number, string, text};
+use crate::{Attributes, Consistency, Error, Ledger, SHARDS, integer, number, string, text};
 
 const COIOTE: &str = "#coiote";
 
@@ -20,7 +19,7 @@ pub enum Due {
 }
 
 impl Due {
-    fn names(self) -> (&'static str, &'static str, &'static str) {
+    pub(crate) fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Due::Look => ("looks", "look", "lookAt"),
             Due::HandOver => ("handOvers", "handOver", "handOverAt"),
@@ -83,25 +82,14 @@ impl Ledger {
 
     /// How Coiote answers, as far as all runs know.
     pub async fn circuit(&self) -> Result<Circuit, Error> {
-        let got = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("thing", string(COIOTE))
-            .key("entry", string("circuit"))
-            .send()
-            .await?;
-        Ok(got.item.as_ref().map(Circuit::read).unwrap_or_default())
+        let found = self.get(COIOTE, "circuit", Consistency::Eventual).await?;
+        Ok(found.as_ref().map(Circuit::read).unwrap_or_default())
     }
 
     /// Notes that Coiote did not answer, or not as it should. After some in a row the circuit is open.
     pub async fn coiote_failed(&self, at: Millis) -> Result<Circuit, Error> {
         let counted = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("thing", string(COIOTE))
-            .key("entry", string("circuit"))
+            .update(COIOTE, "circuit")
             .update_expression("ADD #failures :one")
             .expression_attribute_names("#failures", "failures")
             .expression_attribute_values(":one", number(1))
@@ -121,11 +109,7 @@ impl Ledger {
     }
 
     async fn set_circuit(&self, failures: u64, open_since: Millis) -> Result<Circuit, Error> {
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .item("thing", string(COIOTE))
-            .item("entry", string("circuit"))
+        self.put(COIOTE, "circuit")
             .item("failures", number(failures))
             .item("openSince", number(open_since))
             .send()
@@ -135,53 +119,24 @@ impl Ledger {
 
     /// Up to when Coiote's reports were read, in its own form (ISO 8601).
     pub async fn reports_read_until(&self) -> Result<Option<String>, Error> {
-        let got = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("thing", string(COIOTE))
-            .key("entry", string("reports"))
-            .consistent_read(true)
-            .send()
-            .await?;
-        Ok(got.item.as_ref().and_then(|item| text(item, "until").map(str::to_owned)))
+        let found = self.get(COIOTE, "reports", Consistency::Strong).await?;
+        Ok(found.as_ref().and_then(|item| text(item, "until").map(str::to_owned)))
     }
 
     pub async fn set_reports_read_until(&self, until: &str) -> Result<(), Error> {
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .item("thing", string(COIOTE))
-            .item("entry", string("reports"))
-            .item("until", string(until))
-            .send()
-            .await?;
+        self.put(COIOTE, "reports").item("until", string(until)).send().await?;
         Ok(())
     }
 
     /// Notes which thing a device of Coiote is, where its id is another name.
     pub async fn remember_device(&self, device_id: &str, thing: &str) -> Result<(), Error> {
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .item("thing", string(format!("#device:{device_id}")))
-            .item("entry", string("thing"))
-            .item("name", string(thing))
-            .send()
-            .await?;
+        self.put(&format!("#device:{device_id}"), "thing").item("name", string(thing)).send().await?;
         Ok(())
     }
 
     /// The thing of a device of Coiote whose id is another name.
     pub async fn thing_of_device(&self, device_id: &str) -> Result<Option<String>, Error> {
-        let got = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("thing", string(format!("#device:{device_id}")))
-            .key("entry", string("thing"))
-            .send()
-            .await?;
-        Ok(got.item.as_ref().and_then(|item| text(item, "name").map(str::to_owned)))
+        let found = self.get(&format!("#device:{device_id}"), "thing", Consistency::Eventual).await?;
+        Ok(found.as_ref().and_then(|item| text(item, "name").map(str::to_owned)))
     }
 }

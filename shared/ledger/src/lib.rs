@@ -16,13 +16,17 @@ mod device;
 mod error;
 mod history;
 mod installation;
+mod update;
 
 pub use device::Item;
 pub use error::Error;
 pub use installation::{Circuit, Due};
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
+use requests::Millis;
 
 /// The table, and how long what has ended stays in it.
 #[derive(Debug, Clone)]
@@ -40,15 +44,53 @@ impl Ledger {
 
     /// The ledger that the function's variables name: `REQUESTS_TABLE`, and `REQUEST_RETENTION_DAYS` (30).
     pub fn from_env(client: Client) -> Ledger {
-        let variable = |name: &str| std::env::var(name).ok();
-        let days = variable("REQUEST_RETENTION_DAYS").and_then(|days| days.parse().ok()).unwrap_or(30);
-        Ledger::new(client, variable("REQUESTS_TABLE").unwrap_or_default(), days)
+        Ledger::new(client, std::env::var("REQUESTS_TABLE").unwrap_or_default(), retention_days())
+    }
+
+    async fn get(&self, thing: &str, entry: &str, consistency: Consistency) -> Result<Option<Attributes>, Error> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("thing", string(thing))
+            .key("entry", string(entry))
+            .consistent_read(consistency == Consistency::Strong)
+            .send()
+            .await?;
+        Ok(got.item)
+    }
+
+    fn put(&self, thing: &str, entry: &str) -> PutItemFluentBuilder {
+        self.client.put_item().table_name(&self.table).item("thing", string(thing)).item("entry", string(entry))
+    }
+
+    fn update(&self, thing: &str, entry: &str) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.table).key("thing", string(thing)).key("entry", string(entry))
     }
 
     /// When an item that has its last content at that time goes, in seconds since 1970.
-    fn gone_at(&self, at: requests::Millis) -> AttributeValue {
+    fn gone_at(&self, at: Millis) -> AttributeValue {
         number(at / 1_000 + self.retention_days * 86_400)
     }
+}
+
+/// How long after it was made a request may reach a device, by the function's variables `REQUEST_LIFETIME_HOURS` (168) and
+/// `REQUEST_RETENTION_DAYS` (30): no request outlives its record.
+pub fn request_lifetime() -> Millis {
+    const HOUR: Millis = 60 * 60 * 1_000;
+    let hours = runtime::number("REQUEST_LIFETIME_HOURS", 168);
+    hours.min(retention_days().saturating_mul(24)).saturating_mul(HOUR)
+}
+
+fn retention_days() -> u64 {
+    runtime::number("REQUEST_RETENTION_DAYS", 30)
+}
+
+/// Whether a read has to see every write before it. Eventual reads cost half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consistency {
+    Strong,
+    Eventual,
 }
 
 fn string(text: impl Into<String>) -> AttributeValue {
@@ -67,4 +109,12 @@ fn text<'a>(item: &'a Attributes, name: &str) -> Option<&'a str> {
 
 fn integer(item: &Attributes, name: &str) -> Option<u64> {
     item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+/// Partitions of each index, so that many devices can be due at once.
+const SHARDS: u32 = 4;
+
+/// Partition of the indexes that a thing stands in.
+fn shard(thing: &str) -> AttributeValue {
+    string((requests::path_hash(thing) % SHARDS).to_string())
 }

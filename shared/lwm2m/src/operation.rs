@@ -80,17 +80,6 @@ impl Operation {
             Operation::Create(NewInstance::With(assignments)) => assigned(assignments),
         }
     }
-
-    /// The resources of which it reads single resource instances only, each once.
-    pub fn resources_read_in_part(&self) -> Vec<Path> {
-        let (Operation::Read(Selection::Keys(keys)) | Operation::ReadComposite(Selection::Keys(keys))) = self else {
-            return Vec::new();
-        };
-        let instances = keys.paths().iter().filter(|path| path.level() == Level::ResourceInstance);
-        let mut resources: Vec<Path> = instances.filter_map(Path::parent).collect();
-        resources.dedup();
-        resources
-    }
 }
 
 macro_rules! operation_names {

@@ -59,10 +59,10 @@ pub struct Device {
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub(crate) datamodel: Option<(u64, u64)>,
     /// Version of the last update that carried `reported` beside a request: somebody may have written over the copies.
-    #[serde(rename = "y", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "y", default, skip_serializing_if = "crate::record::is_zero")]
     pub(crate) resaved: u64,
     /// Version of the last result that came while parts of an earlier one may stand beside it.
-    #[serde(rename = "p", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "p", default, skip_serializing_if = "crate::record::is_zero")]
     pub(crate) beside_earlier: u64,
 }
 
@@ -96,7 +96,7 @@ pub struct ResultEntry {
     #[serde(rename = "z")]
     pub(crate) at: Millis,
     /// When it came into the shadow, in seconds since 1970, where it has a candidate.
-    #[serde(rename = "q", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "q", default, skip_serializing_if = "crate::record::is_zero")]
     pub(crate) reported_at: u64,
 }
 
@@ -282,9 +282,4 @@ fn is_to_be_removed(record: &Record, at: Millis) -> bool {
 /// Whether Coiote may be answering it with the task of the other one, because they are equal.
 fn may_get_its_task(held: &Record, other: &Record) -> bool {
     held.state == State::Held && held.operation == other.operation && held.keys == other.keys
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }

@@ -9,14 +9,21 @@ use crate::record::{Record, State, has_result};
 /// answer a request that asked for something else of the same device and operation; of a hundred paths that is one chance in
 /// forty million.
 pub fn path_hash(path: &str) -> u32 {
-    path.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    fnv_1a(path.bytes())
 }
 
 /// Hash that says: of what lies at this path nothing is said, though something is of what it lies in.
-fn left_out_hash(path: &str) -> u32 {
-    [0].into_iter()
-        .chain(path.bytes())
-        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+pub fn left_out_hash(path: &str) -> u32 {
+    fnv_1a([0].into_iter().chain(path.bytes()))
+}
+
+/// Hash that says: of single resource instances of the resource at this path something is said.
+pub fn part_hash(path: &str) -> u32 {
+    fnv_1a(path.bytes().chain([0]))
+}
+
+fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What a read of these keys says something of, beside what its result names: what it covered and did not find is gone.

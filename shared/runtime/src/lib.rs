@@ -6,6 +6,8 @@ mod https;
 mod logging;
 mod metering;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +55,12 @@ impl Function {
         };
         lambda_runtime::run(service_fn(answer_and_print)).await
     }
+}
+
+/// The present time, in milliseconds since 1970.
+pub fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The whole number that a variable of the function holds.

@@ -131,22 +131,14 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     fn from(error: SdkError<E, HttpResponse>) -> Error {
-        let told = match (error.code(), error.message()) {
-            // Not with its `Debug`, which holds the whole document.
-            (None, _) => {
-                let errors = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-                errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-            }
-            (Some(code), None) => code.to_owned(),
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-        };
+        let summary = runtime::aws::told(&error);
         match status(&error) {
             Some(409) => Error::Conflict,
             Some(413) => Error::TooLarge,
             // 401 and 403 as well: what the role may not do, it may not do in a minute either.
-            Some(429) => Error::Unavailable(told),
-            Some(400..500) => Error::Refused(told),
-            _ => Error::Unavailable(told),
+            Some(429) => Error::Unavailable(summary),
+            Some(400..500) => Error::Refused(summary),
+            _ => Error::Unavailable(summary),
         }
     }
 }

@@ -262,7 +262,9 @@ impl Tree {
 pub(super) mod tests {
     use serde_json::json;
 
-    use super::super::others::{Earlier, Wrote};
+    use requests::Wrote;
+
+    use super::super::others::Earlier;
     use super::*;
     use crate::shadows::State;
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::change::Change;
 use super::decision::{Question, Tree, latest_time};
-use super::others::{Others, Wrote};
+use super::others::Others;
 use super::scope::Scope;
 use crate::shadows::{Document, Error, Updated};
+use requests::Wrote;
 
 /// Coiote wrote first so many times in a row: more than any number of notifications explains.
 const MOST_CONFLICTS: u32 = 10;

@@ -51,7 +51,7 @@ pub mod store;
 
 pub use change::Change;
 pub use fold::{Folded, Known};
-pub use others::{Earlier, Others, Wrote};
+pub use others::{Earlier, Others};
 pub use scope::Scope;
 pub use store::DatamodelShadows;
 
@@ -59,6 +59,4 @@ pub use store::DatamodelShadows;
 const NO_VALUE: &str = "noValue";
 
 #[cfg(test)]
-mod exploration;
-#[cfg(test)]
-mod real_device;
+mod tests;

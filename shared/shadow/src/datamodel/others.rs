@@ -2,22 +2,11 @@
 
 use std::collections::HashSet;
 
-use serde::{Deserialize, Serialize};
+use requests::{Wrote, left_out_hash, part_hash, path_hash};
 
 use super::change::{Change, Resource};
 use super::place::Place;
 use super::scope::Scope;
-
-/// When a fold wrote into the datamodel shadow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Wrote {
-    Nothing,
-    /// Once, in this second since 1970.
-    At(u64),
-    /// Perhaps: an answer of AWS IoT may have been lost.
-    Unknown,
-}
 
 /// A result with a lower version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,22 +86,22 @@ impl Change {
             match resource.parts() {
                 _ if says_something && scope.covers(&place) => {}
                 Some(parts) if !is_told_as_a_whole(resource, scope) => {
-                    hashes.insert(part_of(&place.path()));
-                    hashes.extend(parts.keys().map(|part| hash(&place.below(part).path())));
+                    hashes.insert(part_hash(&place.path()));
+                    hashes.extend(parts.keys().map(|part| path_hash(&place.below(part).path())));
                 }
                 _ => {
-                    hashes.insert(hash(&place.path()));
+                    hashes.insert(path_hash(&place.path()));
                 }
             }
         }
-        hashes.extend(self.gone.iter().map(|path| hash(path)));
+        hashes.extend(self.gone.iter().map(|path| path_hash(path)));
         if says_something && scope.is_known() {
             let failed =
                 |key: &str| scope.failed().any(|failed| failed == key || super::scope::lies_below(key, failed));
-            hashes.extend(scope.keys().filter(|key| !failed(key)).map(hash));
+            hashes.extend(scope.keys().filter(|key| !failed(key)).map(path_hash));
             let is_read = |path: &&str| scope.keys().any(|key| key == *path || super::scope::lies_below(path, key));
-            hashes.extend(scope.failed().filter(is_read).map(not_in));
-            hashes.extend(self.unclear.iter().map(String::as_str).filter(is_read).map(not_in));
+            hashes.extend(scope.failed().filter(is_read).map(left_out_hash));
+            hashes.extend(self.unclear.iter().map(String::as_str).filter(is_read).map(left_out_hash));
         }
         let mut hashes: Vec<u32> = hashes.into_iter().collect();
         hashes.sort_unstable();
@@ -129,10 +118,10 @@ fn is_told_as_a_whole(resource: &Resource, scope: &Scope) -> bool {
 /// The innermost level of which anything is said decides.
 fn is_touched(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
     for level in place.levels().iter().rev() {
-        if fingerprint.contains(&hash(level)) {
+        if fingerprint.contains(&path_hash(level)) {
             return true;
         }
-        if fingerprint.contains(&not_in(level)) {
+        if fingerprint.contains(&left_out_hash(level)) {
             return false;
         }
     }
@@ -140,25 +129,7 @@ fn is_touched(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
 }
 
 fn is_touched_within(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
-    is_touched(fingerprint, place) || fingerprint.contains(&part_of(&place.path()))
-}
-
-fn hash(path: &str) -> u32 {
-    fnv_1a(path.as_bytes().iter().copied())
-}
-
-/// Of single resource instances of this resource something is said.
-fn part_of(path: &str) -> u32 {
-    fnv_1a(path.as_bytes().iter().copied().chain([0]))
-}
-
-/// Of what lies here nothing is said, though something is of what it lies in.
-fn not_in(path: &str) -> u32 {
-    fnv_1a([0].into_iter().chain(path.as_bytes().iter().copied()))
-}
-
-fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    is_touched(fingerprint, place) || fingerprint.contains(&part_hash(&place.path()))
 }
 
 #[cfg(test)]
@@ -178,7 +149,7 @@ mod tests {
 
     #[test]
     fn hashes_are_those_of_fnv_1a() {
-        assert_eq!((hash(""), hash("a"), hash("foobar")), (0x811c_9dc5, 0xe40c_292c, 0xbf9c_f968));
+        assert_eq!((path_hash(""), path_hash("a"), path_hash("foobar")), (0x811c_9dc5, 0xe40c_292c, 0xbf9c_f968));
     }
 
     #[test]
@@ -230,7 +201,7 @@ mod tests {
     #[test]
     fn a_read_of_everything_is_one_hash() {
         let result = json!({"A": {"0": {"B": "1", "C": {"0": "1"}}}, "D": {"0": {"E": {"noValue": true}}}});
-        assert_eq!(Change::from_result(result).0.fingerprint(&read(&[""], &[""])), [hash("")]);
+        assert_eq!(Change::from_result(result).0.fingerprint(&read(&[""], &[""])), [path_hash("")]);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::decision::{Tree, tests::document};
-use super::fold::{Fold, Step};
-use super::{Change, Others, Scope};
+use crate::datamodel::decision::{Tree, tests::document};
+use crate::datamodel::fold::{Fold, Step};
+use crate::datamodel::{Change, Others, Scope};
 use crate::shadows::{Document, Updated};
 
 fn data_model() -> Json {

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::decision::latest_time;
-use super::fold::{Fold, Folded, Known, Step};
-use super::{Change, Earlier, Others, Scope, Wrote};
+use crate::datamodel::decision::latest_time;
+use crate::datamodel::fold::{Fold, Folded, Known, Step};
+use crate::datamodel::{Change, Earlier, Others, Scope};
 use crate::shadows::{Document, Error, Updated};
+use requests::Wrote;
 
 /// The guard that is taken out, to see that the exploration finds what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
