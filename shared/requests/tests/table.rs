@@ -1155,7 +1155,7 @@ fn page() -> String {
                 }
             }),
         ];
-        page.push_str(&format!("\n## {title}\n\n| state |"));
+        page.push_str(&format!("\n## {title}\n\n{}\n| state |", diagram(operation, &states, &events)));
         for (name, _) in &events {
             page.push_str(&format!(" {name} |"));
         }
@@ -1174,6 +1174,39 @@ fn page() -> String {
         }
     }
     page
+}
+
+/// Mermaid's diagram of the same table, with one node for all that a state is told in.
+fn diagram(operation: &str, states: &[Row], events: &[(&str, Happening)]) -> String {
+    let node = |story: &Story| {
+        let state = shown(story).replace('`', "");
+        let name = state.split([',', ' ']).next().unwrap().to_owned();
+        if name == "absent" { "[*]".to_owned() } else { name }
+    };
+    let mut edges: Vec<((String, String), Vec<&str>)> = Vec::new();
+    for (_, lead) in states {
+        let mut story = Story::new();
+        lead(&mut story, operation);
+        for (event, happen) in events {
+            let mut after = story.clone();
+            happen(&mut after);
+            let edge = (node(&story), node(&after));
+            if edge.0 == edge.1 {
+                continue;
+            }
+            match edges.iter_mut().find(|(known, _)| *known == edge) {
+                Some((_, labels)) if !labels.contains(event) => labels.push(event),
+                Some(_) => {}
+                None => edges.push((edge, vec![event])),
+            }
+        }
+    }
+    let mut diagram = String::from("```mermaid\nstateDiagram-v2\n");
+    for ((from, to), labels) in edges {
+        // A colon ends the name of a label.
+        diagram.push_str(&format!("    {from} --> {to}: {}\n", labels.join(", ").replace(':', "")));
+    }
+    diagram + "```\n"
 }
 
 /// A state as the page names it.
