@@ -35,7 +35,7 @@ demo: install stop
 	@$(TOOLS)/python local/demo.py $(if $(KEEP),--keep)
 
 invoke: install
-	@$(TOOLS)/python local/invoke.py $(EVENT) $(if $(FUNCTION),--function $(FUNCTION))
+	@$(TOOLS)/python local/invoke.py $(EVENT) $(if $(FUNCTION),--function $(FUNCTION)) $(if $(AGAIN),--again) $(if $(NAME),--name $(NAME))
 
 stop:
 	@python3 local/stop.py
