@@ -167,12 +167,16 @@ def test_a_command_writes_all_answers_anew(stack, device, stream):
 # ---------------------------------------------------------------- what else there is to know
 
 
-def test_an_event_that_expired_is_told_from_one_that_failed(stack):
-    context = {"condition": "EventAgeExceeded", "approximateInvokeCount": 0, "functionArn": "a:b:c:d:e:function:f"}
+@pytest.mark.parametrize(
+    ("attempts", "says"),
+    [(0, "never ran (expired)"), (None, "never ran (expired)"), (2, "expired after 2 attempts")],
+)
+def test_an_event_that_expired_is_told_from_one_that_failed(stack, attempts, says):
+    context = {"condition": "EventAgeExceeded", "functionArn": "a:b:c:d:e:function:f"}
+    context |= {} if attempts is None else {"approximateInvokeCount": attempts}
     expired = {"operation": "read", "thingName": "waited-too-long", "version": 7}
-    record = {"version": "1.0", "requestContext": context, "requestPayload": expired}
-    put(stack, record)
-    assert "waits: waited-too-long read 7 never ran (expired)" in redrive(stack, "--dry-run")
+    put(stack, {"version": "1.0", "requestContext": context, "requestPayload": expired})
+    assert f"waits: waited-too-long read 7 {says}\n" in redrive(stack, "--dry-run")
 
 
 def test_what_has_been_dealt_with_is_not_sent_twice(stack, device):
@@ -192,3 +196,6 @@ def test_the_alarm_looks_at_this_queue(stack):
     queue = stack.outputs["FailureQueueUrl"].rsplit("/", 1)[1]
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": queue}]
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    # What is there may have failed, or may never have run.
+    assert "no attempt could record them" in alarm["AlarmDescription"]
+    assert "without ever having run" in alarm["AlarmDescription"]
