@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("event", type=Path, help="a file, as in events/read.json")
     parser.add_argument("--function", help="its name in the template; otherwise the one whose rule passes on such events")
     parser.add_argument("--again", action="store_true", help="the very event of the last time, as a second delivery")
-    parser.add_argument("--name", default="demo", help="as the demo that left the stack running was named")
+    parser.add_argument("--name", default="demo", help="what the demo was named that left the stack running")
     arguments = parser.parse_args()
     if not arguments.event.is_file():
         raise Failure(f"{arguments.event}: no such file")

@@ -1,14 +1,22 @@
 """`make invoke`: a function on a sample event, in a container as `sam local invoke` makes it."""
 
+import http.client
+import ipaddress
 import json
 import os
+import socket
+import ssl
+import struct
 import subprocess
 import time
+import urllib.parse
 from pathlib import Path
 
 import pytest
 
 import invoke
+from stack.local_stack import HOST_OF_CONTAINERS
+from stack.loopback import Handler, serving
 from test_events import ANNOUNCED, ERRORS, EVENTS, FOLDED, REFUSED, SENT
 
 needs_engine = pytest.mark.skipif(not invoke.engine(), reason="no Docker engine answers here")
@@ -69,6 +77,98 @@ def test_each_file_is_a_request_of_its_own_and_again_a_second_delivery(kept, fun
         assert (again["status"], again["reason"]["code"]) == ("IGNORED", "DUPLICATE")
         anew = sent(invoke.as_of_now(kept, EVENTS / f"{name}.json"))
         assert kept_to(name, anew), anew
+
+
+# ---------------------------------------------------------------- the way from a container to the local stack
+
+
+def test_a_container_is_given_every_address_under_the_name_that_it_has_for_this_machine(kept):
+    for function in kept.functions():
+        deployed = kept.variables(function)
+        [given] = json.loads(kept.write_env_vars(function).read_text()).values()
+        addresses = {name for name, value in deployed.items() if "://" in value}
+        assert "AWS_ENDPOINT_URL" in addresses
+        for name in addresses:
+            before, after = urllib.parse.urlsplit(deployed[name]), urllib.parse.urlsplit(given[name])
+            assert (after.hostname, after.port) == (HOST_OF_CONTAINERS, before.port), name
+            assert after._replace(netloc=before.netloc) == before and before.port in kept.ports(function), name
+        assert {name: value for name, value in given.items() if name not in addresses} == {
+            name: value for name, value in deployed.items() if name not in addresses
+        }
+
+
+def test_coiotes_certificate_is_valid_for_the_name_that_containers_have_for_this_machine(stack):
+    context = ssl.create_default_context(cadata=stack.authority.pem)
+    address = ("127.0.0.1", urllib.parse.urlsplit(stack.coiote.url).port)
+
+    def handshake(name: str) -> None:
+        with socket.create_connection(address, timeout=10) as connection, context.wrap_socket(connection, server_hostname=name):
+            pass
+
+    handshake(HOST_OF_CONTAINERS)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake("another.example")
+
+
+def listeners(pid: int) -> set[tuple[str, int]]:
+    """Address and port of all that the process listens on, by TCP (proc(5), /proc/net/tcp)."""
+    opened = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in opened:
+                words, port = local.split(":")
+                address = b"".join(struct.pack("=I", int(words[n : n + 8], 16)) for n in range(0, len(words), 8))
+                found.add((str(ipaddress.ip_address(address)), int(port, 16)))
+    return found
+
+
+def processes_below(pid: int) -> list[int]:
+    children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [pid, *(below for child in children for below in processes_below(child))]
+
+
+def test_nobody_reaches_the_local_stack_from_another_machine(stack):
+    found = set()
+    for process in (stack.aws.process, stack.coiote.process):
+        for pid in processes_below(process.pid):
+            try:
+                found |= listeners(pid)
+            except FileNotFoundError:
+                # A function's, which ends when it likes.
+                continue
+    coiote = urllib.parse.urlsplit(stack.coiote.url).port
+    assert {stack.aws.port, stack.aws.mqtt_port, coiote} <= {port for _, port in found}
+    assert [at for at in found if not ipaddress.ip_address(at[0]).is_loopback] == []
+
+
+def test_containers_reach_a_port_for_as_long_as_an_invocation_lasts(monkeypatch):
+    class Inside(Handler):
+        def do_GET(self) -> None:
+            self.reply(200, b"inside")
+
+    # It stands in for this machine's address on the containers' network.
+    monkeypatch.setattr(invoke, "gateway", lambda: "127.0.0.2")
+    with serving(Inside) as server:
+
+        def asked() -> bytes:
+            connection = http.client.HTTPConnection("127.0.0.2", server.server_port, timeout=10)
+            try:
+                connection.request("GET", "/")
+                return connection.getresponse().read()
+            finally:
+                connection.close()
+
+        with pytest.raises(ConnectionRefusedError):
+            asked()
+        with invoke.reachable({server.server_port}):
+            assert asked() == b"inside"
+        with pytest.raises(ConnectionRefusedError):
+            asked()
+
+
+# ---------------------------------------------------------------- in a container
 
 
 @needs_engine
