@@ -1,5 +1,6 @@
 """`make invoke`: a function on a sample event, in a container as `sam local invoke` makes it."""
 
+import contextlib
 import http.client
 import ipaddress
 import json
@@ -110,12 +111,25 @@ def test_coiotes_certificate_is_valid_for_the_name_that_containers_have_for_this
         handshake("another.example")
 
 
-def listeners(pid: int) -> set[tuple[str, int]]:
-    """Address and port of all that the process listens on, by TCP (proc(5), /proc/net/tcp)."""
-    opened = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+def opened_by(pid: int) -> set[str]:
+    """What the process and all that it started have opened; some end at any time."""
+    opened: set[str] = set()
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                opened.add(os.readlink(link))
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    opened |= opened_by(int(child))
+    return opened
+
+
+def listened_on(opened: set[str]) -> set[tuple[str, int]]:
+    """Addresses and ports of those of these that listen, by TCP (proc(5), /proc/net/tcp)."""
     found = set()
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = line.split()[:10]
             if state == "0A" and f"socket:[{inode}]" in opened:
                 words, port = local.split(":")
@@ -124,20 +138,8 @@ def listeners(pid: int) -> set[tuple[str, int]]:
     return found
 
 
-def processes_below(pid: int) -> list[int]:
-    children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
-    return [pid, *(below for child in children for below in processes_below(child))]
-
-
 def test_nobody_reaches_the_local_stack_from_another_machine(stack):
-    found = set()
-    for process in (stack.aws.process, stack.coiote.process):
-        for pid in processes_below(process.pid):
-            try:
-                found |= listeners(pid)
-            except FileNotFoundError:
-                # A function's, which ends when it likes.
-                continue
+    found = listened_on(opened_by(stack.aws.process.pid) | opened_by(stack.coiote.process.pid))
     coiote = urllib.parse.urlsplit(stack.coiote.url).port
     assert {stack.aws.port, stack.aws.mqtt_port, coiote} <= {port for _, port in found}
     assert [at for at in found if not ipaddress.ip_address(at[0]).is_loopback] == []
