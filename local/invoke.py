@@ -89,11 +89,14 @@ class Kept:
             raise Failure(f"No rule passes on events with {', '.join(sorted(fields))}. Name the function: FUNCTION=…")
         return min(found)[1]
 
-    def write_env_vars(self, function: str) -> Path:
-        """For `sam local invoke`: the variables that point the function into this stack."""
-        variables = {name: as_containers_see(value) for name, value in self.variables(function).items()}
-        path = self.run / f"env-vars-{function}.json"
-        path.write_text(json.dumps({function: variables}, indent=2) + "\n")
+    def write_env_vars(self, *functions: str) -> Path:
+        """For `sam local`: the variables that point the functions into this stack."""
+        variables = {
+            function: {name: as_containers_see(value) for name, value in self.variables(function).items()}
+            for function in functions
+        }
+        path = self.run / f"env-vars-{'-'.join(functions)}.json"
+        path.write_text(json.dumps(variables, indent=2) + "\n")
         return path
 
     def ports(self, function: str) -> set[int]:
@@ -205,14 +208,19 @@ def as_last_time(kept: Kept, path: Path) -> Path:
 def invoke(kept: Kept, event: Path, function: str | None = None, again: bool = False, **more) -> subprocess.CompletedProcess:
     """Runs the function on the event to the end; what sam prints goes where `more` says."""
     function = function or kept.function_for(json.loads(event.read_text()))
-    deployment = Deployment(ROOT, kept.run)
     copy = as_last_time(kept, event) if again else as_of_now(kept, event)
-    command = [deployment.sam, "local", "invoke", function, "--event", copy, "--skip-pull-image"]
-    command += ["--env-vars", kept.write_env_vars(function), "--add-host", f"{HOST_OF_CONTAINERS}:host-gateway"]
-    # Where the container is to be found: on this machine, whatever its name.
     with reachable(kept.ports(function)):
-        own = {name: value for name, value in kept.environment.items() if name != "AWS_ENDPOINT_URL"}
-        return subprocess.run([str(part) for part in command], env=deployment.environment | own, cwd=ROOT, check=False, **more)
+        what = ["invoke", function, "--event", str(copy)]
+        return subprocess.run(**sam_local(kept, what, function), check=False, **more)
+
+
+def sam_local(kept: Kept, what: list[str], *functions: str) -> dict:
+    """How a command of `sam local` is started whose containers find the local stack: arguments for subprocess."""
+    deployment = Deployment(ROOT, kept.run)
+    command = [str(deployment.sam), "local", *what, "--skip-pull-image"]
+    command += ["--env-vars", str(kept.write_env_vars(*functions)), "--add-host", f"{HOST_OF_CONTAINERS}:host-gateway"]
+    own = {name: value for name, value in kept.environment.items() if name != "AWS_ENDPOINT_URL"}
+    return {"args": command, "env": deployment.environment | own, "cwd": ROOT}
 
 
 def main() -> None:

@@ -95,6 +95,12 @@ def free_port(preferred: int | None = None) -> int:
     raise Failure("no port is free on 127.0.0.1")
 
 
+def listens(port: int) -> bool:
+    """Whether somebody takes connections on this port of the loopback interface."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive: list[Process] | None = None) -> T:
     """Looks again and again until there is something to see; fails when it takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
