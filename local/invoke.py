@@ -173,6 +173,11 @@ def reachable(ports: set[int]):
         thread.join(timeout=10)
         for server in servers:
             server.close()
+        # Connections that a container keeps open
+        if passed_on := asyncio.all_tasks(loop):
+            for task in passed_on:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*passed_on, return_exceptions=True))
         loop.close()
 
 

@@ -5,6 +5,7 @@ import http.client
 import ipaddress
 import json
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -209,7 +210,9 @@ def containers(kept):
                 config=Config(retries={"total_max_attempts": 1}, read_timeout=180),
             )
         finally:
-            # It removes its containers.
+            # It removes its containers then, for longer than `stop` would wait.
+            os.kill(process.pid, signal.SIGTERM)
+            wait_for("the containers to be removed", process.has_ended, seconds=60)
             process.stop()
 
 
