@@ -148,11 +148,16 @@ def reachable(ports: set[int]):
     """These ports of loopback can be reached by containers, too, and by nobody else."""
     address = gateway()
     loop = asyncio.new_event_loop()
+    from_outside: set[asyncio.StreamWriter] = set()
 
     async def serve(port: int) -> asyncio.Server:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
+            from_outside.add(writer)
+            try:
+                inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+                await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
+            finally:
+                from_outside.discard(writer)
 
         return await asyncio.start_server(handle, address, port)
 
@@ -173,10 +178,10 @@ def reachable(ports: set[int]):
         thread.join(timeout=10)
         for server in servers:
             server.close()
-        # Connections that a container keeps open
+        # Connections that a container keeps open: what is passed on in them ends when they do.
+        for writer in from_outside:
+            writer.transport.abort()
         if passed_on := asyncio.all_tasks(loop):
-            for task in passed_on:
-                task.cancel()
             loop.run_until_complete(asyncio.gather(*passed_on, return_exceptions=True))
         loop.close()
 

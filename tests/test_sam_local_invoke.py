@@ -158,20 +158,22 @@ def test_containers_reach_a_port_for_as_long_as_an_invocation_lasts(monkeypatch)
     monkeypatch.setattr(invoke, "gateway", lambda: "127.0.0.2")
     with serving(Inside) as server:
 
-        def asked() -> bytes:
-            connection = http.client.HTTPConnection("127.0.0.2", server.server_port, timeout=10)
-            try:
-                connection.request("GET", "/")
-                return connection.getresponse().read()
-            finally:
-                connection.close()
+        def ask(connection: http.client.HTTPConnection) -> bytes:
+            connection.request("GET", "/")
+            return connection.getresponse().read()
+
+        def connection() -> http.client.HTTPConnection:
+            return http.client.HTTPConnection("127.0.0.2", server.server_port, timeout=10)
 
         with pytest.raises(ConnectionRefusedError):
-            asked()
+            ask(connection())
         with invoke.reachable({server.server_port}):
-            assert asked() == b"inside"
+            kept_open = connection()
+            assert ask(kept_open) == b"inside"
+        with pytest.raises(ConnectionError):
+            ask(kept_open)
         with pytest.raises(ConnectionRefusedError):
-            asked()
+            ask(connection())
 
 
 # ---------------------------------------------------------------- in a container
