@@ -214,7 +214,7 @@ def containers(kept):
         finally:
             # It removes its containers then, for longer than `stop` would wait.
             os.kill(process.pid, signal.SIGTERM)
-            wait_for("the containers to be removed", process.has_ended, seconds=60)
+            wait_for("the containers to be removed", process.has_ended, seconds=120)
             process.stop()
 
 
