@@ -36,7 +36,7 @@ demo: install stop
 	@$(TOOLS)/python local/demo.py $(if $(KEEP),--keep)
 
 invoke: install
-	@$(TOOLS)/python local/invoke.py $(EVENT) $(if $(FUNCTION),--function $(FUNCTION))
+	@$(TOOLS)/python local/invoke.py $(EVENT) $(if $(FUNCTION),--function $(FUNCTION)) $(if $(AGAIN),--again) $(if $(RUN),--name $(RUN))
 
 stop:
 	@python3 local/stop.py
@@ -52,7 +52,7 @@ test:
 	@$(TOOLS)/python local/build.py for-lambda
 	$(TOOLS)/python -m pytest -c tests/pytest.ini $(if $(AS_DEPLOYED),--numprocesses=0) tests
 	@# The functions' roles against all that these have called
-	$(TOOLS)/python -m pytest -c tests/pytest.ini --numprocesses=0 tests/test_permissions.py
+	STRICT=1 $(TOOLS)/python -m pytest -c tests/pytest.ini --numprocesses=0 tests/test_permissions.py
 
 clippy:
 	cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -207,6 +207,11 @@ def test_the_readme_is_short():
     assert (ROOT / "README.md").stat().st_size <= LONGEST_README
 
 
+def test_the_readme_says_what_is_done_at_coiote():
+    readme = (ROOT / "README.md").read_text()
+    assert [word for word in ("8443", "AWSIotCoreIntegration", "awsiottenant", "sam delete") if word not in readme] == []
+
+
 def test_every_page_is_reached_from_the_readme():
     linked = {(ROOT / target.partition("#")[0]).resolve() for target in LINK.findall((ROOT / "README.md").read_text())}
     pages_of_docs = set((ROOT / "docs").glob("*.md"))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stack.aws import base_environment
+from stack.aws import base_environment, own_version
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT
 from stack.processes import wait_for
@@ -50,12 +50,7 @@ def failed(stack, event: dict, code: str = "LEDGER_UNAVAILABLE", function: str =
 
 def request_of(stack, thing: str, request: dict) -> dict:
     """A request whose attempts have all ended without a word: nothing is known of it."""
-    document = {"state": {"reported": {"touched": True}}}
-    answer = stack.aws.iot_data.update_thing_shadow(
-        thingName=thing, shadowName="operation", payload=json.dumps(document).encode()
-    )
-    version = json.loads(answer["payload"].read())["version"]
-    return request | {"thingName": thing, "version": version, "timestamp": int(time.time())}
+    return request | {"thingName": thing, "version": own_version(stack.aws.iot_data, thing), "timestamp": int(time.time())}
 
 
 def test_events_come_back_out_of_the_queue(stack, device):
@@ -172,12 +167,16 @@ def test_a_command_writes_all_answers_anew(stack, device, stream):
 # ---------------------------------------------------------------- what else there is to know
 
 
-def test_an_event_that_expired_is_told_from_one_that_failed(stack):
-    context = {"condition": "EventAgeExceeded", "approximateInvokeCount": 0, "functionArn": "a:b:c:d:e:function:f"}
+@pytest.mark.parametrize(
+    ("attempts", "says"),
+    [(0, "never ran (expired)"), (None, "never ran (expired)"), (2, "expired after 2 attempts")],
+)
+def test_an_event_that_expired_is_told_from_one_that_failed(stack, attempts, says):
+    context = {"condition": "EventAgeExceeded", "functionArn": "a:b:c:d:e:function:f"}
+    context |= {} if attempts is None else {"approximateInvokeCount": attempts}
     expired = {"operation": "read", "thingName": "waited-too-long", "version": 7}
-    record = {"version": "1.0", "requestContext": context, "requestPayload": expired}
-    put(stack, record)
-    assert "waits: waited-too-long read 7 never ran (expired)" in redrive(stack, "--dry-run")
+    put(stack, {"version": "1.0", "requestContext": context, "requestPayload": expired})
+    assert f"waits: waited-too-long read 7 {says}\n" in redrive(stack, "--dry-run")
 
 
 def test_what_has_been_dealt_with_is_not_sent_twice(stack, device):
@@ -197,3 +196,6 @@ def test_the_alarm_looks_at_this_queue(stack):
     queue = stack.outputs["FailureQueueUrl"].rsplit("/", 1)[1]
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": queue}]
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    # What is there may have failed, or may never have run.
+    assert "no attempt could record them" in alarm["AlarmDescription"]
+    assert "without ever having run" in alarm["AlarmDescription"]

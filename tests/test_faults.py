@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from own_ledger import OwnLedger
-from stack.aws_between import BROKEN, DENIED, LEDGER_DENIED, LEDGER_THROTTLED, THROTTLED, CutAnswer, LoseAnswer
+from stack.aws_between import ACCESS_DENIED, BROKEN, DENIED, LEDGER_THROTTLED, THROTTLED, CutAnswer, LoseAnswer
 from runtime_api import Function
 from scripted_coiote import CREATE, LOST, RESET, SEARCH, SESSION, SLOW, scripted_coiote
 from stack import certificates
@@ -253,7 +253,7 @@ AWS = {
     "answer: broken once": ("UpdateItem", [None, BROKEN], scheduled()),
     "answer: lost": ("UpdateItem", [None, LoseAnswer()], scheduled()),
     "look: throttled once": ("GetItem", [LEDGER_THROTTLED], scheduled()),
-    "look: denied": ("GetItem", LEDGER_DENIED, scheduled()),
+    "look: denied": ("GetItem", ACCESS_DENIED, scheduled()),
     "device: throttled once": ("PutItem", [LEDGER_THROTTLED], scheduled()),
     "secret: throttled once": ("GetSecretValue", [THROTTLED], scheduled()),
     "secret: broken once": ("GetSecretValue", [BROKEN], scheduled()),
@@ -261,7 +261,7 @@ AWS = {
     "secret: throttled": ("GetSecretValue", THROTTLED, again("SECRET_UNAVAILABLE")),
     "claim: throttled": ("UpdateItem", LEDGER_THROTTLED, "LEDGER_UNAVAILABLE"),
     "claim: broken": ("UpdateItem", BROKEN, "LEDGER_UNAVAILABLE"),
-    "claim: denied": ("UpdateItem", LEDGER_DENIED, "LEDGER_REFUSED"),
+    "claim: denied": ("UpdateItem", ACCESS_DENIED, "LEDGER_REFUSED"),
 }
 
 
@@ -419,7 +419,7 @@ def test_a_task_whose_answer_could_not_be_written_is_remembered(stack, device, e
         with scripted_coiote(stack.authority, {}) as script:
             function = environment_of("OperationRequest", COIOTE_URL=script.url, AWS_ENDPOINT_URL=aws_between.endpoint)
             aws_between.once("UpdateItem", None)
-            aws_between.always("UpdateItem", LEDGER_DENIED)
+            aws_between.always("UpdateItem", ACCESS_DENIED)
             assert function.invoke(event, "one-invocation-" + kind, SECONDS)["errorType"] == "LEDGER_REFUSED"
             aws_between.heal()
             result = function.invoke(event, "one-invocation-" + kind, SECONDS)

@@ -160,6 +160,16 @@ def test_a_number_reaches_coiote_with_every_digit(stack, device, functions):
     assert {"name": "values", "value": "9007199254740993"} in task["parameters"]
 
 
+@pytest.mark.parametrize(("value", "sent"), [("4", "4"), ('"4.0"', "4.0"), ("4.0", "4.0"), ("4.5", "4.5")])
+def test_a_float_reaches_coiote_as_it_was_written(stack, device, functions, value, sent):
+    """A rule's SQL passes 4.0 on as 4: whoever needs the point writes it as a text."""
+    thing = device()
+    event = '{"operation": "write", "keys": ["Set Point.0.Set Point Value"], "values": [%s], "thingName": "%s"}'
+    assert functions["OperationRequest"].invoke_bytes((event % (value, thing)).encode())["status"] == "SCHEDULED"
+    [task] = stack.coiote.tasks(thing)
+    assert {"name": "values", "value": sent} in task["parameters"]
+
+
 def test_the_private_key_is_never_logged(stack, device, emulate):
     function = emulate("OperationRequest", RUST_LOG="trace")
     assert function.invoke(read(device()))["status"] == "SCHEDULED"

@@ -7,7 +7,7 @@ import pytest
 
 from runtime_api import Function
 from scripted_coiote import scripted_coiote
-from stack.aws_between import BROKEN, CONFLICT, DENIED, LEDGER_DENIED, LEDGER_THROTTLED, THROTTLED, TOO_LARGE, LoseAnswer
+from stack.aws_between import ACCESS_DENIED, BROKEN, CONFLICT, DENIED, LEDGER_THROTTLED, THROTTLED, TOO_LARGE, LoseAnswer
 
 PLAIN = {"Device": {"0": {"UTC Offset": "+02:00"}}}
 # Long ago
@@ -391,7 +391,7 @@ def test_what_aws_iot_will_not_take_is_not_tried_again(
     [
         ("update datamodel", BROKEN, "DATAMODEL_NOT_UPDATED"),
         ("UpdateItem", LEDGER_THROTTLED, "LEDGER_UNAVAILABLE"),
-        ("UpdateItem", LEDGER_DENIED, "LEDGER_REFUSED"),
+        ("UpdateItem", ACCESS_DENIED, "LEDGER_REFUSED"),
     ],
 )
 def test_attempts_without_a_word_in_three_environments_are_made_good_by_a_redrive(

@@ -40,7 +40,7 @@ TOO_LARGE = Refuse(413, "RequestEntityTooLargeException")
 BROKEN = Refuse(500, "InternalFailureException")
 DENIED = Refuse(403, "ForbiddenException")
 LEDGER_THROTTLED = Refuse(400, "ProvisionedThroughputExceededException")
-LEDGER_DENIED = Refuse(400, "AccessDeniedException")
+ACCESS_DENIED = Refuse(400, "AccessDeniedException")
 STILL_ATTACHED = Refuse(409, "DeleteConflictException")
 STILL_DELETED = Refuse(
     400,
