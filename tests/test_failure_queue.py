@@ -15,6 +15,8 @@ from stack.processes import wait_for
 
 @pytest.fixture(autouse=True)
 def an_empty_queue(stack):
+    """Of what tests before this one have left, and for those after it."""
+    stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
     yield
     stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
 
@@ -59,8 +61,6 @@ def request_of(stack, thing: str, request: dict) -> dict:
 
 
 def test_events_come_back_out_of_the_queue(stack, device):
-    # What other tests have left there is theirs.
-    stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
     execute = {"operation": "execute", "keys": ["Test object.0.Execute"]}
     read = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
     events = [request_of(stack, device(), request) for request in (execute, read)]
@@ -135,6 +135,8 @@ def stream(stack):
 
     def switch(is_on: bool) -> None:
         stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=is_on)
+        state = "Enabled" if is_on else "Disabled"
+        wait_for(f"the mapping to be {state}", lambda: stack.aws.lambda_.get_event_source_mapping(UUID=mapping)["State"] == state)
 
     yield switch
     switch(True)
