@@ -544,7 +544,10 @@ impl World {
         let request = self.runs[run].request;
         let spec = &setup.requests[usize::from(request)];
         let version = self.versions[usize::from(request)];
-        if !may_run_twice(spec.operation) && self.posts.contains(&request) {
+        let before = self.posts.clone();
+        self.posts.push(request);
+        self.check_rejected();
+        if !may_run_twice(spec.operation) && before.contains(&request) {
             self.break_with(format!("{} of request {version} is sent twice", spec.operation));
         }
         if let Some(token) = spec.token.filter(|_| !may_run_twice(spec.operation)) {
@@ -553,13 +556,13 @@ impl World {
                 let of_other = &setup.requests[usize::from(**other)];
                 **other != request && of_other.token == Some(token) && of_other.content == spec.content
             };
-            if let Some(other) = self.posts.iter().find(is_same) {
+            if let Some(other) = before.iter().find(is_same) {
                 let other = self.versions[usize::from(*other)];
                 self.break_with(format!("request {version} is sent, and so was request {other} of the same token"));
             }
         }
         if is_write(spec.operation) {
-            for other in self.posts.clone() {
+            for other in before {
                 let of_other = &setup.requests[usize::from(other)];
                 let is_one_key = spec.keys.iter().any(|key| of_other.keys.iter().any(|other| keys_overlap(key, other)));
                 if is_write(of_other.operation) && self.versions[usize::from(other)] > version && is_one_key {
@@ -567,7 +570,6 @@ impl World {
                 }
             }
         }
-        self.posts.push(request);
         self.clock += 1;
         if self.first_post_at[usize::from(request)] == 0 {
             self.first_post_at[usize::from(request)] = self.now;
