@@ -182,15 +182,21 @@ def test_an_event_that_expired_is_told_from_one_that_failed(stack):
     assert "waits: waited-too-long read 7 never ran (expired)" in redrive(stack, "--dry-run")
 
 
-def test_what_has_been_dealt_with_is_not_sent_twice(stack, device):
-    thing = device()
+@pytest.mark.parametrize("state", ["sleeping", "online"])
+@pytest.mark.parametrize("is_time_known", [True, False], ids=["as the rule sent it", "without its time"])
+def test_what_has_been_dealt_with_is_not_sent_twice(stack, device, state, is_time_known):
+    """Neither while it is at Coiote nor when it has its last word."""
+    thing = device(state)
     execute = {"operation": "execute", "keys": ["Test object.0.Execute"]}
     version = stack.aws.request(thing, execute)
-    stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED", "FAILED"))
-    function = stack.outputs["OperationRequestFunction"]
+    word = {"sleeping": "SCHEDULED", "online": "SUCCEEDED"}[state]
+    stack.aws.last_word(thing, version, (word,))
     event = execute | {"thingName": thing, "version": version, "redriven": True}
-    done = stack.aws.lambda_.invoke(FunctionName=function, Payload=json.dumps(event).encode())
-    assert json.loads(done["Payload"].read())["reason"]["code"] == "DUPLICATE"
+    if is_time_known:
+        event["timestamp"] = stack.aws.shadow(thing, "operation")["metadata"]["desired"]["operation"]["timestamp"]
+    done = stack.aws.lambda_.invoke(FunctionName=stack.outputs["OperationRequestFunction"], Payload=json.dumps(event).encode())
+    answer = json.loads(done["Payload"].read())
+    assert answer.get("reason", {}).get("code") == "DUPLICATE" and f"is {word}" in answer["reason"]["message"], answer
     assert len(stack.coiote.tasks(thing)) == 1
 
 
