@@ -187,7 +187,7 @@ def test_an_event_that_expired_is_told_from_one_that_failed(stack):
 def test_what_has_been_dealt_with_is_not_sent_twice(stack, device, state, is_time_known):
     """Neither while it is at Coiote nor when it has its last word."""
     thing = device(state)
-    execute = {"operation": "execute", "keys": ["Test object.0.Execute"]}
+    execute = {"operation": "execute", "keys": ["Device.0.Reboot"]}
     version = stack.aws.request(thing, execute)
     word = {"sleeping": "SCHEDULED", "online": "SUCCEEDED"}[state]
     stack.aws.last_word(thing, version, (word,))
