@@ -1,5 +1,5 @@
-# The two commands of the README are `make demo` and `make test`. Both need Rust, Python 3 and make, and nothing else:
-# they install the rest into .local/ and end every process that they start.
+# The two commands of the README are `make demo` and `make test`. Both need Linux, Rust, Python 3 with venv, a C compiler and
+# make, and nothing else: they install the rest into .local/ and end every process that they start.
 
 # The functions are built for the local stack in the way that takes the least time; with AS_DEPLOYED=1 by sam build, as by
 # those who deploy them.

@@ -62,6 +62,10 @@ class Answer(Handler):
 
     do_GET = do_POST = do_DELETE = answer
 
+    def setup(self) -> None:
+        self.server.connections.append(self.client_address)
+        super().setup()
+
     def finish(self) -> None:
         super().finish()
         self.server.closed.set()
@@ -77,6 +81,8 @@ class Script(NamedTuple):
     tasks: list[str]
     # Set when it closes a connection, as after `idle_seconds`
     closed: threading.Event
+    # Those that were made to it
+    connections: list[tuple]
 
 
 @contextlib.contextmanager
@@ -85,11 +91,12 @@ def scripted_coiote(authority: certificates.Authority, answers: dict, idle_secon
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         context.load_cert_chain(*authority.server(name).write(Path(folder), "server"))
-    state = {"answers": HEALTHY | answers, "asked": [], "bodies": [], "tasks": [], "lock": threading.Lock()}
+    state = {"answers": HEALTHY | answers, "asked": [], "bodies": [], "tasks": [], "connections": [], "lock": threading.Lock()}
     state |= {"closed": threading.Event(), "ending": threading.Event()}
     handler = type("Answer", (Answer,), {"timeout": idle_seconds})
     with serving(handler, context, **state) as server:
         try:
-            yield Script(f"https://localhost:{server.server_port}", server.asked, server.bodies, server.tasks, server.closed)
+            url = f"https://localhost:{server.server_port}"
+            yield Script(url, server.asked, server.bodies, server.tasks, server.closed, server.connections)
         finally:
             server.ending.set()

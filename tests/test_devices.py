@@ -5,12 +5,26 @@ import hashlib
 import json
 import socket
 import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stack.aws_between import ACCESS_DENIED, DENIED, STILL_ATTACHED, STILL_DELETED, AwsBetween, Call
+from stack.aws_between import (
+    ACCESS_DENIED,
+    BROKEN,
+    DENIED,
+    REGISTRY_DENIED,
+    STILL_ATTACHED,
+    STILL_DELETED,
+    THROTTLED,
+    AwsBetween,
+    Call,
+    Refuse,
+)
 from stack.loopback import Handler, serving
 from runtime_api import Function
 from scripted_coiote import SLOW, scripted_coiote
@@ -780,6 +794,34 @@ def test_names_that_aws_cannot_take(environment_of, event, code, says):
 
 
 @pytest.mark.parametrize(
+    ("call", "fault", "code"),
+    [
+        ("GET /things", REGISTRY_DENIED, "REGISTRY_REFUSED"),
+        ("POST /things", Refuse(409, "LimitExceededException"), "REGISTRY_REFUSED"),
+        ("GET /thing-types", BROKEN, "REGISTRY_UNAVAILABLE"),
+        ("POST /things", THROTTLED, "REGISTRY_UNAVAILABLE"),
+        ("get operation", BROKEN, "OPERATION_SHADOW_NOT_CREATED"),
+        ("update operation", DENIED, "OPERATION_SHADOW_NOT_CREATED"),
+    ],
+)
+def test_what_aws_iot_does_not_take_is_an_error_that_a_later_attempt_makes_good(
+    stack, environment_of, aws_between, call, fault, code
+):
+    name = f"not-taken-{call}-{fault.code}".replace(" ", "-").replace("/", "")
+    aws_between.always(call, fault)
+    function = environment_of("CreateThing", AWS_ENDPOINT_URL=aws_between.endpoint)
+    result = function.invoke(announcement(name, "not.taken"))
+    assert result["errorType"] == code and fault.code in result["errorMessage"]
+    assert call in aws_between.calls
+    [line] = [line for line in function.log_lines() if line.get("code") == code and "_aws" not in line]
+    assert (line["level"], line["thing"]) == ("ERROR", name)
+    # Lambda's retry, or a redrive
+    aws_between.heal()
+    assert function.invoke(announcement(name, "not.taken"))["status"] in ("CREATED", "EXISTS")
+    assert thing(stack, name)["thingTypeName"] == "not:taken" and "version" in stack.aws.shadow(name, "operation")
+
+
+@pytest.mark.parametrize(
     ("device_type", "thing_type", "code"),
     [
         ("Nordic Semiconductor ASA.thingy91_nrf9160", "Nordic_Semiconductor_ASA:thingy91_nrf9160", "THING_TYPE_CHANGED"),
@@ -818,12 +860,17 @@ def test_a_device_of_any_manufacturer_appears(deployed, manufacturer, thing_type
 
 
 def test_bad_names_end_in_the_failure_queue(deployed):
-    deployed.coiote.add_device("bad name/ä")
+    name = "bad name/ä"
+    deployed.coiote.add_device(name)
     queue = deployed.outputs["FailureQueueUrl"]
 
     def received() -> dict | None:
-        messages = deployed.aws.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages")
-        return json.loads(messages[0]["Body"]) if messages else None
+        for message in deployed.aws.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", []):
+            record = json.loads(message["Body"])
+            # What other tests have left there is theirs.
+            if unquote(record["requestPayload"].get("coioteDeviceId", "")) == name:
+                return record
+        return None
 
     record = wait_for("the event to be in the failure queue", received, seconds=60)
     assert record["responsePayload"]["errorType"] == "NAME_INVALID"
@@ -831,6 +878,24 @@ def test_bad_names_end_in_the_failure_queue(deployed):
 
 
 # ---------------------------------------------------------------- update and delete
+
+
+@contextlib.contextmanager
+def asking(stack, name: str, request: dict):
+    """Makes requests meanwhile, one after the other; all their answers."""
+    answers, is_over = [], threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            answers.append(stack.aws.last_word(name, stack.aws.request(name, request), seconds=90))
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        try:
+            yield answers
+        finally:
+            is_over.set()
+        asked.result()
 
 
 def test_new_certificates_take_over_without_a_gap(deployed):
@@ -842,8 +907,10 @@ def test_new_certificates_take_over_without_a_gap(deployed):
     # The function is warm, with the old certificate.
     assert deployed.aws.last_word(name, deployed.aws.request(name, read))["status"] == "SUCCEEDED"
 
-    deployed.deploy(CertificateRotation="now", ClientKeyType="EC_P256")
-    after = everything_is_there(deployed)
+    with asking(deployed, name, read) as answers:
+        deployed.deploy(CertificateRotation="now", ClientKeyType="EC_P256")
+        after = everything_is_there(deployed)
+    assert {answer["status"] for answer in answers} == {"SUCCEEDED"}, answers
     certificate = x509.load_pem_x509_certificate(client_secret(deployed)["certificatePem"].encode())
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
     assert not set(before) & set(after)
@@ -866,7 +933,7 @@ def test_an_update_that_fails_leaves_the_old_certificates_in_use(deployed):
     integration = deployed.coiote.integration()
     assert integration["externalCertificate"] == before[0]
     assert certificates_at_iot(deployed) == {before[0]: "ACTIVE"}
-    assert integration["clientCertificates"] == [fingerprint(client_secret(deployed)["certificatePem"])]
+    assert integration["clientCertificates"] == [fingerprint(client_secret(deployed)["certificatePem"])] == [before[1]]
 
 
 def status(stack) -> str:
