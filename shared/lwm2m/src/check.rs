@@ -72,7 +72,13 @@ pub fn meant(path: &Path) -> Option<&'static str> {
     }
     let near = |name: &str| nearest(name, Object::all().map(Object::name));
     // Also where another separator stands behind it, as in `Devise/0`
-    near(name).or_else(|| name.split_once(['/', '.', ':']).and_then(|(first, _)| near(first)))
+    near(name).or_else(|| {
+        let (first, rest) = name.split_once(['/', '.', ':'])?;
+        // `PM2.5 Sensor` is not like `PM`
+        let next = rest.split(['/', '.', ':']).next().unwrap_or_default();
+        let is_cut_there = !next.starts_with(|c: char| c.is_ascii_digit()) || next.parse::<u16>().is_ok();
+        near(first).filter(|_| is_cut_there)
+    })
 }
 
 /// Coiote takes names only, and the name that a resource's number was translated to is that of another one, too.
