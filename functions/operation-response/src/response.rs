@@ -1,10 +1,10 @@
 //! A result, as the rule passes it on.
 
-use requests::{Millis, Returned, fingerprint, has_result};
+use requests::{Millis, Returned, has_result, named_paths};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
-use shadow::datamodel::{Change, Scope};
+use shadow::datamodel::Change;
 
 /// A result, or what a device has deleted.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Response {
         let is_empty = result.is_none() && failed_keys.is_none();
         let failed_keys = failed_keys.unwrap_or_default();
         let result = result.unwrap_or_else(|| Json::Object(Map::new()));
-        let paths = fingerprint(&result);
+        let paths = named_paths(&result);
         let (change, not_understood) = Change::from_result(result);
         Ok(Response { envelope, operation, change, not_understood, failed_keys, paths, is_empty })
     }
@@ -68,7 +68,7 @@ impl Response {
             reported_at: self.envelope.timestamp.unwrap_or(0),
             operation: self.operation.clone(),
             paths: self.paths.clone(),
-            touched: self.change.fingerprint(&Scope::nothing()),
+            touched: self.change.fingerprint(),
             failed_keys: self.failed().map(str::to_owned).collect(),
             at,
         })

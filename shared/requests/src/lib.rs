@@ -29,7 +29,7 @@ pub use device::{Device, ResultEntry, Wanted};
 pub use event::{
     Cancel, Claim, Created, Event, Folded, History, NotDone, PastRequest, ReportStatus, Reported, Returned, Take, Wrote,
 };
-pub use matching::{fingerprint, keys_overlap, left_out_hash, part_hash, path_hash};
+pub use matching::{covered, keys_overlap, left_out_hash, named_paths, part_hash, path_hash, rejoined};
 pub use record::{Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
 pub use transitions::{SAME_TOKEN_WITHIN, Verdict};
 

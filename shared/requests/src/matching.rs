@@ -1,9 +1,14 @@
 //! Which request a result answers. Coiote's report does not say; what it says is what was done to which paths.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value as Json;
 
 use crate::event::Returned;
 use crate::record::{Record, State, has_result};
+
+/// So many pieces of a list of failed keys are one key at most: no registered name has more than three commas.
+const MOST_PIECES: usize = 4;
 
 /// Hash of a path in its dotted form (32-bit FNV-1a), as results are compared by it. Two paths with one hash can make a result
 /// answer a request that asked for something else of the same device and operation; of a hundred paths that is one chance in
@@ -26,20 +31,27 @@ fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
     bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What a read of these keys says something of, beside what its result names: what it covered and did not find is gone.
-pub(crate) fn covered(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
-    let failed: Vec<&String> = failed_keys.iter().filter(|key| !key.is_empty()).collect();
-    let (mut hashes, mut left_out) = (Vec::new(), Vec::new());
-    for key in keys.iter().filter(|key| !failed.contains(key)) {
-        hashes.push(path_hash(key));
-        left_out.extend(failed.iter().filter(|failed| lies_in(failed, key)).map(|failed| left_out_hash(failed)));
-    }
-    hashes.extend(left_out);
-    hashes
+/// What a read of these keys says something of, beside what its result names, as hashes: what it covered and did not find is
+/// gone.
+pub fn covered(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
+    let failed = rejoined(failed_keys);
+    let has_failed = |key: &String| failed.iter().any(|failed| lies_in(key, failed));
+    let read = keys.iter().filter(|key| !has_failed(key)).map(|key| path_hash(key));
+    let left_out = failed.iter().filter(|failed| keys.iter().any(|key| lies_in(failed, key)));
+    read.chain(left_out.map(|failed| left_out_hash(failed))).collect()
+}
+
+/// All keys that the pieces of a list of failed keys may have been: it is one text that was split at commas, so a key that holds
+/// a comma stands there in pieces. One too many only means that something is not taken for gone.
+pub fn rejoined(pieces: &[String]) -> BTreeSet<String> {
+    let starts = (0..pieces.len()).filter_map(|start| pieces.get(start..));
+    let runs = starts.flat_map(|rest| (1..=MOST_PIECES.min(rest.len())).filter_map(|length| rest.get(..length)));
+    let keys = runs.map(|run| run.join(",").trim().trim_end_matches('.').to_owned());
+    keys.filter(|key| !key.is_empty()).collect()
 }
 
 /// Hashes of every path that a result names, at each level: object, object instance, resource, resource instance.
-pub fn fingerprint(result: &Json) -> Vec<u32> {
+pub fn named_paths(result: &Json) -> Vec<u32> {
     fn walk(prefix: &str, tree: &Json, level: u8, into: &mut Vec<u32>) {
         let Json::Object(parts) = tree else { return };
         for (name, part) in parts {
@@ -73,7 +85,7 @@ fn lies_in(path: &str, key: &str) -> bool {
 
 /// Whether every key of the request is met by a path of the result or by a failed key.
 pub(crate) fn is_met(keys: &[String], paths: &[u32], failed_keys: &[String]) -> bool {
-    let failed: Vec<&String> = failed_keys.iter().filter(|key| !key.is_empty()).collect();
+    let failed = rejoined(failed_keys);
     if paths.is_empty() && failed.is_empty() {
         return false;
     }
@@ -84,19 +96,10 @@ pub(crate) fn is_met(keys: &[String], paths: &[u32], failed_keys: &[String]) -> 
         } else {
             paths.binary_search(&path_hash(key)).is_ok()
         };
-        is_named || has_failed(key, &failed)
+        is_named || failed.iter().any(|failed| lies_in(failed, key))
     };
     // A read of the whole data model has one key, which is empty, or none.
     if keys.is_empty() { !paths.is_empty() } else { keys.iter().all(is_met) }
-}
-
-/// Failed keys are one text that was split at commas, so a key that holds a comma stands there in pieces.
-fn has_failed(key: &str, failed: &[&String]) -> bool {
-    let commas = key.matches(',').count();
-    failed.windows(commas + 1).any(|pieces| {
-        let joined = pieces.iter().map(|piece| piece.as_str()).collect::<Vec<_>>().join(",");
-        lies_in(joined.trim_end_matches('.'), key)
-    })
 }
 
 /// Whether the record may be answered by a result of that operation and version, as far as its state goes.
@@ -115,15 +118,11 @@ pub(crate) fn waits_for_result(record: &Record, result: &Returned) -> bool {
         && record.operation == result.operation
         && record.result_version.is_none()
         && record.order() < result.version
-        && !is_older_than_hand_over(record, result)
+        && !came_before_hand_over(record, result.reported_at)
 }
 
-/// Whether the result stood in the shadow before the run that handed the request over had it. Shadows tell the time in
-/// seconds, so a second more or less says nothing.
-pub(crate) fn is_older_than_hand_over(record: &Record, result: &Returned) -> bool {
-    came_before_hand_over(record, result.reported_at)
-}
-
+/// Whether a result stood in the shadow, since that second, before the run that handed the request over had it. Shadows tell the
+/// time in seconds, so a second more or less says nothing.
 pub(crate) fn came_before_hand_over(record: &Record, reported_at: u64) -> bool {
     reported_at > 0 && reported_at.saturating_add(1) < record.requested_at.saturating_add(record.waited)
 }
@@ -152,7 +151,7 @@ mod tests {
 
     fn met(keys: &[&str], result: Json, failed: &[&str]) -> bool {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        is_met(&owned(keys), &fingerprint(&result), &owned(failed))
+        is_met(&owned(keys), &named_paths(&result), &owned(failed))
     }
 
     #[test]

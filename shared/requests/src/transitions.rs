@@ -8,9 +8,7 @@ use crate::device::{
     RESULTS_COUNTED, ResultEntry, TOKEN_STAYS,
 };
 use crate::event::{Cancel, Claim, Created, Event, Folded, NotDone, ReportStatus, Reported, Returned, Take, Wrote};
-use crate::matching::{
-    came_before_hand_over, covered, is_met, is_older_than_hand_over, keys_overlap, waits_for_result,
-};
+use crate::matching::{came_before_hand_over, covered, is_met, keys_overlap, waits_for_result};
 use crate::record::{CANCEL_REQUEST, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
 
 /// Two requests with one client token are the same request if their shadow updates lie no further apart, in seconds.
@@ -513,7 +511,7 @@ impl Device {
                         && has_result(&record.operation)
                         && record.operation == result.operation
                         && record.order() < result.version
-                        && !is_older_than_hand_over(record, result)
+                        && !came_before_hand_over(record, result.reported_at)
                 };
                 let is_taken = |name: &Name| self.results.iter().any(|other| other.candidate.as_ref() == Some(name));
                 candidate = self

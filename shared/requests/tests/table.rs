@@ -4,7 +4,7 @@
 
 use requests::{
     Cancel, Claim, Created, Device, Event, Folded, History, Millis, Name, NotDone, PastRequest, Reason, Record,
-    ReportStatus, Reported, Returned, State, Status, Take, Verdict, Wanted, code, entries, fingerprint,
+    ReportStatus, Reported, Returned, State, Status, Take, Verdict, Wanted, code, entries, named_paths,
 };
 use serde_json::json;
 
@@ -117,7 +117,7 @@ impl Story {
             version,
             reported_at: self.now / 1_000,
             operation: operation.to_owned(),
-            paths: fingerprint(&result),
+            paths: named_paths(&result),
             touched: Vec::new(),
             failed_keys: failed.iter().map(|key| (*key).to_owned()).collect(),
             at: self.now,

@@ -439,8 +439,8 @@ pub(super) mod tests {
     #[test]
     fn what_is_newer_than_the_result_stays() {
         let told = change(json!({"T": {"0": {"R": "new"}}}));
-        let fingerprint = told.fingerprint(&Scope::nothing());
-        let elsewhere = change(json!({"T": {"0": {"S": "x"}}})).fingerprint(&Scope::nothing());
+        let fingerprint = told.fingerprint();
+        let elsewhere = change(json!({"T": {"0": {"S": "x"}}})).fingerprint();
         let after =
             |fingerprint: &Vec<u32>, wrote| Others::new([], [Earlier { fingerprint: fingerprint.clone(), wrote }]);
         for (time, others, is_written, is_open) in [
@@ -480,7 +480,7 @@ pub(super) mod tests {
         let left = |current: &Document, others: &Others| {
             decide(&told, &whole, current, others).update.into_json()["P"]["5"].clone()
         };
-        let touching = |result: Json| Others::new([change(result).fingerprint(&Scope::nothing())], []);
+        let touching = |result: Json| Others::new([change(result).fingerprint()], []);
 
         assert_eq!(left(&current, &Others::default()), Json::Null);
         let b = touching(json!({"P": {"5": {"B": "b"}}}));
@@ -497,7 +497,7 @@ pub(super) mod tests {
     #[test]
     fn of_a_multiple_resource_the_newer_instances_stay() {
         let told = change(json!({"T": {"0": {"M": {"0": "old", "1": "new"}}}}));
-        let touching = |result: Json| Others::new([change(result).fingerprint(&Scope::nothing())], []);
+        let touching = |result: Json| Others::new([change(result).fingerprint()], []);
         let current = document(json!({"T": {"0": {"M": {"0": "newer"}}}}), 90);
         let left = |told: &Change, others: &Others| {
             decide(told, &Scope::nothing(), &current, others).update.into_json()["T"]["0"]["M"].clone()

@@ -351,8 +351,7 @@ mod tests {
     #[test]
     fn a_fold_waits_for_an_older_one_under_way_but_not_for_ever() {
         let (change, scope) = (plain(), Scope::nothing());
-        let under_way =
-            |wrote| Others::new([], [Earlier { fingerprint: plain().fingerprint(&Scope::nothing()), wrote }]);
+        let under_way = |wrote| Others::new([], [Earlier { fingerprint: plain().fingerprint(), wrote }]);
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         for _ in 0..MOST_WAITS {
             fold.was_read(Some(document(json!({"T": {"0": {"R": "held"}}}), 105)));

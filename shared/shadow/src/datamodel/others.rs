@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use requests::{Wrote, left_out_hash, part_hash, path_hash};
 
-use super::change::{Change, Resource};
+use super::change::Change;
 use super::place::Place;
-use super::scope::Scope;
 
 /// A result with a lower version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,16 +75,15 @@ impl Others {
 }
 
 impl Change {
-    /// What the result says something of, as hashes (FNV-1a, 32 bits) for the ledger: of each resource, or of what was read
-    /// as a whole. They are the same in every version of this program, so that what is in the ledger stays readable.
-    pub fn fingerprint(&self, scope: &Scope) -> Vec<u32> {
+    /// What the result says something of by itself, as hashes (FNV-1a, 32 bits) for the ledger, which adds what was read as a
+    /// whole ([`requests::covered`]). They are the same in every version of this program, so that what is in the ledger stays
+    /// readable.
+    pub fn fingerprint(&self) -> Vec<u32> {
         let mut hashes = HashSet::new();
-        let says_something = !self.is_empty();
         for resource in &self.resources {
             let place = resource.place();
             match resource.parts() {
-                _ if says_something && scope.covers(&place) => {}
-                Some(parts) if !is_told_as_a_whole(resource, scope) => {
+                Some(parts) if !parts.is_empty() => {
                     hashes.insert(part_hash(&place.path()));
                     hashes.extend(parts.keys().map(|part| path_hash(&place.below(part).path())));
                 }
@@ -95,24 +93,11 @@ impl Change {
             }
         }
         hashes.extend(self.gone.iter().map(|path| path_hash(path)));
-        if says_something && scope.is_known() {
-            let failed =
-                |key: &str| scope.failed().any(|failed| failed == key || super::scope::lies_below(key, failed));
-            hashes.extend(scope.keys().filter(|key| !failed(key)).map(path_hash));
-            let is_read = |path: &&str| scope.keys().any(|key| key == *path || super::scope::lies_below(path, key));
-            hashes.extend(scope.failed().filter(is_read).map(left_out_hash));
-            hashes.extend(self.unclear.iter().map(String::as_str).filter(is_read).map(left_out_hash));
-        }
+        hashes.extend(self.unclear.iter().map(|path| left_out_hash(path)));
         let mut hashes: Vec<u32> = hashes.into_iter().collect();
         hashes.sort_unstable();
         hashes
     }
-}
-
-/// Whether a multiple resource is told with all of its resource instances.
-fn is_told_as_a_whole(resource: &Resource, scope: &Scope) -> bool {
-    let place = resource.place();
-    if scope.is_known() { scope.includes(&place) } else { resource.parts().is_none_or(|parts| parts.is_empty()) }
 }
 
 /// The innermost level of which anything is said decides.
@@ -138,13 +123,20 @@ mod tests {
 
     use super::*;
 
-    fn read(keys: &[&str], failed: &[&str]) -> Scope {
+    /// What was read, and what of it failed; nothing of a write.
+    type Read = Option<(Vec<String>, Vec<String>)>;
+
+    fn read(keys: &[&str], failed: &[&str]) -> Read {
         let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
-        Scope::new(Some(owned(keys)), owned(failed))
+        Some((owned(keys), owned(failed)))
     }
 
-    fn newer(result: Json, scope: &Scope) -> Others {
-        Others::new([Change::from_result(result).0.fingerprint(scope)], [])
+    /// As the ledger has it: a result that proves nothing answers nobody, so nothing is known of what was read.
+    fn newer(result: Json, read: &Read) -> Others {
+        let change = Change::from_result(result).0;
+        let read = read.iter().filter(|_| !change.is_empty());
+        let covered = read.flat_map(|(keys, failed)| requests::covered(keys, failed));
+        Others::new([change.fingerprint().into_iter().chain(covered).collect()], [])
     }
 
     #[test]
@@ -156,7 +148,7 @@ mod tests {
     fn a_result_touches_what_it_names_and_what_it_read() {
         let one = json!({"A": {"0": {"B": "1"}}});
         for (result, scope, touched, untouched) in [
-            (one.clone(), Scope::nothing(), &["A 0 B"][..], &["A 0 C", "A 1 B", "B 0 B", "A 0 B.1"][..]),
+            (one.clone(), None, &["A 0 B"][..], &["A 0 C", "A 1 B", "B 0 B", "A 0 B.1"][..]),
             (one.clone(), read(&["A.0"], &[""]), &["A 0 B", "A 0 C"], &["A 1 B"]),
             (one.clone(), read(&["A"], &[""]), &["A 0 B", "A 1 B"], &["B 0 B"]),
             (one.clone(), read(&[""], &[""]), &["A 0 B", "B 7 B"], &[]),
@@ -164,8 +156,8 @@ mod tests {
             (one.clone(), read(&["A"], &["A.1"]), &["A 0 C"], &["A 1 B"]),
             (one, read(&["A.0.B", "A.0.C"], &[""]), &["A 0 B", "A 0 C"], &["A 0 D"]),
             (json!({"A": {"0": {"B": ["?"], "C": "1"}}}), read(&["A.0"], &[""]), &["A 0 C", "A 0 D"], &["A 0 B"]),
-            (json!({"A": {"5": null}, "B": null}), Scope::nothing(), &["A 5 B", "B 0 B"], &["A 4 B"]),
-            (json!({"A": {"0": {"B": {"4": "5"}}}}), Scope::nothing(), &["A 0 B"], &["A 0 C"]),
+            (json!({"A": {"5": null}, "B": null}), None, &["A 5 B", "B 0 B"], &["A 4 B"]),
+            (json!({"A": {"0": {"B": {"4": "5"}}}}), None, &["A 0 B"], &["A 0 C"]),
             // A result without paths proves nothing.
             (json!({}), read(&["A"], &[""]), &[], &["A 0 B"]),
         ] {
@@ -190,7 +182,7 @@ mod tests {
         let other = Place::new(["A", "0", "B", "5"]);
         let result = json!({"A": {"0": {"B": {"4": "1"}}}});
         for (scope, touches_other) in
-            [(Scope::nothing(), false), (read(&["A.0.B.4"], &[""]), false), (read(&["A.0.B"], &[""]), true)]
+            [(None, false), (read(&["A.0.B.4"], &[""]), false), (read(&["A.0.B"], &[""]), true)]
         {
             let others = newer(result.clone(), &scope);
             assert!(others.touches_within(&part));
@@ -199,14 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn a_read_of_everything_is_one_hash() {
+    fn a_read_of_everything_touches_everything() {
         let result = json!({"A": {"0": {"B": "1", "C": {"0": "1"}}}, "D": {"0": {"E": {"noValue": true}}}});
-        assert_eq!(Change::from_result(result).0.fingerprint(&read(&[""], &[""])), [path_hash("")]);
+        let others = newer(result, &read(&[""], &[""]));
+        assert!(others.touches("A", "0", "B") && others.touches("F", "1", "G"));
     }
 
     #[test]
     fn a_time_is_explained_by_the_fold_that_wrote_then() {
-        let fingerprint = Change::from_result(json!({"A": {"0": {"B": "1"}}})).0.fingerprint(&Scope::nothing());
+        let fingerprint = Change::from_result(json!({"A": {"0": {"B": "1"}}})).0.fingerprint();
         for (wrote, explained) in [
             (Some(Wrote::At(105)), Explained::Yes),
             (Some(Wrote::At(104)), Explained::No),

@@ -1,18 +1,17 @@
 //! What was read, which says what is gone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+
+use requests::rejoined;
 
 use super::place::Place;
-
-/// So many pieces of a list of failed keys are one key at most: no registered name has more than three commas.
-const MOST_PIECES: usize = 4;
 
 /// What a read covered: what lies within and is not named by the result is gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Nothing where it is not known what was read.
     keys: Option<HashSet<String>>,
-    failed: HashSet<String>,
+    failed: BTreeSet<String>,
 }
 
 impl Scope {
@@ -61,14 +60,6 @@ pub(super) fn lies_below(path: &str, other: &str) -> bool {
 
 fn without_last_dot(key: &str) -> &str {
     key.trim().trim_end_matches('.')
-}
-
-/// All keys that the pieces may have been. One too many only means that something is not taken for gone.
-fn rejoined(pieces: &[String]) -> HashSet<String> {
-    let starts = (0..pieces.len()).filter_map(|start| pieces.get(start..));
-    let runs = starts.flat_map(|rest| (1..=MOST_PIECES.min(rest.len())).filter_map(|length| rest.get(..length)));
-    let keys = runs.map(|run| without_last_dot(&run.join(",")).to_owned());
-    keys.filter(|key| !key.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ enum Without {
 struct Outside {
     change: Change,
     scope: Scope,
+    /// What it read, as the ledger adds it.
+    covered: Vec<u32>,
     /// What it says, in other words: what is read as a whole, and what stands there.
     takes: Vec<&'static str>,
     puts: Vec<(&'static str, &'static str)>,
@@ -72,13 +74,16 @@ enum Run<'w> {
 }
 
 fn outside(result: Json, keys: Option<&[&'static str]>, puts: &[(&'static str, &'static str)]) -> Outside {
+    let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<String>>();
+    let none_failed = vec![String::new()];
+    let covered = keys.map(|keys| requests::covered(&owned(keys), &none_failed)).unwrap_or_default();
     let scope = match keys {
-        Some(keys) => Scope::new(Some(keys.iter().map(|key| (*key).to_owned()).collect()), vec![String::new()]),
+        Some(keys) => Scope::new(Some(owned(keys)), none_failed),
         None => Scope::nothing(),
     };
     let (change, told) = Change::from_result(result);
     assert!(told.is_empty());
-    Outside { change, scope, takes: keys.unwrap_or_default().to_vec(), puts: puts.to_vec() }
+    Outside { change, scope, covered, takes: keys.unwrap_or_default().to_vec(), puts: puts.to_vec() }
 }
 
 impl World {
@@ -179,7 +184,10 @@ impl World {
     }
 
     fn others(&self, state: &State<'_>, result: usize) -> Others {
-        let of = |other: usize| self.results[other].change.fingerprint(&self.results[other].scope);
+        let of = |other: usize| {
+            let Outside { change, covered, .. } = &self.results[other];
+            change.fingerprint().into_iter().chain(covered.iter().copied()).collect::<Vec<u32>>()
+        };
         let registered = |other: &usize| state.ledger[*other].attempts > 0;
         let newer = (result + 1..self.results.len()).filter(registered).map(of);
         let earlier = (0..result).filter(registered);
