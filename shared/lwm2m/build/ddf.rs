@@ -21,12 +21,12 @@ fn object(node: Node) -> Result<Object, String> {
     let place = format!("{place}: object {id}");
     let field = |name| text(node, name).unwrap_or_default();
     let items = children(node, "Resources").flat_map(|resources| children(resources, "Item"));
+    definitions::check_mandatory(&field("Mandatory"), &place)?;
     Ok(Object {
         id,
         name: definitions::name(&field("Name"), &place)?,
         version: definitions::version(&field("ObjectVersion"), &place)?,
         multiple: definitions::multiple(&field("MultipleInstances"), &place)?,
-        mandatory: definitions::mandatory(&field("Mandatory"), &place)?,
         resources: items.map(resource).collect::<Result<_, _>>()?,
     })
 }

@@ -44,7 +44,6 @@ struct ObjectRow {
     id: u16,
     name: Text,
     multiple: bool,
-    mandatory: bool,
     first: u16,
     count: u16,
 }
@@ -148,11 +147,6 @@ impl Object {
     /// Whether it can have several object instances; one that cannot has only instance 0.
     pub fn is_multiple(self) -> bool {
         self.0.multiple
-    }
-
-    /// Whether every device has it.
-    pub fn is_mandatory(self) -> bool {
-        self.0.mandatory
     }
 
     pub fn resources(self) -> impl Iterator<Item = Resource> + Clone {

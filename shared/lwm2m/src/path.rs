@@ -150,7 +150,8 @@ impl Path {
         let follows = rest.trim_start();
         let is_usual = |c: char| matches!(c, '.' | '/' | ':' | '[' | ']') || c.is_whitespace();
         // Names hold these, too, so they separate only where one stands behind the object: `Device(0)`
-        let others = if follows.starts_with([',', '\\', '(', '-']) { [',', '\\', '(', ')', '-'].as_slice() } else { &[] };
+        let others =
+            if follows.starts_with([',', '\\', '(', '-']) { [',', '\\', '(', ')', '-'].as_slice() } else { &[] };
         let between = |c: char| is_usual(c) || others.contains(&c);
         let rest = rest.trim_start_matches(between).trim_end_matches(is_usual);
         let (first, after) = rest.split_once(between).unwrap_or((rest, ""));
@@ -175,7 +176,7 @@ impl Path {
             Err(_) if names_a_resource(after) => (0, after),
             // `3/4-way valve.0.State` only begins with a number
             Err(_) if is_by_number && key.contains('.') && !is_placeholder => return None,
-            Err(_) if is_by_number || !after.starts_with(|c: char| c.is_ascii_digit()) => (0, after),
+            Err(_) if is_by_number || is_placeholder || !after.starts_with(|c: char| c.is_ascii_digit()) => (0, after),
             Err(_) => (0, ""),
         };
         if instance != 0 && !object.is_multiple() {
@@ -344,6 +345,11 @@ impl Path {
             }
         }
         names
+    }
+
+    /// Whether what was given by number is sent under the name that the newest version has for it.
+    pub fn is_named_as_newest(&self) -> bool {
+        self.given.resource.is_none_or(|id| self.resource() == Some(&resource_by_id(self.descriptions(), id)))
     }
 
     /// Whether its first part is the name of a described object, although nobody described the whole: `Device.x.0`.
@@ -747,7 +753,6 @@ mod tests {
             ("3 0 14", "Device.0.UTC Offset"),
             ("3.-1.14", "Device.0.UTC Offset"),
             ("Device.UTC Offset.0", "Device.0.UTC Offset"),
-            ("Device.x.14", "Device.0.UTC Offset"),
             ("Device.5/UTC Offset", "Device.0.UTC Offset"),
             ("Device /0/UTC Offset", "Device.0.UTC Offset"),
             ("32801-0-1", "/32801/0/1"),
@@ -774,6 +779,7 @@ mod tests {
             ("Device,Battery Level", "Device.0.Battery Level"),
             ("LWM2M Bearer Selection(0)Acceptable RSSI (GSM)", "LWM2M Bearer Selection.0.Acceptable RSSI (GSM)"),
             ("3.x.14", "Device.0.UTC Offset"),
+            ("Device.x.14", "Device.0.UTC Offset"),
             ("ALL", "all"),
             ("All.", "all"),
             ("*", "all"),
@@ -785,7 +791,13 @@ mod tests {
         for key in
             ["Vendor/0/x", "Device Info.0.x", "3/4-way valve.0.State", "3.5mm jack.0.x", "Größe/0", "Device-Info.0"]
                 .into_iter()
-                .chain(["Device 2nd floor.0.x", "Location (GPS).0.Speed", "Device, indoor.0.x", "32801/x/1", "4-way.0.x"])
+                .chain([
+                    "Device 2nd floor.0.x",
+                    "Location (GPS).0.Speed",
+                    "Device, indoor.0.x",
+                    "32801/x/1",
+                    "4-way.0.x",
+                ])
         {
             assert_eq!(parse(key).to_string(), key);
             assert!(!parse(key).starts_like_a_described_object() && Target::meant_by(key).is_none(), "{key}");
