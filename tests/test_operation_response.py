@@ -179,6 +179,20 @@ def test_a_bad_leaf_does_not_cost_the_rest(stack, functions, respond, scheduled,
         assert not odd or "Device.0.Odd: expected a value, found an array" in told["reason"]["message"]
 
 
+def test_what_was_not_understood_is_told_behind_failed_keys(stack, functions, respond, scheduled, device):
+    thing = device()
+    respond(thing, {"Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}}})
+    version = scheduled(thing, keys=["Device.0", "Location"])
+    result = {"Device": {"noValue": True, "0": {"noValue": True, "UTC Offset": "+01:00", "Timezone": [1]}}}
+    answer = respond(thing, result, "read", ["Location"])
+    # A stray noValue costs nothing of what stands beside it.
+    assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "+01:00", "Timezone": "Europe/Berlin"}}}
+    for told in (answer, stack.aws.last_word(thing, version)):
+        assert code(told) == ("FAILED", "DEVICE_FAILED_KEYS")
+        for part in ("failed keys: Location", "RESULT_IN_PART", "Device: expected", "Device.0: expected", "Device.0.Timezone: expected"):
+            assert part in told["reason"]["message"]
+
+
 def test_what_failed_is_not_gone(stack, respond, scheduled, device):
     thing = device()
     respond(thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "c", "C": {"0": "d", "1": "e"}}}})
