@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import json
-import os
 import re
 import shutil
 import socket

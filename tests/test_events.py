@@ -64,6 +64,16 @@ SENT = {
         {"keys": "Portfolio.4.Identity.0,Portfolio.4.Identity.1", "values": "AVS,your_ID"},
     ),
     "create-device-chooses-the-id": ("AWScreateCertAuth", {"keys": "Portfolio", "values": ""}),
+    "create-optional-resource": (
+        "AWScreateCertAuth",
+        {"keys": "LWM2M Bearer Selection.0.Acceptable RSSI (GSM)", "values": "-90"},
+    ),
+    "create-single-object": ("AWScreateCertAuth", {"keys": "LWM2M Bearer Selection", "values": ""}),
+    "execute-of-older-version": ("AWSexecuteCertAuth", {"keys": "RDB.0.Persistent"}),
+    "read-by-number-without-slash": ("AWSreadCertAuth", {"keys": "Device.0.UTC Offset"}),
+    # As it is registered
+    "read-blanks-count-as-one": ("AWSreadCertAuth", {"keys": "WLAN connectivity.0.Multicast Packets  Received"}),
+    "write-hexadecimal": ("AWSwriteCertAuth", {"keys": "BinaryAppDataContainer.0.Data.0", "values": "0x0102"}),
     "delete": ("AWSdeleteCertAuth", {"keys": "Portfolio.11"}),
     "delete-resource-instance": ("AWSdeleteCertAuth", {"keys": "Portfolio.5.Identity.3"}),
     "write-as-coiote-shows-it": (
@@ -90,7 +100,11 @@ SENT = {
 }
 
 # File → code of the notice beside SCHEDULED.
-NOTICES = {"observe-composite-with-attributes": "ATTRIBUTES_IGNORED"}
+NOTICES = {
+    "observe-composite-with-attributes": "ATTRIBUTES_IGNORED",
+    "execute-of-older-version": "NAME_OF_NEWEST_VERSION",
+    "write-hexadecimal": "VALUE_IS_BASE64",
+}
 
 # File → status, code and what the message says; nothing reaches Coiote's devices.
 REFUSED = {
@@ -142,6 +156,7 @@ FOLDED = {
     "response-read": ("SUCCEEDED", None, "LwM2M Server.1.Lifetime", "68"),
     "response-read-multiple-resource": ("SUCCEEDED", None, "Test object.0.Integer array", {"0": "6", "4": "256"}),
     "response-read-no-value": ("SUCCEEDED", None, "Device.0.Current Time", {"noValue": True}),
+    "response-in-part": ("SUCCEEDED", "RESULT_IN_PART", "Device.0.Error Code", {"0": {"noValue": True}}),
     "response-write": ("SUCCEEDED", None, "Device.0.UTC Offset", "+02:00"),
     "response-read-composite": ("SUCCEEDED", None, "Portfolio.5.Identity", {"1": "AVS"}),
     "response-failed-keys": ("FAILED", "DEVICE_FAILED_KEYS", "Device.0.UTC Offset", "+02:00"),

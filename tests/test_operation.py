@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from stack.aws_between import CONFLICT, ACCESS_DENIED, LEDGER_THROTTLED
+from stack.aws_between import ACCESS_DENIED, CONFLICT, LEDGER_THROTTLED
 from embedded_metrics import Metric, metrics
 from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT, SECRET_NAME
-from stack.processes import free_port, wait_for
+from stack.processes import free_port
 
 READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
 ALL = {"operation": "read", "keys": ["/"]}
