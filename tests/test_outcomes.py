@@ -11,6 +11,7 @@ import pytest
 
 from embedded_metrics import Metric, metrics
 from scripted_coiote import scripted_coiote
+from stack.deployment import STACK_NAME
 from stack.processes import wait_for
 
 REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
@@ -220,6 +221,12 @@ def test_a_cancel_request_without_requests_is_rejected(stack, device, requests):
 # ---------------------------------------------------------------- an outage
 
 
+def counted(stack) -> dict[str, float]:
+    """What reconcile measured last, by name and status."""
+    found = metrics(stack.aws.log_lines(stack.outputs["ReconcileLogGroup"]), STACK_NAME)
+    return {" ".join([metric.name, *(value for _, value in metric.dimensions)]): values[-1] for metric, values in found.items()}
+
+
 def test_requests_wait_while_coiote_is_away_and_are_handed_over_in_order_when_it_is_back(stack, device):
     things = [device() for _ in range(3)]
     stack.coiote.set_faults({"rate": 1.0, "kinds": ["unavailable"]})
@@ -237,8 +244,12 @@ def test_requests_wait_while_coiote_is_away_and_are_handed_over_in_order_when_it
 
         wait_for("all to say what they wait for", lambda: None not in reasons())
         assert reasons() <= {"COIOTE_UNAVAILABLE", "COIOTE_AWAY", "WAITS_FOR_OLDER_WRITE"}
+        seen = wait_for("reconcile to count them", lambda: counted(stack) if counted(stack)["WaitingRequests"] >= len(things) else None)
+        assert seen["ThingsWithOpenRequests"] >= seen["WaitingRequests"]
+        assert seen["OldestOpenRequestAge"] >= seen["OldestOpenRequestAge IN_PROGRESS"] > 0
     finally:
         stack.coiote.set_faults({})
+    wait_for("nothing to wait any more", lambda: counted(stack)["WaitingRequests"] == 0, seconds=90)
     for thing, versions in waiting.items():
         for version in versions:
             assert stack.aws.last_word(thing, version, seconds=90)["status"] == "SUCCEEDED"

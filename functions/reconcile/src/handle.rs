@@ -10,7 +10,7 @@ use aws_sdk_lambda::types::InvocationType;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Due, Item, Ledger};
 use memory::Memory;
-use requests::{Device, Event, Millis};
+use requests::{Device, Event, Millis, Status};
 use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -45,8 +45,6 @@ const IN_A_ROW: usize = 3;
 pub(crate) struct Settings {
     /// Between two looks at Coiote's reports; zero where they are never read.
     pub(crate) report_interval: Duration,
-    /// How long after it was made a request may reach a device.
-    pub(crate) lifetime: Millis,
     /// How long a run looks again and again.
     pub(crate) time: Duration,
     /// Name or ARN of operation-response.
@@ -100,8 +98,24 @@ pub(crate) struct Watched {
     pub(crate) ended: usize,
     /// When Coiote was asked for single tasks: outages in a row.
     pub(crate) outages: usize,
-    /// When the oldest open request that was seen was made, in seconds since 1970.
-    oldest: Option<u64>,
+    /// Of the open requests that were seen.
+    oldest: Oldest,
+}
+
+/// When the oldest open requests were made, in seconds since 1970.
+#[derive(Debug, Default)]
+struct Oldest {
+    waiting: Option<u64>,
+    scheduled: Option<u64>,
+}
+
+/// Open requests by the ledger's indexes, when a run begins.
+#[derive(Debug, Default)]
+struct Open {
+    /// Things that have any.
+    things: u64,
+    /// Things with a request that waits to be handed over.
+    waiting: u64,
 }
 
 /// What a run returns.
@@ -158,10 +172,19 @@ impl Run {
     }
 }
 
+impl Oldest {
+    fn of_any(&self) -> Option<u64> {
+        self.waiting.into_iter().chain(self.scheduled).min()
+    }
+}
+
 impl Watched {
     pub(crate) fn note_age(&mut self, device: &Device) {
-        let oldest = device.open().iter().map(|record| record.requested_at).filter(|seconds| *seconds > 0).min();
-        self.oldest = self.oldest.into_iter().chain(oldest).min();
+        for record in device.open().iter().filter(|record| record.requested_at > 0) {
+            let is_scheduled = record.status() == Status::Scheduled;
+            let oldest = if is_scheduled { &mut self.oldest.scheduled } else { &mut self.oldest.waiting };
+            *oldest = (*oldest).into_iter().chain([record.requested_at]).min();
+        }
     }
 }
 
@@ -199,8 +222,12 @@ impl Service {
         let ended = async {
             metrics::counter!("ReconcileRuns").increment(1);
             let (mut watched, mut handed) = (Watched::default(), HandedOver::default());
+            let open = self.take_stock(&mut watched).await;
             let (watching, handing) = tokio::join!(self.watch(&run, &mut watched), self.hand_over(&run, &mut handed));
-            let ended = watching.and(handing);
+            let ended = open.and_then(|open| {
+                measure(&open, &watched.oldest);
+                watching.and(handing)
+            });
             log(&watched, &handed, ended.as_ref().err(), milliseconds(begun));
             ended.map_err(|error| diagnostic(error.code(), error.to_string()))?;
             Ok(Summary {
@@ -222,7 +249,6 @@ impl Service {
     /// Looks at devices and reports, again and again while requests are fresh or wait.
     async fn watch(&self, run: &Run, sum: &mut Watched) -> Result<(), ledger::Error> {
         let mut reads = self.settings.reads_reports();
-        self.find_oldest(sum).await?;
         loop {
             let is_all = self.look(run, sum).await?;
             reads = reads && self.read_reports(run, sum).await?;
@@ -247,12 +273,8 @@ impl Service {
     /// Hands over what waits, again and again while anything does and Coiote takes it.
     async fn hand_over(&self, run: &Run, sum: &mut HandedOver) -> Result<(), ledger::Error> {
         let pause = if self.settings.reads_reports() { self.settings.report_interval } else { PAUSE };
-        let mut is_first = true;
         loop {
             let stopped = self.hand_over.pass(run, sum).await?;
-            if std::mem::take(&mut is_first) {
-                metrics::gauge!("WaitingRequests").set(float(sum.waiting as u64));
-            }
             // What waits for a pause of half a minute to end is due within this run.
             let left = u64::try_from(run.left().as_millis()).unwrap_or_default();
             if stopped == Some(Stop::Outage)
@@ -317,25 +339,37 @@ impl Service {
         }
     }
 
-    /// When a request was made that nobody asks for one by one any more.
-    async fn find_oldest(&self, sum: &mut Watched) -> Result<(), ledger::Error> {
-        let at = now();
-        let oldest = self.ledger.due(Due::Look, at.saturating_add(BEYOND_ASKING), Millis::MAX >> 1, 1).await?;
-        let made_at = oldest.first().and_then(|(expires_at, _)| expires_at.checked_sub(self.settings.lifetime));
-        sum.oldest = made_at.filter(|made_at| *made_at <= at).map(|made_at| made_at / 1_000);
-        Ok(())
+    /// Counts open requests, and notes the age of the device whose request waits longest for its hand-over, and of the one whose
+    /// lifetime ends next.
+    async fn take_stock(&self, sum: &mut Watched) -> Result<Open, ledger::Error> {
+        let beyond_asking = now().saturating_add(BEYOND_ASKING);
+        let ends_next = self.ledger.due(Due::Look, beyond_asking, Millis::MAX >> 1, 1).await?;
+        let waits = self.ledger.due(Due::HandOver, 0, Millis::MAX >> 1, 1).await?;
+        for (_, thing) in ends_next.iter().chain(&waits) {
+            sum.note_age(&self.ledger.load(thing).await?.device);
+        }
+        Ok(Open { things: self.ledger.count(Due::Look).await?, waiting: self.ledger.count(Due::HandOver).await? })
     }
 }
 
-/// The one line of a run where nothing is wrong, and its metrics.
+fn measure(open: &Open, oldest: &Oldest) {
+    metrics::gauge!("ThingsWithOpenRequests").set(float(open.things));
+    metrics::gauge!("WaitingRequests").set(float(open.waiting));
+    let age = |made_at: Option<u64>| float(made_at.map_or(0, |seconds| (now() / 1_000).saturating_sub(seconds)));
+    metrics::gauge!("OldestOpenRequestAge").set(age(oldest.of_any()));
+    for (status, made_at) in [(Status::InProgress, oldest.waiting), (Status::Scheduled, oldest.scheduled)] {
+        metrics::gauge!("OldestOpenRequestAge", "status" => status.as_str()).set(age(made_at));
+    }
+}
+
+/// The one line of a run where nothing is wrong.
 fn log(watched: &Watched, handed: &HandedOver, error: Option<&ledger::Error>, duration_ms: f64) {
     if let Some(error) = error {
         let (code, reason) = (error.code(), error.to_string());
         tracing::error!(code, reason, duration_ms, "the ledger cannot be asked; the next run goes on");
         metrics::counter!("Failures", "code" => code).increment(1);
     }
-    let oldest_s = watched.oldest.map(|seconds| (now() / 1_000).saturating_sub(seconds));
-    metrics::gauge!("OldestOpenRequestAge").set(float(oldest_s.unwrap_or(0)));
+    let oldest_s = watched.oldest.of_any().map(|seconds| (now() / 1_000).saturating_sub(seconds));
     let Watched { looked_at, looks, reports, foreign, asked, removed, ended, .. } = watched;
     let HandedOver { waiting, invoked, scheduled, most_at_once, is_coiote_away } = handed;
     tracing::info!(

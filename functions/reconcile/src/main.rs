@@ -37,7 +37,6 @@ async fn main() -> Result<(), Error> {
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let settings = Settings {
         report_interval: Duration::from_secs(runtime::number("REPORT_INTERVAL", 5)),
-        lifetime: ledger::request_lifetime(),
         time: Duration::from_secs(runtime::number("RECONCILE_SECONDS", 55)),
         operation_response: variable("OPERATION_RESPONSE_FUNCTION").unwrap_or_default(),
     };

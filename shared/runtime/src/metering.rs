@@ -29,7 +29,7 @@ const TIMES: [&str; 10] = [
 
 const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
 
-const COUNTS: [&str; 15] = [
+const COUNTS: [&str; 16] = [
     "Requests",
     "Results",
     "Failures",
@@ -42,6 +42,7 @@ const COUNTS: [&str; 15] = [
     "ReconcileRuns",
     "Reports",
     "ReportsUnread",
+    "ThingsWithOpenRequests",
     "WaitingRequests",
     "AnswersWritten",
     "AnswerConflicts",
