@@ -20,6 +20,7 @@ mod update;
 
 pub use device::Item;
 pub use error::Error;
+pub use history::Ended;
 pub use installation::{Circuit, Due};
 
 use aws_sdk_dynamodb::Client;

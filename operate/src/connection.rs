@@ -1,0 +1,77 @@
+//! The way to AWS, as every AWS tool finds it, and what the stack is made of.
+
+use std::collections::HashMap;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::Builder;
+
+use crate::cli::Connection;
+use crate::exit::{Failure, could_not};
+
+/// Clients of AWS, and which stack is meant.
+pub(crate) struct Aws {
+    config: SdkConfig,
+    stack_name: String,
+    pub(crate) json: bool,
+}
+
+impl Aws {
+    /// Profiles, SSO, roles, region and endpoint are taken as the AWS CLI takes them.
+    pub(crate) async fn connect(connection: &Connection) -> Result<Aws, Failure> {
+        let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https);
+        if let Some(profile) = &connection.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &connection.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        let config = loader.load().await;
+        if config.region().is_none() {
+            return Err(Failure::new("no region: give --region, set AWS_REGION, or choose a profile that has one"));
+        }
+        Ok(Aws { config, stack_name: connection.stack.clone(), json: connection.json })
+    }
+
+    pub(crate) fn iot(&self) -> aws_sdk_iot::Client {
+        aws_sdk_iot::Client::new(&self.config)
+    }
+
+    pub(crate) fn iot_data(&self) -> aws_sdk_iotdataplane::Client {
+        aws_sdk_iotdataplane::Client::new(&self.config)
+    }
+
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.config)
+    }
+
+    /// The stack's outputs.
+    pub(crate) async fn stack(&self) -> Result<Stack, Failure> {
+        let name = &self.stack_name;
+        let found = aws_sdk_cloudformation::Client::new(&self.config).describe_stacks().stack_name(name).send().await;
+        let described = found.map_err(could_not(&format!("look at the stack {name} (named by --stack)")))?;
+        let outputs = described.stacks.unwrap_or_default().into_iter().flat_map(|stack| stack.outputs.unwrap_or_default());
+        let outputs = outputs.filter_map(|output| output.output_key.zip(output.output_value)).collect();
+        Ok(Stack { name: name.clone(), outputs })
+    }
+}
+
+/// A deployed stack.
+pub(crate) struct Stack {
+    name: String,
+    outputs: HashMap<String, String>,
+}
+
+impl Stack {
+    pub(crate) fn output(&self, key: &str) -> Result<&str, Failure> {
+        let missing = || Failure::new(format!("the stack {} has no output {key}; deploy this version first", self.name));
+        self.outputs.get(key).map(String::as_str).ok_or_else(missing)
+    }
+
+    /// The names of its functions.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().filter(|(key, _)| key.ends_with("Function")).map(|(_, name)| name.as_str())
+    }
+}
