@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use lwm2m::{OperationName, Strictness};
 use shadow::ThingName;
 
-use crate::completion;
+use crate::{completion, redrive};
 
 const EXIT_STATUSES: &str = "\
 Exit status: 0 done or SUCCEEDED, 1 AWS refused or something is wrong, 2 no such command, 3 not valid and not sent, \
@@ -65,6 +65,10 @@ pub(crate) enum Command {
     },
     /// List the devices, and when each was last heard of
     Devices,
+    /// Send the events in the failure queue through again
+    Redrive(redrive::Options),
+    /// Have the answers in all operation shadows written anew, from the ledger
+    RewriteAnswers,
     /// Show what a device's datamodel shadow holds
     Datamodel {
         #[arg(value_parser = thing_name())]
@@ -184,7 +188,8 @@ pub(crate) fn parse() -> Cli {
 }
 
 fn thing_name() -> impl TypedValueParser<Value = ThingName> {
-    let parse = |name: String| ThingName::parse(&name).ok_or("a thing's name has 1 to 128 characters of a-z A-Z 0-9 : _ -");
+    let parse =
+        |name: String| ThingName::parse(&name).ok_or("a thing's name has 1 to 128 characters of a-z A-Z 0-9 : _ -");
     clap::builder::NonEmptyStringValueParser::new().try_map(parse)
 }
 

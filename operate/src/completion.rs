@@ -34,7 +34,8 @@ impl EnvCompleter for BashWithBlanks {
     ) -> Result<(), std::io::Error> {
         let mut script = Vec::new();
         Bash.write_registration(var, name, bin, completer, &mut script)?;
-        let script = String::from_utf8_lossy(&script).replace("complete -o nospace", "complete -o filenames -o nospace");
+        let script =
+            String::from_utf8_lossy(&script).replace("complete -o nospace", "complete -o filenames -o nospace");
         buf.write_all(script.as_bytes())
     }
 
@@ -82,7 +83,9 @@ fn candidates(typed: &OsStr, operation: Option<OperationName>) -> Vec<Completion
         match typed.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.split_once('.')) {
             Some((instance, resource)) if instance.parse::<u16>().is_ok() => {
                 let fitting = object.resources().filter(|described| described.name().starts_with(resource));
-                for described in fitting.filter(|described| operation.is_none_or(|operation| takes(operation, *described))) {
+                for described in
+                    fitting.filter(|described| operation.is_none_or(|operation| takes(operation, *described)))
+                {
                     found.push((format!("{name}.{instance}.{}", described.name()), help(described)));
                 }
             }
@@ -109,7 +112,9 @@ fn help(resource: Resource) -> String {
 fn takes(operation: OperationName, resource: Resource) -> bool {
     use OperationName::*;
     match operation {
-        Read | ReadComposite | Observe | ObserveComposite | CancelObserve | CancelObserveComposite => resource.is_readable(),
+        Read | ReadComposite | Observe | ObserveComposite | CancelObserve | CancelObserveComposite => {
+            resource.is_readable()
+        }
         Write | WriteComposite | Create => resource.is_writable(),
         Execute => resource.is_executable(),
         Discover | WriteAttributes => true,

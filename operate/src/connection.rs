@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::{Builder, Connector};
 
 use crate::cli::Connection;
 use crate::exit::{Failure, could_not};
@@ -20,7 +21,12 @@ pub(crate) struct Aws {
 impl Aws {
     /// Profiles, SSO, roles, region and endpoint are taken as the AWS CLI takes them.
     pub(crate) async fn connect(connection: &Connection) -> Result<Aws, Failure> {
-        let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let tls = Provider::Rustls(CryptoMode::Ring);
+        let https = Builder::new().build_with_connector_fn(move |settings, _| {
+            let mut connector = Connector::builder().tls_provider(tls.clone()).proxy_config(ProxyConfig::from_env());
+            connector.set_connector_settings(settings.cloned());
+            connector.build()
+        });
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https);
         if let Some(profile) = &connection.profile {
             loader = loader.profile_name(profile);
@@ -43,6 +49,14 @@ impl Aws {
         aws_sdk_iotdataplane::Client::new(&self.config)
     }
 
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.config)
+    }
+
+    pub(crate) fn lambda(&self) -> aws_sdk_lambda::Client {
+        aws_sdk_lambda::Client::new(&self.config)
+    }
+
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.config)
     }
@@ -52,7 +66,8 @@ impl Aws {
         let name = &self.stack_name;
         let found = aws_sdk_cloudformation::Client::new(&self.config).describe_stacks().stack_name(name).send().await;
         let described = found.map_err(could_not(&format!("look at the stack {name} (named by --stack)")))?;
-        let outputs = described.stacks.unwrap_or_default().into_iter().flat_map(|stack| stack.outputs.unwrap_or_default());
+        let outputs =
+            described.stacks.unwrap_or_default().into_iter().flat_map(|stack| stack.outputs.unwrap_or_default());
         let outputs = outputs.filter_map(|output| output.output_key.zip(output.output_value)).collect();
         Ok(Stack { name: name.clone(), outputs })
     }
@@ -66,7 +81,8 @@ pub(crate) struct Stack {
 
 impl Stack {
     pub(crate) fn output(&self, key: &str) -> Result<&str, Failure> {
-        let missing = || Failure::new(format!("the stack {} has no output {key}; deploy this version first", self.name));
+        let missing =
+            || Failure::new(format!("the stack {} has no output {key}; deploy this version first", self.name));
         self.outputs.get(key).map(String::as_str).ok_or_else(missing)
     }
 

@@ -25,7 +25,9 @@ pub(crate) async fn show(aws: &Aws, thing: &ThingName, path: Option<&str>) -> Re
         output::json(&as_json(&leaves));
     } else if leaves.is_empty() {
         let what = path.map(|path| format!(" of {path}")).unwrap_or_default();
-        output::note(&format!("The datamodel shadow of {thing} holds nothing{what}; lwm2m read {thing} asks the device."));
+        output::note(&format!(
+            "The datamodel shadow of {thing} holds nothing{what}; lwm2m read {thing} asks the device."
+        ));
     } else {
         table(&leaves);
     }
@@ -102,7 +104,8 @@ mod tests {
             let text = |leaf: Leaf| format!("{}={}", leaf.path, leaf.value.unwrap_or_default());
             leaves(&reported, &keys).into_iter().map(text).collect::<Vec<_>>()
         };
-        let device = ["Device.0.Error Code.9=0", "Device.0.Error Code.10=7", "Device.0.Reboot=", "Device.0.UTC Offset=+02:00"];
+        let device =
+            ["Device.0.Error Code.9=0", "Device.0.Error Code.10=7", "Device.0.Reboot=", "Device.0.UTC Offset=+02:00"];
         assert_eq!(texts(&["Device"]), device);
         assert_eq!(texts(&["Device.0.Error Code.9", "Device X"]), ["Device.0.Error Code.9=0", "Device X.0.A=1"]);
         assert_eq!(texts(&[""]).len(), 5);

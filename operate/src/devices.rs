@@ -71,7 +71,8 @@ async fn things(aws: &Aws) -> Result<Vec<(ThingName, Option<String>)>, Failure> 
 impl Device {
     fn new(thing: ThingName, thing_type: Option<String>, document: &Json) -> Device {
         let connection = document.pointer("/state/reported").cloned().unwrap_or_default();
-        let told = TIMES.iter().filter_map(|name| OffsetDateTime::parse(connection.get(name)?.as_str()?, &Rfc3339).ok());
+        let told =
+            TIMES.iter().filter_map(|name| OffsetDateTime::parse(connection.get(name)?.as_str()?, &Rfc3339).ok());
         let written = document.pointer("/metadata/reported").and_then(newest);
         let written = written.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
         let last_contact = told.max().or(written);
@@ -120,7 +121,13 @@ fn show(aws: &Aws, devices: &[Device]) {
         let contact = device.last_contact.map_or_else(|| "never".to_owned(), |at| ago((now - at).whole_seconds()));
         let last = device.told("lwm2mLastUpOp").unwrap_or("-").to_owned();
         let mode = if device.sleeps() { "queue mode" } else { "-" };
-        [device.thing.to_string(), device.thing_type.clone().unwrap_or_else(|| "-".to_owned()), contact, last, mode.to_owned()]
+        [
+            device.thing.to_string(),
+            device.thing_type.clone().unwrap_or_else(|| "-".to_owned()),
+            contact,
+            last,
+            mode.to_owned(),
+        ]
     };
     output::table(["THING", "TYPE", "LAST CONTACT", "BY", "SLEEPS"], devices.iter().map(row));
 }
@@ -128,9 +135,9 @@ fn show(aws: &Aws, devices: &[Device]) {
 /// How long ago, in its largest unit.
 pub(crate) fn ago(seconds: i64) -> String {
     match seconds {
-        ..120 => format!("{} s ago", seconds.max(0)),
-        ..7_200 => format!("{} min ago", seconds / 60),
-        ..172_800 => format!("{} h ago", seconds / 3_600),
+        ..=119 => format!("{} s ago", seconds.max(0)),
+        120..=7_199 => format!("{} min ago", seconds / 60),
+        7_200..=172_799 => format!("{} h ago", seconds / 3_600),
         _ => format!("{} days ago", seconds / 86_400),
     }
 }

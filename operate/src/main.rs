@@ -11,8 +11,10 @@ mod data_model;
 mod devices;
 mod exit;
 mod output;
+mod redrive;
 mod request;
 mod requests_of;
+mod rewrite_answers;
 mod shadows;
 
 use std::process::ExitCode;
@@ -53,6 +55,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             answer::cancel(&Aws::connect(&connection).await?, &thing, &requests, &waiting).await
         }
         Command::Requests { thing, most } => requests_of::list(&Aws::connect(&connection).await?, &thing, most).await,
+        Command::Redrive(options) => redrive::run(&Aws::connect(&connection).await?, options).await,
+        Command::RewriteAnswers => rewrite_answers::run(&Aws::connect(&connection).await?).await,
         Command::Devices => devices::list(&Aws::connect(&connection).await?).await,
         Command::Datamodel { thing, path } => {
             data_model::show(&Aws::connect(&connection).await?, &thing, path.as_deref()).await

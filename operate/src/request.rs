@@ -33,7 +33,8 @@ fn desired(operation: OperationName, paths: &[String]) -> Result<Map<String, Jso
         None => (path.clone(), None),
     };
     let (keys, more): (Vec<String>, Vec<Option<String>>) = paths.iter().map(split).unzip();
-    let mut desired = Map::from_iter([("operation".to_owned(), json!(operation.as_str())), ("keys".to_owned(), json!(keys))]);
+    let mut desired =
+        Map::from_iter([("operation".to_owned(), json!(operation.as_str())), ("keys".to_owned(), json!(keys))]);
     if matches!(operation, Observe | WriteAttributes) {
         desired.insert("attributes".to_owned(), attributes(&more)?);
     } else {
@@ -83,7 +84,9 @@ fn attribute(text: &str) -> Json {
 
 /// A request that takes others back: versions of the shadow as numbers, client tokens as texts.
 pub(crate) fn cancel(requests: &[String]) -> Json {
-    let named = |request: &String| request.parse::<u64>().map_or_else(|_| json!(request), |version| json!(Number::from(version)));
+    let named = |request: &String| {
+        request.parse::<u64>().map_or_else(|_| json!(request), |version| json!(Number::from(version)))
+    };
     json!({"operation": "cancelRequest", "requests": requests.iter().map(named).collect::<Vec<_>>()})
 }
 
@@ -111,7 +114,11 @@ mod tests {
                 &["A.0.B=lt=20,st=0.50", "A.0.C"],
                 json!({"keys": ["A.0.B", "A.0.C"], "attributes": [{"lt": 20, "st": serde_json::from_str::<Json>("0.50").unwrap()}, {}]}),
             ),
-            (WriteAttributes, &["A.0=pmax=,con=true"], json!({"keys": ["A.0"], "attributes": [{"pmax": "", "con": true}]})),
+            (
+                WriteAttributes,
+                &["A.0=pmax=,con=true"],
+                json!({"keys": ["A.0"], "attributes": [{"pmax": "", "con": true}]}),
+            ),
             (Create, &["Portfolio"], json!({"keys": ["Portfolio"]})),
             (Create, &["Portfolio.3.Identity.0=AVS"], json!({"keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]})),
             (Discover, &["Device.0=1"], json!({"keys": ["Device.0=1"]})),

@@ -1,5 +1,7 @@
 //! A thing's requests: those that are open, and those that ended, as the ledger has them.
 
+use std::cmp::Reverse;
+
 use ledger::Ledger;
 use requests::{Entry, Name, Record};
 use serde_json::{Map, Value as Json, json};
@@ -16,11 +18,13 @@ pub(crate) async fn list(aws: &Aws, thing: &ThingName, most: usize) -> Result<Ex
         // Who may use things is often not allowed to read the stack's table.
         Err(failure) => {
             let requests = of_the_shadow(aws, thing).await?;
-            output::note(&format!("Only those that the operation shadow shows, because the ledger cannot be read: {failure}"));
+            output::note(&format!(
+                "Only those that the operation shadow shows, because the ledger cannot be read: {failure}"
+            ));
             requests
         }
     };
-    requests.sort_by(|(a, _), (b, _)| b.sort_key().cmp(&a.sort_key()));
+    requests.sort_by_key(|(name, _)| Reverse(name.sort_key()));
     requests.truncate(most);
     show(aws, thing, requests);
     Ok(Exit::Done)
@@ -73,9 +77,10 @@ fn show(aws: &Aws, thing: &ThingName, requests: Listed) {
     }
     let rows = requests.iter().map(|(name, fields)| {
         let text = |field: &str| fields.get(field).and_then(Json::as_str).unwrap_or("-").to_owned();
-        let keys = fields.get("keys").and_then(Json::as_array).map(|keys| {
-            keys.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(", ")
-        });
+        let keys = fields
+            .get("keys")
+            .and_then(Json::as_array)
+            .map(|keys| keys.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(", "));
         let reason = fields.get("reason").and_then(|reason| reason.get("code")).and_then(Json::as_str);
         [
             name.to_string(),

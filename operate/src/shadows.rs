@@ -14,7 +14,8 @@ pub(crate) const DATAMODEL: &str = "datamodel";
 
 /// What a shadow's document says is reported; `name`: nothing for the classic shadow. Nothing where there is no shadow.
 pub(crate) async fn document(client: &Client, thing: &ThingName, name: Option<&str>) -> Result<Option<Json>, Failure> {
-    let got = client.get_thing_shadow().thing_name(thing.as_str()).set_shadow_name(name.map(str::to_owned)).send().await;
+    let got =
+        client.get_thing_shadow().thing_name(thing.as_str()).set_shadow_name(name.map(str::to_owned)).send().await;
     let shadow = name.unwrap_or("classic");
     match got {
         Ok(output) => {

@@ -177,7 +177,10 @@ fn of_item(item: &Attributes) -> Option<Ended> {
         }
     }
     if let Some(code) = text(item, "code") {
-        fields.insert("reason".to_owned(), serde_json::json!({"code": code, "message": text(item, "message").unwrap_or_default()}));
+        fields.insert(
+            "reason".to_owned(),
+            serde_json::json!({"code": code, "message": text(item, "message").unwrap_or_default()}),
+        );
     }
     if let Some(properties) = text(item, "properties").and_then(|json| serde_json::from_str(json).ok()) {
         fields.insert("properties".to_owned(), properties);
