@@ -65,6 +65,8 @@ pub(crate) enum Command {
     },
     /// List the devices, and when each was last heard of
     Devices,
+    /// Look whether everything is as it should be, and what to do where it is not
+    Doctor,
     /// Send the events in the failure queue through again
     Redrive(redrive::Options),
     /// Have the answers in all operation shadows written anew, from the ledger

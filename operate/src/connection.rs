@@ -61,25 +61,51 @@ impl Aws {
         aws_sdk_dynamodb::Client::new(&self.config)
     }
 
-    /// The stack's outputs.
+    pub(crate) fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
+        aws_sdk_secretsmanager::Client::new(&self.config)
+    }
+
+    /// The stack as it is deployed.
     pub(crate) async fn stack(&self) -> Result<Stack, Failure> {
         let name = &self.stack_name;
         let found = aws_sdk_cloudformation::Client::new(&self.config).describe_stacks().stack_name(name).send().await;
         let described = found.map_err(could_not(&format!("look at the stack {name} (named by --stack)")))?;
-        let outputs =
-            described.stacks.unwrap_or_default().into_iter().flat_map(|stack| stack.outputs.unwrap_or_default());
-        let outputs = outputs.filter_map(|output| output.output_key.zip(output.output_value)).collect();
-        Ok(Stack { name: name.clone(), outputs })
+        let stack = described.stacks.unwrap_or_default().into_iter().next();
+        let stack = stack.ok_or_else(|| Failure::new(format!("there is no stack {name} (named by --stack)")))?;
+        let outputs = stack.outputs.unwrap_or_default().into_iter();
+        let parameters = stack.parameters.unwrap_or_default().into_iter();
+        Ok(Stack {
+            name: name.clone(),
+            status: stack.stack_status.map_or_else(String::new, |status| status.as_str().to_owned()),
+            outputs: outputs.filter_map(|output| output.output_key.zip(output.output_value)).collect(),
+            parameters: parameters.filter_map(|given| given.parameter_key.zip(given.parameter_value)).collect(),
+        })
     }
 }
 
 /// A deployed stack.
 pub(crate) struct Stack {
     name: String,
+    status: String,
     outputs: HashMap<String, String>,
+    parameters: HashMap<String, String>,
 }
 
 impl Stack {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As CloudFormation calls it, such as `UPDATE_COMPLETE`.
+    pub(crate) fn status(&self) -> &str {
+        &self.status
+    }
+
+    /// What it was deployed with.
+    pub(crate) fn parameter(&self, key: &str) -> Option<&str> {
+        self.parameters.get(key).map(String::as_str)
+    }
+
     pub(crate) fn output(&self, key: &str) -> Result<&str, Failure> {
         let missing =
             || Failure::new(format!("the stack {} has no output {key}; deploy this version first", self.name));

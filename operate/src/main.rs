@@ -9,6 +9,7 @@ mod completion;
 mod connection;
 mod data_model;
 mod devices;
+mod doctor;
 mod exit;
 mod output;
 mod redrive;
@@ -55,6 +56,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             answer::cancel(&Aws::connect(&connection).await?, &thing, &requests, &waiting).await
         }
         Command::Requests { thing, most } => requests_of::list(&Aws::connect(&connection).await?, &thing, most).await,
+        Command::Doctor => doctor::run(&Aws::connect(&connection).await?).await,
         Command::Redrive(options) => redrive::run(&Aws::connect(&connection).await?, options).await,
         Command::RewriteAnswers => rewrite_answers::run(&Aws::connect(&connection).await?).await,
         Command::Devices => devices::list(&Aws::connect(&connection).await?).await,
