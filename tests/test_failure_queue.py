@@ -1,15 +1,12 @@
 """What no attempt could deal with: it waits in the failure queue, and can be sent through again."""
 
 import json
-import subprocess
-import sys
 import time
 
 import pytest
 
-from stack.aws import base_environment
+from command_line import lwm2m
 from stack.deployment import STACK_NAME
-from stack.local_stack import ROOT
 from stack.processes import wait_for
 
 
@@ -26,14 +23,8 @@ def waiting(stack) -> int:
     return int(attributes["Attributes"]["ApproximateNumberOfMessages"])
 
 
-def operate(stack, script: str, *arguments: str) -> str:
-    command = [sys.executable, ROOT / "operate" / script, "--stack-name", STACK_NAME, *arguments]
-    environment = base_environment() | stack.aws.environment
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-
-
 def redrive(stack, *arguments: str) -> str:
-    return operate(stack, "redrive.py", *arguments)
+    return lwm2m(stack, "redrive", *arguments)
 
 
 def put(stack, body: object) -> None:
@@ -98,7 +89,7 @@ def test_a_message_that_is_no_event_does_not_stop_it(stack, device):
         put(stack, body)
     shown = redrive(stack)
     assert f"{len(strange)} left: neither an event nor a thing's name" in shown
-    assert "left: a part of the ledger's stream (7 records) (make rewrite-answers" in shown
+    assert "left: a part of the ledger's stream (7 records) (lwm2m rewrite-answers" in shown
     assert "1 left: arn:aws:lambda:r:1:function:somebody-elses is no function of this stack" in shown
     assert f"written anew: {thing}" in shown
     stack.aws.last_word(thing, event["version"])
@@ -162,7 +153,7 @@ def test_a_command_writes_all_answers_anew(stack, device, stream):
     stream(False)
     versions = [sent(stack, thing) for thing in things]
     assert all(stack.aws.answers(thing) == {} for thing in things)
-    shown = operate(stack, "rewrite_answers.py")
+    shown = lwm2m(stack, "rewrite-answers")
     assert int(shown.split()[3]) >= len(things)
     # The stream is still away.
     for thing, version in zip(things, versions, strict=True):
@@ -178,6 +169,13 @@ def test_an_event_that_expired_is_told_from_one_that_failed(stack):
     record = {"version": "1.0", "requestContext": context, "requestPayload": expired}
     put(stack, record)
     assert "waits: waited-too-long read 7 never ran (expired)" in redrive(stack, "--dry-run")
+
+
+def test_what_was_tried_before_it_expired_ran(stack):
+    context = {"condition": "EventAgeExceeded", "approximateInvokeCount": 2, "functionArn": "a:b:c:d:e:function:f"}
+    expired = {"operation": "read", "thingName": "tried-and-expired", "version": 7}
+    put(stack, {"version": "1.0", "requestContext": context, "requestPayload": expired})
+    assert "waits: tried-and-expired read 7 expired after 2 attempts" in redrive(stack, "--dry-run")
 
 
 def test_what_has_been_dealt_with_is_not_sent_twice(stack, device):

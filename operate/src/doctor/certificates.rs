@@ -98,6 +98,7 @@ pub(super) fn validity(subject: String, expires_at: Option<SystemTime>, now: Sys
     let Some(expires_at) = expires_at else { return Finding::wrong(subject, "it cannot be read", RENEW) };
     match expires_at.duration_since(now).map(|left| left.as_secs() / DAY) {
         Ok(days) if days >= warn_days => Finding::ok(subject, format!("valid for {days} days")),
+        Ok(1) => Finding::wrong(subject, "valid for 1 day only", RENEW),
         Ok(days) => Finding::wrong(subject, format!("valid for {days} days only"), RENEW),
         Err(_) => Finding::wrong(subject, "it has expired", RENEW),
     }

@@ -1,0 +1,21 @@
+"""`lwm2m` as its user runs it, against the local stack."""
+
+import subprocess
+
+from stack.aws import base_environment
+from stack.local_stack import ROOT
+
+LWM2M = ROOT / "target" / "debug" / "lwm2m"
+
+
+def run(stack, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs it to its end, whatever that is."""
+    environment = base_environment() | stack.aws.environment | environment
+    return subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def lwm2m(stack, *arguments: str) -> str:
+    """What it prints when it has done what was asked."""
+    ended = run(stack, *arguments)
+    assert ended.returncode == 0, f"{arguments} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
+    return ended.stdout
