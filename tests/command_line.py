@@ -14,8 +14,8 @@ def run(stack, *arguments: str, **environment: str) -> subprocess.CompletedProce
     return subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=120)
 
 
-def lwm2m(stack, *arguments: str) -> str:
+def lwm2m(stack, *arguments: str, **environment: str) -> str:
     """What it prints when it has done what was asked."""
-    ended = run(stack, *arguments)
+    ended = run(stack, *arguments, **environment)
     assert ended.returncode == 0, f"{arguments} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
     return ended.stdout

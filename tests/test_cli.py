@@ -12,7 +12,7 @@ import pytest
 from command_line import LWM2M, lwm2m, run
 from stack.aws import CREDENTIALS, base_environment
 from stack.deployment import STACK_NAME
-from stack.local_stack import SECRET_NAME
+from stack.local_stack import ROOT, SECRET_NAME
 from stack.processes import wait_for
 
 DONE, WRONG, NO_COMMAND, NOT_VALID, REJECTED, FAILED, TIMED_OUT, CANCELED, OPEN = range(9)
@@ -290,6 +290,24 @@ def test_the_data_model_is_shown_whole_and_in_part(stack, device):
     assert as_json(stack, "datamodel", thing, "/3/0/14") == {OFFSET: whole[OFFSET]}
     assert re.fullmatch(rf"PATH +VALUE\n{OFFSET} +\S+\n", lwm2m(stack, "datamodel", thing, OFFSET))
     assert run(stack, "datamodel", thing, "Device/0").returncode == NOT_VALID
+
+
+# ---------------------------------------------------------------- what is documented
+
+
+def test_every_subcommand_and_option_is_documented():
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    listed = subprocess.run([LWM2M, "--help"], check=True, capture_output=True, text=True).stdout
+    subcommands = set(re.findall(r"^  ([a-z-]+)  ", listed.partition("Commands:")[2], re.MULTILINE)) - {"help"}
+    assert len(subcommands) > len(OPERATIONS)
+    # Those of operating have their options on the page about that.
+    operating = {"doctor", "redrive", "rewrite-answers"}
+    pages = {name: page + (ROOT / "docs" / "operations.md").read_text() if name in operating else page for name in subcommands}
+    for name, text in pages.items():
+        assert re.search(rf"`(lwm2m )?{name}[` ]", text), name
+        shown = subprocess.run([LWM2M, name, "--help"], check=True, capture_output=True, text=True).stdout
+        options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help", "--version"}
+        assert [option for option in options if option not in text] == [], name
 
 
 # ---------------------------------------------------------------- completion

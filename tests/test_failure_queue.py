@@ -1,12 +1,15 @@
 """What no attempt could deal with: it waits in the failure queue, and can be sent through again."""
 
 import json
+import threading
 import time
+from collections import Counter
 
 import pytest
 
 from command_line import lwm2m
 from stack.deployment import STACK_NAME
+from stack.loopback import Handler, serving
 from stack.processes import wait_for
 
 
@@ -113,6 +116,36 @@ def test_a_queue_is_emptied_although_some_come_back(stack, device):
         group = stack.outputs["OperationRequestLogGroup"]
         stack.aws.log_line(group, "request scheduled", thing=event["thingName"], version=event["version"])
     wait_for("those that fail again to be back", lambda: waiting(stack) == 30, seconds=60)
+
+
+class Lambda(Handler):
+    """Takes every event, and puts those of one thing back into the failure queue as soon as they have come."""
+
+    def do_POST(self) -> None:
+        event = json.loads(self.body())
+        with self.server.lock:
+            self.server.taken.append(event["version"])
+        if event["thingName"] == "fails-again":
+            put(self.server.stack, failed(self.server.stack, event))
+        self.reply(202)
+
+
+def test_a_queue_of_ten_thousand_is_emptied_although_some_come_back(stack):
+    """The functions are not run: what is shown is that each event is given to its own, and that it ends."""
+    events = [{"thingName": "fails-again" if n % 100 == 0 else "works", "operation": "read", "version": n} for n in range(10_000)]
+    for begin in range(0, len(events), 10):
+        bodies = [json.dumps(failed(stack, event)) for event in events[begin : begin + 10]]
+        entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
+        sent = stack.aws.sqs.send_message_batch(QueueUrl=stack.outputs["FailureQueueUrl"], Entries=entries)
+        assert not sent.get("Failed")
+    with serving(Lambda, stack=stack, taken=[], lock=threading.Lock()) as server:
+        shown = lwm2m(stack, "redrive", AWS_ENDPOINT_URL_LAMBDA=f"http://127.0.0.1:{server.server_port}")
+        taken = Counter(server.taken)
+    assert set(taken) == set(range(10_000))
+    # What came back within the seconds that clocks may differ by is as good as one that was there.
+    assert all(times == 1 for version, times in taken.items() if version % 100)
+    assert f"{taken.total()} sent again" in shown
+    assert waiting(stack) == 100
 
 
 # ---------------------------------------------------------------- answers

@@ -34,8 +34,10 @@ impl EnvCompleter for BashWithBlanks {
     ) -> Result<(), std::io::Error> {
         let mut script = Vec::new();
         Bash.write_registration(var, name, bin, completer, &mut script)?;
-        let script =
-            String::from_utf8_lossy(&script).replace("complete -o nospace", "complete -o filenames -o nospace");
+        let script = String::from_utf8_lossy(&script)
+            .replace("complete -o nospace", "complete -o filenames -o nospace")
+            // Behind a dot the path goes on.
+            .replace("=~ [=/:]$", "=~ [=/:.]$");
         buf.write_all(script.as_bytes())
     }
 
@@ -46,9 +48,7 @@ impl EnvCompleter for BashWithBlanks {
         current_dir: Option<&std::path::Path>,
         buf: &mut dyn std::io::Write,
     ) -> Result<(), std::io::Error> {
-        // What was typed is as it was typed, with the backslashes before blanks.
-        let typed = |arg: std::ffi::OsString| arg.to_str().map(|arg| arg.replace('\\', "").into()).unwrap_or(arg);
-        Bash.write_complete(cmd, args.into_iter().map(typed).collect(), current_dir, buf)
+        Bash.write_complete(cmd, args, current_dir, buf)
     }
 }
 
@@ -77,6 +77,8 @@ fn subcommand(operation: OperationName) -> String {
 /// Ways to go on with what was typed: an object's name, then its resources.
 fn candidates(typed: &OsStr, operation: Option<OperationName>) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
+    // As it stands on the line: with a quotation mark before it, or backslashes before blanks.
+    let typed = typed.trim_start_matches(['"', '\'']).replace('\\', "");
     let mut found: Vec<(String, String)> = Vec::new();
     for object in Object::all() {
         let name = object.name();
@@ -91,7 +93,7 @@ fn candidates(typed: &OsStr, operation: Option<OperationName>) -> Vec<Completion
             }
             _ => {
                 let path = if object.is_multiple() { format!("{name}.") } else { format!("{name}.0.") };
-                if path.starts_with(typed) && path != typed {
+                if path.starts_with(&typed) && path != typed {
                     found.push((path, format!("object {}", object.id())));
                 }
             }
@@ -138,6 +140,7 @@ mod tests {
         assert!(values("LwM2M Ser", OperationName::Read).contains(&"LwM2M Server.".to_owned()));
         assert_eq!(values("Device.0.UTC", OperationName::Read), ["Device.0.UTC Offset"]);
         assert_eq!(values("LwM2M Server.12.Life", OperationName::Write), ["LwM2M Server.12.Lifetime"]);
+        assert_eq!(values("\"LwM2M\\ Server.1.Life", OperationName::Write), ["LwM2M Server.1.Lifetime"]);
         assert!(values("Nothing of the kind", OperationName::Read).is_empty());
     }
 

@@ -47,6 +47,12 @@ struct Done {
     why: Option<(String, String)>,
 }
 
+impl Done {
+    fn left(message: String, short: String, told: String) -> Done {
+        Done { what: "left", message, why: Some((short, told)) }
+    }
+}
+
 pub(crate) async fn run(aws: &Aws, options: Options) -> Result<Exit, Failure> {
     let queue = Arc::new(Queue::of(aws).await?);
     let mut told = Told::new(aws.json);
@@ -66,34 +72,36 @@ async fn empty(queue: &Arc<Queue>, options: Options, told: &mut Told) -> Result<
         let mut dealing = JoinSet::new();
         for received in batch {
             let queue = Arc::clone(queue);
-            dealing.spawn(async move { deal_with(&queue, &received, options).await });
+            dealing.spawn(async move {
+                let message = Message::read(&received.body);
+                let done = if options.dry_run { Ok(None) } else { act(&queue, &message, options).await.map(Some) };
+                (received, message.to_string(), done)
+            });
         }
-        while let Some(done) = dealing.join_next().await {
-            told.tell(done.map_err(|error| Failure::new(error.to_string()))??);
+        let (mut finished, mut left, mut failed) = (Vec::new(), Vec::new(), None);
+        while let Some(joined) = dealing.join_next().await {
+            let (received, message, done) = joined.map_err(|error| Failure::new(error.to_string()))?;
+            match done {
+                Ok(Some(what)) => finished.push((received, Done { what, message, why: None })),
+                Ok(None) => left.push((received, Done { what: "waits", message, why: None })),
+                Err(Undone::Left { short, told }) => left.push((received, Done::left(message, short, told))),
+                Err(Undone::Failed(failure)) => failed = Some(failure),
+            }
+        }
+        let mut not_deleted = queue.delete(finished.iter().map(|(received, _)| received)).await?;
+        for (received, done) in finished {
+            match not_deleted.remove(received.id()) {
+                None => told.tell(done),
+                Some(why) => left.push((received, Done::left(done.message, why.clone(), why))),
+            }
+        }
+        queue.leave(left.iter().map(|(received, _)| received)).await?;
+        left.into_iter().for_each(|(_, done)| told.tell(done));
+        if let Some(failure) = failed {
+            return Err(failure);
         }
     }
     Ok(())
-}
-
-async fn deal_with(queue: &Queue, received: &Received, options: Options) -> Result<Done, Failure> {
-    let message = Message::read(&received.body);
-    let named = message.to_string();
-    if options.dry_run {
-        queue.leave(received).await?;
-        return Ok(Done { what: "waits", message: named, why: None });
-    }
-    let done = match act(queue, &message, options).await {
-        Ok(what) => queue.delete(received).await.map(|()| what),
-        Err(undone) => Err(undone),
-    };
-    match done {
-        Ok(what) => Ok(Done { what, message: named, why: None }),
-        Err(Undone::Left { short, told }) => {
-            queue.leave(received).await?;
-            Ok(Done { what: "left", message: named, why: Some((short, told)) })
-        }
-        Err(Undone::Failed(failure)) => Err(failure),
-    }
 }
 
 /// Does with a message what it is there for; afterwards it can be deleted.

@@ -5,7 +5,9 @@ use std::error::Error;
 use std::sync::Mutex;
 
 use aws_sdk_lambda::types::InvocationType;
-use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeName};
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
+};
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use requests::Millis;
@@ -52,6 +54,12 @@ pub(super) struct Received {
     id: String,
     receipt: String,
     pub(super) body: String,
+}
+
+impl Received {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 /// Why nothing was done with a message.
@@ -114,7 +122,7 @@ impl Queue {
                 .map_err(could_not("read the failure queue"))?;
             let messages = answer.messages.unwrap_or_default();
             empty = if messages.is_empty() { empty.saturating_add(1) } else { 0 };
-            let mut fresh = Vec::new();
+            let (mut fresh, mut known) = (Vec::new(), Vec::new());
             for message in messages {
                 let sent =
                     message.attributes.as_ref().and_then(|known| known.get(&MessageSystemAttributeName::SentTimestamp));
@@ -126,11 +134,12 @@ impl Queue {
                 };
                 let came_back = sent > self.began.saturating_add(CLOCKS_DIFFER);
                 if came_back || !self.state().seen.insert(received.id.clone()) {
-                    self.leave(&received).await?;
+                    known.push(received);
                 } else {
                     fresh.push(received);
                 }
             }
+            self.leave(known.iter()).await?;
             if !fresh.is_empty() {
                 return Ok(Some(fresh));
             }
@@ -138,20 +147,38 @@ impl Queue {
         Ok(None)
     }
 
-    /// Keeps a message out of the way of those behind it.
-    pub(super) async fn leave(&self, received: &Received) -> Result<(), Failure> {
-        self.state().hidden.insert(received.id.clone(), received.receipt.clone());
-        let hide = self.sqs.change_message_visibility().queue_url(&self.url).receipt_handle(&received.receipt);
-        match hide.visibility_timeout(HIDDEN_FOR).send().await {
-            // One that is not hidden any more comes again, and is left again.
-            Ok(_) | Err(SdkError::ServiceError(_)) => Ok(()),
-            Err(error) => Err(could_not("hide a message of the failure queue")(error)),
-        }
+    /// Keeps messages out of the way of those behind them. One that is not hidden comes again, and is left again.
+    pub(super) async fn leave(&self, messages: impl Iterator<Item = &Received>) -> Result<(), Failure> {
+        let receipts: Vec<String> = messages
+            .map(|received| {
+                self.state().hidden.insert(received.id.clone(), received.receipt.clone());
+                received.receipt.clone()
+            })
+            .collect();
+        self.hide(&receipts, HIDDEN_FOR).await
     }
 
-    pub(super) async fn delete(&self, received: &Received) -> Result<(), Undone> {
-        let delete = self.sqs.delete_message().queue_url(&self.url).receipt_handle(&received.receipt);
-        delete.send().await.map(drop).map_err(Undone::of("delete a message of the failure queue"))
+    /// Deletes messages; why not, by their ids, of those that are still there.
+    pub(super) async fn delete(
+        &self,
+        messages: impl Iterator<Item = &Received>,
+    ) -> Result<HashMap<String, String>, Failure> {
+        let messages: Vec<&Received> = messages.collect();
+        let entries = messages.iter().enumerate().filter_map(|(id, received)| {
+            let entry = DeleteMessageBatchRequestEntry::builder().id(id.to_string()).receipt_handle(&received.receipt);
+            entry.build().ok()
+        });
+        let entries: Vec<_> = entries.collect();
+        if entries.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let deleted = self.sqs.delete_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await;
+        let failed = deleted.map_err(could_not("delete messages of the failure queue"))?.failed;
+        let told = failed.into_iter().filter_map(|failure| {
+            let received = messages.get(failure.id.parse::<usize>().ok()?)?;
+            Some((received.id.clone(), failure.message.unwrap_or(failure.code)))
+        });
+        Ok(told.collect())
     }
 
     /// Gives an event to its function's own queue.
@@ -181,15 +208,22 @@ impl Queue {
     /// Lets others see at once what was left. One that nobody can hide any more is to be seen anyway.
     pub(super) async fn release(&self) {
         let hidden: Vec<String> = std::mem::take(&mut self.state().hidden).into_values().collect();
-        for receipts in hidden.chunks(usize::try_from(BATCH).unwrap_or(1)) {
+        let _ = self.hide(&hidden, 0).await;
+    }
+
+    /// For so many seconds; those of which AWS says no are seen, or gone.
+    async fn hide(&self, receipts: &[String], seconds: i32) -> Result<(), Failure> {
+        for receipts in receipts.chunks(usize::try_from(BATCH).unwrap_or(1)) {
             let entries = receipts.iter().enumerate().filter_map(|(id, receipt)| {
                 let entry =
                     ChangeMessageVisibilityBatchRequestEntry::builder().id(id.to_string()).receipt_handle(receipt);
-                entry.visibility_timeout(0).build().ok()
+                entry.visibility_timeout(seconds).build().ok()
             });
-            let show = self.sqs.change_message_visibility_batch().queue_url(&self.url);
-            let _ = show.set_entries(Some(entries.collect())).send().await;
+            let hide =
+                self.sqs.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(entries.collect()));
+            hide.send().await.map_err(could_not("hide messages of the failure queue"))?;
         }
+        Ok(())
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
