@@ -24,7 +24,7 @@ use crate::connection::Aws;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use message::{Content, Message};
-use queue::{Queue, Received, Undone};
+use queue::{Queue, Undone};
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Options {
