@@ -14,6 +14,12 @@ def run(stack, *arguments: str, **environment: str) -> subprocess.CompletedProce
     return subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=120)
 
 
+def start(stack, *arguments: str) -> subprocess.Popen:
+    """Begins to run it, for a test that does something meanwhile."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([LWM2M, *arguments], env=base_environment() | stack.aws.environment, **pipes)
+
+
 def lwm2m(stack, *arguments: str, **environment: str) -> str:
     """What it prints when it has done what was asked."""
     ended = run(stack, *arguments, **environment)

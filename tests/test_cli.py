@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from command_line import LWM2M, lwm2m, run
+from command_line import LWM2M, lwm2m, run, start
 from stack.aws import CREDENTIALS, base_environment
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT, SECRET_NAME
@@ -60,11 +60,28 @@ def as_json(stack, *arguments: str, status: int = DONE) -> dict | list:
 # ---------------------------------------------------------------- requests
 
 
+@pytest.fixture(scope="module")
+def all_operations(stack):
+    """All of them at once, each on a device of its own: they mostly wait."""
+    started = {}
+    for subcommand, (paths, _) in OPERATIONS.items():
+        thing = f"urn:cli:{subcommand}"
+        stack.coiote.add_device(thing, state="online")
+        stack.add_thing(thing)
+        started[subcommand] = thing, start(stack, "--json", subcommand, thing, *paths)
+    yield started
+    for _, command in started.values():
+        command.kill()
+        command.wait()
+
+
 @pytest.mark.parametrize("subcommand", OPERATIONS)
-def test_every_operation_is_made_and_its_outcome_shown(stack, device, subcommand):
-    thing = device()
-    paths, fields = OPERATIONS[subcommand]
-    shown = as_json(stack, subcommand, thing, *paths)
+def test_every_operation_is_made_and_its_outcome_shown(stack, all_operations, subcommand):
+    _, fields = OPERATIONS[subcommand]
+    thing, command = all_operations[subcommand]
+    told, beside = command.communicate(timeout=90)
+    assert command.returncode == DONE, told + beside
+    shown = json.loads(told)
     assert shown["status"] == "SUCCEEDED"
     assert (shown["thing"], shown["operation"]) == (thing, camel_case(subcommand))
     desired = stack.aws.shadow(thing, "operation")["state"]["desired"]
@@ -157,13 +174,7 @@ def test_each_outcome_has_its_exit_status(stack, device):
 def test_a_request_whose_time_is_over_has_its_exit_status(stack, device):
     """Its answer is written by hand, because no request lives shorter than an hour."""
     sleeper = device("sleeping")
-    command = subprocess.Popen(
-        [LWM2M, "read", sleeper, "Device.0"],
-        env=base_environment() | stack.aws.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = start(stack, "read", sleeper, "Device.0")
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(sleeper)), None))
     stack.aws.last_word(sleeper, int(version), ("SCHEDULED",))
     over = {"operation": "read", "status": "TIMED_OUT", "reason": {"code": "LIFETIME_OVER", "message": "its lifetime is over"}}
@@ -182,8 +193,7 @@ def test_a_request_need_not_be_waited_for(stack, device):
 
 def test_who_does_not_want_to_wait_any_more_is_told_that_the_request_goes_on(stack, device):
     thing = device("sleeping")
-    environment = base_environment() | stack.aws.environment
-    waiting = subprocess.Popen([LWM2M, "execute", thing, REBOOT], env=environment, stderr=subprocess.PIPE, text=True)
+    waiting = start(stack, "execute", thing, REBOOT)
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(thing)), None))
     # It has looked once at least, and so it minds the signal.
     assert "waits for the function" in waiting.stderr.readline()
@@ -195,8 +205,7 @@ def test_who_does_not_want_to_wait_any_more_is_told_that_the_request_goes_on(sta
 
 def test_requests_are_taken_back_by_version_and_by_token(stack, device):
     thing = device("sleeping")
-    environment = base_environment() | stack.aws.environment
-    waiting = subprocess.Popen([LWM2M, "read", thing, "Device.0"], env=environment, stdout=subprocess.PIPE, text=True)
+    waiting = start(stack, "read", thing, "Device.0")
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(thing)), None))
     lwm2m(stack, "read", thing, OFFSET, "--no-wait", "--client-token", "second")
     shown = lwm2m(stack, "cancel", thing, version, "second")

@@ -1,15 +1,20 @@
 //! The way to AWS, as every AWS tool finds it, and what the stack is made of.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::cli::Connection;
 use crate::exit::{Failure, could_not};
+
+/// No call here takes longer, unless nobody answers.
+const LONGEST_CALL: Duration = Duration::from_secs(30);
 
 /// Clients of AWS, and which stack is meant.
 pub(crate) struct Aws {
@@ -27,7 +32,8 @@ impl Aws {
             connector.set_connector_settings(settings.cloned());
             connector.build()
         });
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https);
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(LONGEST_CALL).build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https).timeout_config(timeouts);
         if let Some(profile) = &connection.profile {
             loader = loader.profile_name(profile);
         }
@@ -112,8 +118,20 @@ impl Stack {
         self.outputs.get(key).map(String::as_str).ok_or_else(missing)
     }
 
-    /// The names of its functions.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = &str> {
-        self.outputs.iter().filter(|(key, _)| key.ends_with("Function")).map(|(_, name)| name.as_str())
+    /// The names of its functions, in order.
+    pub(crate) fn functions(&self) -> Vec<&str> {
+        self.outputs_named("Function")
+    }
+
+    /// The names of its rules, in order.
+    pub(crate) fn rules(&self) -> Vec<&str> {
+        self.outputs_named("Rule")
+    }
+
+    fn outputs_named(&self, kind: &str) -> Vec<&str> {
+        let of_kind = self.outputs.iter().filter(|(key, _)| key.ends_with(kind));
+        let mut names: Vec<&str> = of_kind.map(|(_, name)| name.as_str()).collect();
+        names.sort_unstable();
+        names
     }
 }

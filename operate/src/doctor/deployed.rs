@@ -6,13 +6,6 @@ use super::{Finding, Findings, policy};
 use crate::connection::{Aws, Stack};
 use crate::exit::{Failure, could_not};
 
-/// Each rule and the function that it invokes, as the outputs name them.
-const RULES: [(&str, &str); 3] = [
-    ("OperationRequestRule", "OperationRequestFunction"),
-    ("OperationResponseRule", "OperationResponseFunction"),
-    ("CreateThingRule", "CreateThingFunction"),
-];
-
 /// The rule of AVSystem's own stack that acts on the same requests.
 const PEERS_RULE: &str = "operationRequest";
 
@@ -30,13 +23,12 @@ pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> R
             "aws cloudformation describe-stack-events says why; deploy it again",
         ));
     }
-    let mut functions: Vec<&str> = stack.functions().collect();
-    functions.sort_unstable();
-    for function in functions {
+    let functions = stack.functions();
+    for function in &functions {
         findings.add(of_function(aws, function).await);
     }
-    for (rule, function) in RULES {
-        findings.add(of_rule(aws, stack.output(rule)?, stack.output(function)?).await);
+    for rule in stack.rules() {
+        findings.add(of_rule(aws, rule, &functions).await);
     }
     of_mappings(aws, stack.output("AnswersFunction")?, findings).await;
     // AWS says of a rule that is not there that it may not be seen.
@@ -68,7 +60,7 @@ async fn of_function(aws: &Aws, function: &str) -> Finding {
     Finding::ok(subject, state)
 }
 
-async fn of_rule(aws: &Aws, rule: &str, function: &str) -> Finding {
+async fn of_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Finding {
     let subject = format!("rule {rule}");
     let found = match aws.iot().get_topic_rule().rule_name(rule).send().await {
         Ok(found) => found,
@@ -84,10 +76,11 @@ async fn of_rule(aws: &Aws, rule: &str, function: &str) -> Finding {
         return Finding::wrong(subject, "it is disabled, so nothing comes through it", advice);
     }
     let actions = found.rule.and_then(|rule| rule.actions).unwrap_or_default();
-    let is_its = |arn: &str| arn.split(':').nth(6) == Some(function);
-    if !actions.iter().filter_map(|action| action.lambda.as_ref()).any(|action| is_its(&action.function_arn)) {
-        return Finding::wrong(subject, format!("it does not invoke {function}"), "deploy the stack again");
-    }
+    // arn:aws:lambda:<region>:<account>:function:<name>
+    let invoked = actions.iter().filter_map(|action| action.lambda.as_ref()?.function_arn.split(':').nth(6));
+    let Some(function) = invoked.into_iter().find(|name| functions.contains(name)) else {
+        return Finding::wrong(subject, "it invokes no function of the stack", "deploy the stack again");
+    };
     let add = format!(
         "aws lambda add-permission --function-name {function} --statement-id rule --action lambda:InvokeFunction \
          --principal iot.amazonaws.com --source-arn {arn}"

@@ -100,7 +100,7 @@ impl Queue {
             lambda: aws.lambda(),
             url: stack.output("FailureQueueUrl")?.to_owned(),
             answers_url: stack.output("AnswersQueueUrl")?.to_owned(),
-            functions: stack.functions().map(str::to_owned).collect(),
+            functions: stack.functions().into_iter().map(str::to_owned).collect(),
             began: runtime::now(),
             state: Mutex::default(),
         })
