@@ -165,8 +165,7 @@ impl Device {
         if let Some(index) = self.ended.iter().position(|record| record.name == claim.name)
             && let Some(record) = self.ended.get(index)
         {
-            // A shadow that was deleted and made again counts its versions anew.
-            let is_other = record.requested_at != claim.requested_at && claim.name.version().is_some();
+            let is_other = is_another(record.requested_at, claim);
             let maybe = record.may_have_been_sent();
             if !is_other && record.updated_at == claim.at {
                 // This very event was appended twice.
@@ -191,7 +190,7 @@ impl Device {
             (_, Name::Invocation(_)) => Standing::Free { maybe: false },
             (None, _) => Standing::Decided(Verdict::LookUp),
             (Some(history), _) => match &history.same {
-                Some(past) if past.requested_at == claim.requested_at => {
+                Some(past) if !is_another(past.requested_at, claim) => {
                     if may_be_sent_again(past.may_have_been_sent, past.status) {
                         Standing::Free { maybe: past.may_have_been_sent }
                     } else {
@@ -960,6 +959,13 @@ enum Standing {
         /// An earlier try may have reached Coiote.
         maybe: bool,
     },
+}
+
+/// Whether the claim is of another request than the one of its name that was made then: a shadow that was deleted and made again
+/// counts its versions anew. Where a time is not known, it is not, for nothing is sent twice.
+fn is_another(requested_at: u64, claim: &Claim) -> bool {
+    let are_known = requested_at != 0 && claim.requested_at != 0;
+    are_known && requested_at != claim.requested_at && claim.name.version().is_some()
 }
 
 fn hold(record: &mut Record, mark: &str, run: &str, at: Millis, void_at: Millis) {
