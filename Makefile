@@ -12,7 +12,7 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 # Only `make audit` needs it, and building it takes minutes.
 CARGO_DENY := .local/cargo/bin/cargo-deny
 
-.PHONY: help demo invoke stop test clippy bench audit pictures soak redrive rewrite-answers install clean
+.PHONY: help demo invoke stop test clippy bench audit pictures soak redrive rewrite-answers package install clean FORCE
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
@@ -27,6 +27,7 @@ help:
 	@echo "make pictures     the pictures of the docs, from the demo and the template"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
 	@echo "make rewrite-answers   writes the answers in all operation shadows anew, from the ledger (STACK=name)"
+	@echo "make package       what a deployment without Rust needs, in dist/: the built functions, the template, lwm2m"
 	@echo "make clean         removes what was built and installed"
 
 install:
@@ -77,11 +78,19 @@ pictures: install stop
 soak: install
 	@$(TOOLS)/python local/soak.py $(if $(SCALE),--scale) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DEVICES),--devices $(DEVICES))
 
-redrive: install
-	@$(TOOLS)/python operate/redrive.py $(if $(STACK),--stack-name $(STACK)) $(if $(DRY_RUN),--dry-run)
+# With the features of the whole workspace, as everything else is built: so what they share is compiled once.
+LWM2M := target/debug/lwm2m
+$(LWM2M): FORCE
+	@cargo build --quiet --locked --workspace --bin lwm2m
 
-rewrite-answers: install
-	@$(TOOLS)/python operate/rewrite_answers.py $(if $(STACK),--stack-name $(STACK))
+redrive: $(LWM2M)
+	@$(LWM2M) redrive $(if $(STACK),--stack $(STACK)) $(if $(DRY_RUN),--dry-run)
+
+rewrite-answers: $(LWM2M)
+	@$(LWM2M) rewrite-answers $(if $(STACK),--stack $(STACK))
+
+package: install
+	@$(TOOLS)/python local/package.py
 
 clean: stop
-	rm -rf target .aws-sam .local
+	rm -rf target dist .aws-sam .local

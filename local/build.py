@@ -1,4 +1,4 @@
-"""Builds the functions and the local Coiote for the local stack.
+"""Builds the functions and the local Coiote for the local stack, and the command line.
 
 With `tests` also the crates' tests, with `for-lambda` also the functions that are measured, as they are deployed to AWS.
 """
@@ -18,7 +18,7 @@ def main(*more: str) -> None:
     # First, because what these need is all that the others need.
     if "tests" in more:
         deployment.build_tests()
-    deployment.build()
+    deployment.build("lwm2m")
     if "for-lambda" in more:
         deployment.build_for_lambda(MEASURED_BY_TESTS)
 

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 from stack.aws import LAST_WORDS
 from stack.deployment import STACK_NAME
-from stack.local_stack import USER_SECRET_NAME, LocalStack
+from stack.local_stack import ROOT, USER_SECRET_NAME, LocalStack
 from stack.processes import Failure, run_command, wait_for
 
 THING = "demo-thermometer"
@@ -237,18 +237,16 @@ def verify(stack: LocalStack) -> None:
 
 def show_how_to_go_on(stack: LocalStack) -> None:
     environment = " ".join(f"{name}={value}" for name, value in stack.aws.environment.items())
-    tools = stack.deployment.environment["PATH"].split(os.pathsep)[0]
+    path = f"{ROOT / 'target' / 'debug'}:{stack.deployment.environment['PATH'].split(os.pathsep)[0]}:$PATH"
     logs = stack.outputs["OperationRequestLogGroup"]
     print(f"""
 It is still running. To go on by hand, in another terminal or this one:
 
-  export {environment} PATH={tools}:$PATH
+  export {environment} PATH={path}
 
-  # a request, and what came of it
-  aws iot-data update-thing-shadow --thing-name {THING} --shadow-name operation \\
-    --payload '{{"state": {{"desired": {{"operation": "read", "keys": ["Device.0"]}}}}}}' /dev/stdout | python3 -m json.tool
-  aws iot-data get-thing-shadow --thing-name {THING} --shadow-name operation /dev/stdout | python3 -m json.tool
-  aws iot-data get-thing-shadow --thing-name {THING} --shadow-name datamodel /dev/stdout | python3 -m json.tool
+  lwm2m read {THING} Device.0
+  lwm2m write {THING} "LwM2M Server.1.Lifetime=70" "Device.0.UTC Offset=+01:00"
+  lwm2m requests {THING}
 
   # the log lines of the function, and of the local Coiote
   aws logs filter-log-events --log-group-name {logs} --query 'events[].[message]' --output text
@@ -277,7 +275,8 @@ def main() -> None:
 
     started = time.monotonic()
     with LocalStack(arguments.name, makes_certificates=True, usual_ports=True) as stack:
-        stack.deployment.build()
+        # The command line takes longer to build than the demo takes to run; it is for going on by hand.
+        stack.deployment.build(*(["lwm2m"] if arguments.keep else []))
         stack.start()
         print("The local AWS and the local Coiote are running", flush=True)
         stack.deploy()

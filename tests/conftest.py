@@ -40,8 +40,8 @@ def pytest_configure(config):
     os.environ["CALLS_OF_FUNCTIONS"] = str(RECORDS.calls)
     deploy = LocalStack.deploy
 
-    def deploy_and_remember(stack: LocalStack, **parameters: str) -> None:
-        deploy(stack, **parameters)
+    def deploy_and_remember(stack: LocalStack, *arguments, **parameters) -> None:
+        deploy(stack, *arguments, **parameters)
         RECORDS.remember(stack)
 
     LocalStack.deploy = deploy_and_remember

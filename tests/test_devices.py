@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from command_line import run
 from stack.aws_between import (
     ACCESS_DENIED,
     BROKEN,
@@ -634,6 +635,33 @@ def test_the_policy_allows_shadows_and_announcements_and_nothing_else(deployed):
     }
     [alone] = [s for s in json.loads(policy)["Statement"] if "iot:ListNamedShadowsForThing" in s["Action"]]
     assert alone["Action"] == "iot:ListNamedShadowsForThing" and alone["Resource"] == "*"
+
+
+def test_the_doctor_tells_what_is_wrong_with_the_certificate_and_its_policy(deployed):
+    def look() -> tuple[int, str]:
+        ended = run(deployed, "doctor")
+        return ended.returncode, ended.stdout
+
+    name = deployed.outputs["CoiotePolicyName"]
+    code, shown = look()
+    assert code == 0 and f"ok      policy {name}: it allows what Coiote does in AWS IoT" in shown, shown
+    certificate_id, _ = everything_is_there(deployed)
+    assert f"ok      certificate of Coiote ({certificate_id[:8]}…): valid for" in shown
+    iot = deployed.aws.iot
+    [version] = iot.list_policy_versions(policyName=name)["policyVersions"]
+    document = json.loads(iot.get_policy(policyName=name)["policyDocument"])
+    document["Statement"].append({"Effect": "Deny", "Action": "iot:Publish", "Resource": "*"})
+    narrower = iot.create_policy_version(policyName=name, policyDocument=json.dumps(document), setAsDefault=True)
+    iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+    try:
+        code, shown = look()
+        assert code == 1 and "it does not allow iot:Publish on topic/$aws/things/" in shown
+        assert f"--new-status ACTIVE --certificate-id {certificate_id}" in shown
+        assert shown.endswith(f"Wrong: 2 of {len(shown.splitlines()) - 3}.\n")
+    finally:
+        iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
+        iot.set_default_policy_version(policyName=name, policyVersionId=version["versionId"])
+        iot.delete_policy_version(policyName=name, policyVersionId=narrower["policyVersionId"])
 
 
 def test_a_device_appears_and_is_managed(deployed):

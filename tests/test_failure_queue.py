@@ -1,15 +1,16 @@
 """What no attempt could deal with: it waits in the failure queue, and can be sent through again."""
 
 import json
-import subprocess
-import sys
+import threading
 import time
+from collections import Counter
 
 import pytest
 
-from stack.aws import base_environment, own_version
+from command_line import lwm2m
+from stack.aws import own_version
 from stack.deployment import STACK_NAME
-from stack.local_stack import ROOT
+from stack.loopback import Handler, serving
 from stack.processes import wait_for
 
 
@@ -28,14 +29,8 @@ def waiting(stack) -> int:
     return int(attributes["Attributes"]["ApproximateNumberOfMessages"])
 
 
-def operate(stack, script: str, *arguments: str) -> str:
-    command = [sys.executable, ROOT / "operate" / script, "--stack-name", STACK_NAME, *arguments]
-    environment = base_environment() | stack.aws.environment
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-
-
 def redrive(stack, *arguments: str) -> str:
-    return operate(stack, "redrive.py", *arguments)
+    return lwm2m(stack, "redrive", *arguments)
 
 
 def put(stack, body: object) -> None:
@@ -93,7 +88,7 @@ def test_a_message_that_is_no_event_does_not_stop_it(stack, device):
         put(stack, body)
     shown = redrive(stack)
     assert f"{len(strange)} left: neither an event nor a thing's name" in shown
-    assert "left: a part of the ledger's stream (7 records) (make rewrite-answers" in shown
+    assert "left: a part of the ledger's stream (7 records) (lwm2m rewrite-answers" in shown
     assert "1 left: arn:aws:lambda:r:1:function:somebody-elses is no function of this stack" in shown
     assert f"written anew: {thing}" in shown
     stack.aws.last_word(thing, event["version"])
@@ -117,6 +112,36 @@ def test_a_queue_is_emptied_although_some_come_back(stack, device):
         group = stack.outputs["OperationRequestLogGroup"]
         stack.aws.log_line(group, "request scheduled", thing=event["thingName"], version=event["version"])
     wait_for("those that fail again to be back", lambda: waiting(stack) == 30, seconds=60)
+
+
+class Lambda(Handler):
+    """Takes every event, and puts those of one thing back into the failure queue as soon as they have come."""
+
+    def do_POST(self) -> None:
+        event = json.loads(self.body())
+        with self.server.lock:
+            self.server.taken.append(event["version"])
+        if event["thingName"] == "fails-again":
+            put(self.server.stack, failed(self.server.stack, event))
+        self.reply(202)
+
+
+def test_a_queue_of_ten_thousand_is_emptied_although_some_come_back(stack):
+    """The functions are not run: what is shown is that each event is given to its own, and that it ends."""
+    events = [{"thingName": "fails-again" if n % 100 == 0 else "works", "operation": "read", "version": n} for n in range(10_000)]
+    for begin in range(0, len(events), 10):
+        bodies = [json.dumps(failed(stack, event)) for event in events[begin : begin + 10]]
+        entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
+        sent = stack.aws.sqs.send_message_batch(QueueUrl=stack.outputs["FailureQueueUrl"], Entries=entries)
+        assert not sent.get("Failed")
+    with serving(Lambda, stack=stack, taken=[], lock=threading.Lock()) as server:
+        shown = lwm2m(stack, "redrive", AWS_ENDPOINT_URL_LAMBDA=f"http://127.0.0.1:{server.server_port}")
+        taken = Counter(server.taken)
+    assert set(taken) == set(range(10_000))
+    # What came back within the seconds that clocks may differ by is as good as one that was there.
+    assert all(times == 1 for version, times in taken.items() if version % 100)
+    assert f"{taken.total()} sent again" in shown
+    assert waiting(stack) == 100
 
 
 # ---------------------------------------------------------------- answers
@@ -159,7 +184,7 @@ def test_a_command_writes_all_answers_anew(stack, device, stream):
     stream(False)
     versions = [sent(stack, thing) for thing in things]
     assert all(stack.aws.answers(thing) == {} for thing in things)
-    shown = operate(stack, "rewrite_answers.py")
+    shown = lwm2m(stack, "rewrite-answers")
     assert int(shown.split()[3]) >= len(things)
     # The stream is still away.
     for thing, version in zip(things, versions, strict=True):

@@ -55,17 +55,17 @@ class Deployment:
             "SAM_CLI_POLL_DELAY": "0.5",
         }
 
-    def build(self) -> None:
-        """Builds the functions and the local Coiote, and leaves in .aws-sam/build what `sam build` would.
+    def build(self, *more: str) -> None:
+        """Builds the functions and the local Coiote, and leaves in .aws-sam/build what `sam build` would; and `more` binaries.
 
         Usually all is compiled in one go, with the features of the whole workspace and in the profile of the crates' tests, so
         that what these share is compiled once. Optimized, or as deployed, the functions are those for Lambda.
         """
         if not self._optimized and not AS_DEPLOYED:
-            self._cargo("Building the functions and the local Coiote", "build", "--bins")
+            self._build_binaries("the functions and the local Coiote", *self.functions.values(), "coiote-sim", *more)
             built = {binary: self._root / "target" / "debug" / binary for binary in self.functions.values()}
             return self._put_into_place(built)
-        self._cargo("Building the local Coiote", "build", "--bin", "coiote-sim", *(["--release"] if self._optimized else []))
+        self._build_binaries("the local Coiote", "coiote-sim", *more)
         if AS_DEPLOYED:
             command = [self._tools / "sam", "build"]
             return self._run_and_show("Building the functions by sam build", command, "sam-build.log", CARGO_TELLS)
@@ -88,6 +88,12 @@ class Deployment:
         if AS_DEPLOYED:
             return next(self.function_binary(logical_id) for logical_id, its in self.functions.items() if its == binary)
         return self._root / "target" / "lambda" / binary / "bootstrap"
+
+    def build_command_line(self) -> Path:
+        """Builds `lwm2m` for those who have no Rust; where it is."""
+        options = ["--bin", "lwm2m", "--release"]
+        self._cargo("Building the command line", "build", *options)
+        return self._root / "target" / "release" / "lwm2m"
 
     def build_floor(self) -> Path:
         """The function that the others are measured against, built as they are."""
@@ -130,7 +136,10 @@ class Deployment:
         move_template(str(self._root / "template.yaml"), str(new), template)
         os.replace(new, into / "template.yaml")
 
-    def deploy(self, aws: LocalAws, parameters: dict[str, str], stack_name: str = STACK_NAME) -> None:
+    def deploy(
+        self, aws: LocalAws, parameters: dict[str, str], stack_name: str = STACK_NAME, package: Path | None = None
+    ) -> None:
+        """Deploys what was built last, or a package that `make package` has made."""
         command = [
             self._tools / "sam",
             "deploy",
@@ -142,7 +151,7 @@ class Deployment:
             "--parameter-overrides",
             *(f"{name}={value}" for name, value in parameters.items()),
         ]
-        self._run_and_show("Deploying the template", command, "sam-deploy.log", aws.environment)
+        self._run_and_show("Deploying the template", command, "sam-deploy.log", aws.environment, package)
 
     def delete(self, aws: LocalAws, stack_name: str = STACK_NAME) -> None:
         sam_delete = [self._tools / "python", Path(__file__).with_name("sam_delete.py")]
@@ -153,11 +162,18 @@ class Deployment:
         stacks = aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
+    def _build_binaries(self, what: str, *binaries: str) -> None:
+        """Only these, but with the features of the whole workspace: what is built next finds built what it shares with them."""
+        named = [part for binary in binaries for part in ("--bin", binary)]
+        self._cargo(f"Building {what}", "build", *named, *(["--release"] if self._optimized else []))
+
     def _cargo(self, what: str, command: str, *options: str) -> None:
         cargo = ["cargo", command, "--locked", "--workspace", *options]
         self._run_and_show(what, cargo, f"cargo-{command}.log", CARGO_TELLS)
 
-    def _run_and_show(self, what: str, command: list, log_name: str, more: dict[str, str] | None = None) -> None:
+    def _run_and_show(
+        self, what: str, command: list, log_name: str, more: dict[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         """Runs to the end, shows that it goes on, and shows what it printed only when it fails."""
         log = self._run / log_name
         started = time.monotonic()
@@ -169,7 +185,7 @@ class Deployment:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self.environment | {"TMPDIR": temporary} | (more or {}),
-                cwd=self._root,
+                cwd=folder or self._root,
                 # Of its own, so that it can be ended with all that it starts
                 start_new_session=True,
             )

@@ -128,8 +128,9 @@ class LocalStack:
         coiote = {"COIOTE_URL": self.coiote.url, "COIOTE_SECRET_ID": SECRET_NAME}
         return coiote | {name: self.outputs[output] for name, output in outputs.items() if output in self.outputs}
 
-    def deploy(self, **parameters: str) -> None:
-        self.deployment.deploy(self.aws, self.parameters | parameters)
+    def deploy(self, package: Path | None = None, **parameters: str) -> None:
+        """Deploys the template with the functions that were built last, or a package that `make package` has made."""
+        self.deployment.deploy(self.aws, self.parameters | parameters, package=package)
         self.outputs = self.deployment.outputs(self.aws)
         # Where others find it: local/invoke.py
         (self.run / "deployed.json").write_text(json.dumps({"environment": self.aws.environment}))

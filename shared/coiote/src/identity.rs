@@ -41,9 +41,7 @@ impl Identity {
 
     /// When the client certificate expires; nothing where it cannot be read.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        let chain = certificates(&self.certificate_pem).ok()?;
-        let certificate = x509_cert::Certificate::from_der(chain.first()?).ok()?;
-        UNIX_EPOCH.checked_add(certificate.tbs_certificate.validity.not_after.to_unix_duration())
+        expires_at(&self.certificate_pem)
     }
 
     pub(crate) fn tls(&self) -> Result<ClientConfig, InvalidSecret> {
@@ -56,6 +54,13 @@ impl Identity {
             .with_client_auth_cert(chain, key)
             .map_err(|_| InvalidSecret("the secret's certificate and private key do not belong together".into()))
     }
+}
+
+/// When the first certificate of a PEM text expires; nothing where it cannot be read.
+pub fn expires_at(certificate_pem: &str) -> Option<SystemTime> {
+    let chain = certificates(certificate_pem).ok()?;
+    let certificate = x509_cert::Certificate::from_der(chain.first()?).ok()?;
+    UNIX_EPOCH.checked_add(certificate.tbs_certificate.validity.not_after.to_unix_duration())
 }
 
 /// The user of Coiote that sets the integration up.

@@ -13,6 +13,6 @@ mod setup;
 
 pub use client::{Client, CreatedTask, MOST_REPORTS};
 pub use error::Error;
-pub use identity::{Identity, InvalidSecret, User};
+pub use identity::{Identity, InvalidSecret, User, expires_at};
 pub use report::{Reports, TaskReport, TaskStatus, iso8601, iso8601_of_milliseconds, milliseconds_of, seconds_of};
 pub use setup::Setup;

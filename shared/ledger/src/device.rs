@@ -8,7 +8,7 @@ use crate::installation::Due;
 use crate::update::Update;
 use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 
-const ENTRY: &str = "device";
+pub(crate) const ENTRY: &str = "device";
 
 /// Somebody else wrote first so many times in a row: more than any number of writers explains.
 const MOST_CONFLICTS: u32 = 50;

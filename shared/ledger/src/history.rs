@@ -5,13 +5,47 @@ use requests::{
     Claim, History, Millis, Name, PastRequest, Record, SAME_TOKEN_WITHIN, Status, is_write, keys_overlap,
     may_run_twice, timestamp,
 };
+use serde_json::{Map, Value as Json};
 
 use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 
 const REQUEST: &str = "request#";
 const BODY: &str = "body#";
 
+/// A request that has ended, as its item has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    pub name: Name,
+    /// In the form of its answer, with its `keys`.
+    pub fields: Map<String, Json>,
+}
+
 impl Ledger {
+    /// The requests of a thing that ended, the newest first, while their items are there; at most so many.
+    pub async fn ended(&self, thing: &str, most: usize) -> Result<Vec<Ended>, Error> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .scan_index_forward(false)
+            .key_condition_expression("#thing = :thing AND begins_with(#entry, :request)")
+            .expression_attribute_names("#thing", "thing")
+            .expression_attribute_names("#entry", "entry")
+            .expression_attribute_values(":thing", string(thing))
+            .expression_attribute_values(":request", string(REQUEST))
+            .limit(i32::try_from(most.max(1)).unwrap_or(i32::MAX))
+            .into_paginator()
+            .items()
+            .send();
+        let mut ended = Vec::new();
+        while ended.len() < most
+            && let Some(item) = pages.next().await
+        {
+            ended.extend(of_item(&item?));
+        }
+        Ok(ended)
+    }
+
     /// Writes the last word of a request into an item of its own, which goes when its retention is over.
     pub(crate) async fn file(&self, thing: &str, record: &Record) -> Result<(), Error> {
         let mut put = self
@@ -132,6 +166,28 @@ impl Ledger {
             .await?;
         Ok(())
     }
+}
+
+fn of_item(item: &Attributes) -> Option<Ended> {
+    let name = Name::parse(text(item, "entry")?.strip_prefix(REQUEST)?);
+    let mut fields = Map::new();
+    for field in ["operation", "status", "clientToken", "taskId", "updatedAt"] {
+        if let Some(value) = text(item, field) {
+            fields.insert(field.to_owned(), value.into());
+        }
+    }
+    if let Some(code) = text(item, "code") {
+        fields.insert(
+            "reason".to_owned(),
+            serde_json::json!({"code": code, "message": text(item, "message").unwrap_or_default()}),
+        );
+    }
+    if let Some(properties) = text(item, "properties").and_then(|json| serde_json::from_str(json).ok()) {
+        fields.insert("properties".to_owned(), properties);
+    }
+    let keys = item.get("keys").and_then(|keys| keys.as_l().ok()).into_iter().flatten();
+    fields.insert("keys".to_owned(), keys.filter_map(|key| key.as_s().ok()).map(String::as_str).collect());
+    Some(Ended { name, fields })
 }
 
 fn past(item: &Attributes) -> Option<PastRequest> {

@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use requests::Millis;
 
+use crate::device::ENTRY;
 use crate::{Attributes, Consistency, Error, Ledger, SHARDS, integer, number, string, text};
 
 const COIOTE: &str = "#coiote";
@@ -25,6 +26,41 @@ impl Due {
             Due::Look => ("looks", "look", "lookAt"),
             Due::HandOver => ("handOvers", "handOver", "handOverAt"),
         }
+    }
+}
+
+/// Names of all things that have requests, page by page.
+#[derive(Debug)]
+pub struct Things<'a> {
+    ledger: &'a Ledger,
+    /// Where the next page begins; nothing of the first one.
+    from: Option<Attributes>,
+    is_over: bool,
+}
+
+impl Things<'_> {
+    /// Names on the next page, perhaps none; nothing after the last one.
+    pub async fn next(&mut self) -> Result<Option<Vec<String>>, Error> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let page = self
+            .ledger
+            .client
+            .scan()
+            .table_name(&self.ledger.table)
+            .filter_expression("#entry = :device")
+            .projection_expression("#thing")
+            .expression_attribute_names("#entry", "entry")
+            .expression_attribute_names("#thing", "thing")
+            .expression_attribute_values(":device", string(ENTRY))
+            .set_exclusive_start_key(self.from.take())
+            .send()
+            .await?;
+        self.from = page.last_evaluated_key;
+        self.is_over = self.from.is_none();
+        let names = page.items.unwrap_or_default();
+        Ok(Some(names.iter().filter_map(|item| text(item, "thing").map(str::to_owned)).collect()))
     }
 }
 
@@ -51,6 +87,11 @@ impl Circuit {
 }
 
 impl Ledger {
+    /// All things that have requests. It reads the whole table.
+    pub fn things(&self) -> Things<'_> {
+        Things { ledger: self, from: None, is_over: false }
+    }
+
     /// Names of the things that are due between these times (milliseconds since 1970, both included), earliest first, and when.
     pub async fn due(&self, due: Due, from: Millis, to: Millis, most: i32) -> Result<Vec<(Millis, String)>, Error> {
         let (_, _, at) = due.names();

@@ -20,7 +20,8 @@ mod update;
 
 pub use device::Item;
 pub use error::Error;
-pub use installation::{Circuit, Due};
+pub use history::Ended;
+pub use installation::{Circuit, Due, Things};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;

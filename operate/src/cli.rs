@@ -1,0 +1,206 @@
+//! What can be asked for on the command line.
+
+use std::time::Duration;
+
+use clap::builder::TypedValueParser;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use lwm2m::{OperationName, Strictness};
+use shadow::ThingName;
+
+use crate::{completion, redrive};
+
+const EXIT_STATUSES: &str = "\
+Exit status: 0 done or SUCCEEDED, 1 AWS refused or something is wrong, 2 no such command, 3 not valid and not sent, \
+4 REJECTED, 5 FAILED, 6 TIMED_OUT, 7 CANCELED, 8 no last word yet.";
+
+/// LwM2M devices behind AWS IoT Core and Coiote: requests and their answers, devices, and the stack itself.
+///
+/// Region, profile and credentials are found as by every AWS tool.
+#[derive(Parser)]
+#[command(name = "lwm2m", version, after_help = EXIT_STATUSES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Args)]
+pub(crate) struct Connection {
+    /// The stack
+    #[arg(long, global = true, env = "LWM2M_STACK", default_value = "coiote-aws-iot", value_name = "NAME")]
+    pub(crate) stack: String,
+    /// Profile of ~/.aws/config
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Region of AWS
+    #[arg(long, global = true, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Operation(Operation),
+    /// Take requests back that no device has run yet
+    Cancel {
+        #[arg(value_parser = thing_name())]
+        thing: ThingName,
+        /// Shadow version or client token of a request
+        #[arg(required = true, value_name = "REQUEST")]
+        requests: Vec<String>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// List a thing's requests: those that are open, and those that ended last
+    Requests {
+        #[arg(value_parser = thing_name())]
+        thing: ThingName,
+        /// Most that are listed
+        #[arg(long, default_value_t = 20, value_name = "NUMBER")]
+        most: usize,
+    },
+    /// List the devices, and when each was last heard of
+    Devices,
+    /// Look whether everything is as it should be, and what to do where it is not
+    Doctor,
+    /// Send the events in the failure queue through again
+    Redrive(redrive::Options),
+    /// Have the answers in all operation shadows written anew, from the ledger
+    RewriteAnswers,
+    /// Show what a device's datamodel shadow holds
+    Datamodel {
+        #[arg(value_parser = thing_name())]
+        thing: ThingName,
+        /// Only this, and what lies below it
+        path: Option<String>,
+    },
+}
+
+/// The operations of LwM2M, each as `lwm2m <operation> THING PATH…`.
+#[derive(Subcommand)]
+pub(crate) enum Operation {
+    /// Read objects, object instances or resources; / is the whole data model
+    Read(Asked),
+    /// Write resources: PATH=VALUE
+    Write(Asked),
+    /// Execute a resource; arguments as in PATH=0='abc',1
+    Execute(Asked),
+    /// Observe, with attributes as in PATH=pmin=5,gt=20.5
+    Observe(Asked),
+    /// End observations; / ends all
+    CancelObserve(Asked),
+    /// Set attributes, as in PATH=pmin=30,pmax=60; PATH=pmax= unsets one
+    WriteAttributes(Asked),
+    /// Ask what is there, and which attributes are set
+    Discover(Asked),
+    /// Make an object instance, bare or with values: PATH=VALUE
+    Create(Asked),
+    /// Remove object instances or resource instances
+    Delete(Asked),
+    /// Read in one message to the device (LwM2M 1.1)
+    ReadComposite(Asked),
+    /// Write in one message to the device (LwM2M 1.1): PATH=VALUE
+    WriteComposite(Asked),
+    /// Observe all paths together (LwM2M 1.1)
+    ObserveComposite(Asked),
+    /// End an observation of several paths together (LwM2M 1.1)
+    CancelObserveComposite(Asked),
+}
+
+/// What an operation is to be done with.
+#[derive(Args)]
+pub(crate) struct Asked {
+    #[arg(value_parser = thing_name())]
+    pub(crate) thing: ThingName,
+    /// By name or by number: "Device.0.UTC Offset", /3/0/14
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    /// What becomes of a request that does not fit the objects' descriptions; as the stack's parameter ObjectChecks
+    #[arg(long, value_enum, default_value_t, env = "LWM2M_OBJECT_CHECKS", value_name = "WHAT")]
+    pub(crate) object_checks: ObjectChecks,
+}
+
+/// How its answer is waited for.
+#[derive(Args)]
+pub(crate) struct Waiting {
+    /// Do not wait for the answer
+    #[arg(long, conflicts_with = "timeout")]
+    pub(crate) no_wait: bool,
+    /// How long the answer is waited for; the request itself goes on
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    /// Token of the shadow update, at most 64 bytes; by default one that no other request has
+    #[arg(long, value_name = "TOKEN", value_parser = client_token)]
+    pub(crate) client_token: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum ObjectChecks {
+    /// It is not sent
+    #[default]
+    Reject,
+    /// It is sent, and told: devices deviate from the descriptions
+    Notice,
+}
+
+impl From<ObjectChecks> for Strictness {
+    fn from(checks: ObjectChecks) -> Strictness {
+        match checks {
+            ObjectChecks::Reject => Strictness::Reject,
+            ObjectChecks::Notice => Strictness::Notice,
+        }
+    }
+}
+
+impl Operation {
+    pub(crate) fn into_parts(self) -> (OperationName, Asked) {
+        match self {
+            Operation::Read(asked) => (OperationName::Read, asked),
+            Operation::Write(asked) => (OperationName::Write, asked),
+            Operation::Execute(asked) => (OperationName::Execute, asked),
+            Operation::Observe(asked) => (OperationName::Observe, asked),
+            Operation::CancelObserve(asked) => (OperationName::CancelObserve, asked),
+            Operation::WriteAttributes(asked) => (OperationName::WriteAttributes, asked),
+            Operation::Discover(asked) => (OperationName::Discover, asked),
+            Operation::Create(asked) => (OperationName::Create, asked),
+            Operation::Delete(asked) => (OperationName::Delete, asked),
+            Operation::ReadComposite(asked) => (OperationName::ReadComposite, asked),
+            Operation::WriteComposite(asked) => (OperationName::WriteComposite, asked),
+            Operation::ObserveComposite(asked) => (OperationName::ObserveComposite, asked),
+            Operation::CancelObserveComposite(asked) => (OperationName::CancelObserveComposite, asked),
+        }
+    }
+}
+
+/// The command line as it is parsed, and as a shell completes it.
+pub(crate) fn command() -> clap::Command {
+    completion::of_paths(Cli::command())
+}
+
+pub(crate) fn parse() -> Cli {
+    let mut command = command();
+    let matches = command.get_matches_mut();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+fn thing_name() -> impl TypedValueParser<Value = ThingName> {
+    let parse =
+        |name: String| ThingName::parse(&name).ok_or("a thing's name has 1 to 128 characters of a-z A-Z 0-9 : _ -");
+    clap::builder::NonEmptyStringValueParser::new().try_map(parse)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "a number of seconds".to_owned())
+}
+
+/// What AWS IoT takes.
+fn client_token(text: &str) -> Result<String, String> {
+    if (1..=64).contains(&text.len()) { Ok(text.to_owned()) } else { Err("1 to 64 bytes".to_owned()) }
+}

@@ -1,0 +1,137 @@
+//! The way to AWS, as every AWS tool finds it, and what the stack is made of.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_types::timeout::TimeoutConfig;
+
+use crate::cli::Connection;
+use crate::exit::{Failure, could_not};
+
+/// No call here takes longer, unless nobody answers.
+const LONGEST_CALL: Duration = Duration::from_secs(30);
+
+/// Clients of AWS, and which stack is meant.
+pub(crate) struct Aws {
+    config: SdkConfig,
+    stack_name: String,
+    pub(crate) json: bool,
+}
+
+impl Aws {
+    /// Profiles, SSO, roles, region and endpoint are taken as the AWS CLI takes them.
+    pub(crate) async fn connect(connection: &Connection) -> Result<Aws, Failure> {
+        let tls = Provider::Rustls(CryptoMode::Ring);
+        let https = Builder::new().build_with_connector_fn(move |settings, _| {
+            let mut connector = Connector::builder().tls_provider(tls.clone()).proxy_config(ProxyConfig::from_env());
+            connector.set_connector_settings(settings.cloned());
+            connector.build()
+        });
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(LONGEST_CALL).build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https).timeout_config(timeouts);
+        if let Some(profile) = &connection.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &connection.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        let config = loader.load().await;
+        if config.region().is_none() {
+            return Err(Failure::new("no region: give --region, set AWS_REGION, or choose a profile that has one"));
+        }
+        Ok(Aws { config, stack_name: connection.stack.clone(), json: connection.json })
+    }
+
+    pub(crate) fn iot(&self) -> aws_sdk_iot::Client {
+        aws_sdk_iot::Client::new(&self.config)
+    }
+
+    pub(crate) fn iot_data(&self) -> aws_sdk_iotdataplane::Client {
+        aws_sdk_iotdataplane::Client::new(&self.config)
+    }
+
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.config)
+    }
+
+    pub(crate) fn lambda(&self) -> aws_sdk_lambda::Client {
+        aws_sdk_lambda::Client::new(&self.config)
+    }
+
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.config)
+    }
+
+    pub(crate) fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
+        aws_sdk_secretsmanager::Client::new(&self.config)
+    }
+
+    /// The stack as it is deployed.
+    pub(crate) async fn stack(&self) -> Result<Stack, Failure> {
+        let name = &self.stack_name;
+        let found = aws_sdk_cloudformation::Client::new(&self.config).describe_stacks().stack_name(name).send().await;
+        let described = found.map_err(could_not(&format!("look at the stack {name} (named by --stack)")))?;
+        let stack = described.stacks.unwrap_or_default().into_iter().next();
+        let stack = stack.ok_or_else(|| Failure::new(format!("there is no stack {name} (named by --stack)")))?;
+        let outputs = stack.outputs.unwrap_or_default().into_iter();
+        let parameters = stack.parameters.unwrap_or_default().into_iter();
+        Ok(Stack {
+            name: name.clone(),
+            status: stack.stack_status.map_or_else(String::new, |status| status.as_str().to_owned()),
+            outputs: outputs.filter_map(|output| output.output_key.zip(output.output_value)).collect(),
+            parameters: parameters.filter_map(|given| given.parameter_key.zip(given.parameter_value)).collect(),
+        })
+    }
+}
+
+/// A deployed stack.
+pub(crate) struct Stack {
+    name: String,
+    status: String,
+    outputs: HashMap<String, String>,
+    parameters: HashMap<String, String>,
+}
+
+impl Stack {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As CloudFormation calls it, such as `UPDATE_COMPLETE`.
+    pub(crate) fn status(&self) -> &str {
+        &self.status
+    }
+
+    /// What it was deployed with.
+    pub(crate) fn parameter(&self, key: &str) -> Option<&str> {
+        self.parameters.get(key).map(String::as_str)
+    }
+
+    pub(crate) fn output(&self, key: &str) -> Result<&str, Failure> {
+        let missing =
+            || Failure::new(format!("the stack {} has no output {key}; deploy this version first", self.name));
+        self.outputs.get(key).map(String::as_str).ok_or_else(missing)
+    }
+
+    /// The names of its functions, in order.
+    pub(crate) fn functions(&self) -> Vec<&str> {
+        self.outputs_named("Function")
+    }
+
+    /// The names of its rules, in order.
+    pub(crate) fn rules(&self) -> Vec<&str> {
+        self.outputs_named("Rule")
+    }
+
+    fn outputs_named(&self, kind: &str) -> Vec<&str> {
+        let of_kind = self.outputs.iter().filter(|(key, _)| key.ends_with(kind));
+        let mut names: Vec<&str> = of_kind.map(|(_, name)| name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+}

@@ -1,0 +1,41 @@
+//! What is printed: tables and JSON on standard output, what is beside the matter on standard error.
+
+use std::io::{self, Write};
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use console::Term;
+use serde_json::Value as Json;
+
+/// Columns between two columns of a table.
+const BETWEEN: (u16, u16) = (0, 2);
+
+/// Writes a line; whoever reads only the beginning has seen enough.
+pub(crate) fn line(text: &str) {
+    if writeln!(io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Writes a line beside the matter. Where nobody can read it, there is nobody to tell.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+pub(crate) fn json(value: &Json) {
+    line(&format!("{value:#}"));
+}
+
+/// Prints rows below a header, in columns; wrapped to the width of the terminal, if it is one.
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    if let Some((_, columns)) = Term::stdout().size_checked().filter(|_| Term::stdout().is_term()) {
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic).set_width(columns);
+    }
+    table.add_rows(rows);
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding(BETWEEN);
+    });
+    table.lines().for_each(|row| line(row.trim_end()));
+}

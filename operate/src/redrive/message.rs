@@ -1,0 +1,143 @@
+//! What stands in the failure queue: a record of a failed invocation, a thing's name, or something else.
+
+use std::fmt;
+
+use serde_json::{Map, Value as Json};
+use shadow::ThingName;
+
+/// No operation at all: it would fail again.
+const INVALID: &str = "EVENT_INVALID";
+
+/// A message, as far as it can be read.
+pub(super) struct Message {
+    /// A name that stands there alone.
+    thing: Option<ThingName>,
+    /// What Lambda says of an invocation (AWS Lambda developer guide, "Adding a destination").
+    record: Json,
+}
+
+/// What can be done with it.
+pub(super) enum Content<'a> {
+    /// A thing whose answers are to be written anew.
+    Thing(&'a ThingName),
+    /// A part of the ledger's stream was given up.
+    StreamNote,
+    /// An event that is none.
+    Invalid,
+    Event {
+        function: &'a str,
+        event: &'a Map<String, Json>,
+    },
+    Nothing,
+}
+
+impl Message {
+    pub(super) fn read(body: &str) -> Message {
+        match serde_json::from_str(body) {
+            Ok(record) => Message { thing: None, record },
+            Err(_) => Message { thing: ThingName::parse(body), record: Json::Null },
+        }
+    }
+
+    pub(super) fn content(&self) -> Content<'_> {
+        if let Some(thing) = &self.thing {
+            return Content::Thing(thing);
+        }
+        if self.record.get("DDBStreamBatchInfo").is_some() {
+            return Content::StreamNote;
+        }
+        let function = self.context("functionArn").and_then(Json::as_str);
+        match (function, self.event()) {
+            (Some(_), Some(_)) if self.error() == Some(INVALID) => Content::Invalid,
+            (Some(function), Some(event)) => Content::Event { function, event },
+            _ => Content::Nothing,
+        }
+    }
+
+    fn event(&self) -> Option<&Map<String, Json>> {
+        self.record.get("requestPayload")?.as_object()
+    }
+
+    fn context(&self, name: &str) -> Option<&Json> {
+        self.record.get("requestContext")?.get(name)
+    }
+
+    fn error(&self) -> Option<&str> {
+        self.record.get("responsePayload")?.get("errorType")?.as_str()
+    }
+
+    /// Why it is here: its last error, or that it waited in Lambda's own queue for as long as it may.
+    fn why(&self) -> String {
+        let has_expired = self.context("condition").and_then(Json::as_str) == Some("EventAgeExceeded");
+        match self.context("approximateInvokeCount").and_then(Json::as_u64) {
+            None | Some(0) if has_expired => "never ran (expired)".to_owned(),
+            Some(1) if has_expired => "expired after 1 attempt".to_owned(),
+            Some(attempts) if has_expired => format!("expired after {attempts} attempts"),
+            _ => self.error().unwrap_or("-").to_owned(),
+        }
+    }
+}
+
+/// In one line: thing, operation, shadow version, and why it is here.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.content() {
+            Content::Thing(thing) => write!(f, "{thing} (its answers)"),
+            Content::StreamNote => {
+                let size = self.record.pointer("/DDBStreamBatchInfo/batchSize").and_then(Json::as_u64);
+                let size = size.map_or_else(|| "?".to_owned(), |size| size.to_string());
+                write!(f, "a part of the ledger's stream ({size} records)")
+            }
+            Content::Nothing => f.write_str("no event"),
+            Content::Invalid | Content::Event { .. } => {
+                for field in ["thingName", "operation", "version"] {
+                    match self.event().and_then(|event| event.get(field)) {
+                        None | Some(Json::Null) => f.write_str("- ")?,
+                        Some(Json::String(text)) => write!(f, "{text} ")?,
+                        Some(other) => write!(f, "{other} ")?,
+                    }
+                }
+                f.write_str(&self.why())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn failed(context: Json, error: &str) -> String {
+        let event = json!({"thingName": "a", "operation": "read", "version": 7});
+        let mut record =
+            json!({"requestContext": context, "requestPayload": event, "responsePayload": {"errorType": error}});
+        record["requestContext"]["functionArn"] = json!("arn:aws:lambda:r:1:function:f");
+        record.to_string()
+    }
+
+    #[test]
+    fn each_message_is_told_in_a_line() {
+        let retries = json!({"condition": "RetriesExhausted", "approximateInvokeCount": 3});
+        let expired = |count: Json| json!({"condition": "EventAgeExceeded", "approximateInvokeCount": count});
+        for (body, told) in [
+            (failed(retries.clone(), "LEDGER_UNAVAILABLE"), "a read 7 LEDGER_UNAVAILABLE"),
+            (failed(expired(json!(0)), "-"), "a read 7 never ran (expired)"),
+            (failed(expired(json!(null)), "-"), "a read 7 never ran (expired)"),
+            (failed(expired(json!(1)), "X"), "a read 7 expired after 1 attempt"),
+            (failed(expired(json!(2)), "X"), "a read 7 expired after 2 attempts"),
+            ("urn:dev:1".to_owned(), "urn:dev:1 (its answers)"),
+            (r#"{"DDBStreamBatchInfo": {"batchSize": 7}}"#.to_owned(), "a part of the ledger's stream (7 records)"),
+            (r#"{"DDBStreamBatchInfo": 1}"#.to_owned(), "a part of the ledger's stream (? records)"),
+            ("no event".to_owned(), "no event"),
+            ("[1]".to_owned(), "no event"),
+            ("17".to_owned(), "no event"),
+            (r#"{"requestContext": {"functionArn": 5}, "requestPayload": {}}"#.to_owned(), "no event"),
+            (r#"{"requestContext": {"functionArn": "f"}, "requestPayload": 5}"#.to_owned(), "no event"),
+        ] {
+            assert_eq!(Message::read(&body).to_string(), told);
+        }
+        assert!(matches!(Message::read(&failed(retries, INVALID)).content(), Content::Invalid));
+    }
+}

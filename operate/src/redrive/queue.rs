@@ -1,0 +1,232 @@
+//! The failure queue, and where its messages go.
+
+use std::collections::{HashMap, HashSet};
+use std::error::Error;
+use std::sync::Mutex;
+
+use aws_sdk_lambda::types::InvocationType;
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
+};
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use requests::Millis;
+use serde_json::{Map, Value as Json};
+use shadow::ThingName;
+
+use crate::connection::Aws;
+use crate::exit::{Failure, could_not};
+
+/// What comes into the queue after this began has failed again, and would do so for ever. Clocks differ by so much.
+const CLOCKS_DIFFER: Millis = 2_000;
+
+/// Seconds, if this ends without `release`.
+const HIDDEN_FOR: i32 = 900;
+
+/// What an asynchronous invocation takes, in bytes.
+const LARGEST_EVENT: usize = 1024 * 1024;
+
+/// Messages of one call.
+const BATCH: i32 = 10;
+
+/// The queue is empty when it is found so twice: it is many machines, of which a call asks some.
+const EMPTY_LOOKS: u32 = 2;
+
+pub(super) struct Queue {
+    sqs: aws_sdk_sqs::Client,
+    lambda: aws_sdk_lambda::Client,
+    url: String,
+    answers_url: String,
+    functions: HashSet<String>,
+    began: Millis,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Ids of the messages that were received.
+    seen: HashSet<String>,
+    /// Receipts of those that are left, by id.
+    hidden: HashMap<String, String>,
+}
+
+pub(super) struct Received {
+    id: String,
+    receipt: String,
+    pub(super) body: String,
+}
+
+impl Received {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Why nothing was done with a message.
+pub(super) enum Undone {
+    /// It stays in the queue.
+    Left { short: String, told: String },
+    /// AWS was not reached: neither would it be for the others.
+    Failed(Failure),
+}
+
+impl Undone {
+    pub(super) fn left(why: impl Into<String>) -> Undone {
+        let why = why.into();
+        Undone::Left { short: why.clone(), told: why }
+    }
+
+    /// AWS's own no is of this message; the others may go.
+    fn of<E, R>(what: &'static str) -> impl Fn(SdkError<E, R>) -> Undone
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        move |error| match &error {
+            SdkError::ServiceError(service) => Undone::Left {
+                short: service.err().code().unwrap_or(what).to_owned(),
+                told: runtime::aws::told(service.err()),
+            },
+            _ => Undone::Failed(Failure::new(format!("could not {what}: {}", runtime::aws::with_causes(&error)))),
+        }
+    }
+}
+
+impl Queue {
+    pub(super) async fn of(aws: &Aws) -> Result<Queue, Failure> {
+        let stack = aws.stack().await?;
+        Ok(Queue {
+            sqs: aws.sqs(),
+            lambda: aws.lambda(),
+            url: stack.output("FailureQueueUrl")?.to_owned(),
+            answers_url: stack.output("AnswersQueueUrl")?.to_owned(),
+            functions: stack.functions().into_iter().map(str::to_owned).collect(),
+            began: runtime::now(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Messages that were there at the beginning, each once. What is left stays hidden until `release`.
+    pub(super) async fn receive(&self) -> Result<Option<Vec<Received>>, Failure> {
+        let mut empty = 0;
+        while empty < EMPTY_LOOKS {
+            let answer = self
+                .sqs
+                .receive_message()
+                .queue_url(&self.url)
+                .max_number_of_messages(BATCH)
+                .wait_time_seconds(1)
+                .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+                .send()
+                .await
+                .map_err(could_not("read the failure queue"))?;
+            let messages = answer.messages.unwrap_or_default();
+            empty = if messages.is_empty() { empty.saturating_add(1) } else { 0 };
+            let (mut fresh, mut known) = (Vec::new(), Vec::new());
+            for message in messages {
+                let sent =
+                    message.attributes.as_ref().and_then(|known| known.get(&MessageSystemAttributeName::SentTimestamp));
+                let sent = sent.and_then(|sent| sent.parse::<Millis>().ok()).unwrap_or(0);
+                let received = Received {
+                    id: message.message_id.unwrap_or_default(),
+                    receipt: message.receipt_handle.unwrap_or_default(),
+                    body: message.body.unwrap_or_default(),
+                };
+                let came_back = sent > self.began.saturating_add(CLOCKS_DIFFER);
+                if came_back || !self.state().seen.insert(received.id.clone()) {
+                    known.push(received);
+                } else {
+                    fresh.push(received);
+                }
+            }
+            self.leave(known.iter()).await?;
+            if !fresh.is_empty() {
+                return Ok(Some(fresh));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps messages out of the way of those behind them. One that is not hidden comes again, and is left again.
+    pub(super) async fn leave(&self, messages: impl Iterator<Item = &Received>) -> Result<(), Failure> {
+        let receipts: Vec<String> = messages
+            .map(|received| {
+                self.state().hidden.insert(received.id.clone(), received.receipt.clone());
+                received.receipt.clone()
+            })
+            .collect();
+        self.hide(&receipts, HIDDEN_FOR).await
+    }
+
+    /// Deletes messages; why not, by their ids, of those that are still there.
+    pub(super) async fn delete(
+        &self,
+        messages: impl Iterator<Item = &Received>,
+    ) -> Result<HashMap<String, String>, Failure> {
+        let messages: Vec<&Received> = messages.collect();
+        let entries = messages.iter().enumerate().filter_map(|(id, received)| {
+            let entry = DeleteMessageBatchRequestEntry::builder().id(id.to_string()).receipt_handle(&received.receipt);
+            entry.build().ok()
+        });
+        let entries: Vec<_> = entries.collect();
+        if entries.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let deleted = self.sqs.delete_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await;
+        let failed = deleted.map_err(could_not("delete messages of the failure queue"))?.failed;
+        let told = failed.into_iter().filter_map(|failure| {
+            let received = messages.get(failure.id.parse::<usize>().ok()?)?;
+            Some((received.id.clone(), failure.message.unwrap_or(failure.code)))
+        });
+        Ok(told.collect())
+    }
+
+    /// Gives an event to its function's own queue.
+    pub(super) async fn send_again(&self, function: &str, event: &Map<String, Json>) -> Result<(), Undone> {
+        // arn:aws:lambda:<region>:<account>:function:<name>[:<qualifier>]
+        let name = function.split(':').nth(6).unwrap_or_default();
+        if !self.functions.contains(name) {
+            return Err(Undone::left(format!("{function} is no function of this stack")));
+        }
+        let mut event = event.clone();
+        event.insert("redriven".to_owned(), Json::Bool(true));
+        let payload = Json::Object(event).to_string();
+        if payload.len() > LARGEST_EVENT {
+            return Err(Undone::left("it is too large for an asynchronous invocation"));
+        }
+        let invoke = self.lambda.invoke().function_name(function).invocation_type(InvocationType::Event);
+        let payload = aws_sdk_lambda::primitives::Blob::new(payload);
+        invoke.payload(payload).send().await.map(drop).map_err(Undone::of("invoke a function"))
+    }
+
+    /// Has the answers of a thing written anew.
+    pub(super) async fn write_anew(&self, thing: &ThingName) -> Result<(), Undone> {
+        let send = self.sqs.send_message().queue_url(&self.answers_url).message_body(thing.as_str());
+        send.send().await.map(drop).map_err(Undone::of("write into the answers queue"))
+    }
+
+    /// Lets others see at once what was left. One that nobody can hide any more is to be seen anyway.
+    pub(super) async fn release(&self) {
+        let hidden: Vec<String> = std::mem::take(&mut self.state().hidden).into_values().collect();
+        let _ = self.hide(&hidden, 0).await;
+    }
+
+    /// For so many seconds; those of which AWS says no are seen, or gone.
+    async fn hide(&self, receipts: &[String], seconds: i32) -> Result<(), Failure> {
+        for receipts in receipts.chunks(usize::try_from(BATCH).unwrap_or(1)) {
+            let entries = receipts.iter().enumerate().filter_map(|(id, receipt)| {
+                let entry =
+                    ChangeMessageVisibilityBatchRequestEntry::builder().id(id.to_string()).receipt_handle(receipt);
+                entry.visibility_timeout(seconds).build().ok()
+            });
+            let hide =
+                self.sqs.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(entries.collect()));
+            hide.send().await.map_err(could_not("hide messages of the failure queue"))?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,143 @@
+//! A request as the command line says it, in the form in which the operation shadow carries it.
+
+use lwm2m::{Accepted, Code, Finding, OperationName, Request, Strictness};
+use serde_json::{Map, Number, Value as Json, json};
+
+use crate::exit::Failure;
+
+/// A request that is valid.
+pub(crate) struct Valid {
+    pub(crate) operation: OperationName,
+    /// What the operation shadow's `desired` is to hold.
+    pub(crate) desired: Json,
+    /// Paths by name, as they are sent to the device.
+    pub(crate) keys: Vec<String>,
+    /// What its author should know although it is sent.
+    pub(crate) notices: Vec<Finding>,
+}
+
+/// Checks a request as the function does that gets it.
+pub(crate) fn check(operation: OperationName, paths: &[String], strictness: Strictness) -> Result<Valid, Failure> {
+    let desired = desired(operation, paths).map_err(Failure::invalid)?;
+    let request = Request::take(|field| desired.get(field).cloned());
+    let Accepted { operation: valid, notices } = request.parse(strictness).map_err(Failure::invalid)?;
+    Ok(Valid { operation, keys: valid.keys(), desired: Json::Object(desired), notices })
+}
+
+fn desired(operation: OperationName, paths: &[String]) -> Result<Map<String, Json>, Vec<Finding>> {
+    use OperationName::{Create, Execute, Observe, Write, WriteAttributes, WriteComposite};
+    let takes_more = matches!(operation, Create | Execute | Observe | Write | WriteAttributes | WriteComposite);
+    // No name of the registry has an equals sign in it.
+    let split = |path: &String| match path.split_once('=').filter(|_| takes_more) {
+        Some((path, more)) => (path.to_owned(), Some(more.to_owned())),
+        None => (path.clone(), None),
+    };
+    let (keys, more): (Vec<String>, Vec<Option<String>>) = paths.iter().map(split).unzip();
+    let mut desired =
+        Map::from_iter([("operation".to_owned(), json!(operation.as_str())), ("keys".to_owned(), json!(keys))]);
+    if matches!(operation, Observe | WriteAttributes) {
+        desired.insert("attributes".to_owned(), attributes(&more)?);
+    } else {
+        let given: Vec<String> = more.into_iter().flatten().collect();
+        match given.first() {
+            None => {}
+            Some(arguments) if operation == Execute => {
+                desired.insert("arguments".to_owned(), json!(arguments));
+            }
+            Some(_) => {
+                desired.insert("values".to_owned(), json!(given));
+            }
+        }
+    }
+    Ok(desired)
+}
+
+/// One object for each key, of texts such as `pmin=5,gt=20.5`.
+fn attributes(texts: &[Option<String>]) -> Result<Json, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut objects = Vec::new();
+    for (position, text) in texts.iter().enumerate() {
+        let mut object = Map::new();
+        for part in text.iter().flat_map(|text| text.split(',')).filter(|part| !part.is_empty()) {
+            match part.split_once('=') {
+                Some((name, value)) => {
+                    object.insert(name.trim().to_owned(), attribute(value.trim()));
+                }
+                None => {
+                    let message = format!("attributes[{position}]: expected a name and a value, as in pmin=30");
+                    findings.push(Finding::new(Code::AttributesInvalid, message));
+                }
+            }
+        }
+        objects.push(Json::Object(object));
+    }
+    if findings.is_empty() { Ok(Json::Array(objects)) } else { Err(findings) }
+}
+
+/// A number or a boolean as JSON has them, or the text.
+fn attribute(text: &str) -> Json {
+    match serde_json::from_str::<Json>(text) {
+        Ok(value @ (Json::Number(_) | Json::Bool(_) | Json::Null)) => value,
+        _ => Json::String(text.to_owned()),
+    }
+}
+
+/// A request that takes others back: versions of the shadow as numbers, client tokens as texts.
+pub(crate) fn cancel(requests: &[String]) -> Json {
+    let named = |request: &String| {
+        request.parse::<u64>().map_or_else(|_| json!(request), |version| json!(Number::from(version)))
+    };
+    json!({"operation": "cancelRequest", "requests": requests.iter().map(named).collect::<Vec<_>>()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(operation: OperationName, paths: &[&str]) -> Json {
+        let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+        Json::Object(desired(operation, &paths).unwrap())
+    }
+
+    #[test]
+    fn each_form_of_the_command_line_has_its_fields() {
+        use OperationName::*;
+        for (operation, paths, expected) in [
+            (Read, &["Device.0", "/1/1"][..], json!({"keys": ["Device.0", "/1/1"]})),
+            (Write, &["Device.0.UTC Offset=+02:00"], json!({"keys": ["Device.0.UTC Offset"], "values": ["+02:00"]})),
+            (Write, &["Device.0.UTC Offset"], json!({"keys": ["Device.0.UTC Offset"]})),
+            (Write, &["A.0.B=a=b"], json!({"keys": ["A.0.B"], "values": ["a=b"]})),
+            (Execute, &["Device.0.Reboot"], json!({"keys": ["Device.0.Reboot"]})),
+            (Execute, &["A.0.B=0='a=b',1"], json!({"keys": ["A.0.B"], "arguments": "0='a=b',1"})),
+            (
+                Observe,
+                &["A.0.B=lt=20,st=0.50", "A.0.C"],
+                json!({"keys": ["A.0.B", "A.0.C"], "attributes": [{"lt": 20, "st": serde_json::from_str::<Json>("0.50").unwrap()}, {}]}),
+            ),
+            (
+                WriteAttributes,
+                &["A.0=pmax=,con=true"],
+                json!({"keys": ["A.0"], "attributes": [{"pmax": "", "con": true}]}),
+            ),
+            (Create, &["Portfolio"], json!({"keys": ["Portfolio"]})),
+            (Create, &["Portfolio.3.Identity.0=AVS"], json!({"keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]})),
+            (Discover, &["Device.0=1"], json!({"keys": ["Device.0=1"]})),
+        ] {
+            let mut expected = expected;
+            expected.as_object_mut().unwrap().insert("operation".to_owned(), json!(operation.as_str()));
+            assert_eq!(of(operation, paths), expected);
+        }
+    }
+
+    #[test]
+    fn an_attribute_without_a_value_is_told() {
+        let found = desired(OperationName::Observe, &["A.0.B=pmin".to_owned()]).unwrap_err();
+        assert_eq!(found[0].code, Code::AttributesInvalid);
+    }
+
+    #[test]
+    fn requests_are_named_by_version_or_token() {
+        let canceled = cancel(&["17".to_owned(), "my-token".to_owned()]);
+        assert_eq!(canceled, json!({"operation": "cancelRequest", "requests": [17, "my-token"]}));
+    }
+}

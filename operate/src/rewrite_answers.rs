@@ -1,0 +1,72 @@
+//! Has the answers of all devices written anew, from the ledger.
+//!
+//! For when the function `answers` was away for longer than its stream keeps records (a day), when Lambda gave a part of the
+//! stream up, or when somebody has written over answers in many shadows. It names each thing that has requests in the ledger to
+//! `answers`, which reads what stands in the shadow and makes it say what the ledger says. It changes no request, and may be run
+//! at any time.
+
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use indicatif::ProgressBar;
+use ledger::Ledger;
+use serde_json::json;
+
+use crate::connection::Aws;
+use crate::exit::{Exit, Failure, could_not, no_ledger};
+use crate::output;
+
+/// What SQS takes in one call.
+const BATCH: usize = 10;
+
+pub(crate) async fn run(aws: &Aws) -> Result<Exit, Failure> {
+    let stack = aws.stack().await?;
+    let ledger = Ledger::new(aws.dynamodb(), stack.output("RequestsTable")?, 0);
+    let queue = Queue { sqs: aws.sqs(), url: stack.output("AnswersQueueUrl")?.to_owned() };
+    let progress = ProgressBar::new_spinner();
+    let (mut count, mut batch) = (0_usize, Vec::new());
+    let mut things = ledger.things();
+    while let Some(page) = things.next().await.map_err(no_ledger)? {
+        for thing in page {
+            count = count.saturating_add(1);
+            batch.push(thing);
+            if batch.len() == BATCH {
+                // What was not taken comes first next time.
+                batch = queue.send(batch).await?;
+            }
+        }
+        progress.set_message(format!("{count} things so far"));
+        progress.tick();
+    }
+    while !batch.is_empty() {
+        batch = queue.send(batch).await?;
+    }
+    progress.finish_and_clear();
+    if aws.json {
+        output::json(&json!({"things": count}));
+    } else {
+        output::line(&format!("The answers of {count} things are written anew; the last ones within minutes."));
+    }
+    Ok(Exit::Done)
+}
+
+struct Queue {
+    sqs: aws_sdk_sqs::Client,
+    url: String,
+}
+
+impl Queue {
+    /// Names these things to `answers`; those that the queue did not take. It fails where it took none.
+    async fn send(&self, things: Vec<String>) -> Result<Vec<String>, Failure> {
+        let entry = |(id, thing): (usize, &String)| {
+            SendMessageBatchRequestEntry::builder().id(id.to_string()).message_body(thing).build().ok()
+        };
+        let entries = things.iter().enumerate().filter_map(entry).collect();
+        let sent = self.sqs.send_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await;
+        let failed = sent.map_err(could_not("write into the answers queue"))?.failed;
+        let left: Vec<String> =
+            failed.iter().filter_map(|failure| things.get(failure.id.parse::<usize>().ok()?).cloned()).collect();
+        if left.len() == things.len() {
+            return Err(Failure::new(format!("the queue took none of {}; run this again later", things.join(", "))));
+        }
+        Ok(left)
+    }
+}

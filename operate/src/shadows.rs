@@ -1,0 +1,64 @@
+//! The shadows of a thing, as a person's program reads and writes them.
+
+use aws_sdk_iotdataplane::Client;
+use aws_sdk_iotdataplane::config::retry::RetryConfig;
+use aws_sdk_iotdataplane::error::SdkError;
+use aws_sdk_iotdataplane::primitives::Blob;
+use serde_json::{Value as Json, json};
+use shadow::ThingName;
+
+use crate::exit::{Failure, could_not};
+
+pub(crate) const OPERATION: &str = "operation";
+pub(crate) const DATAMODEL: &str = "datamodel";
+
+/// What a shadow's document says is reported; `name`: nothing for the classic shadow. Nothing where there is no shadow.
+pub(crate) async fn document(client: &Client, thing: &ThingName, name: Option<&str>) -> Result<Option<Json>, Failure> {
+    let got =
+        client.get_thing_shadow().thing_name(thing.as_str()).set_shadow_name(name.map(str::to_owned)).send().await;
+    let shadow = name.unwrap_or("classic");
+    match got {
+        Ok(output) => {
+            let document = output.payload.map(Blob::into_inner).unwrap_or_default();
+            let unreadable = |error| Failure::new(format!("the {shadow} shadow of {thing} cannot be read: {error}"));
+            serde_json::from_slice(&document).map(Some).map_err(unreadable)
+        }
+        Err(SdkError::ServiceError(error)) if error.err().is_resource_not_found_exception() => Ok(None),
+        Err(error) => Err(could_not(&format!("read the {shadow} shadow of {thing}"))(error)),
+    }
+}
+
+/// What is reported in a shadow; `null` where there is nothing.
+pub(crate) async fn reported(client: &Client, thing: &ThingName, name: Option<&str>) -> Result<Json, Failure> {
+    let document = document(client, thing, name).await?;
+    Ok(document.and_then(|mut document| document.pointer_mut("/state/reported").map(Json::take)).unwrap_or_default())
+}
+
+/// Makes a request; the version of the shadow that carries it, which is its name.
+///
+/// In one attempt: the second of two whose first one's answer was lost would be another request.
+pub(crate) async fn make_request(
+    client: &Client,
+    thing: &ThingName,
+    desired: &Json,
+    client_token: &str,
+) -> Result<u64, Failure> {
+    let document = json!({"state": {"desired": desired}, "clientToken": client_token});
+    let once = aws_sdk_iotdataplane::Config::builder().retry_config(RetryConfig::disabled());
+    let update = client.update_thing_shadow().thing_name(thing.as_str()).shadow_name(OPERATION);
+    let updated = update.payload(Blob::new(document.to_string())).customize().config_override(once).send().await;
+    let answer = match updated {
+        Ok(output) => output.payload.map(Blob::into_inner).unwrap_or_default(),
+        // AWS said no, or was not reached: there is no request.
+        Err(error @ (SdkError::ServiceError(_) | SdkError::ConstructionFailure(_))) => {
+            return Err(could_not(&format!("write the operation shadow of {thing}"))(error));
+        }
+        Err(error) => {
+            let why = runtime::aws::told(&error);
+            let message = format!("it is not known whether the request was made: {why}; see lwm2m requests {thing}");
+            return Err(Failure::new(message));
+        }
+    };
+    let version = serde_json::from_slice::<Json>(&answer).ok().and_then(|answer| answer.get("version")?.as_u64());
+    version.ok_or_else(|| Failure::new("AWS IoT did not say which version of the shadow carries the request"))
+}

@@ -1,0 +1,28 @@
+"""`lwm2m` as its user runs it, against the local stack."""
+
+import subprocess
+
+from stack.aws import base_environment
+from stack.local_stack import ROOT
+
+LWM2M = ROOT / "target" / "debug" / "lwm2m"
+
+
+def run(stack, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs it to its end, whatever that is."""
+    environment = base_environment() | stack.aws.environment | environment
+    # For whatever is asked: a queue of ten thousand takes minutes on a busy machine.
+    return subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=900)
+
+
+def start(stack, *arguments: str) -> subprocess.Popen:
+    """Begins to run it, for a test that does something meanwhile."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([LWM2M, *arguments], env=base_environment() | stack.aws.environment, **pipes)
+
+
+def lwm2m(stack, *arguments: str, **environment: str) -> str:
+    """What it prints when it has done what was asked."""
+    ended = run(stack, *arguments, **environment)
+    assert ended.returncode == 0, f"{arguments} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
+    return ended.stdout

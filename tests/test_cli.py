@@ -1,0 +1,467 @@
+"""The command line for people, through its binary: requests and their answers, devices, values, and the doctor."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from command_line import LWM2M, lwm2m, run, start
+from stack.aws import CREDENTIALS, base_environment
+from stack.deployment import STACK_NAME
+from stack.local_stack import ROOT, SECRET_NAME
+from stack.processes import wait_for
+
+DONE, WRONG, NO_COMMAND, NOT_VALID, REJECTED, FAILED, TIMED_OUT, CANCELED, OPEN = range(9)
+REBOOT = "Device.0.Reboot"
+OFFSET = "Device.0.UTC Offset"
+
+# Each subcommand that is an operation: its paths, and the fields of the request that it makes
+OPERATIONS = {
+    "read": ([OFFSET, "/1/1/1"], {"keys": [OFFSET, "/1/1/1"]}),
+    "write": (
+        ["LwM2M Server.1.Lifetime=68", f"{OFFSET}=+02:00"],
+        {"keys": ["LwM2M Server.1.Lifetime", OFFSET], "values": ["68", "+02:00"]},
+    ),
+    "execute": (["Device.0.Reboot"], {"keys": ["Device.0.Reboot"]}),
+    "observe": (
+        ["Device.0.Battery Level=pmin=5,gt=20.5", OFFSET],
+        {"keys": ["Device.0.Battery Level", OFFSET], "attributes": [{"pmin": 5, "gt": 20.5}, {}]},
+    ),
+    "cancel-observe": (["/"], {"keys": ["/"]}),
+    "write-attributes": (
+        ["Device.0.Battery Level=pmin=5,pmax="],
+        {"keys": ["Device.0.Battery Level"], "attributes": [{"pmin": 5, "pmax": ""}]},
+    ),
+    "discover": (["Device.0"], {"keys": ["Device.0"]}),
+    "create": (["Portfolio.3.Identity.0=AVS"], {"keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]}),
+    "delete": (["Portfolio.5"], {"keys": ["Portfolio.5"]}),
+    "read-composite": ([OFFSET], {"keys": [OFFSET]}),
+    "write-composite": ([f"{OFFSET}=+02:00"], {"keys": [OFFSET], "values": ["+02:00"]}),
+    "observe-composite": ([OFFSET], {"keys": [OFFSET]}),
+    "cancel-observe-composite": (["all"], {"keys": ["all"]}),
+}
+
+
+def camel_case(subcommand: str) -> str:
+    first, *others = subcommand.split("-")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def as_json(stack, *arguments: str, status: int = DONE) -> dict | list:
+    ended = run(stack, "--json", *arguments)
+    assert ended.returncode == status, ended.stdout + ended.stderr
+    return json.loads(ended.stdout)
+
+
+# ---------------------------------------------------------------- requests
+
+
+@pytest.fixture(scope="module")
+def all_operations(stack):
+    """All of them at once, each on a device of its own: they mostly wait."""
+    started = {}
+    for subcommand, (paths, _) in OPERATIONS.items():
+        thing = f"urn:cli:{subcommand}"
+        stack.coiote.add_device(thing, state="online")
+        stack.add_thing(thing)
+        started[subcommand] = thing, start(stack, "--json", subcommand, thing, *paths)
+    yield started
+    for _, command in started.values():
+        command.kill()
+        command.wait()
+
+
+@pytest.mark.parametrize("subcommand", OPERATIONS)
+def test_every_operation_is_made_and_its_outcome_shown(stack, all_operations, subcommand):
+    _, fields = OPERATIONS[subcommand]
+    thing, command = all_operations[subcommand]
+    told, beside = command.communicate(timeout=90)
+    assert command.returncode == DONE, told + beside
+    shown = json.loads(told)
+    assert shown["status"] == "SUCCEEDED"
+    assert (shown["thing"], shown["operation"]) == (thing, camel_case(subcommand))
+    desired = stack.aws.shadow(thing, "operation")["state"]["desired"]
+    assert desired == {"operation": camel_case(subcommand)} | fields
+    assert stack.aws.answers(thing)[str(shown["request"])]["clientToken"] == shown["clientToken"]
+
+
+def test_what_was_read_and_written_is_shown_at_its_path(stack, device):
+    thing = device()
+    assert as_json(stack, "write", thing, f"{OFFSET}=+02:00", "/1/1/1=68")["values"] == {
+        "LwM2M Server.1.Lifetime": "68",
+        OFFSET: "+02:00",
+    }
+    shown = lwm2m(stack, "read", thing, "Test object.0.Integer array", OFFSET)
+    assert re.match(rf"SUCCEEDED  read, request \d+ of {thing}, \d+\.\d s\n", shown)
+    assert re.search(r"^PATH +VALUE$", shown, re.MULTILINE)
+    assert re.search(rf"^{re.escape(OFFSET)} +\+02:00$", shown, re.MULTILINE)
+    assert re.search(r"^Test object\.0\.Integer array\.0 +\S+$", shown, re.MULTILINE)
+    assert "</3/0/14>" in lwm2m(stack, "discover", thing, "Device.0")
+
+
+def test_what_is_happening_is_told_beside_it(stack, device):
+    ended = run(stack, "execute", device(), REBOOT)
+    lines = ended.stderr.splitlines()
+    assert "waits for the function that takes it" in lines[0] and lines[-1].endswith("SUCCEEDED")
+    assert len(lines) == len(set(lines)), "each is told once"
+
+
+INVALID = {
+    "an unknown resource": (["read", "thing", "Device.0.UTC Ofset"], "RESOURCE_UNKNOWN", 'did you mean "UTC Offset"?'),
+    "a value of another type": (["write", "thing", "/1/1/1=soon"], "VALUE_TYPE", "values[0]"),
+    "a value out of range": (["write", "thing", f"{OFFSET}=+02:00", "/1/1/1=60", "/5/0/1=x" * 200], "VALUE_RANGE", "values[2]"),
+    "no value": (["write", "thing", OFFSET], "VALUES_MISSING", "values: missing"),
+    "a resource that is not executed": (["execute", "thing", OFFSET], "NOT_ALLOWED", "keys[0]"),
+    "two resources": (["execute", "thing", REBOOT, "Device.0.Factory Reset"], "KEY_COUNT", "one"),
+    "an unknown attribute": (["observe", "thing", "Device.0.Battery Level=max=5"], "ATTRIBUTE_UNKNOWN", "attributes[0]"),
+    "an attribute without a value": (["observe", "thing", "Device.0.Battery Level=pmin"], "ATTRIBUTES_INVALID", "pmin=30"),
+    "a path that is none": (["read", "thing", "Device/0/UTC Offset"], "PATH_INVALID", "Device.0.UTC Offset"),
+    "a level that it does not address": (["delete", "thing", "Device.0.UTC Offset"], "PATH_LEVEL", "delete addresses"),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_a_request_that_is_not_valid_is_told_before_anything_is_looked_for(case):
+    """Not even a region is there, and nobody who could be asked."""
+    arguments, code, part = INVALID[case]
+    environment = {name: value for name, value in base_environment().items() if name not in CREDENTIALS}
+    ended = subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == NOT_VALID, ended.stderr
+    assert f"{code}  " in ended.stderr and part in ended.stderr
+    assert "nothing was sent" in ended.stderr and ended.stdout == ""
+    told = subprocess.run([LWM2M, "--json", *arguments], env=environment, capture_output=True, text=True, timeout=30)
+    assert code in {finding["code"] for finding in json.loads(told.stdout)["findings"]}
+
+
+def test_the_findings_are_those_of_the_function(stack, device, functions):
+    thing = device()
+    paths = ["Device.0.UTC Ofset=+02:00", "LwM2M Server.1.Lifetime=soon", "Device.0.Battery Level=5"]
+    ended = run(stack, "--json", "write", thing, *paths)
+    assert ended.returncode == NOT_VALID
+    told = json.loads(ended.stdout)["findings"]
+    keys, values = zip(*(path.split("=") for path in paths), strict=True)
+    event = {"thingName": thing, "operation": "write", "keys": keys, "values": values, "version": 1}
+    assert stack.aws.shadow(thing, "operation").get("state", {}) == {}, "nothing was sent"
+    reason = functions["OperationRequest"].invoke(event)["reason"]
+    assert reason == {"code": told[0]["code"], "message": "; ".join(finding["message"] for finding in told)}
+
+
+def test_each_outcome_has_its_exit_status(stack, device):
+    thing, sleeper = device(), device("sleeping")
+    stack.coiote.refuse(thing, {REBOOT: "4.05 Method Not Allowed"})
+    refused = run(stack, "execute", thing, REBOOT)
+    assert (refused.returncode, refused.stdout.split()[0]) == (FAILED, "FAILED")
+    assert "DEVICE_REFUSED: " in refused.stdout
+    # What the objects' descriptions say against it is sent here, and rejected there.
+    rejected = run(stack, "read", thing, "Device.0.UTC Ofset", "--object-checks=notice")
+    assert (rejected.returncode, rejected.stdout.split()[0]) == (REJECTED, "REJECTED")
+    assert "RESOURCE_UNKNOWN  " in rejected.stderr, "the notice"
+    waiting = run(stack, "execute", sleeper, REBOOT, "--timeout", "2")
+    assert (waiting.returncode, waiting.stdout.split()[0]) == (OPEN, "SCHEDULED")
+    assert f"lwm2m cancel {sleeper}" in waiting.stderr
+    assert run(stack, "write-to", thing).returncode == NO_COMMAND
+    assert run(stack, "read", "no name", "Device").returncode == NO_COMMAND
+    assert run(stack, "read", thing, "Device", "--client-token", "x" * 65).returncode == NO_COMMAND
+    nowhere = run(stack, "read", thing, "Device", AWS_ENDPOINT_URL="http://localhost:1")
+    assert nowhere.returncode == WRONG and "not known whether the request was made" in nowhere.stderr
+    assert run(stack, "redrive", "--stack", "nobody-s").returncode == WRONG
+
+
+def test_a_request_whose_time_is_over_has_its_exit_status(stack, device):
+    """Its answer is written by hand, because no request lives shorter than an hour."""
+    sleeper = device("sleeping")
+    command = start(stack, "read", sleeper, "Device.0")
+    version = wait_for("the request", lambda: next(iter(stack.aws.answers(sleeper)), None))
+    stack.aws.last_word(sleeper, int(version), ("SCHEDULED",))
+    over = {"operation": "read", "status": "TIMED_OUT", "reason": {"code": "LIFETIME_OVER", "message": "its lifetime is over"}}
+    document = {"state": {"reported": {"requests": {version: over}}}}
+    stack.aws.iot_data.update_thing_shadow(thingName=sleeper, shadowName="operation", payload=json.dumps(document).encode())
+    shown, _ = command.communicate(timeout=30)
+    assert (command.returncode, shown.split()[0]) == (TIMED_OUT, "TIMED_OUT")
+
+
+def test_a_request_need_not_be_waited_for(stack, device):
+    thing = device("sleeping")
+    made = as_json(stack, "execute", thing, REBOOT, "--no-wait", "--client-token", "mine")
+    assert made == {"thing": thing, "request": made["request"], "operation": "execute", "clientToken": "mine"}
+    assert stack.aws.last_word(thing, made["request"], ("SCHEDULED",))["clientToken"] == "mine"
+
+
+def test_who_does_not_want_to_wait_any_more_is_told_that_the_request_goes_on(stack, device):
+    thing = device("sleeping")
+    waiting = start(stack, "execute", thing, REBOOT)
+    version = wait_for("the request", lambda: next(iter(stack.aws.answers(thing)), None))
+    # It has looked once at least, and so it minds the signal.
+    assert "waits for the function" in waiting.stderr.readline()
+    waiting.send_signal(signal.SIGINT)
+    _, told = waiting.communicate(timeout=30)
+    assert waiting.returncode == 128 + signal.SIGINT
+    assert f"The request goes on. lwm2m requests {thing}" in told and f"lwm2m cancel {thing} {version}" in told
+
+
+def test_requests_are_taken_back_by_version_and_by_token(stack, device):
+    thing = device("sleeping")
+    waiting = start(stack, "read", thing, "Device.0")
+    version = wait_for("the request", lambda: next(iter(stack.aws.answers(thing)), None))
+    lwm2m(stack, "read", thing, OFFSET, "--no-wait", "--client-token", "second")
+    shown = lwm2m(stack, "cancel", thing, version, "second")
+    assert "CANCEL_DONE: " in shown and f"{version}: CANCELED" in shown
+    told, _ = waiting.communicate(timeout=30)
+    assert (waiting.returncode, told.split()[0]) == (CANCELED, "CANCELED")
+    nothing = run(stack, "cancel", thing, "12345")
+    assert nothing.returncode == FAILED and "NOTHING_TO_CANCEL" in nothing.stdout
+
+
+# ---------------------------------------------------------------- what there is
+
+
+def test_requests_are_listed_newest_first(stack, device):
+    thing = device("sleeping")
+    first = as_json(stack, "execute", thing, REBOOT, "--no-wait")["request"]
+    lwm2m(stack, "cancel", thing, str(first))
+    second = as_json(stack, "read", thing, OFFSET, "--no-wait", "--client-token", "second")["request"]
+    stack.aws.last_word(thing, second, ("SCHEDULED",))
+
+    listed = as_json(stack, "requests", thing)
+    assert [(r["operation"], r["status"]) for r in listed] == [
+        ("read", "SCHEDULED"),
+        ("cancelRequest", "SUCCEEDED"),
+        ("execute", "CANCELED"),
+    ]
+    assert (listed[0]["request"], listed[0]["keys"], listed[0]["clientToken"]) == (second, [OFFSET], "second")
+    assert listed[2]["reason"]["code"] == "CANCELED"
+    assert len(as_json(stack, "requests", thing, "--most", "1")) == 1
+    table = lwm2m(stack, "requests", thing).splitlines()
+    assert table[0].split() == ["REQUEST", "OPERATION", "PATHS", "STATUS", "REASON", "SINCE", "CLIENT", "TOKEN"]
+    assert re.fullmatch(rf"{second} +read +{OFFSET} +SCHEDULED +- +\S+Z +second", table[1])
+    # Who may not look at the stack sees what the shadow shows.
+    of_shadow = run(stack, "requests", thing, "--stack", "nobody-s")
+    assert of_shadow.returncode == DONE and "Only those that the operation shadow shows" in of_shadow.stderr
+    assert [line.split()[0] for line in of_shadow.stdout.splitlines()] == [line.split()[0] for line in table]
+
+
+def test_history_is_listed_beyond_what_the_shadow_shows(stack, device):
+    thing = device()
+    stack.aws.dynamodb.put_item(
+        TableName=stack.outputs["RequestsTable"],
+        Item={
+            "thing": {"S": thing},
+            "entry": {"S": "request#000000000007"},
+            "operation": {"S": "write"},
+            "status": {"S": "FAILED"},
+            "code": {"S": "DEVICE_REFUSED"},
+            "message": {"S": "it said no"},
+            "keys": {"L": [{"S": OFFSET}]},
+            "updatedAt": {"S": "2026-01-01T00:00:00Z"},
+        },
+    )
+    [listed] = as_json(stack, "requests", thing)
+    assert listed == {
+        "request": 7,
+        "operation": "write",
+        "status": "FAILED",
+        "updatedAt": "2026-01-01T00:00:00Z",
+        "reason": {"code": "DEVICE_REFUSED", "message": "it said no"},
+        "keys": [OFFSET],
+    }
+
+
+def test_devices_are_listed_with_their_last_contact(stack, device):
+    thing, silent = device("sleeping"), device()
+    connection = {"lwm2mLastUpOp": "Update", "lwm2mLastUpOpTime": "2020-01-02T03:04:05Z", "registeredQueueMode": "true"}
+    document = {"state": {"reported": connection}}
+    stack.aws.iot_data.update_thing_shadow(thingName=thing, payload=json.dumps(document).encode())
+    devices = {listed["thing"]: listed for listed in as_json(stack, "devices")}
+    assert devices[thing]["lastContact"] == "2020-01-02T03:04:05Z" and devices[thing]["connection"] == connection
+    assert devices[silent]["lastContact"] is None
+    shown = lwm2m(stack, "devices")
+    assert re.search(rf"^{thing} +- +\d+ days ago +Update +queue mode$", shown, re.MULTILINE)
+    assert re.search(rf"^{silent} +- +never +- +-$", shown, re.MULTILINE)
+    names = list(devices)
+    assert names.index(thing) < names.index(silent), "those first that were heard of last"
+
+
+def test_the_data_model_is_shown_whole_and_in_part(stack, device):
+    thing = device()
+    nothing = run(stack, "datamodel", thing)
+    assert nothing.returncode == DONE and nothing.stdout == "" and "holds nothing" in nothing.stderr
+    lwm2m(stack, "read", thing, "Device.0", "LwM2M Server.1")
+    whole = as_json(stack, "datamodel", thing)
+    reported = stack.aws.reported(thing, "datamodel")
+    assert whole[OFFSET] == reported["Device"]["0"]["UTC Offset"]
+    assert whole["LwM2M Server.1.Lifetime"] == reported["LwM2M Server"]["1"]["Lifetime"]
+    assert as_json(stack, "datamodel", thing, "/3/0/14") == {OFFSET: whole[OFFSET]}
+    assert re.fullmatch(rf"PATH +VALUE\n{OFFSET} +\S+\n", lwm2m(stack, "datamodel", thing, OFFSET))
+    assert run(stack, "datamodel", thing, "Device/0").returncode == NOT_VALID
+
+
+# ---------------------------------------------------------------- what is documented
+
+
+def test_every_subcommand_and_option_is_documented():
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    listed = subprocess.run([LWM2M, "--help"], check=True, capture_output=True, text=True).stdout
+    subcommands = set(re.findall(r"^  ([a-z-]+)  ", listed.partition("Commands:")[2], re.MULTILINE)) - {"help"}
+    assert len(subcommands) > len(OPERATIONS)
+    # Those of operating have their options on the page about that.
+    operating = {"doctor", "redrive", "rewrite-answers"}
+    pages = {name: page + (ROOT / "docs" / "operations.md").read_text() if name in operating else page for name in subcommands}
+    for name, text in pages.items():
+        assert re.search(rf"`(lwm2m )?{name}[` ]", text), name
+        shown = subprocess.run([LWM2M, name, "--help"], check=True, capture_output=True, text=True).stdout
+        options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help", "--version"}
+        assert [option for option in options if option not in text] == [], name
+
+
+# ---------------------------------------------------------------- completion
+
+
+def completed(*words: str) -> list[str]:
+    """What bash offers for the last word."""
+    script = """
+        source <(COMPLETE=bash "$LWM2M")
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9
+        _clap_complete_lwm2m "$1" "${!#}" ""
+        printf '%s\\n' ${COMPREPLY[@]+"${COMPREPLY[@]}"} | sed '/^$/d'
+    """
+    environment = os.environ | {"LWM2M": str(LWM2M), "PATH": f"{LWM2M.parent}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", "-c", script, "bash", *words]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_the_shell_completes_the_paths_of_described_objects():
+    assert "Device.0." in completed("lwm2m", "read", "thing", "Dev")
+    assert completed("lwm2m", "read", "thing", "Device.0.UTC") == [OFFSET]
+    assert completed("lwm2m", "read", "thing", r"LwM2M\ Server.1.Life") == ["LwM2M Server.1.Lifetime"]
+    assert completed("lwm2m", "execute", "thing", "Device.0.Re") == [REBOOT, "Device.0.Reset Error Code"]
+    assert completed("lwm2m", "write", "thing", "/", "Device.0.Battery L") == [], "it cannot be written"
+    assert completed("lwm2m", "datamodel", "thing", "Device.0.UTC") == [OFFSET]
+    assert "write-attributes" in completed("lwm2m", "wr")
+
+
+# ---------------------------------------------------------------- doctor
+
+
+# Nothing else is wrong with this stack: certificates of the tests are valid for two days.
+SHORT = f"client certificate for Coiote (secret {SECRET_NAME})"
+
+
+def wrong(stack) -> dict[str, dict]:
+    """What the doctor finds wrong, beside that."""
+    found = {finding["subject"]: finding for finding in as_json(stack, "doctor", status=WRONG)}
+    assert re.fullmatch(r"valid for \d days? only", found.pop(SHORT)["told"])
+    return {subject: finding for subject, finding in found.items() if finding["state"] == "wrong"}
+
+
+@pytest.fixture
+def healthy(stack):
+    """Nothing is left of what other tests brought about."""
+    stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
+    return stack
+
+
+def test_the_doctor_tells_what_it_looked_at(healthy):
+    assert wrong(healthy) == {}
+    ended = run(healthy, "doctor")
+    assert ended.returncode == WRONG
+    shown = ended.stdout
+    for part in (
+        f"ok      stack {STACK_NAME}: CREATE_COMPLETE",
+        f"ok      rule {healthy.outputs['CreateThingRule']}: enabled, and may invoke",
+        f"WRONG   {SHORT}: valid for",
+        '        → deploy with another CertificateRotation: docs/deploy.md, "Renew the certificates"',
+        f"ok      Coiote at {healthy.coiote.url}: it answers, and takes the client certificate",
+        "unsure  certificate of Coiote: the stack has not made it",
+        "ok      failure queue: empty",
+        "ok      reconcile: it looks at what is due",
+    ):
+        assert f"\n{part}" in f"\n{shown}"
+    assert re.search(r"^Wrong: 1 of \d+\.$", shown, re.MULTILINE)
+
+
+def test_the_doctor_tells_a_rule_that_does_not_fire(healthy):
+    stack, rule = healthy, healthy.outputs["OperationRequestRule"]
+    stack.aws.iot.disable_topic_rule(ruleName=rule)
+    try:
+        [(subject, found)] = wrong(stack).items()
+        assert subject == f"rule {rule}" and found["advice"] == f"aws iot enable-topic-rule --rule-name {rule}"
+    finally:
+        stack.aws.iot.enable_topic_rule(ruleName=rule)
+
+
+def test_the_doctor_tells_a_rule_that_may_not_invoke_its_function(healthy):
+    stack, function = healthy, healthy.outputs["OperationResponseFunction"]
+    [statement] = json.loads(stack.aws.lambda_.get_policy(FunctionName=function)["Policy"])["Statement"]
+    stack.aws.lambda_.remove_permission(FunctionName=function, StatementId=statement["Sid"])
+    try:
+        [found] = wrong(stack).values()
+        assert found["told"] == f"it may not invoke {function}"
+        # Its advice is a command that helps.
+        words = found["advice"].split()[3:]
+        arguments = dict(zip(words[::2], words[1::2], strict=True))
+        stack.aws.lambda_.add_permission(
+            FunctionName=arguments["--function-name"],
+            StatementId=arguments["--statement-id"],
+            Action=arguments["--action"],
+            Principal=arguments["--principal"],
+            SourceArn=arguments["--source-arn"],
+        )
+        assert wrong(stack) == {}
+    finally:
+        with contextlib.suppress(stack.aws.lambda_.exceptions.ResourceNotFoundException):
+            stack.aws.lambda_.remove_permission(FunctionName=function, StatementId="rule")
+        stack.aws.lambda_.add_permission(
+            FunctionName=function,
+            StatementId=statement["Sid"],
+            Action=statement["Action"],
+            Principal=statement["Principal"]["Service"],
+            SourceArn=statement["Condition"]["ArnLike"]["AWS:SourceArn"],
+            SourceAccount=statement["Condition"]["StringEquals"]["AWS:SourceAccount"],
+        )
+
+
+def test_the_doctor_tells_that_coiote_is_not_reached_or_refuses(healthy):
+    stack = healthy
+    good = stack.secret(stack.client)
+    subject = f"Coiote at {stack.coiote.url}"
+    for secret, code in [
+        (stack.secret(stack.authority.server("a-stranger")), "COIOTE_UNAUTHORIZED"),
+        (json.dumps(json.loads(good) | {"caPem": ""}), "COIOTE_NOT_TRUSTED"),
+    ]:
+        stack.aws.secrets.put_secret_value(SecretId=SECRET_NAME, SecretString=secret)
+        try:
+            found = wrong(stack)[subject]
+            assert found["told"].startswith(f"{code}: ") and code in found["advice"]
+        finally:
+            stack.aws.secrets.put_secret_value(SecretId=SECRET_NAME, SecretString=good)
+
+
+def test_the_doctor_tells_what_is_stuck(healthy, device):
+    stack, thing = healthy, device("sleeping")
+    stack.aws.sqs.send_message(QueueUrl=stack.outputs["FailureQueueUrl"], MessageBody="no event")
+    circuit = {"thing": {"S": "#coiote"}, "entry": {"S": "circuit"}, "failures": {"N": "3"}, "openSince": {"N": "1000"}}
+    table = stack.outputs["RequestsTable"]
+    stack.aws.dynamodb.put_item(TableName=table, Item=circuit)
+    try:
+        found = wrong(stack)
+        assert found["failure queue"]["told"] == "1 messages wait in it" and "lwm2m redrive" in found["failure queue"]["advice"]
+        assert "away since" in found["Coiote as the functions see it"]["told"]
+    finally:
+        stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
+        stack.aws.forget_outages(table)
+
+
+def test_the_doctor_tells_that_the_stream_is_disabled(healthy):
+    stack = healthy
+    listed = stack.aws.lambda_.list_event_source_mappings(FunctionName=stack.outputs["AnswersFunction"])
+    [mapping] = [m["UUID"] for m in listed["EventSourceMappings"] if ":dynamodb:" in m["EventSourceArn"]]
+    stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=False)
+    try:
+        found = wrong(stack)["the ledger's stream"]
+        assert mapping in found["advice"] and "lwm2m rewrite-answers" in found["advice"]
+    finally:
+        stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=True)
