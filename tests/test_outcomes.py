@@ -5,6 +5,7 @@ Through the deployed template; `reconcile` runs by its schedule.
 
 import json
 import time
+from collections import Counter
 from datetime import datetime, timezone
 
 import pytest
@@ -221,10 +222,10 @@ def test_a_cancel_request_without_requests_is_rejected(stack, device, requests):
 # ---------------------------------------------------------------- an outage
 
 
-def counted(stack) -> dict[str, float]:
+def counted(stack) -> Counter:
     """What reconcile measured last, by name and status."""
     found = metrics(stack.aws.log_lines(stack.outputs["ReconcileLogGroup"]), STACK_NAME)
-    return {" ".join([metric.name, *(value for _, value in metric.dimensions)]): values[-1] for metric, values in found.items()}
+    return Counter({" ".join([metric.name, *(value for _, value in metric.dimensions)]): values[-1] for metric, values in found.items()})
 
 
 def test_requests_wait_while_coiote_is_away_and_are_handed_over_in_order_when_it_is_back(stack, device):
