@@ -165,8 +165,7 @@ impl Device {
         if let Some(index) = self.ended.iter().position(|record| record.name == claim.name)
             && let Some(record) = self.ended.get(index)
         {
-            // A shadow that was deleted and made again counts its versions anew.
-            let is_other = record.requested_at != claim.requested_at && claim.name.version().is_some();
+            let is_other = !claim.name.means_one_request(record.requested_at, claim.requested_at);
             let maybe = record.may_have_been_sent();
             if !is_other && record.updated_at == claim.at {
                 // This very event was appended twice.
@@ -191,7 +190,7 @@ impl Device {
             (_, Name::Invocation(_)) => Standing::Free { maybe: false },
             (None, _) => Standing::Decided(Verdict::LookUp),
             (Some(history), _) => match &history.same {
-                Some(past) if past.requested_at == claim.requested_at => {
+                Some(past) if claim.name.means_one_request(past.requested_at, claim.requested_at) => {
                     if may_be_sent_again(past.may_have_been_sent, past.status) {
                         Standing::Free { maybe: past.may_have_been_sent }
                     } else {
