@@ -12,7 +12,7 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 # Only `make audit` needs it, and building it takes minutes.
 CARGO_DENY := .local/cargo/bin/cargo-deny
 
-.PHONY: help demo invoke stop test clippy bench audit soak redrive rewrite-answers install clean
+.PHONY: help demo invoke stop test clippy bench audit soak fleet redrive rewrite-answers install clean
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
@@ -24,6 +24,7 @@ help:
 	@echo "make audit         the template by a policy checker, the dependencies by cargo-deny (OFFLINE=1 without RustSec)"
 	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures (REQUESTS=2000 DEVICES=50)"
 	@echo "make soak SCALE=1  10,000 requests wait over 500 devices while Coiote is away, and it comes back (REQUESTS= DEVICES=)"
+	@echo "make fleet         an AWS IoT job over 500 devices, as fast as AWS rolls it out; prints the figures (DEVICES=500)"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
 	@echo "make rewrite-answers   writes the answers in all operation shadows anew, from the ledger (STACK=name)"
 	@echo "make clean         removes what was built and installed"
@@ -71,6 +72,9 @@ $(CARGO_DENY):
 
 soak: install
 	@$(TOOLS)/python local/soak.py $(if $(SCALE),--scale) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DEVICES),--devices $(DEVICES))
+
+fleet: install
+	@$(TOOLS)/python local/fleet.py $(if $(DEVICES),--devices $(DEVICES))
 
 redrive: install
 	@$(TOOLS)/python operate/redrive.py $(if $(STACK),--stack-name $(STACK)) $(if $(DRY_RUN),--dry-run)

@@ -7,9 +7,10 @@
 - a shadow holds 8 KB;
 - `null` in a new part of a shadow leaves nothing behind;
 - event source mappings of DynamoDB streams do what they are told (ministack_streams.py);
-- tables expire items, and are as the template says (ministack_tables.py).
+- tables expire items, and are as the template says (ministack_tables.py);
+- jobs of AWS IoT time out, are tried again and reach groups in groups (ministack_jobs.py).
 
-For tests, a minute of a rate such as `rate(1 minute)` can take `LOCAL_SCHEDULE_SECONDS`, and items that have expired are
+For tests, a minute of a rate such as `rate(1 minute)`, or of a job's timeout, can take `LOCAL_SCHEDULE_SECONDS`, and items that have expired are
 looked for every `LOCAL_TTL_SECONDS`; both are 60 where they are not set. `LOCAL_RETRY_PAUSES` are the seconds before a failed
 invocation is made again, the first and the second time (1,2).
 
@@ -28,6 +29,7 @@ import uuid
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
+import ministack_jobs
 import ministack_streams
 import ministack_tables
 from ministack import app
@@ -191,6 +193,7 @@ eventbridge._parse_rate_seconds = shortened_rate
 eventbridge._SCHEDULER_TICK_INTERVAL = scheduler._SCHEDULE_TICK_INTERVAL = min(1.0, MINUTE / 10)
 iot.update_thing_shadow = update_within_the_limit
 iot._deep_merge = merge_without_nulls
+ministack_jobs.install(MINUTE)
 ministack_streams.install()
 ministack_tables.install()
 
