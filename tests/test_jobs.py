@@ -434,5 +434,5 @@ def test_where_jobs_are_off_nothing_is_there_and_they_are_found_when_it_is_on_ag
         assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED", "shadows do not need it"
         assert jobs.execution(job, thing)["status"] == "QUEUED"
     finally:
-        stack.deploy()
+        stack.deploy(Jobs="on")
     assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"

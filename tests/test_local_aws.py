@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 import time
+import uuid
 import zipfile
 from pathlib import Path
 
