@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from stack.aws_between import BROKEN, DENIED, THROTTLED, Refuse
 from stack.processes import wait_for
 
 OFFSET = "Device.0.UTC Offset"
@@ -387,6 +388,50 @@ def test_a_request_that_waits_says_so_and_is_done_when_coiote_is_back(stack, job
         stack.coiote.set_faults({})
     done = jobs.end_of(job, thing, 60)
     assert done["status"] == "SUCCEEDED" and "code" not in done["details"], done
+
+
+def told_by_the_stream(stack, thing: str) -> dict:
+    """The device's item as the stream brings it when it is new."""
+    key = {"thing": {"S": thing}, "entry": {"S": "device"}}
+    item = stack.aws.dynamodb.get_item(TableName=stack.outputs["RequestsTable"], Key=key, ConsistentRead=True)["Item"]
+    return {"Records": [{"eventSource": "aws:dynamodb", "dynamodb": {"Keys": key, "NewImage": item}}]}
+
+
+@pytest.fixture
+def sleeping(stack, jobs, device):
+    """A thing, and a job whose execution waits for its device."""
+    thing = device("sleeping")
+    job = jobs.run([thing], READ)
+    wait_for("the task", lambda: jobs.execution(job, thing)["details"].get("taskId"))
+    return thing, job
+
+
+@pytest.mark.parametrize("fault", [THROTTLED, BROKEN, DENIED], ids=["throttled", "broken", "denied"])
+def test_what_aws_does_not_take_is_brought_again(stack, sleeping, environment_of, aws_between, fault):
+    thing, _ = sleeping
+    function, event = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint), told_by_the_stream(stack, thing)
+    aws_between.always("POST /things", fault)
+    assert function.invoke(event)["errorType"] == "JOB_EXECUTION_NOT_TOLD"
+    aws_between.heal()
+    assert function.invoke(event) is None
+
+
+def test_the_status_counts_more_than_its_details(stack, jobs, sleeping, environment_of, aws_between):
+    thing, job = sleeping
+    function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
+    aws_between.once("POST /things", Refuse(400, "InvalidRequestException"))
+    assert function.invoke(told_by_the_stream(stack, thing)) is None
+    assert aws_between.nothing_is_left_of("POST /things")
+    assert list(jobs.execution(job, thing)["details"]) == ["taskId"]
+
+
+def test_a_look_that_aws_does_not_answer_is_made_again_by_the_next_one(environment_of, aws_between):
+    function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
+    aws_between.always("GET /jobs", DENIED)
+    assert function.invoke({"source": "aws.events"}) is None
+    assert function.invoke({"canceledJob": "j"})["errorType"] == "JOBS_NOT_LOOKED_AT"
+    aws_between.heal()
+    assert function.invoke({"canceledJob": "no-such-job"}) is None
 
 
 # ---------------------------------------------------------------- job templates

@@ -2,7 +2,8 @@
 
 - executions time out by themselves, and not only when somebody reads them;
 - what has failed or timed out is tried again as often as the job's `jobExecutionsRetryConfig` says, as another execution;
-- a job for a thing group reaches the groups in it.
+- a job for a thing group reaches the groups in it;
+- what is pending for a thing is found without looking at the executions of all others.
 
 A minute of a timeout or of a rollout takes as long as one of a schedule: `LOCAL_SCHEDULE_SECONDS`.
 
@@ -96,6 +97,18 @@ async def notify_of_retries_too(account_id: str, region: str, thing: str, front:
     await notify_thing(account_id, region, thing, front)
 
 
+def pending_for_thing(thing: str) -> list[dict]:
+    """Its executions that are queued or in progress, oldest first (copies)."""
+    pending = []
+    for job_id, job in list(iot._jobs.items()):
+        if job.get("targetSelection") == "CONTINUOUS":
+            iot._jobs_materialize_executions(job_id)
+        execution = iot._job_executions.get((thing, job_id))
+        if execution and execution["status"] in ("QUEUED", "IN_PROGRESS"):
+            pending.append(dict(execution))
+    return sorted(pending, key=lambda execution: execution["queuedAt"])
+
+
 def members(arn: str) -> list[str] | None:
     """The things that a target means, those of groups in a group included."""
     things = resolve_target(arn)
@@ -130,10 +143,11 @@ def install(minute: float) -> None:
     """Every function that it replaces has to be there, or it ends with an error."""
     global _minute_ms
     _minute_ms = minute * 1000
-    _ = (iot._JOB_ROLLOUT_INTERVAL_MS, iot._jobs_apply_timeout)
+    _ = (iot._JOB_ROLLOUT_INTERVAL_MS, iot._jobs_apply_timeout, iot.jobs_pending_for_thing)
     iot._JOB_ROLLOUT_INTERVAL_MS = int(_minute_ms)
     # A read changes nothing.
     iot._jobs_apply_timeout = lambda execution: execution
+    iot.jobs_pending_for_thing = pending_for_thing
     iot._create_job = create_and_watch
     iot._jobs_maybe_complete = retry_or_complete
     iot.jobs_notify_thing = notify_of_retries_too
