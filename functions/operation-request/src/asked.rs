@@ -2,7 +2,7 @@
 
 use lwm2m::finding::Finding;
 use lwm2m::{Accepted, Operation, OperationName, Request, Strictness};
-use requests::{Name, Reason};
+use requests::{Name, Reason, Record};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
@@ -33,16 +33,23 @@ pub(crate) enum What {
 /// An execution of an AWS IoT job that was canceled, timed out, or is gone.
 pub(crate) struct JobOver {
     pub(crate) job_id: String,
-    /// Its number; all of the job's are meant where AWS does not tell it.
+    /// Its number, where AWS tells it.
     pub(crate) execution: Option<u64>,
+    /// When it was over, in seconds since 1970. Without a number, those are meant that were queued before: a retry is not.
+    pub(crate) at: Option<u64>,
     /// Who takes the request back, for its reason.
     pub(crate) by: String,
 }
 
 impl JobOver {
-    pub(crate) fn names(&self, name: &Name) -> bool {
-        matches!(name, Name::Job { id, execution }
-            if *id == self.job_id && self.execution.is_none_or(|number| number == *execution))
+    pub(crate) fn means(&self, record: &Record) -> bool {
+        let Name::Job { id, execution } = &record.name else { return false };
+        let is_meant = match (self.execution, self.at) {
+            (Some(number), _) => number == *execution,
+            (None, Some(at)) => record.requested_at < at,
+            (None, None) => true,
+        };
+        *id == self.job_id && is_meant
     }
 }
 
@@ -75,7 +82,9 @@ impl Asked {
         let job = job(&mut fields)?;
         if let (Some((job_id, execution)), Some(Json::String(over))) = (&job, fields.remove("jobOver")) {
             let by = format!("AWS IoT job {job_id}, whose execution is {over}");
-            let what = What::JobOver(JobOver { job_id: job_id.clone(), execution: *execution, by });
+            // Some events of AWS tell the time in milliseconds.
+            let at = envelope.timestamp.map(|at| if at > 100_000_000_000 { at / 1_000 } else { at });
+            let what = What::JobOver(JobOver { job_id: job_id.clone(), execution: *execution, at, by });
             return Ok(Asked { envelope, what });
         }
         let job = match job {
@@ -270,12 +279,23 @@ mod tests {
 
     #[test]
     fn an_event_can_say_that_an_execution_is_over() {
-        for (number, meant) in [(json!(2), [false, true]), (json!(null), [true, true])] {
-            let event = json!({"thingArn": "arn:aws:iot:r:1:thing/a", "jobId": "j", "executionNumber": number, "jobOver": "canceled"});
+        let record = |name: &str, queued_at: u64| -> Record {
+            serde_json::from_value(json!({"n": name, "o": "read", "s": "S", "q": queued_at, "z": 1})).unwrap()
+        };
+        let (first, retry) = (record("job:j:1", 1_700_000_000), record("job:j:2", 1_700_000_060));
+        for (number, timestamp, meant) in [
+            (json!(2), json!(1_700_000_060), [false, true]),
+            (json!(null), json!(1_700_000_060), [true, false]),
+            (json!(null), json!(1_700_000_060_000_u64), [true, false]),
+            (json!(null), json!(null), [true, true]),
+        ] {
+            let event = json!({
+                "thingArn": "arn:aws:iot:r:1:thing/a", "jobId": "j", "executionNumber": number, "timestamp": timestamp,
+                "jobOver": "canceled",
+            });
             let What::JobOver(over) = asked(&event).what else { panic!("{event}") };
-            let execution = |execution| Name::Job { id: "j".to_owned(), execution };
-            assert_eq!([over.names(&execution(1)), over.names(&execution(2))], meant);
-            assert!(!over.names(&Name::Job { id: "k".to_owned(), execution: 2 }) && !over.names(&Name::Version(2)));
+            assert_eq!([over.means(&first), over.means(&retry)], meant, "{event}");
+            assert!(!over.means(&record("job:k:2", 1)) && !over.means(&record("17", 1)));
         }
     }
 

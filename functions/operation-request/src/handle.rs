@@ -271,8 +271,8 @@ impl Service {
     /// Takes back the request of a job's execution that is over, if no device has run it.
     async fn job_over(&self, invocation: &Invocation<'_>, over: &JobOver) -> Ended {
         let item = self.load(invocation).await?;
-        let names: Vec<Name> =
-            item.device.open().iter().map(|record| record.name.clone()).filter(|name| over.names(name)).collect();
+        let meant = item.device.open().iter().filter(|record| over.means(record));
+        let names: Vec<Name> = meant.map(|record| record.name.clone()).collect();
         let at = now();
         let cancel = |name: &Name| Event::Cancel(Cancel { name: name.clone(), by: over.by.clone(), at });
         let Some(first) = names.first() else { return Ok(invocation.answer(Status::Ignored)) };
