@@ -100,8 +100,8 @@ def test_a_request_of_a_job_stands_among_the_devices_others(stack, jobs, device)
     job = jobs.run([thing], READ)
     jobs.status_of(job, thing, "IN_PROGRESS")
     name = f"job:{job}:1"
-    answer = wait_for("its copy", lambda: stack.aws.answers(thing).get(name))
-    assert (answer["operation"], answer["status"]) == ("read", "SCHEDULED")
+    wait_for("its copy", lambda: word(stack, thing, job)[0] == "SCHEDULED")
+    assert stack.aws.answers(thing)[name]["operation"] == "read"
     # And so it can be taken back as they can.
     version = stack.aws.request(thing, {"operation": "cancelRequest", "requests": [name]})
     assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
