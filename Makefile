@@ -1,5 +1,5 @@
-# The two commands of the README are `make demo` and `make test`. Both need Rust, Python 3 and make, and nothing else:
-# they install the rest into .local/ and end every process that they start.
+# The two commands of the README are `make demo` and `make test`. Both need Linux, Rust, Python 3 with venv, a C compiler and
+# make, and nothing else: they install the rest into .local/ and end every process that they start.
 
 # The functions are built for the local stack in the way that takes the least time; with AS_DEPLOYED=1 by sam build, as by
 # those who deploy them.
@@ -12,7 +12,7 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 # Only `make audit` needs it, and building it takes minutes.
 CARGO_DENY := .local/cargo/bin/cargo-deny
 
-.PHONY: help demo invoke stop test clippy bench audit soak fleet redrive rewrite-answers install clean
+.PHONY: help demo invoke stop test clippy bench audit pictures soak fleet redrive rewrite-answers install clean
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
@@ -25,6 +25,7 @@ help:
 	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures (REQUESTS=2000 DEVICES=50)"
 	@echo "make soak SCALE=1  10,000 requests wait over 500 devices while Coiote is away, and it comes back (REQUESTS= DEVICES=)"
 	@echo "make fleet         an AWS IoT job over 500 devices, as fast as AWS rolls it out; prints the figures (DEVICES=500)"
+	@echo "make pictures     the pictures of the docs, from the demo and the template"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
 	@echo "make rewrite-answers   writes the answers in all operation shadows anew, from the ledger (STACK=name)"
 	@echo "make clean         removes what was built and installed"
@@ -36,7 +37,7 @@ demo: install stop
 	@$(TOOLS)/python local/demo.py $(if $(KEEP),--keep)
 
 invoke: install
-	@$(TOOLS)/python local/invoke.py $(EVENT) $(if $(FUNCTION),--function $(FUNCTION))
+	@$(TOOLS)/python local/invoke.py $(EVENT) $(if $(FUNCTION),--function $(FUNCTION)) $(if $(AGAIN),--again) $(if $(RUN),--name $(RUN))
 
 stop:
 	@python3 local/stop.py
@@ -52,7 +53,7 @@ test:
 	@$(TOOLS)/python local/build.py for-lambda
 	$(TOOLS)/python -m pytest -c tests/pytest.ini $(if $(AS_DEPLOYED),--numprocesses=0) tests
 	@# The functions' roles against all that these have called
-	$(TOOLS)/python -m pytest -c tests/pytest.ini --numprocesses=0 tests/test_permissions.py
+	STRICT=1 $(TOOLS)/python -m pytest -c tests/pytest.ini --numprocesses=0 tests/test_permissions.py
 
 clippy:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -69,6 +70,10 @@ audit: install $(CARGO_DENY)
 
 $(CARGO_DENY):
 	cargo install cargo-deny@0.20.2 --locked --root .local/cargo
+
+# The demo runs for one of them.
+pictures: install stop
+	@$(TOOLS)/python local/pictures.py
 
 soak: install
 	@$(TOOLS)/python local/soak.py $(if $(SCALE),--scale) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DEVICES),--devices $(DEVICES))

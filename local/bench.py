@@ -85,7 +85,10 @@ class Bench:
     # ---------------------------------------------------------------- functions and their events
 
     def environment(self, name: str, wrapper: list[str] | None = None, **variables: str) -> Environment:
-        return Environment(self.binaries[name], self.stack.run / f"{name}.log", self.variables | variables, wrapper)
+        # By its name in the template the local AWS writes down whose calls they are.
+        of_template = {binary: logical_id for logical_id, binary in self.stack.deployment.functions.items()}
+        named = {"AWS_LAMBDA_FUNCTION_NAME": of_template.get(name, name)}
+        return Environment(self.binaries[name], self.stack.run / f"{name}.log", self.variables | named | variables, wrapper)
 
     def event(self, name: str) -> dict:
         self._number += 1

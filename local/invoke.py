@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import json
-import os
 import re
 import shutil
 import socket
@@ -25,7 +24,7 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from stack.aws import REGION
+from stack.aws import REGION, own_version
 from stack.deployment import STACK_NAME, Deployment
 from stack.local_stack import HOST_OF_CONTAINERS, ROOT
 from stack.processes import Failure, run_command
@@ -59,6 +58,7 @@ class Kept:
             self._resources = {resource["LogicalResourceId"]: resource for resource in listed}
             self._lambda = client("lambda")
             self._iot = client("iot")
+            self.iot_data = client("iot-data")
         except (BotoCoreError, ClientError) as error:
             raise Failure(f"The local stack does not answer ({error}). Start it anew: make demo KEEP=1") from error
 
@@ -88,11 +88,14 @@ class Kept:
             raise Failure(f"No rule passes on events with {', '.join(sorted(fields))}. Name the function: FUNCTION=…")
         return min(found)[1]
 
-    def write_env_vars(self, function: str) -> Path:
-        """For `sam local invoke`: the variables that point the function into this stack."""
-        variables = {name: as_containers_see(value) for name, value in self.variables(function).items()}
-        path = self.run / f"env-vars-{function}.json"
-        path.write_text(json.dumps({function: variables}, indent=2) + "\n")
+    def write_env_vars(self, *functions: str) -> Path:
+        """For `sam local`: the variables that point the functions into this stack."""
+        variables = {
+            function: {name: as_containers_see(value) for name, value in self.variables(function).items()}
+            for function in functions
+        }
+        path = self.run / f"env-vars-{'-'.join(functions)}.json"
+        path.write_text(json.dumps(variables, indent=2) + "\n")
         return path
 
     def ports(self, function: str) -> set[int]:
@@ -144,11 +147,16 @@ def reachable(ports: set[int]):
     """These ports of loopback can be reached by containers, too, and by nobody else."""
     address = gateway()
     loop = asyncio.new_event_loop()
+    from_outside: set[asyncio.StreamWriter] = set()
 
     async def serve(port: int) -> asyncio.Server:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
+            from_outside.add(writer)
+            try:
+                inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+                await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
+            finally:
+                from_outside.discard(writer)
 
         return await asyncio.start_server(handle, address, port)
 
@@ -169,45 +177,77 @@ def reachable(ports: set[int]):
         thread.join(timeout=10)
         for server in servers:
             server.close()
+        # Connections that a container keeps open: what is passed on in them ends when they do.
+        for writer in from_outside:
+            writer.transport.abort()
+        if passed_on := asyncio.all_tasks(loop):
+            loop.run_until_complete(asyncio.gather(*passed_on, return_exceptions=True))
         loop.close()
 
 
-def as_of_now(path: Path, run: Path) -> Path:
-    """The event as if it came just now: one that is older than a request's lifetime would not be sent."""
+def as_of_now(kept: Kept, path: Path) -> Path:
+    """The event as its rule would pass it on now, in a file of the run's folder.
+
+    One that is older than a request's lifetime would not be sent. One whose version another has, or is older than that of
+    another one, would be its second delivery, or come too late: so its version is one that the thing's shadow has for it alone.
+    And it has a client token of its own, by which two executes are two.
+    """
     event = json.loads(path.read_text())
-    if not isinstance(event, dict) or "timestamp" not in event:
-        return path
-    copy = run / f"event-{path.name}"
-    copy.write_text(json.dumps(event | {"timestamp": int(time.time())}))
+    if isinstance(event, dict):
+        event |= {"timestamp": int(time.time())} if "timestamp" in event else {}
+        if "version" in event and "thingName" in event:
+            with contextlib.suppress(ClientError):
+                # Not a thing's name: then no version helps.
+                event["version"] = own_version(kept.iot_data, event["thingName"])
+        if "version" in event and "clientToken" in event:
+            event["clientToken"] += f"-{event['version']}"
+    copy = kept.run / f"event-{path.name}"
+    copy.write_text(json.dumps(event))
     return copy
 
 
-def invoke(kept: Kept, event: Path, function: str | None = None, **more) -> subprocess.CompletedProcess:
+def as_last_time(kept: Kept, path: Path) -> Path:
+    """The event as it was invoked the last time: its second delivery."""
+    copy = kept.run / f"event-{path.name}"
+    if not copy.exists():
+        raise Failure(f"{path.name} has not been invoked yet: leave AGAIN out")
+    return copy
+
+
+def invoke(kept: Kept, event: Path, function: str | None = None, again: bool = False, **more) -> subprocess.CompletedProcess:
     """Runs the function on the event to the end; what sam prints goes where `more` says."""
     function = function or kept.function_for(json.loads(event.read_text()))
-    deployment = Deployment(ROOT, kept.run)
-    command = [deployment.sam, "local", "invoke", function, "--event", as_of_now(event, kept.run), "--skip-pull-image"]
-    command += ["--env-vars", kept.write_env_vars(function), "--add-host", f"{HOST_OF_CONTAINERS}:host-gateway"]
-    # Where the container is to be found: on this machine, whatever its name.
+    copy = as_last_time(kept, event) if again else as_of_now(kept, event)
     with reachable(kept.ports(function)):
-        own = {name: value for name, value in kept.environment.items() if name != "AWS_ENDPOINT_URL"}
-        return subprocess.run([str(part) for part in command], env=deployment.environment | own, cwd=ROOT, check=False, **more)
+        what = ["invoke", function, "--event", str(copy)]
+        return subprocess.run(**sam_local(kept, what, function), check=False, **more)
+
+
+def sam_local(kept: Kept, what: list[str], *functions: str) -> dict:
+    """How a command of `sam local` is started whose containers find the local stack: arguments for subprocess."""
+    deployment = Deployment(ROOT, kept.run)
+    command = [str(deployment.sam), "local", *what, "--skip-pull-image"]
+    command += ["--env-vars", str(kept.write_env_vars(*functions)), "--add-host", f"{HOST_OF_CONTAINERS}:host-gateway"]
+    own = {name: value for name, value in kept.environment.items() if name != "AWS_ENDPOINT_URL"}
+    return {"args": command, "env": deployment.environment | own, "cwd": ROOT}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("event", type=Path, help="a file, as in events/read.json")
     parser.add_argument("--function", help="its name in the template; otherwise the one whose rule passes on such events")
+    parser.add_argument("--again", action="store_true", help="the very event of the last time, as a second delivery")
+    parser.add_argument("--name", default="demo", help="what the demo was named that left the stack running")
     arguments = parser.parse_args()
-    if not arguments.event.exists():
+    if not arguments.event.is_file():
         raise Failure(f"{arguments.event}: no such file")
     # What a demo leaves that was not kept running is no more than a folder.
-    if not (ROOT / ".local" / "run" / "demo" / "processes.json").exists():
+    if not (ROOT / ".local" / "run" / arguments.name / "processes.json").exists():
         raise Failure(NONE_IS_RUNNING)
-    kept = Kept()
+    kept = Kept(arguments.name)
     if not engine():
         raise Failure("sam local invoke needs a Docker engine, and none answers here (docker info).")
-    sys.exit(invoke(kept, arguments.event.resolve(), arguments.function).returncode)
+    sys.exit(invoke(kept, arguments.event.resolve(), arguments.function, arguments.again).returncode)
 
 
 if __name__ == "__main__":

@@ -330,8 +330,12 @@ class Scale:
             begun = time.monotonic()
             self._wait("all requests to end", None, 0, seconds=max(300, self.requests))
             took = time.monotonic() - begun
-        stats = self.stack.coiote.stats()
-        self.figures.append(f"after Coiote was back all ended within {took:.0f} s; at most {stats['mostInFlight']} calls in flight")
+        at_coiote = self.stack.coiote.stats()["mostInFlight"]
+        lines = self.stack.aws.log_lines(self.stack.outputs["ReconcileLogGroup"])
+        at_once = max(line.get("most_at_once", 0) for line in lines)
+        self.figures.append(
+            f"after Coiote was back all ended within {took:.0f} s; at most {at_once} hand-overs at once, and {at_coiote} calls at Coiote"
+        )
         wrong = self._check()
         self.figures.append(f"{self.overtaken} were overtaken by newer writes of their key, because the rule delivered them later")
         return wrong
@@ -422,6 +426,9 @@ def states(item: dict) -> Counter:
     state = json.loads(item.get("state", {}).get("S", "{}"))
     told = {"H": "HELD", "W": "IN_PROGRESS", "S": "SCHEDULED"}
     counted = Counter(told.get(record["s"], record["s"]) for record in state.get("o", []))
+    # Claims that the next write of the item takes into its state: of requests that wait from the start.
+    appended = (json.loads(event["S"]) for event in item.get("events", {}).get("L", []))
+    counted += Counter("IN_PROGRESS" for event in appended if "claim" in event)
     return counted + Counter(ended=len(state.get("e", [])))
 
 

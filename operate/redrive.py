@@ -125,13 +125,15 @@ class Message:
         if not self.is_event:
             return "no event"
         event = self.record["requestPayload"]
-        why = "never ran (expired)" if self.has_expired() else self.error
-        parts = [event.get("thingName"), event.get("operation"), event.get("version"), why]
+        parts = [event.get("thingName"), event.get("operation"), event.get("version"), self.expiry() or self.error]
         return " ".join(str(part) if part is not None else "-" for part in parts)
 
-    def has_expired(self) -> bool:
-        """Whether the event waited in Lambda's own queue for as long as it may, and no attempt was made since its last."""
-        return self.context.get("condition") == "EventAgeExceeded"
+    def expiry(self) -> str | None:
+        """What became of an event that waited in Lambda's own queue for as long as it may: most have never run."""
+        if self.context.get("condition") != "EventAgeExceeded":
+            return None
+        attempts = self.context.get("approximateInvokeCount")
+        return f"expired after {attempts} attempts" if attempts else "never ran (expired)"
 
 
 def deal_with(queue: Queue, message: Message, arguments: argparse.Namespace) -> str:

@@ -13,6 +13,7 @@ import pytest
 import build
 from stack.aws_between import AwsBetween
 from emulator import Emulator
+from own_ledger import OwnLedger
 from runtime_api import Function
 from permissions import Records
 from stack.local_stack import ROOT, LocalStack
@@ -142,6 +143,14 @@ def aws_between(stack):
     """What stands between a function and AWS, if the function is started with its endpoint."""
     with AwsBetween(stack).serve() as between:
         yield between
+
+
+@pytest.fixture
+def own_ledger(stack):
+    """A ledger that the deployed functions do not know."""
+    ledger = OwnLedger(stack, f"ledger-{next(_numbers)}")
+    yield ledger
+    ledger.remove()
 
 
 @pytest.fixture(scope="module")

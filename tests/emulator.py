@@ -3,14 +3,13 @@
 import json
 import platform
 import shutil
-import socket
 import urllib.request
 from pathlib import Path
 
 import samcli.local.rapid
 
 from stack.local_stack import LocalStack
-from stack.processes import Process, free_port, wait_for
+from stack.processes import Process, free_port, listens, wait_for
 from stack.aws import base_environment
 
 
@@ -39,11 +38,7 @@ class Emulator:
         self._process = Process(
             logical_id, command, self.log, base_environment() | stack.aws.environment | stack.function_environment | variables | environment
         )
-        wait_for(f"the emulator of {logical_id}", self._listens, alive=[self._process])
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+        wait_for(f"the emulator of {logical_id}", lambda: listens(self._port), alive=[self._process])
 
     def invoke(self, event: object) -> dict:
         """What the function returns; for an error `{"errorType", "errorMessage"}`."""

@@ -47,8 +47,15 @@ SERVICES = {"secretsmanager": "secretsmanager", "DynamoDB_20120810": "dynamodb",
 PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 # What CloudFormation gives a name of its own to
 NAMED = {"AWS::Lambda::Function", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::IoT::Policy"}
+# A name that CloudFormation gave in a stack that was not made in the end, so that nobody could ask it; the SDK shortens it.
+NAMED_BY_CLOUDFORMATION = re.compile(rf"\b{STACK_NAME}-([A-Za-z]+)-[0-9A-F]{{11,13}}\b")
 # What the tests name themselves where they start a function by hand
 NAMED_BY_TESTS = re.compile(r":(secret:|policy/|table/|function:)")
+
+
+# A condition that a statement may have, as operator and key. The local AWS does not know whether one holds: for each it is said
+# in `Statement.allows`.
+OF_THIS_STACK = ("StringEquals", "secretsmanager:ResourceTag/coiote-aws-iot:stack")
 
 
 class Use(NamedTuple):
@@ -65,14 +72,31 @@ class Statement:
     def __init__(self, statement: dict):
         self.actions = as_list(statement["Action"])
         self.resources = as_list(statement["Resource"])
-        # The local AWS does not know whether a condition holds. It only ever makes a statement narrower.
-        self.condition = json.dumps(statement.get("Condition", {}))
+        self.conditions = {(operator, key) for operator, keys in statement.get("Condition", {}).items() for key in keys}
+        unknown = self.conditions - {OF_THIS_STACK}
+        assert not unknown, f"{unknown}: when these conditions hold has to be said in Statement.allows"
 
-    def allows(self, use: Use) -> bool:
-        return any(like(use.action, action) for action in self.actions) and any(
-            like(use.resource, resource) or (use.is_by_hand and kind(resource) == kind(use.resource) is not None)
-            for resource in self.resources
+    def allows(self, use: Use, tagged: set[str]) -> bool:
+        """`tagged`: the secrets that the functions have put the tag of their stack on."""
+        return (
+            any(like(use.action, action) for action in self.actions)
+            and any(
+                like(use.resource, resource) or (use.is_by_hand and kind(resource) == kind(use.resource) is not None)
+                for resource in self.resources
+            )
+            and (OF_THIS_STACK not in self.conditions or use.resource in tagged)
         )
+
+
+class NotCalled(NamedTuple):
+    """What roles allow and no function calls itself."""
+
+    functions: set[str]
+    actions: set[str]
+    # By whom it is used, or when
+    why: str
+    # Where a function calls the same action itself on other resources
+    on: str = ""
 
 
 def as_list(value: object) -> list:
@@ -157,20 +181,55 @@ class Permissions:
     def uses(self) -> set[Use]:
         """Every permission that the functions' calls have needed."""
         return {
-            Use(
-                self._functions.get(call["function"], call["function"]),
-                action,
-                self._by_the_template(resource),
-                call["function"] not in self._functions,
-            )
+            Use(function, action, self._by_the_template(resource), is_by_hand)
             for call in self._calls
+            for function, is_by_hand in [self._function(call["function"])]
             for action, resource in needed(call)
         }
+
+    def missing(self) -> list[str]:
+        """Calls that the function's own role does not allow, and those of functions that have no role here."""
+        uses = self.uses()
+        tagged = tagged_in(uses)
+        return sorted(
+            f"{use.function}: {use.action} on {use.resource}"
+            for use in uses
+            if not any(statement.allows(use, tagged) for statement in self.allowed.get(use.function, {}).values())
+        )
+
+    def unused(self, not_called: list[NotCalled]) -> list[str]:
+        """What a role allows and no call has needed, without what is named."""
+        uses = self.uses()
+        tagged = tagged_in(uses)
+
+        def is_named(function: str, action: str, resources: list[str]) -> bool:
+            named = [n for n in not_called if function in n.functions and action in n.actions]
+            return any(all(n.on in resource for resource in resources) for n in named)
+
+        return sorted(
+            f"{function}: {action} on {', '.join(statement.resources)}"
+            for function, statements in self.allowed.items()
+            for statement in statements.values()
+            for action in statement.actions
+            if not is_named(function, action, statement.resources)
+            and not any(use.function == function and use.action == action and statement.allows(use, tagged) for use in uses)
+        )
+
+    def _function(self, name: str) -> tuple[str, bool]:
+        """Its name in the template, and whether a test started it by hand."""
+        if name in self._functions:
+            return self._functions[name], False
+        given = NAMED_BY_CLOUDFORMATION.fullmatch(name)
+        return (given[1], False) if given else (name, True)
 
     def _by_the_template(self, text: str) -> str:
         for name, logical in self._names:
             text = text.replace(name, logical)
-        return text
+        return NAMED_BY_CLOUDFORMATION.sub(r"\1", text)
+
+
+def tagged_in(uses: set[Use]) -> set[str]:
+    return {use.resource for use in uses if use.action == "secretsmanager:TagResource"}
 
 
 def file_of(test: str) -> str:

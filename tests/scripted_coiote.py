@@ -45,7 +45,9 @@ class Answer(Handler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        self.body()
+        body = self.body()
+        with self.server.lock:
+            self.server.bodies.append((asked, json.loads(body) if body else None))
         does_it = scripted in (LOST, SLOW) or scripted[0] == 201
         if asked.startswith(CREATE) and does_it:
             self.server.tasks.append(asked)
@@ -60,6 +62,10 @@ class Answer(Handler):
 
     do_GET = do_POST = do_DELETE = answer
 
+    def setup(self) -> None:
+        self.server.connections.append(self.client_address)
+        super().setup()
+
     def finish(self) -> None:
         super().finish()
         self.server.closed.set()
@@ -69,10 +75,14 @@ class Script(NamedTuple):
     url: str
     # What it was asked, in order
     asked: list[str]
+    # The same with the bodies, of what it has read
+    bodies: list[tuple[str, object]]
     # The tasks that it has created
     tasks: list[str]
     # Set when it closes a connection, as after `idle_seconds`
     closed: threading.Event
+    # Those that were made to it
+    connections: list[tuple]
 
 
 @contextlib.contextmanager
@@ -81,11 +91,12 @@ def scripted_coiote(authority: certificates.Authority, answers: dict, idle_secon
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         context.load_cert_chain(*authority.server(name).write(Path(folder), "server"))
-    state = {"answers": HEALTHY | answers, "asked": [], "tasks": [], "lock": threading.Lock()}
+    state = {"answers": HEALTHY | answers, "asked": [], "bodies": [], "tasks": [], "connections": [], "lock": threading.Lock()}
     state |= {"closed": threading.Event(), "ending": threading.Event()}
     handler = type("Answer", (Answer,), {"timeout": idle_seconds})
     with serving(handler, context, **state) as server:
         try:
-            yield Script(f"https://localhost:{server.server_port}", server.asked, server.tasks, server.closed)
+            url = f"https://localhost:{server.server_port}"
+            yield Script(url, server.asked, server.bodies, server.tasks, server.closed, server.connections)
         finally:
             server.ending.set()

@@ -1,5 +1,6 @@
-"""`make demo` as its user sees it: it shows the chain, and it leaves nothing behind however it ends."""
+"""`make demo` as its user sees it: it shows the chain, and it leaves nothing behind however it ends; and `make invoke` beside it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import invoke
 from stack.local_stack import ROOT
 from stack.processes import wait_for
 from stop import works_in
@@ -70,6 +72,31 @@ def test_it_can_be_kept_running(demo):
     shown = output.read_text()
     assert "make stop" in shown and "aws iot-data update-thing-shadow" in shown
     assert len(running()) >= 2, "--keep leaves the local AWS and the local Coiote running"
+
+    nowhere = make_invoke(NAME, DOCKER_HOST="unix:///nowhere/docker.sock")
+    assert nowhere.returncode != 0 and "needs a Docker engine, and none answers here" in nowhere.stderr
+
+
+def make_invoke(run: str, **environment: str) -> subprocess.CompletedProcess:
+    # Not as a part of the make that runs the tests
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "invoke", "EVENT=events/read.json", f"RUN={run}"]
+    return subprocess.run(command, cwd=ROOT, env=own | environment, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_nothing_is_invoked_where_no_demo_was_kept():
+    done = make_invoke("nobody-kept-this")
+    assert done.returncode != 0 and "No local stack is running. Start one: make demo KEEP=1" in done.stderr
+
+
+@pytest.mark.skipif(not invoke.engine(), reason="no Docker engine answers here")
+def test_a_function_runs_in_a_container_against_what_was_kept(demo):
+    process, output = demo("--keep")
+    assert process.wait(timeout=120) == 0, output.read_text()
+    done = make_invoke(NAME)
+    assert done.returncode == 0, done.stderr
+    [answer] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert answer["status"] == "SCHEDULED"
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

@@ -31,6 +31,10 @@ QUOTED = [
     re.compile(r'"(?P<heading>[^"]+)" (?:of|in) (?P<page>(?:docs/)?[\w-]+\.md|the README)'),
 ]
 PAGE = re.compile(r"\bdocs/[\w-]+\.md\b")
+# A path in code style, of a file by its suffix, or of anything by a folder of the checkout that it begins with
+IN_CODE_STYLE = re.compile(r"`([^`\s]+)`")
+PATH = re.compile(r"\.?[\w-][\w.*-]*(/[\w.*-]+)*/?")
+SUFFIXES = (".rs", ".py", ".md", ".toml", ".yaml", ".tsv", ".txt")
 
 
 @cache
@@ -203,8 +207,40 @@ def test_quotes_of_nothing_are_found():
     assert quoted_in_vain('see the README\'s "When something fails"')
 
 
+def test_paths_that_pages_name_exist():
+    wrong = {named(page): vain for page in pages() if (vain := paths_in_vain(page.read_text()))}
+    assert not wrong
+
+
+def paths_in_vain(text: str) -> list[str]:
+    """Of the paths in code style, those that nothing in the checkout has, counted from its root or from a folder in it."""
+    there = {parent for file in files() for parent in [named(file), *map(str, file.relative_to(ROOT).parents)]}
+    folders = {file.relative_to(ROOT).parts[0] for file in files() if file.parent != ROOT}
+    vain = []
+    for path in IN_CODE_STYLE.findall(FENCED.sub("", text)):
+        from_the_root = "/" in path and path.partition("/")[0] in folders
+        if not PATH.fullmatch(path) or not (from_the_root or path.endswith(SUFFIXES)):
+            continue
+        form = re.escape(path.rstrip("/")).replace(r"\*", "[^/]*")
+        form = re.compile(form if from_the_root else f"(.*/)?{form}")
+        if not any(map(form.fullmatch, there)):
+            vain.append(path)
+    return vain
+
+
+def test_paths_of_nothing_are_found():
+    assert not paths_in_vain("`tests/test_docs.py`, `handle.rs`, `shared/requests`, `docs/`, `local/requirements-*.txt`, `3/0/14`")
+    nothing = ["tests/no_such_test.py", "nothing.rs", "shared/nothing", "local/nothing-*.txt", "device/nothing.rs"]
+    assert paths_in_vain(" ".join(f"`{path}`" for path in nothing)) == nothing
+
+
 def test_the_readme_is_short():
     assert (ROOT / "README.md").stat().st_size <= LONGEST_README
+
+
+def test_the_readme_says_what_is_done_at_coiote():
+    readme = (ROOT / "README.md").read_text()
+    assert [word for word in ("8443", "AWSIotCoreIntegration", "awsiottenant", "sam delete") if word not in readme] == []
 
 
 def test_every_page_is_reached_from_the_readme():

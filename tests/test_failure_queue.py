@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stack.aws import base_environment
+from stack.aws import base_environment, own_version
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT
 from stack.processes import wait_for
@@ -15,6 +15,8 @@ from stack.processes import wait_for
 
 @pytest.fixture(autouse=True)
 def an_empty_queue(stack):
+    """Of what tests before this one have left, and for those after it."""
+    stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
     yield
     stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
 
@@ -50,17 +52,10 @@ def failed(stack, event: dict, code: str = "LEDGER_UNAVAILABLE", function: str =
 
 def request_of(stack, thing: str, request: dict) -> dict:
     """A request whose attempts have all ended without a word: nothing is known of it."""
-    document = {"state": {"reported": {"touched": True}}}
-    answer = stack.aws.iot_data.update_thing_shadow(
-        thingName=thing, shadowName="operation", payload=json.dumps(document).encode()
-    )
-    version = json.loads(answer["payload"].read())["version"]
-    return request | {"thingName": thing, "version": version, "timestamp": int(time.time())}
+    return request | {"thingName": thing, "version": own_version(stack.aws.iot_data, thing), "timestamp": int(time.time())}
 
 
 def test_events_come_back_out_of_the_queue(stack, device):
-    # What other tests have left there is theirs.
-    stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
     execute = {"operation": "execute", "keys": ["Test object.0.Execute"]}
     read = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
     events = [request_of(stack, device(), request) for request in (execute, read)]
@@ -135,6 +130,8 @@ def stream(stack):
 
     def switch(is_on: bool) -> None:
         stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=is_on)
+        state = "Enabled" if is_on else "Disabled"
+        wait_for(f"the mapping to be {state}", lambda: stack.aws.lambda_.get_event_source_mapping(UUID=mapping)["State"] == state)
 
     yield switch
     switch(True)
@@ -172,23 +169,33 @@ def test_a_command_writes_all_answers_anew(stack, device, stream):
 # ---------------------------------------------------------------- what else there is to know
 
 
-def test_an_event_that_expired_is_told_from_one_that_failed(stack):
-    context = {"condition": "EventAgeExceeded", "approximateInvokeCount": 0, "functionArn": "a:b:c:d:e:function:f"}
+@pytest.mark.parametrize(
+    ("attempts", "says"),
+    [(0, "never ran (expired)"), (None, "never ran (expired)"), (2, "expired after 2 attempts")],
+)
+def test_an_event_that_expired_is_told_from_one_that_failed(stack, attempts, says):
+    context = {"condition": "EventAgeExceeded", "functionArn": "a:b:c:d:e:function:f"}
+    context |= {} if attempts is None else {"approximateInvokeCount": attempts}
     expired = {"operation": "read", "thingName": "waited-too-long", "version": 7}
-    record = {"version": "1.0", "requestContext": context, "requestPayload": expired}
-    put(stack, record)
-    assert "waits: waited-too-long read 7 never ran (expired)" in redrive(stack, "--dry-run")
+    put(stack, {"version": "1.0", "requestContext": context, "requestPayload": expired})
+    assert f"waits: waited-too-long read 7 {says}\n" in redrive(stack, "--dry-run")
 
 
-def test_what_has_been_dealt_with_is_not_sent_twice(stack, device):
-    thing = device()
-    execute = {"operation": "execute", "keys": ["Test object.0.Execute"]}
+@pytest.mark.parametrize("state", ["sleeping", "online"])
+@pytest.mark.parametrize("is_time_known", [True, False], ids=["as the rule sent it", "without its time"])
+def test_what_has_been_dealt_with_is_not_sent_twice(stack, device, state, is_time_known):
+    """Neither while it is at Coiote nor when it has its last word."""
+    thing = device(state)
+    execute = {"operation": "execute", "keys": ["Device.0.Reboot"]}
     version = stack.aws.request(thing, execute)
-    stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED", "FAILED"))
-    function = stack.outputs["OperationRequestFunction"]
+    word = {"sleeping": "SCHEDULED", "online": "SUCCEEDED"}[state]
+    stack.aws.last_word(thing, version, (word,))
     event = execute | {"thingName": thing, "version": version, "redriven": True}
-    done = stack.aws.lambda_.invoke(FunctionName=function, Payload=json.dumps(event).encode())
-    assert json.loads(done["Payload"].read())["reason"]["code"] == "DUPLICATE"
+    if is_time_known:
+        event["timestamp"] = stack.aws.shadow(thing, "operation")["metadata"]["desired"]["operation"]["timestamp"]
+    done = stack.aws.lambda_.invoke(FunctionName=stack.outputs["OperationRequestFunction"], Payload=json.dumps(event).encode())
+    answer = json.loads(done["Payload"].read())
+    assert answer.get("reason", {}).get("code") == "DUPLICATE" and f"is {word}" in answer["reason"]["message"], answer
     assert len(stack.coiote.tasks(thing)) == 1
 
 
@@ -197,3 +204,6 @@ def test_the_alarm_looks_at_this_queue(stack):
     queue = stack.outputs["FailureQueueUrl"].rsplit("/", 1)[1]
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": queue}]
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    # What is there may have failed, or may never have run.
+    assert "no attempt could record them" in alarm["AlarmDescription"]
+    assert "without ever having run" in alarm["AlarmDescription"]

@@ -1,17 +1,18 @@
 """What an operator sees: the log lines of a request, the metrics of a run, and what alarms, dashboard and queries ask for."""
 
+import itertools
 import json
 import re
 import time
 
 import pytest
 
-from stack.aws_between import CONFLICT
+from stack.aws_between import ACCESS_DENIED, CONFLICT, LEDGER_THROTTLED
 from embedded_metrics import Metric, metrics
 from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT, SECRET_NAME
-from stack.processes import free_port, wait_for
+from stack.processes import free_port
 
 READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
 ALL = {"operation": "read", "keys": ["/"]}
@@ -368,6 +369,39 @@ def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, reso
     reconcile.invoke({})
     emitted |= metrics(reconcile.log_lines(), "coiote-aws-iot").keys()
     assert ours <= emitted, ours - emitted
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        *itertools.product(["OperationRequest", "OperationResponse", "Reconcile"], ["LEDGER_UNAVAILABLE", "LEDGER_REFUSED"]),
+        # One device is no reason for reconcile to leave the others alone.
+        *itertools.product(["OperationRequest", "OperationResponse"], ["LEDGER_UNREADABLE"]),
+    ],
+)
+def test_an_alarm_counts_what_fails_because_of_the_ledger(stack, resources, environment_of, aws_between, own_ledger, name, code):
+    thing = f"not-in-the-ledger-{name}-{code}"
+    stack.add_thing(thing)
+    event = READ | {"thingName": thing, "version": 5, "timestamp": int(time.time()), "result": {"Device": {"0": {"UTC Offset": "Z"}}}}
+    if code == "LEDGER_UNREADABLE":
+        item = {"thing": {"S": thing}, "entry": {"S": "device"}, "state": {"S": "of another version"}, "version": {"N": "1"}}
+        stack.aws.dynamodb.put_item(TableName=own_ledger.table, Item=item)
+    else:
+        fault = {"LEDGER_UNAVAILABLE": LEDGER_THROTTLED, "LEDGER_REFUSED": ACCESS_DENIED}[code]
+        for call in ("GetItem", "PutItem", "Query", "UpdateItem"):
+            aws_between.always(call, fault)
+    environment = own_ledger.environment | {"AWS_ENDPOINT_URL": aws_between.endpoint, "RECONCILE_SECONDS": "1"}
+    function = environment_of(name, **environment)
+    result = function.invoke(event, seconds=10)
+    # An error of the function, which Lambda counts.
+    assert result["errorType"] == code
+    assert sum(metrics(function.log_lines(), "coiote-aws-iot")[Metric.of("Failures", code=code)]) >= 1
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm").values()
+    of_function = [{"Name": "FunctionName", "Value": {"Ref": name}}]
+    [alarm] = [a for a in alarms if a.get("MetricName") == "Errors" and a["Dimensions"] == of_function]
+    assert (alarm["Namespace"], alarm["Statistic"]) == ("AWS/Lambda", "Sum")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert "code" in alarm["AlarmDescription"], "by which it is found in docs/errors.md"
 
 
 def test_the_alarms_are_there_and_say_what_to_do(stack, resources):

@@ -7,7 +7,8 @@ import pytest
 
 from runtime_api import Function
 from scripted_coiote import scripted_coiote
-from stack.aws_between import BROKEN, CONFLICT, DENIED, LEDGER_DENIED, LEDGER_THROTTLED, THROTTLED, TOO_LARGE, LoseAnswer
+from stack.local_stack import ROOT
+from stack.aws_between import ACCESS_DENIED, BROKEN, CONFLICT, DENIED, LEDGER_THROTTLED, THROTTLED, TOO_LARGE, LoseAnswer
 
 PLAIN = {"Device": {"0": {"UTC Offset": "+02:00"}}}
 # Long ago
@@ -123,36 +124,73 @@ def test_resource_instances_that_are_gone(stack, respond, scheduled, device, key
     assert datamodel(stack, thing)["Test object"]["0"]["Integer array"] == left
 
 
+HELD = {
+    "Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}},
+    "Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}},
+    "Location": {"0": {"Latitude": "50.1", "Speed": "0.0"}},
+}
+DEVICE = {"Device": {"0": {"UTC Offset": "+01:00"}}}
+PORTFOLIO_11 = {"Portfolio": {"11": {"Identity": {"0": "b"}}}}
+LATITUDE = {"Location": {"0": {"Latitude": "50.1"}}}
+
+
 @pytest.mark.parametrize(
-    ("keys", "left"),
+    ("keys", "result", "failed", "left"),
     [
-        (["/"], {"Device": {"0": {"UTC Offset": "+01:00"}}}),
-        (["Device", "Portfolio"], {"Device": {"0": {"UTC Offset": "+01:00"}}, "Test object": {"0": {"Integer": "1"}}}),
-        (
-            ["Device.0"],
-            {
-                "Device": {"0": {"UTC Offset": "+01:00"}},
-                "Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}},
-                "Test object": {"0": {"Integer": "1"}},
-            },
-        ),
+        (["/"], DEVICE, [], DEVICE),
+        # What failed was not read, so it is not known to be gone.
+        (["Device", "Portfolio"], DEVICE, ["Portfolio"], HELD | DEVICE),
+        (["Device.0"], DEVICE, [], HELD | DEVICE),
+        (["Portfolio"], PORTFOLIO_11, [], HELD | PORTFOLIO_11),
+        (["Device", "Portfolio"], DEVICE | PORTFOLIO_11, [], HELD | DEVICE | PORTFOLIO_11),
+        (["Location.0"], LATITUDE, [], HELD | LATITUDE),
+        (["/"], HELD | PORTFOLIO_11 | LATITUDE, [], HELD | PORTFOLIO_11 | LATITUDE),
     ],
 )
-def test_what_a_read_of_the_whole_did_not_find_is_gone(stack, respond, scheduled, device, keys, left):
+def test_what_a_read_of_the_whole_did_not_find_is_gone(stack, respond, scheduled, device, keys, result, failed, left):
     """Object instances and resources as well."""
     thing = device()
-    held = {
-        "Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}},
-        "Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}},
-        "Test object": {"0": {"Integer": "1"}},
-    }
-    respond(thing, held)
+    respond(thing, HELD)
     scheduled(thing, keys=keys)
-    failed = ["Portfolio"] if "Portfolio" in keys else None
-    respond(thing, {"Device": {"0": {"UTC Offset": "+01:00"}}}, "read", failed)
-    # What failed was not read, so it is not known to be gone.
-    kept = {"Portfolio": held["Portfolio"]} if failed else {}
-    assert datamodel(stack, thing) == left | kept
+    answer = respond(thing, result, "read", failed)
+    assert code(answer) == (("FAILED", "DEVICE_FAILED_KEYS") if failed else ("SUCCEEDED", None))
+    assert datamodel(stack, thing) == left
+
+
+@pytest.mark.parametrize("odd", [True, False])
+def test_a_bad_leaf_does_not_cost_the_rest(stack, functions, respond, scheduled, device, odd):
+    """An instance without a value is one, null means gone, and what is not understood stays and is told."""
+    thing = device()
+    held = {"Timezone": "Europe/Berlin", "Error Code": {"0": "3", "1": "2"}, "UTC Offset": "+02:00"} | ({"Odd": "as it was"} if odd else {})
+    respond(thing, {"Device": {"0": held}, "Portfolio": {"5": {"Identity": {"0": "a"}}, "6": {"Identity": {"0": "b"}}}})
+    version = scheduled(thing, keys=["Device.0", "Portfolio"])
+    instances = {"UTC Offset": "+01:00", "Error Code": {"0": {"noValue": True}}}
+    device_0 = instances | {"Timezone": None} | ({"Odd": [1]} if odd else {})
+    result = {"Device": {"0": device_0}, "Portfolio": {"5": None, "6": {"Identity": {"0": "c"}}}}
+    event = response(thing, result, update(stack, thing, "operation", {}), timestamp=int(time.time()))
+
+    answer = functions["OperationResponse"].invoke(event)
+
+    assert answer["request"] == version
+    left = instances | ({"Odd": "as it was"} if odd else {})
+    assert datamodel(stack, thing) == {"Device": {"0": left}, "Portfolio": {"6": {"Identity": {"0": "c"}}}}
+    for told in (answer, stack.aws.last_word(thing, version)):
+        assert code(told) == ("SUCCEEDED", "RESULT_IN_PART" if odd else None)
+        assert not odd or "Device.0.Odd: expected a value, found an array" in told["reason"]["message"]
+
+
+def test_what_was_not_understood_is_told_behind_failed_keys(stack, functions, respond, scheduled, device):
+    thing = device()
+    respond(thing, {"Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}}})
+    version = scheduled(thing, keys=["Device.0", "Location"])
+    result = {"Device": {"noValue": True, "0": {"noValue": True, "UTC Offset": "+01:00", "Timezone": [1]}}}
+    answer = respond(thing, result, "read", ["Location"])
+    # A stray noValue costs nothing of what stands beside it.
+    assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "+01:00", "Timezone": "Europe/Berlin"}}}
+    for told in (answer, stack.aws.last_word(thing, version)):
+        assert code(told) == ("FAILED", "DEVICE_FAILED_KEYS")
+        for part in ("failed keys: Location", "Device: expected", "Device.0: expected", "Device.0.Timezone: expected"):
+            assert part in told["reason"]["message"]
 
 
 def test_what_failed_is_not_gone(stack, respond, scheduled, device):
@@ -164,12 +202,73 @@ def test_what_failed_is_not_gone(stack, respond, scheduled, device):
     assert datamodel(stack, thing) == {"T": {"0": {"A": {"0": "x", "1": "b"}, "B": "c", "C": {"0": "y"}}}}
 
 
-def test_what_a_device_has_deleted_is_taken_out(stack, functions, respond, device):
+@pytest.mark.parametrize(
+    ("deleted", "left"),
+    [
+        ("Portfolio.11", {"5": {"Identity": {"0": "a", "1": "b"}}}),
+        ("Portfolio.5.Identity.0", {"5": {"Identity": {"1": "b"}}, "11": {"Identity": {"0": "c"}}}),
+    ],
+)
+def test_what_a_device_has_deleted_is_taken_out(stack, functions, respond, device, deleted, left):
     thing = device()
-    respond(thing, {"Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}}})
-    event = {"thingName": thing, "deleted": ["Portfolio.11"], "timestamp": int(time.time()) + 1}
+    respond(thing, {"Portfolio": {"5": {"Identity": {"0": "a", "1": "b"}}, "11": {"Identity": {"0": "c"}}}})
+    event = {"thingName": thing, "deleted": [deleted], "timestamp": int(time.time()) + 1}
     assert code(functions["OperationResponse"].invoke(event)) == ("SUCCEEDED", None)
-    assert datamodel(stack, thing) == {"Portfolio": {"5": {"Identity": {"0": "a"}}}}
+    assert datamodel(stack, thing) == {"Portfolio": left}
+
+
+LWM2M = ROOT / "shared" / "lwm2m"
+
+
+def writable() -> dict[tuple[str, str], bool]:
+    """Object and resource, by name → whether it can be written in any registered version."""
+    names, found = {}, {}
+    for table, more in (("objects.tsv", 0), ("object-versions.tsv", 1)):
+        for line in (LWM2M / table).read_text().splitlines():
+            kind, *facts = line.split("\t")
+            if kind == "O" and not more:
+                names[facts[0]] = facts[1]
+            elif kind == "R":
+                number, (_, resource, operations) = facts[0], facts[more + 1 : more + 4]
+                place = names[number], resource
+                found[place] = found.get(place, False) or "W" in operations
+    return found
+
+
+def test_the_whole_of_a_real_device_is_folded_and_each_value_is_written_back(stack, functions, respond, scheduled, device):
+    model = json.loads((LWM2M / "tests" / "data" / "real-device.json").read_text())
+    thing = device()
+    version = scheduled(thing, keys=["/"])
+    assert code(respond(thing, model)) == ("SUCCEEDED", None)
+    assert datamodel(stack, thing) == model
+    assert code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
+
+    known = writable()
+    described = {name for name, _ in known}
+    counts = {"SCHEDULED": 0, "NOT_ALLOWED": 0, "VALUE_NOT_ENCODABLE": 0}
+    for name, instances in model.items():
+        # Open requests have to find room in the record of their device.
+        writes_to = device("sleeping")
+        values = {}
+        for instance, resources in instances.items():
+            for resource, value in resources.items():
+                parts = {f".{part}": one for part, one in value.items()} if isinstance(value, dict) else {"": value}
+                shown = {part: one for part, one in parts.items() if isinstance(one, str)}
+                values |= {(f"{name}.{instance}.{resource}{part}", resource): one for part, one in shown.items()}
+        for number, ((key, resource), value) in enumerate(values.items()):
+            event = {"operation": "write", "keys": [key], "values": [value], "thingName": writes_to, "version": 100 + number}
+            answer = functions["OperationRequest"].invoke(event | {"timestamp": int(time.time())})
+            is_writable = name not in described or known[name, resource]
+            expected = "NOT_ALLOWED" if not is_writable else "VALUE_NOT_ENCODABLE" if "," in key else "SCHEDULED"
+            counts[expected] += 1
+            if expected == "SCHEDULED":
+                assert code(answer) == ("SCHEDULED", None), answer
+                task = stack.coiote.tasks(writes_to)[-1]
+                assert {parameter["name"]: parameter["value"] for parameter in task["parameters"]} == {"keys": key, "values": value}
+            else:
+                assert code(answer) == ("REJECTED", expected), answer
+                assert ";" not in answer["reason"]["message"]
+    assert counts == {"SCHEDULED": 49, "NOT_ALLOWED": 65, "VALUE_NOT_ENCODABLE": 4}
 
 
 @pytest.mark.parametrize("operation", ["execute", "observe", "discover", "Read", ""])
@@ -391,7 +490,7 @@ def test_what_aws_iot_will_not_take_is_not_tried_again(
     [
         ("update datamodel", BROKEN, "DATAMODEL_NOT_UPDATED"),
         ("UpdateItem", LEDGER_THROTTLED, "LEDGER_UNAVAILABLE"),
-        ("UpdateItem", LEDGER_DENIED, "LEDGER_REFUSED"),
+        ("UpdateItem", ACCESS_DENIED, "LEDGER_REFUSED"),
     ],
 )
 def test_attempts_without_a_word_in_three_environments_are_made_good_by_a_redrive(

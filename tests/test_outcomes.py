@@ -5,9 +5,12 @@ Through the deployed template; `reconcile` runs by its schedule.
 
 import json
 import time
+from datetime import datetime, timezone
 
 import pytest
 
+from embedded_metrics import Metric, metrics
+from scripted_coiote import scripted_coiote
 from stack.processes import wait_for
 
 REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
@@ -91,7 +94,7 @@ def test_the_links_of_a_discover_are_in_its_answer(stack, device):
 def test_what_the_device_refuses_has_failed_with_its_words(stack, device):
     thing = device()
     stack.coiote.refuse(thing, {"Device.0.Reboot": "4.05 Method Not Allowed"})
-    for desired, words in ((REBOOT, "4.05"), ({"operation": "observe", "keys": ["Portfolio.9"], "attributes": [{}]}, "")):
+    for desired, words in ((REBOOT, "4.05"), ({"operation": "observe", "keys": ["Portfolio.9"], "attributes": [{}]}, "no such object instance")):
         answer = word(stack, thing, desired)
         assert (answer["status"], answer["reason"]["code"]) == ("FAILED", "DEVICE_REFUSED"), answer
         assert words in answer["reason"]["message"]
@@ -163,7 +166,9 @@ def test_a_request_that_no_device_ran_in_its_lifetime_is_timed_out_and_its_task_
     assert stack.aws.last_word(thing, version)["status"] == "TIMED_OUT"
     stack.coiote.set_state(thing, "online")
     assert task not in [t["id"] for t in stack.coiote.tasks(thing) if t["status"] != "removed"]
-    assert stack.coiote.runs(thing) == []
+    # What comes after it is run, and so it would have been, too.
+    assert word(stack, thing, {"operation": "read", "keys": [LIFETIME]})["status"] == "SUCCEEDED"
+    assert [part["key"] for run in stack.coiote.runs(thing) for part in run["done"]] == [LIFETIME], "the read alone"
 
 
 def test_a_report_that_was_lost_is_asked_for_on_its_own(stack, device):
@@ -182,13 +187,14 @@ def test_a_cancel_request_takes_back_what_no_device_has_run_and_says_which_was_w
     thing = device("sleeping")
     first = open_request(stack, thing, REBOOT, "SCHEDULED", "reboot it")
     second = open_request(stack, thing, {"operation": "write", "keys": [LIFETIME], "values": [99]}, "SCHEDULED")
-    done = word(stack, thing, {"operation": "read", "keys": ["No Such Object.0"]} | {"keys": ["Device.0.UTC Ofset"]})
-    assert done["status"] == "REJECTED"
-    version = stack.aws.request(thing, {"operation": "cancelRequest", "requests": ["reboot it", second, 999_999]})
+    rejected = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0.UTC Ofset"]})
+    assert stack.aws.last_word(thing, rejected)["status"] == "REJECTED"
+    version = stack.aws.request(thing, {"operation": "cancelRequest", "requests": ["reboot it", second, rejected, 999_999]})
     answer = stack.aws.last_word(thing, version)
     assert (answer["status"], answer["reason"]["code"]) == ("SUCCEEDED", "CANCEL_DONE"), answer
     assert f"{first}: CANCELED" in answer["reason"]["message"]
     assert f"{second}: CANCELED" in answer["reason"]["message"]
+    assert f"{rejected}: keeps its word, REJECTED" in answer["reason"]["message"]
     assert "999999: not among" in answer["reason"]["message"]
     for canceled in (first, second):
         assert stack.aws.last_word(thing, canceled)["status"] == "CANCELED"
@@ -254,3 +260,80 @@ def test_reports_that_cannot_be_read_conclude_nothing(stack, device, answer):
     finally:
         stack.coiote.set_faults({})
     assert stack.aws.last_word(thing, version, seconds=60)["status"] == "SUCCEEDED"
+
+
+def reports_of(seconds_ago: float, many: int = 1) -> tuple[int, list]:
+    """Reports of a task that nobody here has made, all of one instant."""
+    at = datetime.fromtimestamp(int(time.time() - seconds_ago), timezone.utc).isoformat().replace("+00:00", "Z")
+    report = {"taskId": "t", "deviceId": "nobody", "status": "Success", "startTime": at, "lastUpdateTime": at}
+    return 200, [report] * many
+
+
+# As many as Coiote returns at once
+FULL = 512
+
+
+@pytest.mark.parametrize(
+    ("answers", "codes"),
+    [
+        (lambda: [(403, {"message": "no", "code": 4030})], {"COIOTE_UNAUTHORIZED"}),
+        (lambda: [(404, {"message": "no such path", "code": 4040})], {"REPORTS_NOT_FOUND"}),
+        (lambda: [(200, b"garbage")], {"COIOTE_UNEXPECTED_ANSWER"}),
+        (lambda: [(503, {"message": "maintenance", "code": 5030})], {"COIOTE_UNAVAILABLE"}),
+        (lambda: [(200, [{}, *reports_of(5)[1], 7])], {"REPORT_NOT_UNDERSTOOD"}),
+        # A full page; asked for what came after it, Coiote gives the same; and what is later is the rest.
+        (lambda: [reports_of(60, FULL), reports_of(60, FULL), reports_of(5)], {"REPORTS_OF_ONE_INSTANT"}),
+        # A full page of what is older than what was asked for.
+        (lambda: [reports_of(3_600, FULL)], {"REPORTS_REPEATED"}),
+        # The same, whatever is asked for.
+        (lambda: [reports_of(60, FULL)], {"REPORTS_OF_ONE_INSTANT", "REPORTS_REPEATED"}),
+        (lambda: [reports_of(60, FULL), reports_of(5)], set()),
+    ],
+    ids=[
+        "forbidden", "not there", "no JSON", "away", "no reports among them", "too many of one instant", "too old",
+        "always the same", "two pages",
+    ],
+)
+def test_reports_that_cannot_be_read_are_told_of_once_with_their_code(stack, environment_of, own_ledger, answers, codes):
+    answers = answers()
+    many = len(answers)
+    with scripted_coiote(stack.authority, {"GET /taskReports/findSince": answers}) as script:
+        reconcile = environment_of("Reconcile", COIOTE_URL=script.url, RECONCILE_SECONDS="1", **own_ledger.environment)
+        for _ in range(2):
+            assert "errorType" not in reconcile.invoke({})
+        assert len(script.asked) > many, "the second run has asked as well"
+    lines = reconcile.log_lines()
+    told = [line for line in lines if line.get("message", "").startswith("reports not read, or not all of them")]
+    assert {line["code"] for line in told} == codes and len(told) == len(codes), told
+    assert all(line["level"] == "WARN" and line["reason"] for line in told)
+    unread = {metric: values for metric, values in metrics(lines, "coiote-aws-iot").items() if metric.name == "ReportsUnread"}
+    assert unread == {Metric.of("ReportsUnread", code=code): [1] for code in codes}
+
+
+def test_a_request_whose_content_was_not_kept_is_told_and_failed_in_the_end(stack, device):
+    thing = device()
+    function, table = stack.outputs["OperationRequestFunction"], stack.outputs["RequestsTable"]
+    stack.coiote.set_faults({"rate": 1.0, "kinds": ["unavailable"]})
+    try:
+        version = open_request(stack, thing, REBOOT, "IN_PROGRESS")
+        key = {"thing": {"S": thing}, "entry": {"S": f"body#{version}"}}
+        wait_for("its content to be kept", lambda: "Item" in stack.aws.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True))
+        stack.aws.dynamodb.delete_item(TableName=table, Key=key)
+        let_time_pass(stack, thing, 60)
+        message = "the body of a request that waits is missing; it is left alone"
+        line = stack.aws.log_line(stack.outputs["ReconcileLogGroup"], message, thing=thing)
+        assert (line["code"], line["request"], line["level"]) == ("BODY_MISSING", str(version), "WARN")
+    finally:
+        stack.coiote.set_faults({})
+
+    def due() -> tuple:
+        event = json.dumps({"thingName": thing, "due": str(version)})
+        answer = json.loads(stack.aws.lambda_.invoke(FunctionName=function, Payload=event)["Payload"].read())
+        return answer["status"], answer["reason"]["code"]
+
+    # Its event may still come again.
+    assert due() == ("IGNORED", "BODY_MISSING")
+    let_time_pass(stack, thing, 10 * 60)
+    assert due() == ("FAILED", "BODY_MISSING")
+    assert stack.aws.last_word(thing, version)["reason"]["code"] == "BODY_MISSING"
+    assert stack.coiote.tasks(thing) == []

@@ -45,8 +45,8 @@ def task(tmp_path):
     shutil.copy(ROOT / "Cargo.lock", tmp_path)
     (tmp_path / "objects").mkdir()
 
-    def build(definition: str, request: dict) -> subprocess.CompletedProcess:
-        (tmp_path / "objects" / "boiler.xml").write_text(definition)
+    def build(definition: str | bytes, request: dict) -> subprocess.CompletedProcess:
+        (tmp_path / "objects" / "boiler.xml").write_bytes(definition if isinstance(definition, bytes) else definition.encode())
         return subprocess.run(
             ["cargo", "run", "--quiet", "--package", "lwm2m", "--example", "task"],
             input=json.dumps(request),
@@ -117,3 +117,19 @@ def test_one_that_cannot_be_read_fails_the_build_and_is_named(task):
     done = task(BOILER.replace(">Pressure<", f">{'x' * 70_000}<"), {})
     assert done.returncode != 0
     assert "objects/boiler.xml: line 9: resource 1: a name of 70000 bytes; at most 255" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("definition", "told"),
+    [
+        (BOILER.replace("</Name>\n        <Operations>", "\n        <Operations>"), "line 17: "),
+        (BOILER.replace("Pressure", "Größe").encode("latin-1"), "line 10: a character that is not in UTF-8; save the file"),
+        (BOILER.replace("LWM2M>", "Objects>"), 'line 2: the root element is "Objects", not LWM2M'),
+        ('<?xml version="1.0"?>\n\n<LWM2M/>', "line 3: it defines no Object"),
+        ("", "line 1: "),
+    ],
+)
+def test_a_file_that_is_no_definition_fails_the_build_with_file_and_line(task, definition, told):
+    done = task(definition, {})
+    assert done.returncode != 0
+    assert f"objects/boiler.xml: {told}" in done.stderr

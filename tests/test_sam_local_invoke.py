@@ -1,21 +1,38 @@
 """`make invoke`: a function on a sample event, in a container as `sam local invoke` makes it."""
 
+import contextlib
+import http.client
+import ipaddress
 import json
+import os
+import signal
+import socket
+import ssl
+import struct
 import subprocess
 import time
+import urllib.parse
+from pathlib import Path
 
+import boto3
 import pytest
+from botocore.config import Config
 
 import invoke
+from stack.aws import REGION
+from stack.local_stack import HOST_OF_CONTAINERS
+from stack.loopback import Handler, serving
+from stack.processes import Process, free_port, listens, wait_for
 from test_events import ANNOUNCED, ERRORS, EVENTS, FOLDED, REFUSED, SENT
 
 needs_engine = pytest.mark.skipif(not invoke.engine(), reason="no Docker engine answers here")
 
-# One of each outcome, of each function. `for event in events/*.json; do make invoke EVENT=$event; done` runs all of them.
-INVOKED = [
-    *("read", "execute", "mistake-no-keys", "unknown-device", "mistake-no-thing-name"),
-    *("response-read", "response-failed-keys", "device-announced", "mistake-announced-name"),
-]
+# One of each function in a container of its own, as `make invoke` runs it, which takes many seconds. The containers of the others
+# are kept; with ALL_EVENTS=1 each file has its own.
+INVOKED = ["read", "response-read", "device-announced"]
+EVERY_EVENT = sorted(path.stem for path in EVENTS.glob("*.json"))
+if os.environ.get("ALL_EVENTS"):
+    INVOKED = EVERY_EVENT
 
 
 @pytest.fixture(scope="module")
@@ -41,28 +58,173 @@ def promised(name: str) -> dict:
     return {"status": status} | ({"reason": code} if code else {})
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in EVENTS.glob("*.json")))
+@pytest.mark.parametrize("name", EVERY_EVENT)
 def test_an_event_is_for_the_function_whose_rule_passes_it_on(kept, name):
     assert kept.function_for(json.loads((EVENTS / f"{name}.json").read_text())) == function_of(name)
 
 
+def kept_to(name: str, answer: dict) -> bool:
+    answer = answer | ({"reason": answer["reason"]["code"]} if "reason" in answer else {})
+    return promised(name).items() <= answer.items()
+
+
+def test_each_file_is_a_request_of_its_own_and_again_a_second_delivery(kept, functions):
+    """What the loop over all files sends, in a process each: neither order nor a file invoked anew makes it another outcome."""
+
+    def sent(event: Path) -> dict:
+        return functions[function_of(event.stem.removeprefix("event-"))].invoke(json.loads(event.read_text()))
+
+    # Not in the order of their versions
+    answers = {path.stem: sent(invoke.as_of_now(kept, path)) for path in sorted(EVENTS.glob("*.json"), reverse=True)}
+    assert {name: answer for name, answer in answers.items() if not kept_to(name, answer)} == {}
+    for name in ("read", "write", "execute", "create", "delete"):
+        again = sent(invoke.as_last_time(kept, EVENTS / f"{name}.json"))
+        assert (again["status"], again["reason"]["code"]) == ("IGNORED", "DUPLICATE")
+        anew = sent(invoke.as_of_now(kept, EVENTS / f"{name}.json"))
+        assert kept_to(name, anew), anew
+
+
+# ---------------------------------------------------------------- the way from a container to the local stack
+
+
+def test_a_container_is_given_every_address_under_the_name_that_it_has_for_this_machine(kept):
+    for function in kept.functions():
+        deployed = kept.variables(function)
+        [given] = json.loads(kept.write_env_vars(function).read_text()).values()
+        addresses = {name for name, value in deployed.items() if "://" in value}
+        assert "AWS_ENDPOINT_URL" in addresses
+        for name in addresses:
+            before, after = urllib.parse.urlsplit(deployed[name]), urllib.parse.urlsplit(given[name])
+            assert (after.hostname, after.port) == (HOST_OF_CONTAINERS, before.port), name
+            assert after._replace(netloc=before.netloc) == before and before.port in kept.ports(function), name
+        assert {name: value for name, value in given.items() if name not in addresses} == {
+            name: value for name, value in deployed.items() if name not in addresses
+        }
+
+
+def test_coiotes_certificate_is_valid_for_the_name_that_containers_have_for_this_machine(stack):
+    context = ssl.create_default_context(cadata=stack.authority.pem)
+    address = ("127.0.0.1", urllib.parse.urlsplit(stack.coiote.url).port)
+
+    def handshake(name: str) -> None:
+        with socket.create_connection(address, timeout=10) as connection, context.wrap_socket(connection, server_hostname=name):
+            pass
+
+    handshake(HOST_OF_CONTAINERS)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake("another.example")
+
+
+def opened_by(pid: int) -> set[str]:
+    """What the process and all that it started have opened; some end at any time."""
+    opened: set[str] = set()
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                opened.add(os.readlink(link))
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    opened |= opened_by(int(child))
+    return opened
+
+
+def listened_on(opened: set[str]) -> set[tuple[str, int]]:
+    """Addresses and ports of those of these that listen, by TCP (proc(5), /proc/net/tcp)."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in opened:
+                words, port = local.split(":")
+                address = b"".join(struct.pack("=I", int(words[n : n + 8], 16)) for n in range(0, len(words), 8))
+                found.add((str(ipaddress.ip_address(address)), int(port, 16)))
+    return found
+
+
+def test_nobody_reaches_the_local_stack_from_another_machine(stack):
+    found = listened_on(opened_by(stack.aws.process.pid) | opened_by(stack.coiote.process.pid))
+    coiote = urllib.parse.urlsplit(stack.coiote.url).port
+    assert {stack.aws.port, stack.aws.mqtt_port, coiote} <= {port for _, port in found}
+    assert [at for at in found if not ipaddress.ip_address(at[0]).is_loopback] == []
+
+
+def test_containers_reach_a_port_for_as_long_as_an_invocation_lasts(monkeypatch):
+    class Inside(Handler):
+        def do_GET(self) -> None:
+            self.reply(200, b"inside")
+
+    # It stands in for this machine's address on the containers' network.
+    monkeypatch.setattr(invoke, "gateway", lambda: "127.0.0.2")
+    with serving(Inside) as server:
+
+        def ask(connection: http.client.HTTPConnection) -> bytes:
+            connection.request("GET", "/")
+            return connection.getresponse().read()
+
+        def connection() -> http.client.HTTPConnection:
+            return http.client.HTTPConnection("127.0.0.2", server.server_port, timeout=10)
+
+        with pytest.raises(ConnectionRefusedError):
+            ask(connection())
+        with invoke.reachable({server.server_port}):
+            kept_open = connection()
+            assert ask(kept_open) == b"inside"
+        with pytest.raises(ConnectionError):
+            ask(kept_open)
+        with pytest.raises(ConnectionRefusedError):
+            ask(connection())
+
+
+# ---------------------------------------------------------------- in a container
+
+
 @needs_engine
 @pytest.mark.parametrize("name", INVOKED)
-def test_a_sample_event_ends_as_its_name_says(kept, tmp_path, name):
-    event = json.loads((EVENTS / f"{name}.json").read_text())
-    if "version" in event:
-        # Another request than the one that other tests have made of it
-        event["version"] += 10_000
-    path = tmp_path / f"{name}.json"
-    path.write_text(json.dumps(event))
-
-    done = invoke.invoke(kept, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=180)
+def test_a_sample_event_ends_as_its_name_says(kept, name):
+    done = invoke.invoke(kept, EVENTS / f"{name}.json", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=180)
 
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines, done.stderr
-    answer = json.loads(lines[-1])
-    answer |= {"reason": answer["reason"]["code"]} if "reason" in answer else {}
-    assert promised(name).items() <= answer.items(), answer
+    assert kept_to(name, json.loads(lines[-1])), lines[-1]
+
+
+@pytest.fixture(scope="module")
+def containers(kept):
+    """Invokes functions in containers that stay, as `sam local start-lambda` keeps them: one for each function."""
+    if not invoke.engine():
+        pytest.skip("no Docker engine answers here")
+    functions = sorted({function_of(name) for name in EVERY_EVENT})
+    port = free_port()
+    what = ["start-lambda", "--port", str(port), "--warm-containers", "LAZY"]
+    started = invoke.sam_local(kept, what, *functions)
+    ports = set().union(*(kept.ports(function) for function in functions))
+    with invoke.reachable(ports):
+        process = Process("sam local start-lambda", started["args"], kept.run / "start-lambda.log", started["env"], started["cwd"])
+        try:
+            wait_for("sam local start-lambda", lambda: listens(port), seconds=60, alive=[process])
+            yield boto3.client(
+                "lambda",
+                endpoint_url=f"http://127.0.0.1:{port}",
+                region_name=REGION,
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                config=Config(retries={"total_max_attempts": 1}, read_timeout=180),
+            )
+        finally:
+            # It removes its containers then, for longer than `stop` would wait.
+            os.kill(process.pid, signal.SIGTERM)
+            wait_for("the containers to be removed", process.has_ended, seconds=120)
+            process.stop()
+
+
+@needs_engine
+@pytest.mark.parametrize("name", EVERY_EVENT)
+def test_every_sample_event_ends_in_a_container_as_its_name_says(kept, containers, name):
+    payload = invoke.as_of_now(kept, EVENTS / f"{name}.json").read_bytes()
+    answer = containers.invoke(FunctionName=function_of(name), Payload=payload)
+    said = answer["Payload"].read().decode()
+    assert kept_to(name, json.loads(said)), said
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """The template as a security reviewer reads it."""
 
 import json
+import re
 
 import pytest
 
 from stack.deployment import STACK_NAME
+from stack.local_stack import ROOT
+
+TEMPLATE = ROOT / "template.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,64 @@ def test_no_role_may_do_everything_or_act_on_everything(resources):
             assert not [action for action in actions if "*" in action], f"{name}: {actions}"
             listed = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
             assert "*" not in listed or WITHOUT_RESOURCE.issuperset(actions), f"{name}: {listed}"
+
+
+# In the text of the template: a statement that allows something, and the line before it
+ALLOWS = re.compile(r"^(.*)\n +- Effect: Allow\n +(\w+):(.*)$", re.MULTILINE)
+
+
+def without_reason(template: str) -> list[str]:
+    """Statements that do not say what for; who may assume a role is said by the principal."""
+    found = [found for found in ALLOWS.findall(template) if found[1] != "Principal"]
+    assert found, "no statement was found"
+    return [rest.strip() for before, _, rest in found if not before.strip().startswith("#")]
+
+
+def test_every_statement_names_its_reason():
+    template = TEMPLATE.read_text()
+    assert without_reason(template) == []
+    # One that does not is found.
+    [reason] = re.findall(r"^ +# What is due\.\n", template, re.MULTILINE)
+    assert without_reason(template.replace(reason, "")) == ["dynamodb:Query"]
+
+
+# Of the names that the template gives, by the kind of resource: how long each may be. The others are CloudFormation's own.
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html and API_PutQueryDefinition.html,
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html and API_PutDashboard.html,
+# https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+LONGEST_NAMES = {
+    ("AWS::Logs::LogGroup", "LogGroupName"): 512,
+    ("AWS::Logs::QueryDefinition", "Name"): 255,
+    ("AWS::CloudWatch::Alarm", "AlarmName"): 255,
+    ("AWS::CloudWatch::Dashboard", "DashboardName"): 255,
+    ("AWS::SecretsManager::Secret", "Name"): 512,
+}
+LONGEST_STACK_NAME = "x" * 128
+
+
+def named_after_the_stack(resources: dict) -> dict[tuple[str, str], list[str]]:
+    """By kind and property, what a stack with a name of the greatest length gives its resources for names."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for resource in resources.values():
+        for key, value in resource.get("Properties", {}).items():
+            if key.endswith("Name") and isinstance(value, dict) and "AWS::StackName" in json.dumps(value):
+                text = value.get("Fn::Sub", "${AWS::StackName}").replace("${AWS::StackName}", LONGEST_STACK_NAME)
+                names.setdefault((resource["Type"], key), []).append(text)
+    return names
+
+
+def test_every_name_is_short_enough_in_a_stack_with_the_longest_name(resources):
+    names = named_after_the_stack(resources)
+    assert set(names) == set(LONGEST_NAMES)
+    for key, given in names.items():
+        assert max(map(len, given)) <= LONGEST_NAMES[key], (key, max(given, key=len))
+
+
+def test_the_certificates_function_has_the_time_that_aws_takes(resources):
+    timeout = resources["IntegrationCertificates"]["Properties"]["Timeout"]
+    # Half of it is for one removal, and AWS may hold a policy for five minutes.
+    assert timeout / 2 >= 300
+    assert resources["Integration"]["Properties"]["ServiceTimeout"] > timeout
 
 
 def test_only_its_own_rule_may_invoke_a_function(resources):

@@ -39,8 +39,9 @@ THROTTLED = Refuse(429, "ThrottlingException")
 TOO_LARGE = Refuse(413, "RequestEntityTooLargeException")
 BROKEN = Refuse(500, "InternalFailureException")
 DENIED = Refuse(403, "ForbiddenException")
+REGISTRY_DENIED = Refuse(403, "AccessDeniedException")
 LEDGER_THROTTLED = Refuse(400, "ProvisionedThroughputExceededException")
-LEDGER_DENIED = Refuse(400, "AccessDeniedException")
+ACCESS_DENIED = Refuse(400, "AccessDeniedException")
 STILL_ATTACHED = Refuse(409, "DeleteConflictException")
 STILL_DELETED = Refuse(
     400,

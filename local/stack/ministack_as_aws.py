@@ -4,6 +4,7 @@
   made again and ends in the failure destination; a function that is slow holds up no other;
 - each of these attempts has the request id of the first;
 - an invocation beyond the function's reserved concurrency waits for its turn, and that is no attempt;
+- the MQTT listener is where BIND_HOST says, as the other one;
 - a shadow holds 8 KB;
 - `null` in a new part of a shadow leaves nothing behind;
 - event source mappings of DynamoDB streams do what they are told (ministack_streams.py);
@@ -17,6 +18,7 @@ invocation is made again, the first and the second time (1,2).
 Runs with the Python of .local/aws. Every function that it replaces has to be there, or it ends with an error.
 """
 
+import asyncio
 import contextvars
 import copy
 import functools
@@ -171,6 +173,14 @@ def emit_logs_where_they_belong(func: dict, *arguments: object, **named: object)
         emit_logs(func, *arguments, **named)
 
 
+async def listen_where_the_others_do() -> None:
+    """MiniStack's own listens for MQTT on all addresses of the machine."""
+    port = iot._mtls_port()
+    if iot._mtls_server is None and port is not None:
+        iot._mtls_loop = asyncio.get_running_loop()
+        iot._mtls_server = await iot._mtls_loop.create_server(iot._MtlsAcceptor, host=os.environ["BIND_HOST"], port=port)
+
+
 def end_functions() -> None:
     """Ends the processes of all functions."""
     for entry in os.listdir("/proc"):
@@ -191,6 +201,8 @@ _ = (eventbridge._dispatch_to_lambda, eventbridge._SCHEDULER_TICK_INTERVAL, sche
 eventbridge._dispatch_to_lambda = schedule_to_function
 eventbridge._parse_rate_seconds = shortened_rate
 eventbridge._SCHEDULER_TICK_INTERVAL = scheduler._SCHEDULE_TICK_INTERVAL = min(1.0, MINUTE / 10)
+_ = (iot._mtls_start_locked, iot._mtls_server, iot._mtls_loop, iot._MtlsAcceptor, iot._mtls_port)
+iot._mtls_start_locked = listen_where_the_others_do
 iot.update_thing_shadow = update_within_the_limit
 iot._deep_merge = merge_without_nulls
 ministack_jobs.install(MINUTE)

@@ -46,13 +46,16 @@ class Process:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
             raise Failure(f"{self.name} ended with code {code}. The end of {self.log}:\n{tail}")
 
+    def has_ended(self) -> bool:
+        return self._popen.poll() is not None
+
     def kill(self) -> None:
         """Ends it without asking."""
         self._popen.kill()
         self._popen.wait()
 
     def stop(self) -> None:
-        stop_group(self._popen.pid, lambda: self._popen.poll() is not None)
+        stop_group(self._popen.pid, self.has_ended)
 
 
 def stop_group(pid: int, ended: Callable[[], bool]) -> None:
@@ -93,6 +96,12 @@ def free_port(preferred: int | None = None) -> int:
             except OSError:
                 continue
     raise Failure("no port is free on 127.0.0.1")
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections on this port of the loopback interface."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive: list[Process] | None = None) -> T:

@@ -50,7 +50,9 @@ fn generate() -> Result<(), String> {
     for file in definition_files(&own)? {
         println!("cargo::rerun-if-changed={}", file.display());
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let own: Vec<Object> = ddf::objects(&read(&file)?).map_err(|why| format!("objects/{name}: {why}"))?;
+        let definitions = fs::read(&file).map_err(|error| error.to_string());
+        let own = definitions.and_then(|definitions| ddf::objects(&definitions));
+        let own: Vec<Object> = own.map_err(|why| format!("objects/{name}: {why}"))?;
         objects.extend(own);
     }
 

@@ -1,9 +1,9 @@
 //! What Coiote publishes when a device first connects.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
-use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use shadow::ThingName;
 
@@ -68,38 +68,41 @@ impl Refused {
 
 impl Announcement {
     pub(crate) fn read(event: &RawValue) -> Result<Announcement, Refused> {
-        let event: Json = serde_json::from_str(event.get())
-            .map_err(|error| Refused::Event(format!("the event cannot be read as JSON: {error}")))?;
-        let id = match event.get("coioteDeviceId") {
-            Some(Json::String(id)) => id,
-            Some(_) => return Err(Refused::Event("coioteDeviceId: not a string".to_owned())),
+        // Each is read by itself: one that cannot be read costs no other
+        let fields: HashMap<String, &RawValue> = serde_json::from_str(event.get()).unwrap_or_default();
+        let id: String = match fields.get("coioteDeviceId") {
+            Some(id) => {
+                serde_json::from_str(id.get()).map_err(|_| Refused::Event("coioteDeviceId: not a string".to_owned()))?
+            }
             None => {
                 return Err(Refused::Event("coioteDeviceId: missing; Coiote announces a device with it".to_owned()));
             }
         };
         // Coiote encodes `:` as `%3A`.
-        let id = percent_decode_str(id).decode_utf8_lossy();
+        let id = percent_decode_str(&id).decode_utf8_lossy();
         let thing = name("coioteDeviceId", &id, "a thing's name").map_err(Refused::Name)?;
-        let (thing_type, remark) = thing_type(event.get("coioteDeviceType"));
+        let (thing_type, remark) = thing_type(fields.get("coioteDeviceType").copied());
         Ok(Announcement { thing, thing_type, remark })
     }
 }
 
 /// Manufacturer and model, joined by a dot. Both are optional in LwM2M and may hold any character, so whatever stands there,
 /// it is no reason to have no thing.
-fn thing_type(announced: Option<&Json>) -> (Option<ThingTypeName>, Option<Remark>) {
+fn thing_type(announced: Option<&RawValue>) -> (Option<ThingTypeName>, Option<Remark>) {
     const FIELD: &str = "coioteDeviceType";
-    let announced = match announced {
-        Some(Json::String(announced)) => percent_decode_str(announced).decode_utf8_lossy(),
-        Some(Json::Null) | None => return (None, Some(Remark::invalid(format!("{FIELD}: missing")))),
-        Some(_) => return (None, Some(Remark::invalid(format!("{FIELD}: not a string")))),
+    let announced = match announced.map(|announced| serde_json::from_str::<Option<String>>(announced.get())) {
+        Some(Ok(Some(announced))) => announced,
+        Some(Ok(None)) | None => return (None, Some(Remark::invalid(format!("{FIELD}: missing")))),
+        Some(Err(_)) => return (None, Some(Remark::invalid(format!("{FIELD}: not a string")))),
     };
+    let announced = percent_decode_str(&announced).decode_utf8_lossy();
     if !announced.chars().any(char::is_alphanumeric) {
         let shown: String = announced.chars().take(LONGEST_SHOWN).collect();
         return (None, Some(Remark::invalid(format!("{FIELD}: {shown:?}: neither manufacturer nor model"))));
     }
     // AWS does not take a dot. A blank can become only one thing; what a letter would become is anybody's guess.
-    let words = announced.split_whitespace().collect::<Vec<_>>().join("_");
+    let parts = announced.split('.').map(|part| part.split_whitespace().collect::<Vec<_>>().join("_"));
+    let words = parts.collect::<Vec<_>>().join(".");
     let is_changed = *announced != *words;
     match name(FIELD, &words.replace('.', ":"), "a thing type's name") {
         Err(reason) => (None, Some(Remark::invalid(reason))),
@@ -139,7 +142,7 @@ fn name(field: &str, name: &str, what: &str) -> Result<ThingName, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     use super::*;
 
@@ -172,7 +175,9 @@ mod tests {
                 "THING_TYPE_CHANGED",
                 "blanks",
             ),
-            (json!(" acme.\tthermo "), Some("acme:_thermo"), "THING_TYPE_CHANGED", "blanks"),
+            (json!(" acme.\tthermo "), Some("acme:thermo"), "THING_TYPE_CHANGED", "blanks"),
+            (json!("acme. thermo"), Some("acme:thermo"), "THING_TYPE_CHANGED", "blanks"),
+            (json!("acme . big\u{a0} one"), Some("acme:big_one"), "THING_TYPE_CHANGED", "blanks"),
             (json!("Nordic%20ASA.x"), Some("Nordic_ASA:x"), "THING_TYPE_CHANGED", "blanks"),
             (json!("anjay."), Some("anjay:"), "THING_TYPE_INCOMPLETE", "no model"),
             (json!(".demo_client"), Some(":demo_client"), "THING_TYPE_INCOMPLETE", "no manufacturer"),
@@ -197,6 +202,13 @@ mod tests {
             let remark = announcement.remark.unwrap();
             assert!(remark.code == code && remark.reason.contains(says), "{device_type}: {remark:?}");
         }
+        // What no reader of JSON takes
+        for device_type in [r#""\ud800.x""#.to_owned(), format!("{}{}", "[".repeat(300), "]".repeat(300))] {
+            let event = format!(r#"{{"coioteDeviceId": "a", "coioteDeviceType": {device_type}}}"#);
+            let announcement = Announcement::read(&RawValue::from_string(event).unwrap()).unwrap();
+            assert_eq!((announcement.thing.as_str(), announcement.thing_type), ("a", None));
+            assert_eq!(announcement.remark.unwrap().reason, "coioteDeviceType: not a string");
+        }
         let announcement = read(json!({"coioteDeviceId": "a"})).unwrap();
         assert_eq!((announcement.thing_type, announcement.remark.unwrap().code), (None, "THING_TYPE_INVALID"));
     }
@@ -206,6 +218,8 @@ mod tests {
         let long = "x".repeat(129);
         for (event, says) in [
             (json!([]), "EVENT_INVALID coioteDeviceId: missing"),
+            (json!(["a", "b"]), "EVENT_INVALID coioteDeviceId: missing"),
+            (json!({"coioteDeviceId": null}), "EVENT_INVALID coioteDeviceId: not a string"),
             (json!({"coioteDeviceId": 5, "coioteDeviceType": "a.b"}), "EVENT_INVALID coioteDeviceId: not a string"),
             (
                 json!({"coioteDeviceId": "a%20b", "coioteDeviceType": "a.b"}),

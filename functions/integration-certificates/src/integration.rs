@@ -193,19 +193,26 @@ impl Integration<'_> {
     /// Removes a client certificate, and sees that Coiote still accepts the one of `kept`, the value of a secret.
     ///
     /// Coiote's documentation does not say what becomes of the body of this DELETE. A Coiote that ignores it would remove the
-    /// other certificate, too: then that one is registered again.
+    /// other certificate, too: so that one is registered again, unless Coiote is seen to accept it.
     async fn remove_client(&self, coiote: &AtCoiote, certificate_pem: &str, kept: Option<&str>) -> Result<(), Error> {
         let removed = coiote.setup.remove_client(certificate_pem).await.map(drop);
-        let identity =
-            kept.and_then(|value| Some((Identity::from_secret(value).ok()?, secrets::certificate_in(value)?)));
-        if let Some((identity, kept_pem)) = identity
-            && !accepts(coiote, &identity).await?
-        {
-            tracing::warn!("Coiote removed the client certificate that is in use, too; it is registered again");
-            coiote.setup.register_client(&kept_pem).await?;
-            if !accepts(coiote, &identity).await? {
-                return Err(Error::Unauthorized("Coiote refuses the client certificate that is in use".to_owned()));
+        let kept = kept.and_then(|value| Some((Identity::from_secret(value).ok()?, secrets::certificate_in(value)?)));
+        let Some((identity, kept_pem)) = kept else { return removed };
+        match accepts(coiote, &identity).await {
+            Ok(true) => return removed,
+            Ok(false) => tracing::warn!("Coiote removed the client certificate that is in use, too"),
+            Err(error) => {
+                tracing::warn!(reason = %error, "whether the client certificate in use is still accepted is not known")
             }
+        }
+        let registered = coiote.setup.register_client(&kept_pem).await;
+        match accepts(coiote, &identity).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let refused = || Error::Unauthorized("Coiote refuses the client certificate that is in use".to_owned());
+                return Err(registered.err().unwrap_or_else(refused));
+            }
+            Err(_) => registered?,
         }
         removed
     }

@@ -19,7 +19,8 @@ const OWNER: &str = "coiote-aws-iot:stack";
 /// Tag with the fingerprint of the properties in force; empty while they are being changed.
 ///
 /// CloudFormation takes a failed Update back by a second one, with old and new properties swapped. By this tag it is known
-/// that there is nothing to do then.
+/// that there is nothing to do then. Of the reversed properties:
+/// <https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.custom_resources-readme.html#important-cases-to-handle>.
 const IN_FORCE: &str = "coiote-aws-iot:in-force";
 
 /// Pause before it is looked again whether a secret's name is free.

@@ -301,9 +301,10 @@ impl Service {
         Ok(invocation.recorded(&item, name))
     }
 
-    /// Hands over the writes of the device that waited for an older one which is at Coiote now.
+    /// Hands over the writes of the device that waited for an older one which is at Coiote now. None is begun in the second
+    /// half of the time: it is due, and a hand-over that runs out of time leaves its device asleep.
     async fn hand_over_what_waited(&self, invocation: &Invocation<'_>, mut item: Item) -> Result<(), Diagnostic> {
-        while !invocation.deadline.left().is_zero() {
+        while invocation.deadline.left() > invocation.begun.elapsed() {
             let waited = |name: &Name| {
                 let reason = item.device.find(name).and_then(|record| record.reason.as_ref());
                 reason.is_some_and(|reason| reason.code == requests::code::WAITS_FOR_OLDER_WRITE)

@@ -152,18 +152,17 @@ impl Service {
 
 fn outcome(response: &Response, relieved: bool) -> Outcome {
     let failed_keys: Vec<&str> = response.failed().collect();
+    let left_out = (!response.not_understood.is_empty())
+        .then(|| Reason::new(code::RESULT_IN_PART, response.not_understood.join("; ")));
     if !failed_keys.is_empty() {
         let keys = failed_keys.join(", ");
-        return failed(
-            "DEVICE_FAILED_KEYS",
-            format!("the device answered {} with failed keys: {keys}", response.operation),
-        );
+        let why = format!("the device answered {} with failed keys: {keys}", response.operation);
+        let refused = Reason::new("DEVICE_FAILED_KEYS", why);
+        return (Status::Failed, Reason::joined(std::iter::once(refused).chain(left_out)));
     }
     if response.change.is_empty() && !response.not_understood.is_empty() {
         return failed("RESULT_INVALID", response.not_understood.join("; "));
     }
-    let left_out = (!response.not_understood.is_empty())
-        .then(|| Reason::new(code::RESULT_IN_PART, response.not_understood.join("; ")));
     let relief = relieved.then(|| {
         let why =
             "resources without a value were left out of the datamodel shadow, which would exceed its size with them";

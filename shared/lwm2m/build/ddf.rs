@@ -5,14 +5,20 @@ use roxmltree::{Document, Node};
 use crate::definitions::{self, Object, Resource};
 
 /// The error names the line.
-pub(crate) fn objects(xml: &str) -> Result<Vec<Object>, String> {
+pub(crate) fn objects(xml: &[u8]) -> Result<Vec<Object>, String> {
+    let xml = std::str::from_utf8(xml).map_err(|error| {
+        let line = 1 + xml.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
+        format!("line {line}: a character that is not in UTF-8; save the file in that encoding")
+    })?;
     // Some published files begin with a byte order mark.
-    let document = Document::parse(xml.trim_start_matches('\u{feff}')).map_err(|error| error.to_string())?;
-    if !document.root_element().has_tag_name("LWM2M") {
-        return Err(format!("the root element is {:?}, not LWM2M", document.root_element().tag_name().name()));
+    let document = Document::parse(xml.trim_start_matches('\u{feff}'))
+        .map_err(|error| format!("line {}: {error}", error.pos().row))?;
+    let root = document.root_element();
+    if !root.has_tag_name("LWM2M") {
+        return Err(format!("{}: the root element is {:?}, not LWM2M", place(root), root.tag_name().name()));
     }
-    let found = children(document.root_element(), "Object").map(object).collect::<Result<Vec<_>, _>>()?;
-    if found.is_empty() { Err("it defines no Object".to_owned()) } else { Ok(found) }
+    let found = children(root, "Object").map(object).collect::<Result<Vec<_>, _>>()?;
+    if found.is_empty() { Err(format!("{}: it defines no Object", place(root))) } else { Ok(found) }
 }
 
 fn object(node: Node) -> Result<Object, String> {
@@ -21,12 +27,12 @@ fn object(node: Node) -> Result<Object, String> {
     let place = format!("{place}: object {id}");
     let field = |name| text(node, name).unwrap_or_default();
     let items = children(node, "Resources").flat_map(|resources| children(resources, "Item"));
+    definitions::check_mandatory(&field("Mandatory"), &place)?;
     Ok(Object {
         id,
         name: definitions::name(&field("Name"), &place)?,
         version: definitions::version(&field("ObjectVersion"), &place)?,
         multiple: definitions::multiple(&field("MultipleInstances"), &place)?,
-        mandatory: definitions::mandatory(&field("Mandatory"), &place)?,
         resources: items.map(resource).collect::<Result<_, _>>()?,
     })
 }

@@ -8,7 +8,6 @@ pub(crate) struct Object {
     /// Major and minor; `1.0` where the definition leaves it out.
     pub(crate) version: (u16, u16),
     pub(crate) multiple: bool,
-    pub(crate) mandatory: bool,
     pub(crate) resources: Vec<Resource>,
 }
 
@@ -79,12 +78,11 @@ pub(crate) fn version(text: &str, of: &str) -> Result<(u16, u16), String> {
     }
 }
 
-/// `Mandatory` or `Optional`.
-pub(crate) fn mandatory(text: &str, of: &str) -> Result<bool, String> {
+/// Refuses what is neither `Mandatory` nor `Optional`; which of them it is decides nothing.
+pub(crate) fn check_mandatory(text: &str, of: &str) -> Result<(), String> {
     match text.trim().to_ascii_lowercase().as_str() {
-        "mandatory" => Ok(true),
         // Some published files leave it out.
-        "optional" | "" => Ok(false),
+        "mandatory" | "optional" | "" => Ok(()),
         _ => Err(format!("{of}: Mandatory is {text:?}, not Mandatory or Optional")),
     }
 }

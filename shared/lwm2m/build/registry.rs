@@ -54,12 +54,12 @@ pub(crate) fn older_versions(text: &str, newest: &[Object]) -> Result<Vec<Object
 }
 
 fn object(place: &str, [id, name, version, instances, mandatory]: [&str; 5]) -> Result<Object, String> {
+    definitions::check_mandatory(mandatory, place)?;
     Ok(Object {
         id: definitions::id(id, place)?,
         name: definitions::name(name, place)?,
         version: definitions::version(version, place)?,
         multiple: definitions::multiple(instances, place)?,
-        mandatory: definitions::mandatory(mandatory, place)?,
         resources: Vec::new(),
     })
 }

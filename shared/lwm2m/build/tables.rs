@@ -25,8 +25,8 @@ pub(crate) fn source(mut objects: Vec<Object>) -> Result<String, String> {
         let count = object.resources.len();
         let _ = writeln!(
             object_rows,
-            "    ObjectRow {{ id: {}, name: {name}, multiple: {}, mandatory: {}, first: {resources}, count: {count} }},",
-            object.id, object.multiple, object.mandatory
+            "    ObjectRow {{ id: {}, name: {name}, multiple: {}, first: {resources}, count: {count} }},",
+            object.id, object.multiple
         );
         resources += count;
         for resource in &object.resources {

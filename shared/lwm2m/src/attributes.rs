@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::finding::{Code, Finding, Quoted};
 use crate::path::Level;
+use crate::value::{whole_number, written};
 
 /// The attributes of one key, in the order in which they were given. None at all leaves the key's attributes as they
 /// are.
@@ -30,7 +31,7 @@ pub enum Attribute {
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttributeValue {
     Number {
-        /// As JSON wrote it; `0` and `1` for booleans.
+        /// As JSON wrote it, whole where it has to be; `0` and `1` for booleans.
         text: String,
         value: f64,
     },
@@ -78,9 +79,13 @@ impl Attribute {
         let text = match json {
             Json::Null => return Ok(AttributeValue::Null),
             Json::String(text) if text.is_empty() => return Ok(AttributeValue::Empty),
-            Json::Number(number) => number.to_string(),
+            Json::Number(number) => written(&number),
             Json::Bool(flag) if matches!(self, Attribute::Edge | Attribute::Con) => u8::from(flag).to_string(),
             _ => String::new(),
+        };
+        let text = match self {
+            Attribute::Gt | Attribute::Lt | Attribute::St => text,
+            _ => whole_number(&text, true).unwrap_or(text),
         };
         let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
         match (self, value) {
@@ -201,6 +206,28 @@ mod tests {
             r#"{"pmin": 50, "pmax": null}"#,
         ] {
             assert!(parse(json).is_ok(), "{json}: {:?}", parse(json));
+        }
+    }
+
+    #[test]
+    fn numbers_are_sent_whole_where_they_have_to_be() {
+        for (json, expected) in [
+            (r#"{"pmin": 30.0}"#, "30"),
+            (r#"{"pmax": 3e1}"#, "30"),
+            (r#"{"epmin": 5.00}"#, "5"),
+            (r#"{"epmax": 0.0}"#, "0"),
+            (r#"{"hqmax": 7.0}"#, "7"),
+            (r#"{"edge": 1.0}"#, "1"),
+            (r#"{"st": 4.0}"#, "4.0"),
+            (r#"{"gt": -65.50}"#, "-65.50"),
+            (r#"{"lt": 1e+16}"#, "1e16"),
+        ] {
+            let attributes = parse(json).unwrap();
+            let texts = attributes.iter().map(|(_, value)| match value {
+                AttributeValue::Number { text, .. } => text.as_str(),
+                _ => panic!("{json}"),
+            });
+            assert_eq!(texts.collect::<Vec<_>>(), [expected], "{json}");
         }
     }
 

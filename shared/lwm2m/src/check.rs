@@ -3,6 +3,8 @@
 //! An object that nobody described is no error, and what the specification leaves open passes. Where there are several
 //! descriptions (two objects of one name, two versions of one id), a request is right when it fits one of them.
 
+use std::str::FromStr;
+
 use crate::attributes::{Attribute, Attributes};
 use crate::finding::{Code, Finding, Quoted};
 use crate::objects::{FIRST_VENDOR_RESOURCE, Kind, Object, Resource, nearest};
@@ -72,7 +74,13 @@ pub fn meant(path: &Path) -> Option<&'static str> {
     }
     let near = |name: &str| nearest(name, Object::all().map(Object::name));
     // Also where another separator stands behind it, as in `Devise/0`
-    near(name).or_else(|| name.split_once(['/', '.', ':']).and_then(|(first, _)| near(first)))
+    near(name).or_else(|| {
+        let (first, rest) = name.split_once(['/', '.', ':'])?;
+        // `PM2.5 Sensor` is not like `PM`
+        let next = rest.split(['/', '.', ':']).next().unwrap_or_default();
+        let is_cut_there = !next.starts_with(|c: char| c.is_ascii_digit()) || next.parse::<u16>().is_ok();
+        near(first).filter(|_| is_cut_there)
+    })
 }
 
 /// Coiote takes names only, and the name that a resource's number was translated to is that of another one, too.
@@ -114,7 +122,9 @@ pub fn name_of_newest_version(path: &Path) -> Option<Finding> {
         return None;
     }
     let others = others.into_iter().map(|name| Quoted(name).to_string()).collect::<Vec<_>>().join(" and ");
-    let message = format!("sent as {}, the newest version's name; another has {others}", Quoted(&path.to_string()));
+    let whose =
+        if path.is_named_as_newest() { "the newest version's name" } else { "an older version's name, as its object" };
+    let message = format!("sent as {}, {whose}; another has {others}", Quoted(&path.to_string()));
     Some(Finding::new(Code::NameOfNewestVersion, message))
 }
 
@@ -140,9 +150,9 @@ fn in_object(object: Object, operation: OperationName, path: &Path) -> Vec<Findi
         findings.push(Finding::new(Code::NotAllowed, message));
     } else if operation == OperationName::Create
         && !object.is_multiple()
-        && (object.is_mandatory() || path.instance().is_some_and(|instance| instance != 0))
+        && (object.id() == DEVICE || path.instance().is_some_and(|instance| instance != 0))
     {
-        // A device may lack the one instance of an optional object
+        // A device may lack the one instance of any other object
         findings.push(Finding::new(
             Code::NotAllowed,
             format!("{name} has a single object instance; no other can be created"),
@@ -225,14 +235,14 @@ fn value_fits(resource: Resource, value: &Value) -> Result<Fitting, Finding> {
     let as_it_is = |fits: bool| if fits { Ok(value.clone()) } else { Err(wrong_type()) };
     let fitting = match kind {
         Kind::None | Kind::String => value.clone(),
-        Kind::Integer => whole(value, |text| text.parse::<i64>().is_ok()).ok_or_else(wrong_type)?,
-        Kind::UnsignedInteger => whole(value, |text| text.parse::<u64>().is_ok()).ok_or_else(wrong_type)?,
-        Kind::Boolean => whole(value, |text| matches!(text, "true" | "false" | "0" | "1")).ok_or_else(wrong_type)?,
-        Kind::Float => as_it_is(text.parse::<f64>().is_ok_and(f64::is_finite) && is_decimal(text))?,
+        Kind::Integer => whole(value, is_written_as::<i64>).ok_or_else(wrong_type)?,
+        Kind::UnsignedInteger => whole(value, is_written_as::<u64>).ok_or_else(wrong_type)?,
+        Kind::Boolean => boolean(value).ok_or_else(wrong_type)?,
+        Kind::Float => decimal(value).ok_or_else(wrong_type)?,
         Kind::Time => point_in_time(value).ok_or_else(wrong_type)?,
-        Kind::Opaque => as_it_is(is_hexadecimal(text) || length_of_base64(text).is_some())?,
+        Kind::Opaque => as_it_is(value.is_text() && length_of_base64(text).is_some())?,
         Kind::Objlnk => {
-            as_it_is(text.split_once(':').is_some_and(|(a, b)| a.parse::<u16>().is_ok() && b.parse::<u16>().is_ok()))?
+            as_it_is(text.split_once(':').is_some_and(|(a, b)| is_written_as::<u16>(a) && is_written_as::<u16>(b)))?
         }
         Kind::Corelnk => as_it_is(text.is_empty() || text.starts_with('<'))?,
     };
@@ -278,9 +288,34 @@ fn whole(value: &Value, fits: impl Fn(&str) -> bool) -> Option<Value> {
     value.whole_number().filter(|whole| fits(whole)).map(|whole| value.in_form(whole))
 }
 
+/// `true` or `false`; LwM2M's own text form has 1 and 0.
+fn boolean(value: &Value) -> Option<Value> {
+    let given = whole(value, |text| matches!(text, "true" | "false" | "0" | "1"))?;
+    match given.as_str() {
+        "0" => Some(given.in_form("false".to_owned())),
+        "1" => Some(given.in_form("true".to_owned())),
+        _ => Some(given),
+    }
+}
+
+/// A number, without the plus of an exponent.
+fn decimal(value: &Value) -> Option<Value> {
+    let text = value.as_str();
+    // Not `inf`, `nan` or `.`, which Rust and devices read differently
+    let is_decimal =
+        |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+    let fits = text.parse::<f64>().is_ok_and(f64::is_finite) && is_decimal(text) && !text.starts_with('+');
+    fits.then(|| if text.contains('+') { value.in_form(text.replace('+', "")) } else { value.clone() })
+}
+
+/// Whether it is a number of this type, without a plus and leading zeros.
+fn is_written_as<N: FromStr + ToString>(text: &str) -> bool {
+    text.parse::<N>().is_ok_and(|number| number.to_string() == text)
+}
+
 /// Seconds since 1970, or a date and time in the form in which Coiote shows it; another form of ISO 8601 in that one.
 fn point_in_time(value: &Value) -> Option<Value> {
-    if let Some(seconds) = whole(value, |text| text.parse::<i64>().is_ok()) {
+    if let Some(seconds) = whole(value, is_written_as::<i64>) {
         return Some(seconds);
     }
     time::written(time::seconds(value.as_str())?).map(|written| value.in_form(written))
@@ -295,21 +330,19 @@ fn form(kind: Kind) -> &'static str {
         Kind::Float => "expected a number, as in 23.5",
         Kind::Boolean => "expected true or false",
         Kind::Opaque => "expected base64",
-        Kind::Time => "expected a time, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
+        Kind::Time => "expected a time without a fraction, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
         Kind::Objlnk => "expected object and object instance, as in 3:0",
         Kind::Corelnk => "expected links, as in </3/0>",
     }
 }
 
-/// Not `inf`, `nan` or `.`, which Rust and devices read differently.
-fn is_decimal(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
-}
-
-/// `0x0102`, `0102`: digits that base64 has, too.
+/// `0x0102`, `0102`: digits that base64 has, too. Behind `0x` nothing else is meant, however many there are.
 fn is_hexadecimal(text: &str) -> bool {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
-    !digits.is_empty() && digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    let are_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => are_digits(digits),
+        None => !text.is_empty() && text.len().is_multiple_of(2) && are_digits(text),
+    }
 }
 
 /// How many bytes the text stands for; none where it is not base64.

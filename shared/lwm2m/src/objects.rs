@@ -44,7 +44,6 @@ struct ObjectRow {
     id: u16,
     name: Text,
     multiple: bool,
-    mandatory: bool,
     first: u16,
     count: u16,
 }
@@ -148,11 +147,6 @@ impl Object {
     /// Whether it can have several object instances; one that cannot has only instance 0.
     pub fn is_multiple(self) -> bool {
         self.0.multiple
-    }
-
-    /// Whether every device has it.
-    pub fn is_mandatory(self) -> bool {
-        self.0.mandatory
     }
 
     pub fn resources(self) -> impl Iterator<Item = Resource> + Clone {
@@ -318,6 +312,8 @@ pub fn size_of_tables() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     #[test]
@@ -345,6 +341,67 @@ mod tests {
                 _ => panic!("{line}"),
             }
         }
+    }
+
+    #[test]
+    fn every_older_version_is_there() {
+        /// Name, operations, instances and type, as the tables write them.
+        type Facts<'a> = [&'a str; 4];
+
+        let mut newest: HashMap<(&str, &str), Facts> = HashMap::new();
+        let mut names = HashMap::new();
+        for line in include_str!("../objects.tsv").lines() {
+            match line.split('\t').collect::<Vec<_>>()[..] {
+                ["O", id, name, ..] => _ = names.insert(id, name),
+                ["R", object, id, name, operations, instances, _, kind, ..] => {
+                    newest.insert((object, id), [name, operations, instances, kind]);
+                }
+                _ => {}
+            }
+        }
+        let is = |resource: &Resource, [name, operations, instances, kind]: Facts| {
+            let allowed =
+                [(resource.is_readable(), 'R'), (resource.is_writable(), 'W'), (resource.is_executable(), 'E')];
+            resource.name() == name
+                && allowed.iter().filter(|(is, _)| *is).map(|(_, letter)| *letter).eq(operations.chars())
+                && resource.is_multiple() == (instances == "Multiple")
+                && format!("{:?}", resource.kind())
+                    == if kind.is_empty() { "None".into() } else { kind.replace(' ', "") }
+        };
+        let mut of_version = "";
+        let (mut gone, mut others) = (0, [0; 4]);
+        for line in include_str!("../object-versions.tsv").lines() {
+            match line.split('\t').collect::<Vec<_>>()[..] {
+                ["O", id, name, ..] => {
+                    of_version = name;
+                    // By the older name as by the newest
+                    for name in [name, names[id]] {
+                        let mut found = Object::of_any_version(name).filter(|object| object.id().to_string() == id);
+                        assert!(found.any(|object| object.name() == of_version), "{line}");
+                    }
+                }
+                ["R", object, _, id, name, operations, instances, _, kind, ..] => {
+                    let facts = [name, operations, instances, kind];
+                    let number: u16 = id.parse().unwrap();
+                    let mut described = Object::by_id(object.parse().unwrap()).filter(|it| it.name() == of_version);
+                    let by_number = |object: Object| object.resources().find(|resource| resource.id() == number);
+                    let mut by_name = described.clone().flat_map(|object| object.resources_named(name));
+                    assert!(by_name.any(|resource| resource.id() == number && is(&resource, facts)), "{line}");
+                    assert!(described.any(|object| by_number(object).is_some_and(|it| is(&it, facts))), "{line}");
+                    match newest.get(&(object, id)) {
+                        None => gone += 1,
+                        Some(newest) => {
+                            for ((other, of_newest), older) in others.iter_mut().zip(newest).zip(facts) {
+                                *other += usize::from(*of_newest != older);
+                            }
+                        }
+                    }
+                }
+                _ => assert!(line.starts_with('#'), "{line}"),
+            }
+        }
+        // Resources that the newest version has no more; with another name, other operations, multiplicity, type
+        assert_eq!((gone, others), (8, [11, 11, 18, 18]));
     }
 
     #[test]

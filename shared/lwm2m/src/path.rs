@@ -105,6 +105,16 @@ impl Target {
         }
     }
 
+    /// The key that may have been meant by one that is no path, or whose object nobody described although its first part
+    /// is the name or the number of a described one: `ALL`, `Device/0/Battery Level`, `3.0.9`, `Device.x.UTC Offset`.
+    pub fn meant_by(key: &str) -> Option<String> {
+        let key = key.trim_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '/'));
+        if key == "*" || key.eq_ignore_ascii_case("all") {
+            return Some("all".to_owned());
+        }
+        Path::meant_by(key).map(|path| path.to_string())
+    }
+
     pub fn level(&self) -> Level {
         match self {
             Target::Root => Level::Root,
@@ -121,61 +131,81 @@ impl Path {
         let path = key.strip_suffix('.').unwrap_or(key);
         let read = match path.strip_prefix('/') {
             Some(ids) => Path::of_ids(ids),
-            None if path.contains('/') && path.split('/').all(is_number) => Path::of_ids(path),
+            None if path.contains('/') && without_last_slash(path).split('/').all(is_number) => Path::of_ids(path),
             None if is_cut_at_slashes(path) => Err("the parts of a path by name are joined by dots".into()),
             None => Path::of_names(path),
         };
-        read.map_err(|why| match Path::meant_by(key) {
+        read.map_err(|why| match Target::meant_by(key) {
             Some(meant) => format!("{why} (did you mean \"{meant}\"?)"),
             None => why,
         })
     }
 
-    /// The path that may have been meant by a key that is none, or whose object nobody described although its first part
-    /// is the name or the number of a described one: `Device/0/Battery Level`, `3.0.9`, `Device.x.UTC Offset`.
-    pub fn meant_by(key: &str) -> Option<Path> {
-        let key = key.trim_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '/'));
-        let (object, rest) = described_at_start(key)?;
-        let between = |c: char| matches!(c, '.' | '/' | ':' | '[' | ']') || c.is_whitespace();
-        // `Device Info` is another name, `Device 0` hardly
-        let number_follows = rest.trim_start().starts_with(|c: char| c.is_ascii_digit());
-        if !rest.is_empty() && !rest.starts_with(['.', '/', ':', '[']) && !number_follows {
-            return None;
-        }
-        let rest = rest.trim_matches(between);
-        let (first, after) = rest.split_once(between).map_or((rest, ""), |(first, after)| (first, after));
+    /// See [`Target::meant_by`]; the key has neither blanks nor dots nor slashes at its ends.
+    fn meant_by(key: &str) -> Option<Path> {
+        let Some((object, rest)) = described_at_start(key) else {
+            let numbers: Vec<&str> = key.split(|c: char| !c.is_alphanumeric()).collect();
+            return Path::of_ids(&numbers.join("/")).ok();
+        };
+        let follows = rest.trim_start();
+        let is_usual = |c: char| matches!(c, '.' | '/' | ':' | '[' | ']') || c.is_whitespace();
+        // Names hold these, too, so they separate only where one stands behind the object: `Device(0)`
+        let others =
+            if follows.starts_with([',', '\\', '(', '-']) { [',', '\\', '(', ')', '-'].as_slice() } else { &[] };
+        let between = |c: char| is_usual(c) || others.contains(&c);
+        let rest = rest.trim_start_matches(between).trim_end_matches(is_usual);
+        let (first, after) = rest.split_once(between).unwrap_or((rest, ""));
+        let after = after.trim_start_matches(between);
         let names_a_resource =
             |text: &str| !text.starts_with(|c: char| c.is_ascii_digit()) && resource_at_start(object, text).is_some();
-        let after = after.trim_matches(between);
-        let (instance, resource) = match id(first, "object instance") {
+        // `Device Info` and `Device, new` are other names, `Device 0` and `Device,Timezone` hardly
+        let is_other = !follows.is_empty()
+            && !follows.starts_with(['.', '/', ':', '['])
+            && !is_number(first)
+            && (others.is_empty() || !names_a_resource(rest));
+        if is_other {
+            return None;
+        }
+        let is_by_number = key.starts_with(|c: char| c.is_ascii_digit());
+        // `x`, `*`, `-1`
+        let is_placeholder = first.chars().filter(|c| c.is_alphanumeric()).count() <= 1;
+        let (mut instance, mut resource) = match id(first, "object instance") {
             Ok(instance) => (instance, after),
             // The instance was forgotten, and the resource stands in its place
             Err(_) if names_a_resource(rest) => (0, rest),
             Err(_) if names_a_resource(after) => (0, after),
-            // `3/4-way valve` only begins with a number
-            Err(_) if key.starts_with(|c: char| c.is_ascii_digit()) && !rest.is_empty() => return None,
-            Err(_) if !after.starts_with(|c: char| c.is_ascii_digit()) => (0, after),
+            // `3/4-way valve.0.State` only begins with a number
+            Err(_) if is_by_number && key.contains('.') && !is_placeholder => return None,
+            Err(_) if is_by_number || is_placeholder || !after.starts_with(|c: char| c.is_ascii_digit()) => (0, after),
             Err(_) => (0, ""),
         };
+        if instance != 0 && !object.is_multiple() {
+            // `/3//14`
+            (instance, resource) = (0, if resource.is_empty() { first } else { resource });
+        }
         let mut path =
             Path { object: Name::Text(object.name().to_owned()), below: Below::Object, given: Numbers::default() };
         if !rest.is_empty() {
             path.below = Below::Instance { instance };
         }
-        let near = || nearest(resource, object.resources().map(Resource::name)).map(|near| (near, ""));
+        let near = || {
+            let name = nearest(resource, object.resources().map(Resource::name))?;
+            Some((object.resources_named(name).next()?, ""))
+        };
         if let Some((resource, after)) = resource_at_start(object, resource).or_else(near) {
-            let resource = Name::Text(resource.to_owned());
-            path.below = match id(after.trim_matches(between), "resource instance") {
-                Ok(resource_instance) => Below::ResourceInstance { instance, resource, resource_instance },
-                Err(_) => Below::Resource { instance, resource },
+            let number = after.trim_matches(is_usual);
+            let resource_instance = id(number, "resource instance").ok().filter(|_| resource.is_multiple());
+            let resource = Name::Text(resource.name().to_owned());
+            path.below = match resource_instance {
+                Some(resource_instance) => Below::ResourceInstance { instance, resource, resource_instance },
+                None => Below::Resource { instance, resource },
             };
         }
         Some(path)
     }
 
     fn of_ids(ids: &str) -> Result<Path, String> {
-        let ids = ids.strip_suffix('/').unwrap_or(ids);
-        let mut ids = ids.split('/');
+        let mut ids = without_last_slash(ids).split('/');
         let mut next = |of| ids.next().map(|component| id(component, of)).transpose();
         let object = next("object")?.ok_or("an object's number is missing")?;
         let instance = next("object instance")?;
@@ -204,7 +234,8 @@ impl Path {
             return Err("an empty name between dots".into());
         }
         let (object, rest) = split_object(key);
-        if is_number(object) {
+        let is_of_numbers = !key.contains(char::is_alphabetic) && key.contains(|c: char| c.is_ascii_digit());
+        if is_number(object) || (is_of_numbers && Object::by_name(key).next().is_none()) {
             return Err("a path starts with an object's name, as in Device.0, or with a slash, as in /3/0".into());
         }
         check_name(object)?;
@@ -221,7 +252,8 @@ impl Path {
                 let resource = match id(resource, "resource") {
                     Ok(id) if descriptions.clone().next().is_some() => {
                         given.resource = Some(id);
-                        resource_by_id(descriptions, id)
+                        // First as the versions have it that bear the object's name
+                        resource_by_id(Object::by_name(object).chain(descriptions), id)
                     }
                     _ => {
                         let registered = descriptions.flat_map(Object::resources);
@@ -313,6 +345,11 @@ impl Path {
             }
         }
         names
+    }
+
+    /// Whether what was given by number is sent under the name that the newest version has for it.
+    pub fn is_named_as_newest(&self) -> bool {
+        self.given.resource.is_none_or(|id| self.resource() == Some(&resource_by_id(self.descriptions(), id)))
     }
 
     /// Whether its first part is the name of a described object, although nobody described the whole: `Device.x.0`.
@@ -455,13 +492,20 @@ fn split_object(key: &str) -> (&str, Option<&str>) {
 /// Whether slashes stand where dots have to: behind the name or the number of a described object.
 fn is_cut_at_slashes(path: &str) -> bool {
     let Some((object, rest)) = path.split_once('/') else { return false };
+    let object = object.trim();
     let is_described = match object.parse() {
         Ok(id) => is_number(object) && Object::by_id(id).next().is_some(),
         Err(_) => Object::by_name(object).next().is_some(),
     };
     let number_follows = rest.split(['/', '.']).next().is_some_and(is_number);
-    // A name may hold slashes, and begin with a number: `3/4-way valve`
-    is_described && (number_follows || !is_number(object)) && Object::by_name(path).next().is_none()
+    // A name may hold slashes, and begin with a number: `3/4-way valve.0.State`
+    let may_be_a_name = is_number(object) && !number_follows && path.contains('.');
+    is_described && !may_be_a_name && Object::by_name(path).next().is_none()
+}
+
+/// A slash at the end means nothing.
+fn without_last_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
 }
 
 /// The described object, by name or number, that the text begins with, and what follows.
@@ -483,19 +527,17 @@ fn described_at_start(text: &str) -> Option<(Object, &str)> {
     as_it_is.or_else(|| longest().and_then(|object| Some((object, text.get(object.name().len()..)?))))
 }
 
-/// The resource's name, by name or number, that the text begins with, and what follows; a name that is nearly one, where
-/// it is the whole text.
-fn resource_at_start(object: Object, text: &str) -> Option<(&'static str, &str)> {
+/// The resource, by name or number, that the text begins with, and what follows.
+fn resource_at_start(object: Object, text: &str) -> Option<(Resource, &str)> {
     /// Longer than any resource's name.
     const LONGEST: usize = 255;
     let number = text.split(['.', '/']).next().unwrap_or_default();
     if is_number(number) {
         let id: u16 = number.parse().ok()?;
         let resource = object.resources().find(|resource| resource.id() == id)?;
-        return Some((resource.name(), text.get(number.len()..).unwrap_or_default()));
+        return Some((resource, text.get(number.len()..).unwrap_or_default()));
     }
-    let named = |name: &str| object.resources_named(name).next().map(Resource::name);
-    at_start(text, named, LONGEST)
+    at_start(text, |name| object.resources_named(name).next(), LONGEST)
 }
 
 /// The longest beginning of the text that is known and ends where a name can end.
@@ -657,6 +699,7 @@ mod tests {
                 "object's name, as in Device.0, or with a slash, as in /3/0 (did you mean \"Device.0.UTC Offset\"?)",
             ),
             ("5", "did you mean \"Firmware Update\"?"),
+            ("32801.0.1", "or with a slash, as in /3/0 (did you mean \"/32801/0/1\"?)"),
             ("//0", "the object has to be a number"),
             ("/3/0/x", "the resource has to be a number"),
             ("/3/0/14/0/0", "at most four parts"),
@@ -694,6 +737,26 @@ mod tests {
             ("LwM2M v1.0 Test Object.x.String Value", "LwM2M v1.0 Test Object.0.String Value"),
             ("RDB/4/Key", "RDB.4.Key"),
             ("LwM2M Server/1/Lifetime", "LwM2M Server.1.Lifetime"),
+            ("3/x/14", "Device.0.UTC Offset"),
+            ("3/-1/14", "Device.0.UTC Offset"),
+            ("3 /0/14", "Device.0.UTC Offset"),
+            ("3/x", "Device.0"),
+            ("3//0", "Device.0"),
+            ("/3//14", "Device.0.UTC Offset"),
+            ("/3/-1", "Device.0"),
+            ("/3/x", "Device.0"),
+            ("/1//1", "LwM2M Server.1"),
+            ("3-0-14", "Device.0.UTC Offset"),
+            ("3,0,14", "Device.0.UTC Offset"),
+            ("3:0:14", "Device.0.UTC Offset"),
+            ("3(0)", "Device.0"),
+            ("3 0 14", "Device.0.UTC Offset"),
+            ("3.-1.14", "Device.0.UTC Offset"),
+            ("Device.UTC Offset.0", "Device.0.UTC Offset"),
+            ("Device.5/UTC Offset", "Device.0.UTC Offset"),
+            ("Device /0/UTC Offset", "Device.0.UTC Offset"),
+            ("32801-0-1", "/32801/0/1"),
+            ("/all", "all"),
         ] {
             match Target::parse(key) {
                 Err(why) => assert!(why.ends_with(&format!("(did you mean \"{meant}\"?)")), "{key}: {why}"),
@@ -703,16 +766,43 @@ mod tests {
         // Only numbers: that is a path
         assert_eq!(parse("3/0/14"), parse("Device.0.UTC Offset"));
         assert_eq!(parse("32801/0/1").to_string(), "/32801/0/1");
+        assert_eq!(parse("3/"), parse("Device"));
+        assert_eq!(parse("3/0/"), parse("Device.0"));
+        // Perhaps another's name
+        for (key, meant) in [
+            ("device/0/UTC Offset", "Device.0.UTC Offset"),
+            ("Device,0,Battery Level", "Device.0.Battery Level"),
+            ("Device\\0\\Battery Level", "Device.0.Battery Level"),
+            ("Device(0)", "Device.0"),
+            ("Device (0) Battery Level", "Device.0.Battery Level"),
+            ("Device-0-Battery Level", "Device.0.Battery Level"),
+            ("Device,Battery Level", "Device.0.Battery Level"),
+            ("LWM2M Bearer Selection(0)Acceptable RSSI (GSM)", "LWM2M Bearer Selection.0.Acceptable RSSI (GSM)"),
+            ("3.x.14", "Device.0.UTC Offset"),
+            ("Device.x.14", "Device.0.UTC Offset"),
+            ("ALL", "all"),
+            ("All.", "all"),
+            ("*", "all"),
+        ] {
+            assert!(parse(key).descriptions().next().is_none(), "{key}");
+            assert_eq!(Target::meant_by(key).as_deref(), Some(meant), "{key}");
+        }
         // Like nothing known, or what may be another's name
         for key in
             ["Vendor/0/x", "Device Info.0.x", "3/4-way valve.0.State", "3.5mm jack.0.x", "Größe/0", "Device-Info.0"]
+                .into_iter()
+                .chain([
+                    "Device 2nd floor.0.x",
+                    "Location (GPS).0.Speed",
+                    "Device, indoor.0.x",
+                    "32801/x/1",
+                    "4-way.0.x",
+                ])
         {
             assert_eq!(parse(key).to_string(), key);
-            assert!(!parse(key).starts_like_a_described_object() && Path::meant_by(key).is_none(), "{key}");
+            assert!(!parse(key).starts_like_a_described_object() && Target::meant_by(key).is_none(), "{key}");
         }
         assert!(parse("Device.Info.0").starts_like_a_described_object());
-        assert!(parse("device/0/UTC Offset").descriptions().next().is_none());
-        assert_eq!(Path::meant_by("device/0/UTC Offset"), Some(parse("Device.0.UTC Offset")));
     }
 
     #[test]

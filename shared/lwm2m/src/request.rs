@@ -432,7 +432,7 @@ fn not_described(path: &Path, key: &str) -> Option<Finding> {
     if name.is_some() && path.descriptions().next().is_some() {
         return None;
     }
-    let near = || check::meant(path).map(str::to_owned).or_else(|| Path::meant_by(key).map(|path| path.to_string()));
+    let near = || check::meant(path).map(str::to_owned).or_else(|| Target::meant_by(key));
     let message = match name {
         None => "nobody described this object, so its number has no name; sent as it is".to_owned(),
         Some(_) => format!("nobody described this object; sent as it is (did you mean {}?)", Quoted(&near()?)),
@@ -442,7 +442,7 @@ fn not_described(path: &Path, key: &str) -> Option<Finding> {
 
 /// An object that nobody described, although the part before a dot in its name is a described object's.
 fn like_a_described_one(key: &str) -> Finding {
-    let hint = Path::meant_by(key).map(|path| format!(" (did you mean {}?)", Quoted(&path.to_string())));
+    let hint = Target::meant_by(key).map(|meant| format!(" (did you mean {}?)", Quoted(&meant)));
     let message = format!(
         "nobody described this object; its first part is a described one, behind which the object instance stands{}",
         hint.unwrap_or_default()

@@ -6,7 +6,9 @@ const SECONDS_OF_A_DAY: i64 = 86_400;
 /// smaller ones, so a fraction can only be zero.
 pub(crate) fn seconds(text: &str) -> Option<i64> {
     let (date, time) = text.split_once('T')?;
-    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let (rest, day) = date.rsplit_once('-')?;
+    let (year, month) = rest.rsplit_once('-')?;
+    let (year, [month], [day]) = (year_of(year)?, numbers(month, '-', [2])?, numbers(day, '-', [2])?);
     let (time, offset) = match time.strip_suffix('Z') {
         Some(time) => (time, 0),
         None => {
@@ -30,21 +32,37 @@ pub(crate) fn seconds(text: &str) -> Option<i64> {
     is_one.then(|| days_since_1970(year, month, day) * SECONDS_OF_A_DAY + hour * 3_600 + minute * 60 + second - offset)
 }
 
-/// As Coiote writes it; none beyond the years of four digits.
+/// A year of four digits, or one of more or before 0 with its sign: `2022`, `+12022`, `-0044`.
+fn year_of(text: &str) -> Option<i64> {
+    /// As many as Java's Instant has.
+    const MOST_DIGITS: usize = 10;
+
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_long = digits.len() > 4 && digits.len() <= MOST_DIGITS && !digits.starts_with('0');
+    let is_one = match text.bytes().next()? {
+        b'+' => is_long,
+        b'-' => (digits.len() == 4 && digits != "0000") || is_long,
+        _ => digits.len() == 4,
+    };
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_one && is_number { text.parse().ok() } else { None }
+}
+
+/// As Coiote writes it; none beyond the years that [`seconds`] takes.
 pub(crate) fn written(seconds: i64) -> Option<String> {
     let (days, second) = (seconds.div_euclid(SECONDS_OF_A_DAY), seconds.rem_euclid(SECONDS_OF_A_DAY));
-    // A first guess at the year, never too late
-    let mut year = 1970 + days.div_euclid(if days < 0 { 365 } else { 366 });
-    if !(-10..=9_999).contains(&year) {
-        return None;
-    }
-    while days >= days_since_1970(year + 1, 1, 1) {
-        year += 1;
-    }
+    // A first guess at the year, at most one off: 400 years have 146,097 days
+    let guess = 1970 + days.checked_mul(400)?.div_euclid(146_097);
+    let year = (guess - 1..=guess + 1).rev().find(|year| days >= days_since_1970(*year, 1, 1))?;
     let month = (1..=12).rev().find(|month| days >= days_since_1970(year, *month, 1))?;
     let day = days - days_since_1970(year, month, 1) + 1;
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    (0..=9_999).contains(&year).then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
+    let year = match year {
+        0..=9_999 => format!("{year:04}"),
+        10_000.. => format!("+{year}"),
+        _ => format!("-{:04}", -year),
+    };
+    year_of(&year).map(|_| format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
 }
 
 /// Numbers of exactly so many digits, with the separator between them.
@@ -92,6 +110,11 @@ mod tests {
             ("2100-03-01T00:00:00Z", 4_107_542_400),
             ("9999-12-31T23:59:59Z", 253_402_300_799),
             ("0000-01-01T00:00:00Z", -62_167_219_200),
+            ("-0001-12-31T23:59:59Z", -62_167_219_201),
+            ("+10000-01-01T00:00:00Z", 253_402_300_800),
+            ("+12022-02-28T12:00:00Z", 317_215_569_600),
+            ("+1000000000-12-31T23:59:59Z", 31_556_889_864_403_199),
+            ("-1000000000-01-01T00:00:00Z", -31_557_014_167_219_200),
         ] {
             assert_eq!(seconds(text), Some(expected), "{text}");
             assert_eq!(written(expected).as_deref(), Some(text));
@@ -123,6 +146,12 @@ mod tests {
             "2022-10-7T13:33:22Z",
             "2022-10-07T13:33:22+2:00",
             "+022-10-07T13:33:22Z",
+            "+2022-10-07T13:33:22Z",
+            "+02022-10-07T13:33:22Z",
+            "12022-10-07T13:33:22Z",
+            "-0000-10-07T13:33:22Z",
+            "+99999999999-01-01T00:00:00Z",
+            "--022-10-07T13:33:22Z",
             "2022-10-07T13:33:22\u{663}Z",
         ] {
             assert_eq!(seconds(text), None, "{text}");

@@ -51,7 +51,7 @@ fn a_published_file_is_taken() {
     ];
     let xml = definition(OBJECT, &items.concat());
     for xml in [xml.clone(), format!("\u{feff}{xml}"), xml.replace('\n', "\r\n")] {
-        let [boiler] = &ddf::objects(&xml).unwrap()[..] else { panic!("not one object") };
+        let [boiler] = &ddf::objects(xml.as_bytes()).unwrap()[..] else { panic!("not one object") };
         assert_eq!((boiler.id, boiler.name.as_str(), boiler.multiple), (32801, "Boiler", true));
         let told: Vec<_> = boiler
             .resources
@@ -69,7 +69,7 @@ fn a_published_file_is_taken() {
                 (3, "Thing", true, true, false, false, "None", ""),
             ]
         );
-        let source = tables::source(ddf::objects(&xml).unwrap()).unwrap();
+        let source = tables::source(ddf::objects(xml.as_bytes()).unwrap()).unwrap();
         assert!(source.contains("BoilerThing") && source.contains("static OBJECTS: [ObjectRow; 1]"), "{source}");
     }
 }
@@ -79,8 +79,8 @@ fn several_objects_and_several_versions_in_one_file() {
     let one = definition(OBJECT, "");
     let (_, object) = one.split_once("<Object ").unwrap();
     let both = one.replace("</LWM2M>", &format!("<Object {object}"));
-    assert_eq!(ddf::objects(&both).unwrap().len(), 2);
-    assert!(tables::source(ddf::objects(&both).unwrap()).is_ok());
+    assert_eq!(ddf::objects(both.as_bytes()).unwrap().len(), 2);
+    assert!(tables::source(ddf::objects(both.as_bytes()).unwrap()).is_ok());
 }
 
 /// The forms that are in use, and what they mean for a type.
@@ -161,7 +161,7 @@ fn no_text_of_a_definition_gets_into_the_generated_source_unchecked() {
                      <RangeEnumeration>{range}</RangeEnumeration></Item>"
                 ),
             );
-            let source = tables::source(ddf::objects(&xml).unwrap()).unwrap();
+            let source = tables::source(ddf::objects(xml.as_bytes()).unwrap()).unwrap();
             assert!(source.is_ascii());
             let (before, text) = source.split_once("static TEXTS: &str = \"").unwrap();
             let (text, after) = text.split_once("\";\n").unwrap();
@@ -178,7 +178,7 @@ fn the_newest_version_comes_first_and_a_name_keeps_its_blanks() {
     let version = |version: &str, name: &str| {
         let object = OBJECT.replace("Boiler", name).replace("</ObjectURN>", &format!("</ObjectURN>{version}"));
         let xml = definition(&object, "");
-        ddf::objects(&xml).unwrap().remove(0)
+        ddf::objects(xml.as_bytes()).unwrap().remove(0)
     };
     let objects = vec![
         version("<ObjectVersion>1.9</ObjectVersion>", "Old"),
@@ -193,10 +193,10 @@ fn the_newest_version_comes_first_and_a_name_keeps_its_blanks() {
 fn what_cannot_be_read_is_told_with_its_place() {
     for (xml, expected) in [
         (String::new(), "the document does not have a root node"),
-        ("<LWM2M>".to_owned(), "the root node was opened but never closed"),
-        ("<LWM2M>\n<a></b></LWM2M>".to_owned(), "2:4"),
-        ("<html></html>".to_owned(), "the root element is \"html\", not LWM2M"),
-        ("<LWM2M></LWM2M>".to_owned(), "it defines no Object"),
+        ("<LWM2M>".to_owned(), "line 1: the root node was opened but never closed"),
+        ("<LWM2M>\n<a></b></LWM2M>".to_owned(), "line 2: expected 'a' tag, not 'b' at 2:4"),
+        ("<html></html>".to_owned(), "line 1: the root element is \"html\", not LWM2M"),
+        ("<LWM2M></LWM2M>".to_owned(), "line 1: it defines no Object"),
         (definition("<Name>Boiler</Name>", ""), "line 4: no ObjectID"),
         (
             definition("<Name>Boiler</Name><ObjectID>70000</ObjectID>", ""),
@@ -234,7 +234,7 @@ fn what_cannot_be_read_is_told_with_its_place() {
         ),
         (definition(&OBJECT.replace(">Optional<", ">Perhaps<"), ""), "line 4: object 32801: Mandatory is \"Perhaps\""),
     ] {
-        match ddf::objects(&xml) {
+        match ddf::objects(xml.as_bytes()) {
             Ok(_) => panic!("taken: {xml}"),
             Err(message) => assert!(message.contains(expected), "{message}\nexpected {expected}"),
         }

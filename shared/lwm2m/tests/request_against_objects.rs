@@ -2,6 +2,8 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // A test that fails panics.
 
+use std::collections::HashMap;
+
 use lwm2m::{Accepted, Request, Strictness, Task};
 use serde_json::{Value as Json, json};
 
@@ -119,6 +121,10 @@ fn instances_that_come_and_go() {
     }
     assert_passes(json!({"operation": "create", "keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]}));
     assert_passes(json!({"operation": "delete", "keys": ["Portfolio.3", "LwM2M Server.1"]}));
+    // Mandatory, but what could be deleted can be made again
+    for operation in ["delete", "create"] {
+        assert_passes(json!({"operation": operation, "keys": ["Robot.0"]}));
+    }
     for key in ["Device.1", "Device.0", "Device", "LWM2M Bearer Selection.1"] {
         let object = key.split('.').next().unwrap();
         let told =
@@ -149,24 +155,51 @@ fn values_of_every_type() {
     for (key, fits, does_not) in [
         (
             "LwM2M Server.1.Lifetime",
-            json!([68, -1, "68", "9223372036854775807", 68.0, "68.0", 1e3]),
-            json!([68.5, "x", "", true, "1e3", 1e300, "9223372036854775808", " 68"]),
+            json!([68, -1, "68", "9223372036854775807", 68.0, "68.0", 1e3, "-0"]),
+            json!([68.5, "x", "", true, "1e3", 1e300, "9223372036854775808", " 68", "+68", "+68.0"]),
         ),
-        ("LWM2M Security.0.Matching Type", json!([0, 3, "2", 2.0]), json!([-1, 4, 1.5, "a", 4.0])),
-        ("Temperature.0.Sensor Value", json!([23.5, -1, "1e3", "23"]), json!(["inf", "NaN", "warm", true, ""])),
+        ("LWM2M Security.0.Matching Type", json!([0, 3, "2", 2.0]), json!([-1, 4, 1.5, "a", 4.0, "+1"])),
+        (
+            "Temperature.0.Sensor Value",
+            json!([23.5, -1, "1e3", "1e+3", "23"]),
+            json!(["inf", "NaN", "warm", true, "", "+1.5"]),
+        ),
         ("LWM2M Security.0.Bootstrap-Server", json!([true, false, "true", "0", 1]), json!(["yes", 2, "TRUE"])),
         ("Device.0.UTC Offset", json!(["+02:00", 2, true, ""]), json!([])),
         (
             "Device.0.Current Time",
-            json!([1795370400, "0", -1, 1795370400.0, "2022-10-07T13:33:22Z", "2022-10-07T15:33:22+02:00"]),
-            json!(["", "now", 1.5, true, "2022-10-07", "2022-10-07T13:33:22", "2022-02-30T13:33:22Z", "13:33:22Z"]),
+            json!([
+                1795370400,
+                "0",
+                -1,
+                1795370400.0,
+                "2022-10-07T13:33:22Z",
+                "2022-10-07T15:33:22+02:00",
+                "+12022-10-07T13:33:22Z"
+            ]),
+            json!([
+                "",
+                "now",
+                1.5,
+                true,
+                "+1795370400",
+                "2022-10-07",
+                "2022-10-07T13:33:22",
+                "2022-10-07T13:33:22.5Z",
+                "2022-02-30T13:33:22Z",
+                "13:33:22Z"
+            ]),
         ),
         (
             "LWM2M Security.0.Secret Key",
-            json!(["c2VjcmV0", "00ff", "0x00ff", "", "c2VjcmV0cw=="]),
-            json!(["not base64!", "ä", "00:ff"]),
+            json!(["c2VjcmV0", "true", "00ff", "0x00ff", "", "c2VjcmV0cw=="]),
+            json!(["not base64!", "ä", "00:ff", true, 1234, "0x012"]),
         ),
-        (lnk, json!(["21:0", "65535:65535"]), json!(["21", "21:x", "21:65536", 21])),
+        (
+            lnk,
+            json!(["21:0", "65535:65535"]),
+            json!(["21", "21:x", "21:65536", 21, "+21:0", "021:0", "21:+0", "21:00"]),
+        ),
     ] {
         for (values, fit) in [(&fits, true), (&does_not, false)] {
             for value in values.as_array().unwrap() {
@@ -185,7 +218,7 @@ fn a_value_is_told_its_type_or_range_but_not_repeated() {
         json!({"operation": "write", "keys": ["LwM2M Server.1.Lifetime", "Device.0.Current Time"], "values": ["s3cret", "now"]}),
         &[
             "VALUE_TYPE values[0]: Lifetime is an Integer: expected a whole number of at most 64 bits",
-            "VALUE_TYPE values[1]: Current Time is a Time: expected a time, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
+            "VALUE_TYPE values[1]: Current Time is a Time: expected a time without a fraction, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
         ],
     );
     assert_told(
@@ -389,6 +422,13 @@ fn a_number_is_sent_under_the_newest_name_and_fits_any_version() {
             "NAME_OF_NEWEST_VERSION keys[0]: \"LWM2M Cellular Connectivity.0.4\": sent as \"LWM2M Cellular Connectivity.0.PSM Timer\", the newest version's name; another has \"PSM Timer (1)\"".to_owned()
         ])
     );
+    // The object's old name says which version is meant, and that name stays
+    assert_eq!(
+        sent(json!({"operation": "execute", "keys": ["Runtime Database.0.3"]})),
+        (keys("Runtime Database.0.Unset"), vec![
+            "NAME_OF_NEWEST_VERSION keys[0]: \"Runtime Database.0.3\": sent as \"Runtime Database.0.Unset\", an older version's name, as its object; another has \"Persistent\"".to_owned()
+        ])
+    );
     // A number that only an older version has is sent under its name, and is no news
     assert_eq!(
         sent(json!({"operation": "read", "keys": ["/10/0/6"]})),
@@ -434,6 +474,11 @@ fn near_misses_are_that_path_or_told() {
                 "the object instance has to be a number from 0 to 65534 (did you mean \"Device.0.UTC Offset\"?)",
             ),
             ("3/0/Battery Level", "(did you mean \"Device.0.Battery Level\"?)"),
+            ("3/x/14", "joined by dots (did you mean \"Device.0.UTC Offset\"?)"),
+            ("3 /0/14", "joined by dots (did you mean \"Device.0.UTC Offset\"?)"),
+            ("3-0-14", "or with a slash, as in /3/0 (did you mean \"Device.0.UTC Offset\"?)"),
+            ("32801.0.1", "or with a slash, as in /3/0 (did you mean \"/32801/0/1\"?)"),
+            ("/3/-1", "the object instance has to be a number from 0 to 65534 (did you mean \"Device.0\"?)"),
         ] {
             let findings = parse(json!({"operation": "read", "keys": [key]}), strictness).unwrap_err();
             assert!(findings.len() == 1 && findings[0].starts_with("PATH_INVALID"), "{findings:?}");
@@ -447,12 +492,50 @@ fn near_misses_are_that_path_or_told() {
             "OBJECT_NOT_DESCRIBED keys[0]: \"Device.Info.0.Battery\": nobody described this object; its first part is a described one, behind which the object instance stands (did you mean \"Device.0\"?)",
         ],
     );
-    for (key, meant) in [("device/0/UTC Offset", "Device"), ("Devise/0", "Device"), ("device.0", "Device")] {
+    for (key, meant) in [
+        ("device/0/UTC Offset", "Device"),
+        ("Devise/0", "Device"),
+        ("device.0", "Device"),
+        ("Device\\0\\Battery Level", "Device.0.Battery Level"),
+        ("Device(0)", "Device.0"),
+        ("Device-0-Battery Level", "Device.0.Battery Level"),
+        ("Device,0,Battery Level", "Device.0.Battery Level"),
+        ("ALL", "all"),
+        ("*", "all"),
+    ] {
         let (_, notices) = sent(json!({"operation": "read", "keys": [key]}));
         assert!(notices[0].ends_with(&format!("(did you mean \"{meant}\"?)")), "{notices:?}");
     }
     // Like nothing known
-    assert_passes(json!({"operation": "read", "keys": ["Vendor/0/x", "ACME-7.x.0.y", "Größe.0.Länge"]}));
+    assert_passes(
+        json!({"operation": "read", "keys": ["Vendor/0/x", "ACME-7.x.0.y", "Größe.0.Länge", "3/4-way valve.0.State"]}),
+    );
+}
+
+#[test]
+fn what_may_have_been_meant_can_be_read() {
+    for key in [
+        "/3//14",
+        "3/x/14",
+        "3//0",
+        "/1//1",
+        "3/5/UTC Offset",
+        "Device.UTC Offset.0",
+        "Device.Error Code.0",
+        "Device.x.Error Code",
+        "Device-7",
+        "Device.0/UTC Ofset",
+        "32801.0.1",
+    ] {
+        let event = |key: &str| json!({"operation": "read", "keys": [key]});
+        let told = match parse(event(key), Strictness::Notice) {
+            Ok(accepted) => accepted.notices.iter().map(|notice| notice.message.clone()).collect(),
+            Err(findings) => findings,
+        };
+        let Some((_, meant)) = told[0].split_once("(did you mean \"") else { panic!("{key}: {told:?}") };
+        let meant = meant.strip_suffix("\"?)").unwrap();
+        assert_eq!(findings(event(meant)), [] as [&str; 0], "{key}: {meant}");
+    }
 }
 
 #[test]
@@ -470,7 +553,18 @@ fn values_are_sent_in_a_form_that_coiote_shows() {
         ("Buzzer.0.Level", json!(50), "50"),
         ("Light Control.0.On/Off", json!(true), "true"),
         ("Light Control.0.On/Off", json!("false"), "false"),
-        ("Light Control.0.On/Off", json!(1.0), "1"),
+        // Coiote has no other form of them
+        ("Light Control.0.On/Off", json!(1.0), "true"),
+        ("Light Control.0.On/Off", json!(1), "true"),
+        ("Light Control.0.On/Off", json!("1"), "true"),
+        ("Light Control.0.On/Off", json!(0), "false"),
+        ("Light Control.0.On/Off", json!("0"), "false"),
+        ("LwM2M Server.1.Lifetime", json!("068"), "68"),
+        ("LwM2M Server.1.Lifetime", json!("-0"), "0"),
+        ("Buzzer.0.Delay Duration", serde_json::from_str("1e1").unwrap(), "1e1"),
+        ("Buzzer.0.Delay Duration", serde_json::from_str("1E+1").unwrap(), "1e1"),
+        ("Buzzer.0.Delay Duration", json!("1e+1"), "1e1"),
+        ("Device.0.Current Time", json!("+12022-02-28T14:00:00+02:00"), "+12022-02-28T12:00:00Z"),
         // Nobody described it, so nobody knows better
         ("Vendor.0.x", json!(68.0), "68.0"),
         ("Vendor.0.x", json!("2022-10-07T15:33:22+02:00"), "2022-10-07T15:33:22+02:00"),
@@ -484,9 +578,19 @@ fn values_are_sent_in_a_form_that_coiote_shows() {
 
 #[test]
 fn hexadecimal_digits_for_an_opaque_resource_are_told() {
-    for (value, is_told) in
-        [("0x0102", true), ("0102", true), ("DEADBEEF", true), ("3q2+7w==", false), ("SGVsbG8=", false), ("", false)]
-    {
+    for (value, is_told) in [
+        ("0x0102", true),
+        ("0x01020", true),
+        ("0X1", true),
+        ("0x", true),
+        ("0102", true),
+        ("DEADBEEF", true),
+        ("DEADBEE", false),
+        ("true", false),
+        ("3q2+7w==", false),
+        ("SGVsbG8=", false),
+        ("", false),
+    ] {
         let key = "BinaryAppDataContainer.0.Data.0";
         let (parameters, notices) = sent(json!({"operation": "write", "keys": [key], "values": [value]}));
         assert_eq!(parameters[1].1, value);
@@ -503,7 +607,23 @@ fn hexadecimal_digits_for_an_opaque_resource_are_told() {
 fn a_real_devices_values_can_be_written_back_as_they_are_shown() {
     let device: Json = serde_json::from_str(include_str!("data/real-device.json")).unwrap();
     let is_no_value = |value: &Json| value.get("noValue").is_some();
-    let mut written = 0;
+    // By name, from the registry itself: the operations in any version
+    let mut operations: HashMap<(&str, &str), String> = HashMap::new();
+    let mut names = HashMap::new();
+    for line in include_str!("../objects.tsv").lines() {
+        match line.split('\t').collect::<Vec<_>>()[..] {
+            ["O", id, name, ..] => _ = names.insert(id, name),
+            ["R", id, _, name, allowed, ..] => operations.entry((names[id], name)).or_default().push_str(allowed),
+            _ => {}
+        }
+    }
+    for line in include_str!("../object-versions.tsv").lines() {
+        if let ["R", id, _, _, name, allowed, ..] = line.split('\t').collect::<Vec<_>>()[..] {
+            operations.entry((names[id], name)).or_default().push_str(allowed);
+        }
+    }
+    let is_described = |object: &str| names.values().any(|name| *name == object);
+    let (mut written, mut only_read, mut with_a_comma) = (0, 0, 0);
     for (object, instances) in device.as_object().unwrap() {
         for (instance, resources) in instances.as_object().unwrap() {
             for (resource, value) in resources.as_object().unwrap() {
@@ -518,24 +638,30 @@ fn a_real_devices_values_can_be_written_back_as_they_are_shown() {
                     _ => vec![],
                 };
                 for (key, value) in values {
-                    let told = findings(json!({"operation": "read", "keys": [key]}));
-                    assert_eq!(told, [] as [&str; 0], "{key}");
+                    assert_passes(json!({"operation": "read", "keys": [key]}));
                     let event = json!({"operation": "write", "keys": [key], "values": [value]});
-                    match parse(event.clone(), Strictness::Reject) {
-                        Ok(accepted) => {
-                            let parameters = Task::from(&accepted.operation).parameters;
-                            assert_eq!(parameters, [("keys", key), ("values", value.as_str().unwrap().to_owned())]);
-                            written += 1;
-                        }
-                        // What is only read, and what the encoding cannot hold: nothing else
-                        Err(told) => assert!(
-                            told.iter().all(|told| told.starts_with("NOT_ALLOWED") || key.contains(',')),
-                            "{event}: {told:?}"
-                        ),
-                    }
+                    let is_writable =
+                        !is_described(object) || operations[&(object.as_str(), resource.as_str())].contains('W');
+                    let refused = if !is_writable {
+                        only_read += 1;
+                        format!("NOT_ALLOWED keys[0]: \"{key}\": write is not possible: {resource} can only be read")
+                    } else if key.contains(',') {
+                        with_a_comma += 1;
+                        format!(
+                            "VALUE_NOT_ENCODABLE keys[0]: \"{key}\": a key that holds a comma cannot be sent beside values"
+                        )
+                    } else {
+                        written += 1;
+                        assert_eq!(
+                            sent(event),
+                            (vec![("keys", key), ("values", value.as_str().unwrap().to_owned())], vec![])
+                        );
+                        continue;
+                    };
+                    assert_eq!(findings(event), [refused]);
                 }
             }
         }
     }
-    assert!(written > 40, "{written}");
+    assert_eq!((written, only_read, with_a_comma), (49, 65, 4));
 }

@@ -19,6 +19,9 @@ const ROOM: usize = 5_000;
 /// Longest message in bytes where the room does not do for longer ones.
 const SHORT_MESSAGE: usize = 100;
 
+/// … and where it does not do for those.
+const SHORTEST_MESSAGE: usize = 20;
+
 /// Longest client token that AWS IoT takes, in bytes.
 const LONGEST_TOKEN: usize = 64;
 
@@ -71,44 +74,64 @@ pub fn entries(device: &Device, at: Millis) -> BTreeMap<String, Entry> {
     let kept = last.len().saturating_sub(ENDED_KEPT);
     let ended = last.into_iter().enumerate().filter(|(index, record)| *index >= kept || is_recent(record));
     let ended: Vec<(usize, &Record)> = ended.collect();
-    let surplus: Vec<String> =
-        ended.iter().filter(|(index, _)| *index < kept).map(|(_, record)| record.name.to_string()).collect();
-    let mut entries: BTreeMap<String, Entry> = open
-        .chain(ended.into_iter().map(|(_, record)| record))
+    let surplus = ended.iter().filter(|(index, _)| *index < kept).count();
+    let shown: Vec<&Record> = ended.into_iter().map(|(_, record)| record).chain(open.rev()).collect();
+    let mut entries: BTreeMap<String, Entry> = shown
+        .iter()
         .filter(|record| !matches!(record.state, State::Ended(Status::Ignored)))
         .map(|record| (record.name.to_string(), Entry::of(record)))
         .collect();
-    fit(&mut entries, surplus);
+    if size(&entries) > ROOM {
+        let by_age: Vec<String> = shown.iter().map(|record| record.name.to_string()).collect();
+        let (surplus, kept) = by_age.split_at_checked(surplus).unwrap_or((&by_age, &[]));
+        fit(&mut entries, surplus, kept);
+    }
     entries
 }
 
 /// Leaves out what there is no room for: what ended before the last three, the oldest first; the ends of long messages; what
-/// reports say beyond success.
-fn fit(entries: &mut BTreeMap<String, Entry>, surplus: Vec<String>) {
-    let size = |entry: &Entry| serde_json::to_string(entry).map_or(0, |json| json.len());
-    let mut total: usize = entries.iter().map(|(name, entry)| name.len() + 4 + size(entry)).sum();
-    for name in surplus {
+/// reports say beyond success; more of the messages; and where names and ids are that long, what ended and then what is open,
+/// the oldest first.
+fn fit(entries: &mut BTreeMap<String, Entry>, surplus: &[String], kept: &[String]) {
+    if leave_out(entries, surplus) || shorten_messages(entries, SHORT_MESSAGE) {
+        return;
+    }
+    for entry in entries.values_mut() {
+        entry.properties = None;
+    }
+    if size(entries) > ROOM && !shorten_messages(entries, SHORTEST_MESSAGE) {
+        leave_out(entries, kept);
+    }
+}
+
+/// Whether the others have room then.
+fn leave_out(entries: &mut BTreeMap<String, Entry>, oldest_first: &[String]) -> bool {
+    let mut total = size(entries);
+    for name in oldest_first {
         if total <= ROOM {
-            return;
+            break;
         }
-        if let Some(entry) = entries.remove(&name) {
+        if let Some(entry) = entries.remove(name) {
+            // With the quotes of its name, the colon and the comma.
             total = total.saturating_sub(name.len() + 4 + size(&entry));
         }
     }
-    if total <= ROOM {
-        return;
-    }
+    total <= ROOM
+}
+
+/// Whether all have room then.
+fn shorten_messages(entries: &mut BTreeMap<String, Entry>, most: usize) -> bool {
     for reason in entries.values_mut().filter_map(|entry| entry.reason.as_mut()) {
-        if let Some(beginning) = cut(&reason.message, SHORT_MESSAGE) {
+        if let Some(beginning) = cut(&reason.message, most) {
             reason.message = format!("{beginning} …");
         }
     }
-    let total: usize = entries.iter().map(|(name, entry)| name.len() + 4 + size(entry)).sum();
-    if total > ROOM {
-        for entry in entries.values_mut() {
-            entry.properties = None;
-        }
-    }
+    size(entries) <= ROOM
+}
+
+/// Bytes of its JSON.
+fn size(part: &impl Serialize) -> usize {
+    serde_json::to_string(part).map_or(0, |json| json.len())
 }
 
 /// A time in the form of AWS: `2026-11-22T18:00:00Z`.

@@ -67,19 +67,6 @@ impl Name {
         }
     }
 
-    /// Whether two requests with this name, made in these seconds since 1970, are one: a shadow that was deleted and made again
-    /// counts its versions anew, and so does a job that was.
-    pub(crate) fn means_one_request(&self, one: u64, other: u64) -> bool {
-        /// AWS IoT Jobs tells when an execution was queued to the second here and to the millisecond there, and takes longer to
-        /// delete a job.
-        const ROUNDED: u64 = 5;
-        match self {
-            Name::Version(_) => one == other,
-            Name::Job { .. } => one.abs_diff(other) <= ROUNDED,
-            Name::Invocation(_) => true,
-        }
-    }
-
     pub fn version(&self) -> Option<u64> {
         if let Name::Version(version) = self { Some(*version) } else { None }
     }

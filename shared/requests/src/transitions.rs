@@ -165,7 +165,7 @@ impl Device {
         if let Some(index) = self.ended.iter().position(|record| record.name == claim.name)
             && let Some(record) = self.ended.get(index)
         {
-            let is_other = !claim.name.means_one_request(record.requested_at, claim.requested_at);
+            let is_other = is_another(record.requested_at, claim);
             let maybe = record.may_have_been_sent();
             if !is_other && record.updated_at == claim.at {
                 // This very event was appended twice.
@@ -190,7 +190,7 @@ impl Device {
             (_, Name::Invocation(_)) => Standing::Free { maybe: false },
             (None, _) => Standing::Decided(Verdict::LookUp),
             (Some(history), _) => match &history.same {
-                Some(past) if claim.name.means_one_request(past.requested_at, claim.requested_at) => {
+                Some(past) if !is_another(past.requested_at, claim) => {
                     if may_be_sent_again(past.may_have_been_sent, past.status) {
                         Standing::Free { maybe: past.may_have_been_sent }
                     } else {
@@ -959,6 +959,22 @@ enum Standing {
         /// An earlier try may have reached Coiote.
         maybe: bool,
     },
+}
+
+/// Whether the claim is of another request than the one of its name that was made then: a shadow that was deleted and made again
+/// counts its versions anew, and so does a job that was. Where a time is not known, it is not, for nothing is sent twice.
+fn is_another(requested_at: u64, claim: &Claim) -> bool {
+    /// AWS IoT Jobs tells when an execution was queued to the second here and to the millisecond there, and takes longer to
+    /// delete a job.
+    const ROUNDED: u64 = 5;
+    let are_known = requested_at != 0 && claim.requested_at != 0;
+    let apart = requested_at.abs_diff(claim.requested_at);
+    are_known
+        && match claim.name {
+            Name::Version(_) => apart > 0,
+            Name::Job { .. } => apart > ROUNDED,
+            Name::Invocation(_) => false,
+        }
 }
 
 fn hold(record: &mut Record, mark: &str, run: &str, at: Millis, void_at: Millis) {

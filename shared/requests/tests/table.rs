@@ -13,6 +13,9 @@ const LIFETIME: Millis = 168 * 3_600_000;
 const REBOOT: &str = "Device.0.Reboot";
 const OFFSET: &str = "Device.0.UTC Offset";
 
+/// Of all answers of a device in the operation shadow, in bytes.
+const ROOM: usize = 5_000;
+
 /// What happens to a device, told in short.
 #[derive(Clone, Default)]
 struct Story {
@@ -537,6 +540,34 @@ fn a_redrive_goes_on_with_what_was_not_sent() {
 }
 
 #[test]
+fn a_shadow_that_was_made_again_counts_its_versions_anew_where_the_times_are_known() {
+    let duplicate = Verdict::Duplicate(Status::Succeeded);
+    for (first, second, verdict) in [
+        (NOW / 1_000, NOW / 1_000, duplicate.clone()),
+        (NOW / 1_000, NOW / 1_000 + 400, Verdict::Send),
+        (NOW / 1_000, 0, duplicate.clone()),
+        (0, NOW / 1_000, duplicate.clone()),
+        (0, 0, duplicate),
+    ] {
+        let made_at = |requested_at, claim: Claim| Claim { requested_at, ..claim };
+        let mut story = Story::new();
+        story.claims(made_at(first, story.claim_of(1, "execute", &[REBOOT])));
+        story.created(1, "t");
+        story.succeeds("t");
+        let mut story = story.after(400);
+        let claim = made_at(second, story.claim_of(1, "execute", &[REBOOT]));
+        assert_eq!(story.claims(claim.clone()), verdict, "{first} {second}");
+
+        // As far as the history knows.
+        let mut story = Story::new();
+        story.claim(9, "read", &[OFFSET]);
+        let same = Some(PastRequest { status: Status::Succeeded, requested_at: first, may_have_been_sent: true });
+        let claim = Claim { history: Some(History { same, ..History::default() }), ..claim };
+        assert_eq!(story.claims(claim), verdict, "{first} {second}");
+    }
+}
+
+#[test]
 fn our_own_201_may_come_late() {
     let mut story = Story::new();
     story.claim(1, "execute", &[REBOOT]);
@@ -1013,11 +1044,43 @@ fn the_copy_has_its_room_whatever_stands_in_the_reasons() {
     }
     let copy = entries(&story.device, story.now);
     let size = serde_json::to_string(&copy).unwrap().len();
-    assert!(size <= 6_000, "{size}");
+    assert!(size <= ROOM, "{size}");
     for version in (193..=200).chain(188..=190) {
         let entry = &copy[&version.to_string()];
         assert!(entry.reason.as_ref().is_some_and(|reason| reason.message.len() > 80), "{entry:?}");
         assert_eq!(entry.client_token.as_deref(), Some("ü".repeat(32).as_str()));
+    }
+}
+
+#[test]
+fn the_copy_has_its_room_whatever_stands_in_names_and_ids() {
+    // From what fits to what can be no longer: in JSON a control character takes six bytes.
+    for (token, task_id, shown) in [("t", 20, 11), ("t", 200, 10), ("\"", 200, 8), ("\u{1}", 40, 7), ("\u{1}", 200, 6)]
+    {
+        let mut story = Story::new();
+        for version in 1_000_001..=1_000_020 {
+            let claim = Claim {
+                client_token: Some(token.repeat(64)),
+                ..story.claim_of(version, "cancelObserveComposite", &[OFFSET])
+            };
+            story.claims(claim);
+            let task_id = format!("{version:0>task_id$}");
+            story.apply(Event::Created(Created {
+                notice: Some(Reason::new("SESSION_NOT_STARTED", "\"".repeat(400))),
+                ..story.created_of(version, &task_id)
+            }));
+            if version <= 1_000_010 {
+                story.refuses(&task_id);
+            }
+            story.now += 1_000;
+        }
+        let copy = entries(&story.device, story.now);
+        let size = serde_json::to_string(&copy).unwrap().len();
+        assert!(size <= ROOM, "{size}");
+        assert_eq!(copy.len(), shown, "{token:?}, {task_id}: {size}");
+        // The newest ones, of those that are open.
+        let newest: Vec<String> = (1_000_013..=1_000_020).map(|version: u64| version.to_string()).collect();
+        assert!(newest.iter().rev().take(copy.len()).all(|name| copy.contains_key(name)), "{:?}", copy.keys());
     }
 }
 
@@ -1191,7 +1254,7 @@ fn page() -> String {
                 }
             }),
         ];
-        page.push_str(&format!("\n## {title}\n\n| state |"));
+        page.push_str(&format!("\n## {title}\n\n{}\n| state |", diagram(operation, &states, &events)));
         for (name, _) in &events {
             page.push_str(&format!(" {name} |"));
         }
@@ -1210,6 +1273,39 @@ fn page() -> String {
         }
     }
     page
+}
+
+/// Mermaid's diagram of the same table, with one node for all that a state is told in.
+fn diagram(operation: &str, states: &[Row], events: &[(&str, Happening)]) -> String {
+    let node = |story: &Story| {
+        let state = shown(story).replace('`', "");
+        let name = state.split([',', ' ']).next().unwrap().to_owned();
+        if name == "absent" { "[*]".to_owned() } else { name }
+    };
+    let mut edges: Vec<((String, String), Vec<&str>)> = Vec::new();
+    for (_, lead) in states {
+        let mut story = Story::new();
+        lead(&mut story, operation);
+        for (event, happen) in events {
+            let mut after = story.clone();
+            happen(&mut after);
+            let edge = (node(&story), node(&after));
+            if edge.0 == edge.1 {
+                continue;
+            }
+            match edges.iter_mut().find(|(known, _)| *known == edge) {
+                Some((_, labels)) if !labels.contains(event) => labels.push(event),
+                Some(_) => {}
+                None => edges.push((edge, vec![event])),
+            }
+        }
+    }
+    let mut diagram = String::from("```mermaid\nstateDiagram-v2\n");
+    for ((from, to), labels) in edges {
+        // A colon ends the name of a label.
+        diagram.push_str(&format!("    {from} --> {to}: {}\n", labels.join(", ").replace(':', "")));
+    }
+    diagram + "```\n"
 }
 
 /// A state as the page names it.

@@ -147,10 +147,14 @@ fn start_value(resource: &ResourceDefinition, value: &Value, endpoint: &str) -> 
             .iter()
             .map(|(instance, value)| {
                 let instance = instance.parse().map_err(|_| format!("{instance:?} is not a resource instance"))?;
-                Ok((instance, text(value.as_str().unwrap_or_default())?))
+                let value = match value {
+                    Value::Null => None,
+                    value => Some(text(value.as_str().unwrap_or_default())?),
+                };
+                Ok((instance, value))
             })
             .collect::<Result<_, String>>()
             .map(Content::Multiple),
-        _ => Err("a string or null is expected, and an object of strings where the resource is multiple".to_owned()),
+        _ => Err("a string or null is expected, and an object of them where the resource is multiple".to_owned()),
     }
 }

@@ -20,7 +20,8 @@ pub(crate) type Instance = BTreeMap<u16, Content>;
 pub(crate) enum Content {
     /// `None`: the resource is there and holds no value.
     Single(Option<String>),
-    Multiple(BTreeMap<u16, String>),
+    /// A resource instance may hold no value, either.
+    Multiple(BTreeMap<u16, Option<String>>),
 }
 
 /// LwM2M Server: deleting its instances would cut the device off from the server that asks for it.
@@ -91,7 +92,7 @@ impl DataModel {
         if self.instance(path)?.get(&id).is_none() && self.resource(path, id)?.operations.readable() {
             return Err("the device has no such resource in this object instance".to_owned());
         }
-        let held = self.held(path, id, text);
+        let held = Some(self.held(path, id, text));
         record(&mut self.objects, path, held.clone(), instance, id);
         record(result, path, held, instance, id);
         Ok(())
@@ -146,7 +147,7 @@ impl DataModel {
             .collect();
         for (position, (path, text)) in values.iter().enumerate() {
             let (_, resource) = self.check_write(*path, text).map_err(|reason| (Some(position), reason))?;
-            put(&mut instance, resource, *path, self.held(*path, resource, text));
+            put(&mut instance, resource, *path, Some(self.held(*path, resource, text)));
         }
         self.objects.entry(object_id).or_default().insert(id, instance);
         Ok(())
@@ -237,7 +238,7 @@ impl DataModel {
             && let text = self.held(path, resource, text)
             && let Some(instance) = self.objects.get_mut(&object).and_then(|instances| instances.get_mut(&instance))
         {
-            put(instance, resource, path, text);
+            put(instance, resource, path, Some(text));
         }
     }
 
@@ -249,7 +250,7 @@ impl DataModel {
             Path::ResourceInstance(object, instance, resource, resource_instance) => {
                 match self.objects.get(&object)?.get(&instance)?.get(&resource)? {
                     Content::Single(_) => None,
-                    Content::Multiple(values) => values.get(&resource_instance).map(String::as_str),
+                    Content::Multiple(values) => values.get(&resource_instance)?.as_deref(),
                 }
             }
         }
@@ -302,11 +303,14 @@ impl Content {
     }
 
     fn render(&self, kind: Type) -> Value {
+        let shown = |value: &Option<String>| match value {
+            Some(value) => json!(kind.shown(value)),
+            None => json!({"noValue": true}),
+        };
         match self {
-            Self::Single(Some(value)) => json!(kind.shown(value)),
-            Self::Single(None) => json!({"noValue": true}),
+            Self::Single(value) => shown(value),
             Self::Multiple(values) => {
-                Value::Object(values.iter().map(|(id, value)| (id.to_string(), json!(kind.shown(value)))).collect())
+                Value::Object(values.iter().map(|(id, value)| (id.to_string(), shown(value))).collect())
             }
         }
     }
@@ -328,17 +332,17 @@ fn readable(object: &ObjectDefinition, instance: &Instance) -> Instance {
         .collect()
 }
 
-fn record(objects: &mut Objects, path: Path, text: String, instance: u16, resource: u16) {
-    put(objects.entry(path.object()).or_default().entry(instance).or_default(), resource, path, text);
+fn record(objects: &mut Objects, path: Path, value: Option<String>, instance: u16, resource: u16) {
+    put(objects.entry(path.object()).or_default().entry(instance).or_default(), resource, path, value);
 }
 
-fn put(instance: &mut Instance, resource: u16, path: Path, text: String) {
+fn put(instance: &mut Instance, resource: u16, path: Path, value: Option<String>) {
     let Path::ResourceInstance(_, _, _, resource_instance) = path else {
-        instance.insert(resource, Content::Single(Some(text)));
+        instance.insert(resource, Content::Single(value));
         return;
     };
     let content = instance.entry(resource).or_insert_with(|| Content::Multiple(BTreeMap::new()));
     if let Content::Multiple(values) = content {
-        values.insert(resource_instance, text);
+        values.insert(resource_instance, value);
     }
 }

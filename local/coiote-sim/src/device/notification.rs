@@ -1,6 +1,5 @@
 //! When an observation notifies (LwM2M Core 1.1, 5.1.2). Nothing here knows what time it is: it is told.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::model::Content;
@@ -74,28 +73,25 @@ pub(super) fn is_worth_telling(
     present: &Content,
     thresholds: impl Fn(Option<u16>) -> Thresholds,
 ) -> bool {
+    let has_changed_enough = |id, last: &Option<String>, present: &Option<String>| match (last, present) {
+        (Some(last), Some(present)) => thresholds(id).let_through(last, present),
+        (last, present) => last != present,
+    };
     match (last, present) {
-        (Some(Content::Single(Some(last))), Content::Single(Some(present))) => {
-            thresholds(None).let_through(last, present)
-        }
+        (Some(Content::Single(last)), Content::Single(present)) => has_changed_enough(None, last, present),
         (Some(Content::Multiple(last)), Content::Multiple(present)) => {
-            !present.keys().eq(last.keys()) || any_is_worth_telling(last, present, thresholds)
+            let mut pairs = present.iter().filter_map(|(id, present)| Some((*id, last.get(id)?, present)));
+            !present.keys().eq(last.keys())
+                || pairs.any(|(id, last, present)| has_changed_enough(Some(id), last, present))
         }
         (last, present) => last != Some(present),
     }
 }
 
-fn any_is_worth_telling(
-    last: &BTreeMap<u16, String>,
-    present: &BTreeMap<u16, String>,
-    thresholds: impl Fn(Option<u16>) -> Thresholds,
-) -> bool {
-    let mut pairs = present.iter().filter_map(|(id, present)| Some((*id, last.get(id)?, present)));
-    pairs.any(|(id, last, present)| thresholds(Some(id)).let_through(last, present))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -162,8 +158,10 @@ mod tests {
     fn compares_what_resources_hold() {
         let single = |text: &str| Content::Single(Some(text.to_owned()));
         let empty = Content::Single(None);
-        let multiple =
-            |values: &[(u16, &str)]| Content::Multiple(values.iter().map(|(id, text)| (*id, (*text).into())).collect());
+        let multiple = |values: &[(u16, &str)]| {
+            Content::Multiple(values.iter().map(|(id, text)| (*id, Some((*text).into()))).collect())
+        };
+        let without_value = Content::Multiple(BTreeMap::from([(0, None)]));
         let far = Thresholds { st: Some(100.0), ..Thresholds::default() };
         for (last, present, expected) in [
             (None, single("1"), true),
@@ -175,6 +173,9 @@ mod tests {
             (Some(single("1")), single("101"), true),
             (Some(multiple(&[(0, "1")])), multiple(&[(0, "2")]), false),
             (Some(multiple(&[(0, "1")])), multiple(&[(0, "101")]), true),
+            (Some(without_value.clone()), without_value.clone(), false),
+            (Some(without_value.clone()), multiple(&[(0, "1")]), true),
+            (Some(multiple(&[(0, "1")])), without_value, true),
             (Some(multiple(&[(0, "1")])), multiple(&[(0, "1"), (1, "1")]), true),
             (Some(multiple(&[(0, "1"), (1, "1")])), multiple(&[(0, "1")]), true),
         ] {

@@ -142,7 +142,7 @@ impl Device {
         *self.executions.entry(self.name_of(path)).or_default() += 1;
         match (object, resource) {
             (DEVICE, RESET_ERROR_CODE) => {
-                let none = BTreeMap::from([(0, "0".to_owned())]);
+                let none = BTreeMap::from([(0, Some("0".to_owned()))]);
                 self.model.set(object, instance, ERROR_CODE, Content::Multiple(none));
             }
             (TEST_OBJECT, INCREMENT_COUNTER) => self.increment_counter(instance, arguments),
@@ -154,7 +154,7 @@ impl Device {
     fn increment_counter(&mut self, instance: u16, arguments: &[Argument]) {
         let count: i64 = self.model.text(TEST_OBJECT, instance, COUNTER).and_then(|t| t.parse().ok()).unwrap_or(0);
         self.model.set(TEST_OBJECT, instance, COUNTER, Content::Single(Some(count.saturating_add(1).to_string())));
-        let last = arguments.iter().map(|a| (u16::from(a.number), a.value.clone().unwrap_or_default())).collect();
+        let last = arguments.iter().map(|a| (u16::from(a.number), Some(a.value.clone().unwrap_or_default()))).collect();
         self.model.set(TEST_OBJECT, instance, LAST_ARGUMENTS, Content::Multiple(last));
     }
 

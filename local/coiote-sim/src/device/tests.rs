@@ -50,6 +50,14 @@ fn reads_at_every_level() {
         ("Test object.0.Integer array.4", json!({"Test object": {"0": {"Integer array": {"4": "50"}}}})),
         ("Test object.0.Empty", json!({"Test object": {"0": {"Empty": {"noValue": true}}}})),
         ("Test object.0.Last exec args array", json!({"Test object": {"0": {"Last exec args array": {}}}})),
+        (
+            "Device.0.Power Source Current",
+            json!({"Device": {"0": {"Power Source Current": {"0": "125", "1": {"noValue": true}}}}}),
+        ),
+        (
+            "Device.0.Power Source Current.1",
+            json!({"Device": {"0": {"Power Source Current": {"1": {"noValue": true}}}}}),
+        ),
         ("Air quality.0.PM2.5", json!({"Air quality": {"0": {"PM2.5": "8.1"}}})),
         ("Device.0.Current Time", json!({"Device": {"0": {"Current Time": "2026-11-22T18:00:00Z"}}})),
         ("Boiler Controller", json!({"Boiler Controller": {"0": {"Flow setpoint": "55.0", "Burner on": "true"}}})),

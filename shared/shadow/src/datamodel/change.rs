@@ -131,9 +131,13 @@ impl Reading {
     fn members(&mut self, place: &Place<'_>, json: Json, expected: &str) -> Map<String, Json> {
         match json {
             Json::Object(members) if members.is_empty() => self.change.empty.push(place.path()),
-            // What has no value has no parts, either; but only resources can be so.
-            Json::Object(members) if members.contains_key(NO_VALUE) => {
-                self.unclear(place, expected, "an object with noValue");
+            // Only resources can be without a value. What stands beside it is there all the same.
+            json @ Json::Object(_) if has_no_value(&json) => {
+                let Json::Object(mut members) = json else { return Map::new() };
+                members.remove(NO_VALUE);
+                let found = if members.is_empty() { "an object with noValue" } else { "noValue beside its parts" };
+                self.unclear(place, expected, found);
+                return members;
             }
             Json::Object(members) => return members,
             Json::Null => self.change.gone.push(place.path()),
@@ -288,6 +292,14 @@ mod tests {
             (
                 json!({"A": {"0": {"B": "1"}}, "x\ny": 5}),
                 "x\u{fffd}y: expected an object of object instances, found a number",
+            ),
+            (
+                json!({"A": {"0": {"B": "1", "noValue": true}}}),
+                "A.0: expected an object of resources, found noValue beside its parts",
+            ),
+            (
+                json!({"A": {"noValue": true, "0": {"B": "1"}}}),
+                "A: expected an object of object instances, found noValue beside its parts",
             ),
         ] {
             let is_object = result.is_object();
