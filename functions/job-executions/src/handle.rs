@@ -19,7 +19,7 @@ use crate::tell::Told;
 const NOT_TOLD: &str = "JOB_EXECUTION_NOT_TOLD";
 
 /// Code of a look that AWS did not answer.
-const NOT_LOOKED: &str = "JOBS_NOT_LOOKED_AT";
+pub(crate) const NOT_LOOKED: &str = "JOBS_NOT_LOOKED_AT";
 
 /// Whom it speaks to.
 pub(crate) struct Clients {

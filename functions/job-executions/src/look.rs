@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
 use crate::control_plane::Execution;
-use crate::handle::{Looked, Service};
+use crate::handle::{Looked, NOT_LOOKED, Service};
 use crate::tell::Told;
 
 /// Devices that are looked up at once.
@@ -23,6 +23,9 @@ const AT_ONCE: usize = 16;
 
 /// Pause after an execution that was found: no faster than AWS rolls a job out, a thousand in a minute.
 const PAUSE: Duration = Duration::from_millis(60);
+
+/// After so many executions in a row that AWS did not take, the look is over.
+const IN_A_ROW: usize = 3;
 
 /// What the ledger says of an execution that is queued at AWS.
 #[derive(Debug, PartialEq)]
@@ -59,6 +62,7 @@ impl Service {
             })
             .collect();
         all.sort_by_key(|(_, _, queued_at)| *queued_at);
+        let mut failures = 0;
         for executions in all.chunks(AT_ONCE) {
             let known = self.look_up(executions.iter().map(|(thing, name, _)| (thing, name))).await?;
             for ((thing, name, _), known) in executions.iter().zip(known) {
@@ -66,16 +70,27 @@ impl Service {
                     looked.is_cut_short = true;
                     return Ok(looked);
                 }
-                match known {
-                    Known::Waits => {}
-                    Known::Untold(word) => {
-                        looked.untold += usize::from(self.tell(thing, name, &word).await? != Told::Over)
+                match self.deal_with(thing, name, known, &mut looked).await {
+                    Ok(()) => failures = 0,
+                    // One that AWS does not take keeps none of those behind it.
+                    Err(reason) if failures < IN_A_ROW => {
+                        failures += 1;
+                        tracing::warn!(thing, job = %name, code = NOT_LOOKED, reason, "not done, for now");
                     }
-                    Known::No => looked.found += usize::from(self.hand_in(thing, name).await?),
+                    Err(reason) => return Err(reason),
                 }
             }
         }
         Ok(looked)
+    }
+
+    async fn deal_with(&self, thing: &str, name: &Name, known: Known, looked: &mut Looked) -> Result<(), String> {
+        match known {
+            Known::Waits => {}
+            Known::Untold(word) => looked.untold += usize::from(self.tell(thing, name, &word).await? != Told::Over),
+            Known::No => looked.found += usize::from(self.hand_in(thing, name).await?),
+        }
+        Ok(())
     }
 
     /// Has the requests of a canceled job's executions taken back.
