@@ -12,7 +12,7 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 # Only `make audit` needs it, and building it takes minutes.
 CARGO_DENY := .local/cargo/bin/cargo-deny
 
-.PHONY: help demo invoke stop test clippy bench audit pictures soak redrive rewrite-answers package install clean FORCE
+.PHONY: help demo invoke stop test clippy bench audit pictures soak fleet redrive rewrite-answers package install clean FORCE
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
@@ -24,6 +24,7 @@ help:
 	@echo "make audit         the template by a policy checker, the dependencies by cargo-deny (OFFLINE=1 without RustSec)"
 	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures (REQUESTS=2000 DEVICES=50)"
 	@echo "make soak SCALE=1  10,000 requests wait over 500 devices while Coiote is away, and it comes back (REQUESTS= DEVICES=)"
+	@echo "make fleet         an AWS IoT job over 500 devices, as fast as AWS rolls it out; prints the figures (DEVICES=500)"
 	@echo "make pictures     the pictures of the docs, from the demo and the template"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
 	@echo "make rewrite-answers   writes the answers in all operation shadows anew, from the ledger (STACK=name)"
@@ -77,6 +78,9 @@ pictures: install stop
 
 soak: install
 	@$(TOOLS)/python local/soak.py $(if $(SCALE),--scale) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DEVICES),--devices $(DEVICES))
+
+fleet: install
+	@$(TOOLS)/python local/fleet.py $(if $(DEVICES),--devices $(DEVICES))
 
 # With the features of the whole workspace, as everything else is built: so what they share is compiled once.
 LWM2M := target/debug/lwm2m

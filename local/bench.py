@@ -31,6 +31,7 @@ FUNCTIONS = {
     "operation-response": "OperationResponse",
     "answers": "Answers",
     "reconcile": "Reconcile",
+    "job-executions": "JobExecutions",
     "create-thing": "CreateThing",
     "integration-certificates": "IntegrationCertificates",
 }
@@ -96,7 +97,7 @@ class Bench:
                 return self.request(READ)
             case "operation-response":
                 return self.result(RESULT)
-            case "answers":
+            case "answers" | "job-executions":
                 return self.change()
             case "create-thing":
                 return {"coioteDeviceId": f"measured-{self._number}", "coioteDeviceType": "measured.type"}
@@ -216,7 +217,8 @@ class Bench:
             return statistics.median(environment.invoke(event()).cpu for _ in range(rounds)) * 1_000
 
 
-def check(name: str, result: dict) -> None:
+def check(name: str, result: dict | None) -> None:
+    result = result or {}
     is_wrong = "errorType" in result or result.get("batchItemFailures")
     if is_wrong or (name.startswith("operation") and result.get("status") not in ("SCHEDULED", "SUCCEEDED")):
         raise Failure(f"{name} answered {json.dumps(result)}")

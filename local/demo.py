@@ -1,5 +1,6 @@
 """The whole on this machine: a device appears, a WRITE and a READ of the concept with the evidence of each of their eight
-steps, a notification, outcomes that a device decides, a request that is taken back; and nothing is left at the end."""
+steps, a notification, outcomes that a device decides, a request that is taken back, a job over a group of devices; and nothing is
+left at the end."""
 
 import argparse
 import json
@@ -18,6 +19,9 @@ WRITE = {"operation": "write", "keys": list(WRITTEN), "values": list(WRITTEN.val
 READ = {"operation": "read", "keys": list(WRITTEN)}
 REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
 SLEEPER = "demo-sleeper"
+REFUSER = "demo-valve"
+GROUP = "demo-fleet"
+OFFSET = "Device.0.UTC Offset"
 BATTERY = "Device.0.Battery Level"
 OBSERVE = {"operation": "observe", "keys": [BATTERY], "attributes": [{"lt": 20}]}
 
@@ -175,6 +179,45 @@ def show_outcomes(stack: LocalStack) -> None:
     expect(answer, "SUCCEEDED")
 
 
+def show_a_job(stack: LocalStack) -> None:
+    """A write for a whole group: one device is asleep, and one refuses the value."""
+    print("\nA JOB FOR A FLEET")
+    jobs = stack.jobs
+    jobs.switch_events_on()
+    stack.coiote.add_device(REFUSER)
+    stack.aws.log_line(stack.outputs["CreateThingLogGroup"], "the thing is there", thing=REFUSER)
+    stack.coiote.refuse(REFUSER, {OFFSET: "4.00 Bad Request"})
+    stack.coiote.set_state(SLEEPER, "sleeping")
+    things = [THING, SLEEPER, REFUSER]
+    document = {"lwm2m": {"operation": "write", "keys": [OFFSET], "values": ["+01:00"]}}
+    target = jobs.group(GROUP, things)
+    print(f"  thing group {GROUP}: {', '.join(things)}\n  job document: {json.dumps(document)}")
+    job, started, shown = jobs.create([target], document), time.time(), None
+
+    def show_until(counts: dict[str, int]) -> None:
+        def is_there() -> bool:
+            nonlocal shown
+            if (now := jobs.counts(job)) != shown:
+                print(f"    {(time.time() - started) * 1000:>6.0f} ms  {json.dumps(now)}", flush=True)
+                shown = now
+            return now == counts
+
+        wait_for(f"the job's executions to be {counts}", is_there, seconds=60)
+
+    show_until({"IN_PROGRESS": 1, "SUCCEEDED": 1, "FAILED": 1})
+    print(f"  {SLEEPER} wakes", flush=True)
+    stack.coiote.set_state(SLEEPER, "online")
+    show_until({"SUCCEEDED": 2, "FAILED": 1})
+    for thing in things:
+        execution = jobs.execution(job, thing)
+        print(f"  {thing:<17} {execution['status']:<10} {json.dumps(execution['details'])}")
+    print(f"  the job is {wait_for('the job to end', lambda: ended(jobs.describe(job)))}")
+
+
+def ended(job: dict) -> str | None:
+    return job["status"] if job["status"] != "IN_PROGRESS" else None
+
+
 def expect(answer: dict, status: str) -> None:
     if answer["status"] != status:
         raise Failure(f"{status} was expected: {json.dumps(answer)}")
@@ -207,6 +250,7 @@ def delete(stack: LocalStack) -> None:
         "certificates at IoT Core": stack.aws.iot.list_certificates()["certificates"],
         "policies at IoT Core": stack.aws.iot.list_policies()["policies"],
         "rules": stack.aws.iot.list_topic_rules()["rules"],
+        "job templates": stack.aws.iot.list_job_templates()["jobTemplates"],
         "functions": stack.aws.lambda_.list_functions()["Functions"],
         "log groups": [g for g in stack.aws.logs.describe_log_groups()["logGroups"] if STACK_NAME in g["logGroupName"]],
         "alarms": stack.aws.cloudwatch.describe_alarms()["MetricAlarms"],
@@ -291,6 +335,7 @@ def main() -> None:
         for name in ("operation", "datamodel"):
             print(f"  {name}: {json.dumps(stack.aws.shadow(THING, name).get('state'), indent=2)}".replace("\n", "\n  "))
         show_the_story(stack, WRITE)
+        show_a_job(stack)
         if not arguments.keep:
             delete(stack)
         print(f"\nThe datamodel shadow held what was written. The whole demo took {time.monotonic() - started:.0f} s.")

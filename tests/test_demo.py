@@ -60,7 +60,10 @@ def test_it_shows_all_of_it_and_leaves_nothing(demo):
         for step in range(1, 9):
             assert f"\n  {step}. " in part, f"step {step} is missing in:\n{part}"
     assert "a notification is in the datamodel shadow" in observe
-    assert "sam delete has left nothing" in observe
+    _, _, job = observe.partition("\nA JOB FOR A FLEET")
+    assert '{"IN_PROGRESS": 1, "SUCCEEDED": 1, "FAILED": 1}' in job and '{"SUCCEEDED": 2, "FAILED": 1}' in job
+    assert "the job is COMPLETED" in job
+    assert "sam delete has left nothing" in job
     assert "The datamodel shadow held what was written." in observe
     assert running() == []
 

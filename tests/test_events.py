@@ -109,6 +109,8 @@ NOTICES = {
 # File → status, code and what the message says; nothing reaches Coiote's devices.
 REFUSED = {
     "removed-request": ("IGNORED", None, None),
+    "job-over": ("IGNORED", None, None),
+    "mistake-job-without-operation": ("REJECTED", "OPERATION_MISSING", "operation: missing; one of: read,"),
     "mistake-execute-without-version": ("REJECTED", "VERSION_MISSING", "version: missing; the rule has to pass version"),
     "cancel-request": ("FAILED", "NOTHING_TO_CANCEL", "1000000: not among this device's open requests; my-token: not among"),
     "mistake-cancel-without-requests": ("REJECTED", "REQUESTS_INVALID", "requests: expected an array of shadow versions"),
@@ -148,6 +150,7 @@ REFUSED = {
 # File → the function's error: there is no shadow to answer in.
 ERRORS = {
     "mistake-no-thing-name": ("OperationRequest", "EVENT_INVALID", "thingName: missing"),
+    "mistake-job-without-number": ("OperationRequest", "EVENT_INVALID", "executionNumber: missing"),
     "mistake-announced-name": ("CreateThing", "NAME_INVALID", "' ' at character 1 is not allowed in a thing's name"),
 }
 

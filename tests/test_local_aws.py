@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 import time
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -568,3 +569,55 @@ def test_an_index_holds_only_items_that_have_its_keys(aws):
         ExpressionAttributeValues={":y": {"S": "y"}, ":now": {"N": "8"}},
     )["Items"]
     assert found == [{"k": {"S": key}, "open": {"S": "y"}, "due": {"N": str(10 - int(key))}} for key in ("4", "3")]
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def job(aws, *targets: str, **settings) -> str:
+    job_id = f"job-{uuid.uuid4().hex[:8]}"
+    aws.iot.create_job(jobId=job_id, targets=list(targets), document="{}", **settings)
+    return job_id
+
+
+def thing(aws) -> tuple[str, str]:
+    name = f"thing-{uuid.uuid4().hex[:8]}"
+    return name, aws.iot.create_thing(thingName=name)["thingArn"]
+
+
+def execution(aws, job_id: str, name: str) -> dict:
+    return aws.iot.describe_job_execution(jobId=job_id, thingName=name)["execution"]
+
+
+def test_an_execution_times_out_by_itself_and_is_tried_again(aws):
+    name, arn = thing(aws)
+    retries = {"criteriaList": [{"failureType": "TIMED_OUT", "numberOfRetries": 1}]}
+    timed = job(aws, arn, timeoutConfig={"inProgressTimeoutInMinutes": 1}, jobExecutionsRetryConfig=retries)
+    for number in (1, 2):
+        found = wait_for("the execution", lambda: e if (e := execution(aws, timed, name))["executionNumber"] == number else None)
+        assert found["status"] == "QUEUED"
+        aws.iot_jobs_data.update_job_execution(jobId=timed, thingName=name, status="IN_PROGRESS")
+    wait_for("the last one to time out", lambda: execution(aws, timed, name)["status"] == "TIMED_OUT")
+    wait_for("the job to end", lambda: aws.iot.describe_job(jobId=timed)["job"]["status"] == "COMPLETED")
+
+
+def test_what_has_failed_is_tried_as_often_as_the_job_says(aws):
+    name, arn = thing(aws)
+    tried = job(aws, arn, jobExecutionsRetryConfig={"criteriaList": [{"failureType": "ALL", "numberOfRetries": 2}]})
+    for number in (1, 2, 3):
+        assert execution(aws, tried, name)["executionNumber"] == number
+        aws.iot_jobs_data.update_job_execution(jobId=tried, thingName=name, status="FAILED", executionNumber=number)
+    assert execution(aws, tried, name)["status"] == "FAILED"
+    assert aws.iot.describe_job(jobId=tried)["job"]["status"] == "COMPLETED"
+
+
+def test_a_job_reaches_groups_in_a_group_and_who_joins_one_later(aws):
+    parent, child = (f"group-{uuid.uuid4().hex[:8]}" for _ in range(2))
+    arn = aws.iot.create_thing_group(thingGroupName=parent)["thingGroupArn"]
+    aws.iot.create_thing_group(thingGroupName=child, parentGroupName=parent)
+    (first, _), (later, _) = thing(aws), thing(aws)
+    aws.iot.add_thing_to_thing_group(thingGroupName=child, thingName=first)
+    continuous = job(aws, arn, targetSelection="CONTINUOUS")
+    assert execution(aws, continuous, first)["status"] == "QUEUED"
+    aws.iot.add_thing_to_thing_group(thingGroupName=child, thingName=later)
+    assert execution(aws, continuous, later)["status"] == "QUEUED"

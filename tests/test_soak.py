@@ -1,7 +1,8 @@
-"""The short forms of `make soak` and of its run of scale, on a stack of their own: they kill functions."""
+"""The short forms of `make soak`, of its run of scale and of `make fleet`, on a stack of their own: they kill functions."""
 
 import pytest
 
+from fleet import Fleet
 from soak import REQUEST_TIMEOUT, Scale, Soak
 from stack.local_stack import LocalStack
 
@@ -27,3 +28,9 @@ def test_what_waits_while_coiote_is_away_is_handed_over_in_order(own_stack):
     scale = Scale(own_stack, requests=60, devices=6)
     wrong = scale.run()
     assert not wrong, "\n".join([*wrong, *scale.figures])
+
+
+def test_every_execution_of_a_job_ends_with_what_its_device_did(own_stack):
+    fleet = Fleet(own_stack, devices=20)
+    wrong = fleet.run()
+    assert not wrong, "\n".join([*wrong, *fleet.figures])

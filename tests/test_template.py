@@ -25,7 +25,7 @@ def of_type(resources: dict, kind: str) -> dict:
 
 
 # IAM knows no resource for these.
-WITHOUT_RESOURCE = {"iot:CreateKeysAndCertificate", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+WITHOUT_RESOURCE = {"iot:CreateKeysAndCertificate", "iot:ListJobs", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 
 
 def statements(role: dict) -> list[dict]:
@@ -104,10 +104,10 @@ def test_the_certificates_function_has_the_time_that_aws_takes(resources):
 
 def test_only_its_own_rule_may_invoke_a_function(resources):
     for name, permission in of_type(resources, "AWS::Lambda::Permission").items():
-        if name == "ReconcileEveryMinutePermission":
+        if name in ("ReconcileEveryMinutePermission", "JobExecutionsEveryFiveMinutesPermission"):
             # The schedule's own rule, by its ARN; events.amazonaws.com gives no account.
             assert permission["Principal"] == "events.amazonaws.com"
-            assert "ReconcileEveryMinute" in json.dumps(permission["SourceArn"])
+            assert name.replace("Permission", "") in json.dumps(permission["SourceArn"])
             continue
         assert permission["Principal"] == "iot.amazonaws.com"
         assert permission["SourceAccount"], name
@@ -139,7 +139,26 @@ def test_what_fails_in_the_end_is_kept_encrypted(resources):
         assert config["MaximumRetryAttempts"] == 2, name
         assert "FailureQueue" in json.dumps(config["DestinationConfig"]), name
         assert name.replace("EventInvokeConfig", "") in rules, "every function that a rule invokes, and only those"
-    assert len(configs) == len(of_type(resources, "AWS::IoT::TopicRule"))
+
+
+def test_without_jobs_nothing_of_them_is_there(resources):
+    """With Jobs=off nothing is left that could be billed, or that a job could reach."""
+    of_jobs = {name for name, resource in resources.items() if "Job" in name or resource["Type"] == "AWS::IoT::JobTemplate"}
+    without = {name for name in of_jobs if resources[name].get("Condition") != "RunsJobs"}
+    assert not without and len(of_jobs) > 10
+    topics = {name: resource["Properties"]["TopicRulePayload"]["Sql"] for name, resource in resources.items() if resource["Type"] == "AWS::IoT::TopicRule"}
+    assert {name for name, sql in topics.items() if "job" in sql.lower()} <= of_jobs
+
+
+def test_a_job_template_is_of_a_name_that_aws_takes_and_stops_when_a_tenth_fail(resources):
+    templates = of_type(resources, "AWS::IoT::JobTemplate")
+    assert len(templates) == 4
+    for name, template in templates.items():
+        assert list(json.loads(template["Document"])) == ["lwm2m"], name
+        [criterion] = template["AbortConfig"]["CriteriaList"]
+        assert (criterion["Action"], criterion["ThresholdPercentage"]) == ("CANCEL", 10), name
+        # AWS's longest, and as long as a request lives by default
+        assert template["TimeoutConfig"]["InProgressTimeoutInMinutes"] == 7 * 24 * 60, name
 
 
 def test_the_password_is_in_no_environment_and_no_output(stack, resources):

@@ -94,6 +94,7 @@ class LocalAws:
         self.iam = client("iam")
         self.iot = client("iot")
         self.iot_data = client("iot-data")
+        self.iot_jobs_data = client("iot-jobs-data")
         self.logs = client("logs")
         self.secrets = client("secretsmanager")
         self.cloudformation = client("cloudformation")

@@ -11,6 +11,7 @@ from stack import certificates
 from stack.aws import LocalAws
 from stack.coiote import LocalCoiote
 from stack.deployment import Deployment
+from stack.jobs import Jobs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET_NAME = "coioteDMcert"
@@ -68,6 +69,8 @@ class LocalStack:
         self.aws = LocalAws(ROOT, self.run, usual_ports, **({"LOCAL_SCHEDULE_SECONDS": "5"} | settings))
         self.deployment = Deployment(ROOT, self.run, optimized)
         self.coiote = LocalCoiote(self.deployment.local_coiote, self.run)
+        # Once it is started
+        self.jobs: Jobs
         self.authority = certificates.Authority()
         self.client = certificates.client("coiote-aws-iot")
         self._password = secrets.token_urlsafe()
@@ -101,6 +104,7 @@ class LocalStack:
 
     def start(self) -> None:
         self.aws.start()
+        self.jobs = Jobs(self.aws)
         self._start_coiote()
         if self.makes_certificates:
             user = {"username": COIOTE_USER, "password": self._password, "caPem": self.authority.pem}

@@ -8,9 +8,10 @@
 - a shadow holds 8 KB;
 - `null` in a new part of a shadow leaves nothing behind;
 - event source mappings of DynamoDB streams do what they are told (ministack_streams.py);
-- tables expire items, and are as the template says (ministack_tables.py).
+- tables expire items, and are as the template says (ministack_tables.py);
+- jobs of AWS IoT time out, are tried again and reach groups in groups (ministack_jobs.py).
 
-For tests, a minute of a rate such as `rate(1 minute)` can take `LOCAL_SCHEDULE_SECONDS`, and items that have expired are
+For tests, a minute of a rate such as `rate(1 minute)`, or of a job's timeout, can take `LOCAL_SCHEDULE_SECONDS`, and items that have expired are
 looked for every `LOCAL_TTL_SECONDS`; both are 60 where they are not set. `LOCAL_RETRY_PAUSES` are the seconds before a failed
 invocation is made again, the first and the second time (1,2).
 
@@ -30,6 +31,7 @@ import uuid
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
+import ministack_jobs
 import ministack_streams
 import ministack_tables
 from ministack import app
@@ -203,6 +205,7 @@ _ = (iot._mtls_start_locked, iot._mtls_server, iot._mtls_loop, iot._MtlsAcceptor
 iot._mtls_start_locked = listen_where_the_others_do
 iot.update_thing_shadow = update_within_the_limit
 iot._deep_merge = merge_without_nulls
+ministack_jobs.install(MINUTE)
 ministack_streams.install()
 ministack_tables.install()
 

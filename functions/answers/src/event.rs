@@ -1,6 +1,5 @@
 //! What invokes the function: records of the table's stream, or names of things in the queue.
 
-use ledger::Item;
 use requests::Device;
 use serde_json::Value as Json;
 use shadow::ThingName;
@@ -28,42 +27,29 @@ pub(crate) struct Told {
 impl Told {
     pub(crate) fn read(event: &Json) -> Told {
         let mut told = Told::default();
-        for record in event.get("Records").and_then(Json::as_array).into_iter().flatten() {
-            let read = match record.get("eventSource").and_then(Json::as_str) {
-                Some("aws:sqs") => told.queued(record),
-                _ => told.streamed(record),
-            };
-            if let Err(why) = read {
-                told.not_understood.push(why);
+        let records = event.get("Records").and_then(Json::as_array).into_iter().flatten();
+        let is_queued = |record: &&Json| record.get("eventSource").and_then(Json::as_str) == Some("aws:sqs");
+        let (queued, streamed): (Vec<&Json>, Vec<&Json>) = records.partition(is_queued);
+        for record in queued {
+            told.queued(record);
+        }
+        let (changes, not_understood) = ledger::changes(streamed);
+        told.not_understood.extend(not_understood);
+        for ledger::Change { thing, before, after } in changes {
+            match ThingName::parse(&thing) {
+                Some(thing) => told.changed.push(Changed { thing, before, after }),
+                None => told.not_understood.push("a record of no thing".to_owned()),
             }
         }
         told
     }
 
-    fn queued(&mut self, record: &Json) -> Result<(), String> {
+    fn queued(&mut self, record: &Json) {
         let text = |name: &str| record.get(name).and_then(Json::as_str).unwrap_or_default();
-        let thing = ThingName::parse(text("body")).ok_or("a message that is no thing's name")?;
-        self.anew.push((thing, text("messageId").to_owned()));
-        Ok(())
-    }
-
-    fn streamed(&mut self, record: &Json) -> Result<(), String> {
-        let change = record.get("dynamodb").ok_or("a record without dynamodb")?;
-        let key = |name: &str| change.pointer(&format!("/Keys/{name}/S")).and_then(Json::as_str).unwrap_or_default();
-        if key("entry") != "device" {
-            return Ok(());
+        match ThingName::parse(text("body")) {
+            Some(thing) => self.anew.push((thing, text("messageId").to_owned())),
+            None => self.not_understood.push("a message that is no thing's name".to_owned()),
         }
-        let thing = ThingName::parse(key("thing")).ok_or("a record of no thing")?;
-        let image = |name: &str| match change.get(name) {
-            Some(image) => Item::read_stream_image(image).map(|item| item.device).map_err(|error| error.to_string()),
-            None => Ok(Device::default()),
-        };
-        let (before, after) = (image("OldImage")?, image("NewImage")?);
-        match self.changed.iter_mut().find(|changed| changed.thing == thing) {
-            Some(changed) => changed.after = after,
-            None => self.changed.push(Changed { thing, before, after }),
-        }
-        Ok(())
     }
 }
 
@@ -72,24 +58,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn records_of_one_thing_are_taken_together() {
-        let record = |thing: &str, old: Option<u64>, new: u64| {
-            let image = |newest: u64| json!({"thing": {"S": thing}, "state": {"S": json!({"h": newest}).to_string()}});
-            let mut change = json!({"Keys": {"thing": {"S": thing}, "entry": {"S": "device"}}, "NewImage": image(new)});
-            if let Some(old) = old {
-                change["OldImage"] = image(old);
-            }
-            json!({"eventSource": "aws:dynamodb", "dynamodb": change})
-        };
-        let told =
-            Told::read(&json!({"Records": [record("a", None, 1), record("b", Some(5), 6), record("a", Some(1), 2)]}));
-        let versions: Vec<_> =
-            told.changed.iter().map(|c| (c.thing.as_str(), c.before.newest(), c.after.newest())).collect();
-        assert_eq!(versions, [("a", 0, 2), ("b", 5, 6)]);
-        assert!(told.anew.is_empty() && told.not_understood.is_empty());
-    }
 
     #[test]
     fn things_in_the_queue_are_written_anew() {

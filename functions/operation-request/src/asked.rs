@@ -2,7 +2,7 @@
 
 use lwm2m::finding::Finding;
 use lwm2m::{Accepted, Operation, OperationName, Request, Strictness};
-use requests::{Name, Reason};
+use requests::{Name, Reason, Record};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
@@ -25,11 +25,38 @@ pub(crate) enum What {
     Nothing,
     /// A request that waits in the ledger is due.
     Due(Name),
+    /// An execution of an AWS IoT job is over without our doing: its request is taken back.
+    JobOver(JobOver),
     Request(Box<Content>),
+}
+
+/// An execution of an AWS IoT job that was canceled, timed out, or is gone.
+pub(crate) struct JobOver {
+    pub(crate) job_id: String,
+    /// Its number, where AWS tells it.
+    pub(crate) execution: Option<u64>,
+    /// When it was over, in seconds since 1970. Without a number, those are meant that were queued before: a retry is not.
+    pub(crate) at: Option<u64>,
+    /// Who takes the request back, for its reason.
+    pub(crate) by: String,
+}
+
+impl JobOver {
+    pub(crate) fn means(&self, record: &Record) -> bool {
+        let Name::Job { id, execution } = &record.name else { return false };
+        let is_meant = match (self.execution, self.at) {
+            (Some(number), _) => number == *execution,
+            (None, Some(at)) => record.requested_at < at,
+            (None, None) => true,
+        };
+        *id == self.job_id && is_meant
+    }
 }
 
 /// A request as it came, and what is to be made of it.
 pub(crate) struct Content {
+    /// The execution of an AWS IoT job that it is; a request in a shadow is named by its envelope.
+    pub(crate) job: Option<Name>,
     pub(crate) operation: String,
     /// Digest of all that the author wrote.
     pub(crate) digest: String,
@@ -52,10 +79,25 @@ impl Asked {
             let what = What::Due(Name::parse(name));
             return Ok(Asked { envelope, what });
         }
-        let removes = fields.get("operation").is_some_and(Json::is_null);
+        let job = job(&mut fields)?;
+        if let (Some((job_id, execution)), Some(Json::String(over))) = (&job, fields.remove("jobOver")) {
+            let by = format!("AWS IoT job {job_id}, whose execution is {over}");
+            // Some events of AWS tell the time in milliseconds.
+            let at = envelope.timestamp.map(|at| if at > 100_000_000_000 { at / 1_000 } else { at });
+            let what = What::JobOver(JobOver { job_id: job_id.clone(), execution: *execution, at, by });
+            return Ok(Asked { envelope, what });
+        }
+        let job = match job {
+            Some((id, Some(execution))) => Some(Name::Job { id, execution }),
+            Some(_) => {
+                return Err("executionNumber: missing; the rule has to pass execution.executionNumber".to_owned());
+            }
+            None => None,
+        };
+        let removes = job.is_none() && fields.get("operation").is_some_and(Json::is_null);
         let digest = digest(&fields);
         let cancels = fields.get("operation").and_then(Json::as_str) == Some(CANCEL_REQUEST);
-        let content = if cancels {
+        let mut content = if cancels {
             cancel_request(&mut fields, digest)
         } else {
             let request = Request::take(|field| fields.remove(field));
@@ -64,6 +106,7 @@ impl Asked {
             }
             operation_request(request, digest, strictness)
         };
+        content.job = job;
         Ok(Asked { envelope, what: What::Request(Box::new(content)) })
     }
 }
@@ -82,17 +125,29 @@ pub(crate) fn known_operation(operation: &str) -> &'static str {
     operation.parse().map_or("unknown", OperationName::as_str)
 }
 
+/// The AWS IoT job that the event is about, and the number of its execution, where it says so.
+fn job(fields: &mut Map<String, Json>) -> Result<Option<(String, Option<u64>)>, String> {
+    let execution = fields.remove("executionNumber").and_then(|number| number.as_u64());
+    match fields.remove("jobId") {
+        None => Ok(None),
+        Some(Json::String(id)) if !id.is_empty() => Ok(Some((id, execution))),
+        Some(_) => Err("jobId: not the name of a job".to_owned()),
+    }
+}
+
 fn operation_request(request: Request, digest: String, strictness: Strictness) -> Content {
     let named = request.operation.as_ref().and_then(Json::as_str).unwrap_or_default();
     let operation = named.chars().take(LONGEST_NAME).collect();
     match request.parse(strictness) {
         Ok(Accepted { operation: valid, notices }) => Content {
+            job: None,
             operation,
             digest,
             keys: valid.keys(),
             verdict: Ok(Valid::Operation { operation: valid, notice: Reason::joined(notices.into_iter().map(reason)) }),
         },
         Err(findings) => Content {
+            job: None,
             operation,
             digest,
             keys: Vec::new(),
@@ -107,7 +162,7 @@ fn cancel_request(fields: &mut Map<String, Json>, digest: String) -> Content {
         Ok(keys) => (keys, Ok(Valid::Cancel)),
         Err(message) => (Vec::new(), Err(Reason::new("REQUESTS_INVALID", message))),
     };
-    Content { operation: CANCEL_REQUEST.to_owned(), digest, keys, verdict }
+    Content { job: None, operation: CANCEL_REQUEST.to_owned(), digest, keys, verdict }
 }
 
 /// Versions as numbers, client tokens as strings.
@@ -194,6 +249,53 @@ mod tests {
             let reason = content.verdict.err().unwrap();
             assert_eq!(reason.code, "REQUESTS_INVALID");
             assert!(reason.message.starts_with(place), "{requests}: {}", reason.message);
+        }
+    }
+
+    #[test]
+    fn a_request_of_a_job_is_named_by_its_execution() {
+        let event = |more: Json| {
+            let mut event = json!({"thingName": "a", "jobId": "j:1", "timestamp": 5});
+            event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            event
+        };
+        let name = Name::Job { id: "j:1".to_owned(), execution: 2 };
+        let read = content(&event(json!({"executionNumber": 2, "operation": "read", "keys": ["Device"]})));
+        assert_eq!((read.job, read.verdict.is_ok()), (Some(name.clone()), true));
+        assert_eq!(Name::parse(&name.to_string()), name);
+        // A document without an operation asks for one, and does not remove a request from a shadow.
+        for operation in [json!({}), json!({"operation": null})] {
+            let mut fields = event(operation);
+            fields["executionNumber"] = 2.into();
+            assert_eq!(content(&fields).verdict.err().unwrap().code, "OPERATION_MISSING");
+        }
+        let open = |event: Json| Asked::open(&RawValue::from_string(event.to_string()).unwrap(), Strictness::Reject);
+        assert!(
+            open(event(json!({"operation": "read"}))).is_err(),
+            "without its number it cannot be told from a retry"
+        );
+        assert!(open(json!({"thingName": "a", "jobId": 1, "executionNumber": 2})).is_err());
+    }
+
+    #[test]
+    fn an_event_can_say_that_an_execution_is_over() {
+        let record = |name: &str, queued_at: u64| -> Record {
+            serde_json::from_value(json!({"n": name, "o": "read", "s": "S", "q": queued_at, "z": 1})).unwrap()
+        };
+        let (first, retry) = (record("job:j:1", 1_700_000_000), record("job:j:2", 1_700_000_060));
+        for (number, timestamp, meant) in [
+            (json!(2), json!(1_700_000_060), [false, true]),
+            (json!(null), json!(1_700_000_060), [true, false]),
+            (json!(null), json!(1_700_000_060_000_u64), [true, false]),
+            (json!(null), json!(null), [true, true]),
+        ] {
+            let event = json!({
+                "thingArn": "arn:aws:iot:r:1:thing/a", "jobId": "j", "executionNumber": number, "timestamp": timestamp,
+                "jobOver": "canceled",
+            });
+            let What::JobOver(over) = asked(&event).what else { panic!("{event}") };
+            assert_eq!([over.means(&first), over.means(&retry)], meant, "{event}");
+            assert!(!over.means(&record("job:k:2", 1)) && !over.means(&record("17", 1)));
         }
     }
 

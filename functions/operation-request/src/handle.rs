@@ -7,13 +7,15 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Item, Ledger};
 use lwm2m::{Strictness, Task};
 use memory::Memory;
-use requests::{Answer, Claim, Event, Millis, Name, Reason, Status, Take, Verdict, Wanted, has_result, may_run_twice};
+use requests::{
+    Answer, Cancel, Claim, Event, Millis, Name, Reason, Status, Take, Verdict, Wanted, has_result, may_run_twice,
+};
 use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde_json::value::RawValue;
 use shadow::{Envelope, ThingName};
 use tracing::Instrument;
 
-use crate::asked::{Asked, Content, Valid, What, known_operation};
+use crate::asked::{Asked, Content, JobOver, Valid, What, known_operation};
 use crate::circuit::KnownCircuit;
 use crate::forward::{Created, Device, ForwardError, Forwarder};
 
@@ -147,8 +149,13 @@ impl Service {
         let trace_id = runtime::trace_id(&context);
         let opened = Asked::open(&payload, self.settings.strictness);
         let span = span(request_id, trace_id, opened.as_ref().ok().map(|asked| &asked.envelope));
-        if let Ok(Asked { what: What::Due(Name::Version(version)), .. }) = &opened {
-            span.record("version", version);
+        match opened.as_ref().map(|asked| &asked.what) {
+            Ok(What::Due(name)) => record_name(&span, name),
+            Ok(What::Request(content)) => content.job.iter().for_each(|name| record_name(&span, name)),
+            Ok(What::JobOver(over)) => {
+                span.record("job", over.job_id.as_str());
+            }
+            Ok(What::Nothing) | Err(_) => {}
         }
         let answered = async {
             let asked = opened.map_err(|reason| {
@@ -169,6 +176,11 @@ impl Service {
                     ended
                 }
                 What::Due(name) => self.due(&invocation, &name).await,
+                What::JobOver(over) => {
+                    let ended = self.job_over(&invocation, &over).await;
+                    log(&invocation, &ended);
+                    ended
+                }
                 What::Request(content) => {
                     let ended = self.request(&invocation, &content).await;
                     log(&invocation, &ended);
@@ -222,7 +234,9 @@ impl Service {
             Verdict::LookUp | Verdict::Nothing | Verdict::Done | Verdict::Ended(_) | Verdict::Fold(_) => {
                 let (item, _) = self.apply(invocation, item, &[]).await?;
                 if matches!(content.verdict, Ok(Valid::Cancel)) {
-                    self.drop_bodies_of_canceled(invocation, &item, &name).await;
+                    let names = item.device.find(&name).map(|record| record.keys.as_slice()).unwrap_or_default();
+                    let names: Vec<Name> = names.iter().map(|name| Name::parse(name)).collect();
+                    self.drop_bodies_of_canceled(invocation, &item, &names).await;
                 }
                 Ok(invocation.recorded(&item, &name))
             }
@@ -252,6 +266,19 @@ impl Service {
                 ended
             }
         }
+    }
+
+    /// Takes back the request of a job's execution that is over, if no device has run it.
+    async fn job_over(&self, invocation: &Invocation<'_>, over: &JobOver) -> Ended {
+        let item = self.load(invocation).await?;
+        let meant = item.device.open().iter().filter(|record| over.means(record));
+        let names: Vec<Name> = meant.map(|record| record.name.clone()).collect();
+        let at = now();
+        let cancel = |name: &Name| Event::Cancel(Cancel { name: name.clone(), by: over.by.clone(), at });
+        let Some(first) = names.first() else { return Ok(invocation.answer(Status::Ignored)) };
+        let (item, _) = self.apply(invocation, item, &names.iter().map(cancel).collect::<Vec<_>>()).await?;
+        self.drop_bodies_of_canceled(invocation, &item, &names).await;
+        Ok(invocation.recorded(&item, first))
     }
 
     async fn without_body(&self, invocation: &Invocation<'_>, item: Item, name: &Name) -> Ended {
@@ -316,6 +343,7 @@ impl Service {
         let Invocation { request_id, trace_id, deadline, void_at, .. } = *invocation;
         let span = span(request_id, trace_id, Some(&envelope));
         span.record("operation", content.known_operation());
+        record_name(&span, name);
         let (begun, mark, body) = (Instant::now(), invocation.mark.clone(), body.get());
         let its_own = Invocation { request_id, trace_id, begun, deadline, void_at, mark, envelope, body };
         let handed = self.take(&its_own, item, name, &content).instrument(span.clone()).await;
@@ -379,9 +407,15 @@ impl Service {
     fn claim(&self, invocation: &Invocation<'_>, content: &Content) -> Claim {
         let Envelope { version, timestamp, client_token, with_reported, redriven, .. } = &invocation.envelope;
         let at = now();
-        let made_at = timestamp.map_or(at, |seconds| seconds.saturating_mul(1_000));
+        let made_at = match timestamp {
+            // A job's request is made when its turn comes, which may be long after it was queued.
+            Some(_) if content.job.is_some() && !redriven => at,
+            Some(seconds) => seconds.saturating_mul(1_000),
+            None => at,
+        };
+        let of_shadow = || version.map_or_else(|| Name::Invocation(invocation.request_id.to_owned()), Name::Version);
         Claim {
-            name: version.map_or_else(|| Name::Invocation(invocation.request_id.to_owned()), Name::Version),
+            name: content.job.clone().unwrap_or_else(of_shadow),
             mark: invocation.mark.clone(),
             run: invocation.request_id.to_owned(),
             operation: content.operation.clone(),
@@ -514,13 +548,12 @@ impl Service {
         Ok((item, answer))
     }
 
-    /// Takes away the bodies of requests that a cancelRequest has ended while they waited.
-    async fn drop_bodies_of_canceled(&self, invocation: &Invocation<'_>, item: &Item, cancel: &Name) {
-        let names = item.device.find(cancel).map(|record| record.keys.clone()).unwrap_or_default();
-        for name in names.iter().map(|name| Name::parse(name)) {
-            let record = item.device.find(&name);
+    /// Takes away the bodies of those of these requests that were taken back while they waited.
+    async fn drop_bodies_of_canceled(&self, invocation: &Invocation<'_>, item: &Item, names: &[Name]) {
+        for name in names {
+            let record = item.device.find(name);
             if record.is_some_and(|record| record.status() == Status::Canceled && record.task_id.is_none()) {
-                self.drop_body(invocation, &name).await;
+                self.drop_body(invocation, name).await;
             }
         }
     }
@@ -658,6 +691,7 @@ fn span(request_id: &str, trace_id: Option<&str>, envelope: Option<&Envelope>) -
         trace_id,
         thing = envelope.map(|envelope| envelope.thing.as_str()),
         version = envelope.and_then(|envelope| envelope.version),
+        job = Empty,
         client_token = envelope.and_then(|envelope| envelope.client_token.as_deref()),
         operation = Empty,
         device_id = Empty,
@@ -668,6 +702,14 @@ fn span(request_id: &str, trace_id: Option<&str>, envelope: Option<&Envelope>) -
         create_task_ms = Empty,
         start_session_ms = Empty,
     )
+}
+
+fn record_name(span: &tracing::Span, name: &Name) {
+    match name {
+        Name::Version(version) => span.record("version", version),
+        Name::Job { .. } => span.record("job", tracing::field::display(name)),
+        Name::Invocation(_) => span,
+    };
 }
 
 /// The last line about a request in this invocation, which is the only one where nothing is wrong; and its metrics.

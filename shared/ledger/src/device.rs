@@ -2,13 +2,16 @@
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
-use requests::{Device, Event, Millis, Record, Verdict};
+use requests::{Device, Event, Millis, Name, Record, Verdict};
 
 use crate::installation::Due;
 use crate::update::Update;
 use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 
 pub(crate) const ENTRY: &str = "device";
+
+/// Attribute of an item from whose change there is something to tell AWS IoT Jobs: the table's stream is filtered by it.
+const JOBS: &str = "jobs";
 
 /// Somebody else wrote first so many times in a row: more than any number of writers explains.
 const MOST_CONFLICTS: u32 = 50;
@@ -27,6 +30,8 @@ pub struct Item {
     events: usize,
     look_at: Option<Millis>,
     hand_over_at: Option<Millis>,
+    /// Whether the item has the attribute by which AWS IoT Jobs is told.
+    tells_jobs: bool,
 }
 
 impl Item {
@@ -41,6 +46,7 @@ impl Item {
             events: 0,
             look_at: integer(attributes, "lookAt"),
             hand_over_at: integer(attributes, "handOverAt"),
+            tells_jobs: attributes.contains_key(JOBS),
         };
         let mut verdict = None;
         if let Some(AttributeValue::L(events)) = attributes.get("events") {
@@ -89,10 +95,14 @@ impl Ledger {
     ///
     /// `look_by`: when time has to look at the device, if nobody writes again.
     pub async fn append(&self, thing: &str, event: &Event, look_by: Option<Millis>) -> Result<(Item, Verdict), Error> {
+        let tells_jobs = matches!(event, Event::Claim(claim) if matches!(claim.name, Name::Job { .. }));
         let event = serde_json::to_string(event).map_err(|error| Error::Unreadable(error.to_string()))?;
         let appended = [(":none", AttributeValue::L(Vec::new())), (":event", AttributeValue::L(vec![string(event)]))];
         let mut update =
             self.update_device(thing).set_to("events", "list_append(if_not_exists(#events, :none), :event)", appended);
+        if tells_jobs {
+            update = update.set(JOBS, number(1));
+        }
         if look_by.is_some() {
             // Whoever writes next has it say the earliest time again.
             update = update.due(Due::Look, thing, look_by);
@@ -175,6 +185,12 @@ impl Ledger {
         }
         let hand_over_at = device.hand_over_at();
         update = update.due(Due::HandOver, thing, hand_over_at);
+        let tells_jobs = tells_jobs(&item.device, device);
+        if tells_jobs {
+            update = update.set(JOBS, number(1));
+        } else if item.tells_jobs {
+            update = update.remove(JOBS);
+        }
         if item.events > 0 {
             update = update.remove("events");
         }
@@ -185,7 +201,8 @@ impl Ledger {
             .await;
         match written {
             Ok(_) => {
-                Ok(Written::Done(Box::new(Item { device: device.clone(), version, events: 0, look_at, hand_over_at })))
+                let device = device.clone();
+                Ok(Written::Done(Box::new(Item { device, version, events: 0, look_at, hand_over_at, tells_jobs })))
             }
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
                 let failure = error.into_err();
@@ -204,6 +221,13 @@ impl Ledger {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether a change may be one of a job's request, as AWS IoT Jobs is told: a last word stands.
+fn tells_jobs(before: &Device, after: &Device) -> bool {
+    let was_open = |record: &Record| before.find(&record.name).is_none_or(Record::is_open);
+    let of_job = |record: &&Record| matches!(record.name, Name::Job { .. });
+    after.open().iter().any(|record| of_job(&record)) || after.ended().iter().filter(of_job).any(was_open)
 }
 
 /// Makes an update fail where somebody has written since the item was read.

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::{
-    Claim, History, Millis, Name, PastRequest, Record, SAME_TOKEN_WITHIN, Status, is_write, keys_overlap,
+    Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WITHIN, Status, is_write, keys_overlap,
     may_run_twice, timestamp,
 };
 use serde_json::{Map, Value as Json};
@@ -18,6 +18,43 @@ pub struct Ended {
     pub name: Name,
     /// In the form of its answer, with its `keys`.
     pub fields: Map<String, Json>,
+}
+
+/// What is known of a request, for whoever is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    pub operation: String,
+    pub status: Status,
+    pub task_id: Option<String>,
+    pub reason: Option<Reason>,
+    /// What the device's report says beyond success, as JSON.
+    pub properties: Option<String>,
+}
+
+impl Word {
+    /// What the record says.
+    pub fn of(record: &Record) -> Word {
+        Word {
+            operation: record.operation.clone(),
+            status: record.status(),
+            task_id: record.task_id.clone(),
+            reason: record.reason.clone(),
+            properties: record.properties.clone(),
+        }
+    }
+
+    /// The last word that an item of the history holds.
+    fn read(item: &Attributes) -> Option<Word> {
+        let owned = |name: &str| text(item, name).map(str::to_owned);
+        let reason = |code: String| Reason { code: code.into(), message: owned("message").unwrap_or_default() };
+        Some(Word {
+            operation: owned("operation")?,
+            status: Status::parse(text(item, "status")?)?,
+            task_id: owned("taskId"),
+            reason: owned("code").map(reason),
+            properties: owned("properties"),
+        })
+    }
 }
 
 impl Ledger {
@@ -44,6 +81,12 @@ impl Ledger {
             ended.extend(of_item(&item?));
         }
         Ok(ended)
+    }
+
+    /// The last word of a request that has left the device's item; nothing where there is none.
+    pub async fn last_word(&self, thing: &str, name: &Name) -> Result<Option<Word>, Error> {
+        let past = self.get(thing, &format!("{REQUEST}{}", name.sort_key()), Consistency::Strong).await?;
+        Ok(past.as_ref().and_then(Word::read))
     }
 
     /// Writes the last word of a request into an item of its own, which goes when its retention is over.

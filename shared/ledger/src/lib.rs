@@ -16,12 +16,14 @@ mod device;
 mod error;
 mod history;
 mod installation;
+mod stream;
 mod update;
 
 pub use device::Item;
 pub use error::Error;
-pub use history::Ended;
+pub use history::{Ended, Word};
 pub use installation::{Circuit, Due, Things};
+pub use stream::{Change, changes};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;

@@ -49,7 +49,7 @@ pub(crate) const CANCEL_REQUEST: &str = "cancelRequest";
 pub enum Name {
     /// Version of the operation shadow that carried it.
     Version(u64),
-    /// An execution of an AWS IoT job.
+    /// Execution of an AWS IoT job, by its number: a job's own retry is another one.
     Job { id: String, execution: u64 },
     /// The id of the Lambda invocation, where the event has no version.
     Invocation(String),
@@ -264,7 +264,7 @@ pub struct Record {
     /// Digest of the content, of what must not run twice.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// When the shadow was updated with it, in seconds since 1970; 0 where the event does not say.
+    /// When the shadow was updated with it, or AWS IoT Jobs queued it, in seconds since 1970; 0 where the event does not say.
     #[serde(rename = "q", default, skip_serializing_if = "is_zero")]
     pub requested_at: u64,
     /// Newest version there was when it was claimed, of what has no version itself.

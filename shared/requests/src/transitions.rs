@@ -962,10 +962,19 @@ enum Standing {
 }
 
 /// Whether the claim is of another request than the one of its name that was made then: a shadow that was deleted and made again
-/// counts its versions anew. Where a time is not known, it is not, for nothing is sent twice.
+/// counts its versions anew, and so does a job that was. Where a time is not known, it is not, for nothing is sent twice.
 fn is_another(requested_at: u64, claim: &Claim) -> bool {
+    /// AWS IoT Jobs tells when an execution was queued to the second here and to the millisecond there, and takes longer to
+    /// delete a job.
+    const ROUNDED: u64 = 5;
     let are_known = requested_at != 0 && claim.requested_at != 0;
-    are_known && requested_at != claim.requested_at && claim.name.version().is_some()
+    let apart = requested_at.abs_diff(claim.requested_at);
+    are_known
+        && match claim.name {
+            Name::Version(_) => apart > 0,
+            Name::Job { .. } => apart > ROUNDED,
+            Name::Invocation(_) => false,
+        }
 }
 
 fn hold(record: &mut Record, mark: &str, run: &str, at: Millis, void_at: Millis) {

@@ -12,9 +12,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use requests::{
-    Claim, Created, Device, Event, Folded, History, Millis, Name, NotDone, Reason, Record, ReportStatus, Reported,
-    Returned, State, Status, Take, Verdict, Wanted, Wrote, code, has_result, is_write, keys_overlap, may_run_twice,
-    path_hash,
+    Cancel, Claim, Created, Device, Event, Folded, History, Millis, Name, NotDone, Reason, Record, ReportStatus,
+    Reported, Returned, State, Status, Take, Verdict, Wanted, Wrote, code, has_result, is_write, keys_overlap,
+    may_run_twice, path_hash,
 };
 
 /// When a world begins.
@@ -80,6 +80,8 @@ struct Setup {
     /// What Coiote's clock is ahead of ours, in seconds.
     ahead: i64,
     sabotage: Sabotage,
+    /// The requests are executions of an AWS IoT job, one of which AWS may end at any time.
+    of_job: bool,
 }
 
 /// An invocation of operation-request by an event.
@@ -166,6 +168,9 @@ struct World {
     faults: u8,
     jumps: u8,
     redrives: u8,
+    of_job: bool,
+    /// Executions that AWS may still end.
+    ends_of_job: u8,
     // What really happened, for the invariants.
     /// Requests in the order in which their POSTs reached Coiote.
     posts: Vec<u8>,
@@ -214,6 +219,8 @@ impl World {
             faults: setup.faults,
             jumps: setup.jumps,
             redrives: setup.redrives,
+            of_job: setup.of_job,
+            ends_of_job: u8::from(setup.of_job),
             posts: Vec::new(),
             first_post_at: vec![0; setup.requests.len()],
             done: 0,
@@ -225,9 +232,17 @@ impl World {
         }
     }
 
+    fn name(&self, request: u8) -> Name {
+        let version = self.versions[usize::from(request)];
+        if self.of_job { Name::Job { id: "j".to_owned(), execution: version } } else { Name::Version(version) }
+    }
+
     fn request_of(&self, name: &Name) -> Option<u8> {
-        let version = name.version()?;
-        self.versions.iter().position(|other| *other == version).map(|index| index as u8)
+        let version = match name {
+            Name::Version(version) | Name::Job { execution: version, .. } => version,
+            Name::Invocation(_) => return None,
+        };
+        self.versions.iter().position(|other| other == version).map(|index| index as u8)
     }
 
     fn break_with(&mut self, what: String) {
@@ -427,7 +442,7 @@ impl World {
             _ => request.keys.iter().map(|key| (*key).to_owned()).collect(),
         };
         Claim {
-            name: Name::Version(version),
+            name: self.name(delivery.request),
             mark: mark.to_owned(),
             run: format!("run-{}", delivery.run),
             operation: request.operation.to_owned(),
@@ -530,7 +545,7 @@ impl World {
 
     fn not_done(&self, run: &Run, maybe: bool, again: bool) -> Event {
         Event::NotDone(NotDone {
-            name: Name::Version(self.versions[usize::from(run.request)]),
+            name: self.name(run.request),
             mark: run.mark.clone(),
             reason: Reason::new("COIOTE_UNAVAILABLE", "503"),
             maybe,
@@ -599,7 +614,7 @@ impl World {
     fn created(&self, run: &Run) -> Event {
         let Phase::Reached { task_id, date, sent_at } = &run.phase else { unreachable!() };
         Event::Created(Created {
-            name: Name::Version(self.versions[usize::from(run.request)]),
+            name: self.name(run.request),
             mark: run.mark.clone(),
             task_id: task_id.clone(),
             handed_over_at: *date,
@@ -928,6 +943,13 @@ impl World {
                 });
             }
         }
+        for record in self.device.open().iter().filter(|_| self.ends_of_job > 0) {
+            add(format!("AWS ends the execution of request {}", record.name), false, &|world| {
+                world.ends_of_job -= 1;
+                let (name, by) = (record.name.clone(), "the job".to_owned());
+                world.apply(setup, Event::Cancel(Cancel { name, by, at: world.now }));
+            });
+        }
         add("tick".to_owned(), false, &|world| {
             world.apply(setup, Event::Tick { at: world.now });
         });
@@ -1208,7 +1230,7 @@ static WRITE_CANCEL: [Request; 2] = [request("write", X, 0), request("cancelRequ
 static EXECUTE_CANCEL: [Request; 2] = [request("execute", &["Device.0.Reboot"], 0), request("cancelRequest", &[], 1)];
 
 const fn setup(name: &'static str, requests: &'static [Request], faults: u8, jumps: u8) -> Setup {
-    Setup { name, requests, faults, jumps, redrives: 1, ahead: 7, sabotage: Sabotage::None }
+    Setup { name, requests, faults, jumps, redrives: 1, ahead: 7, sabotage: Sabotage::None, of_job: false }
 }
 
 fn setups(more: u8) -> Vec<Setup> {
@@ -1229,6 +1251,10 @@ fn setups(more: u8) -> Vec<Setup> {
         setup("a read that is taken back", &READ_CANCEL, 1 + more, 1 + more),
         setup("a write that is taken back", &WRITE_CANCEL, 1 + more, 1 + more),
         setup("an execute that is taken back", &EXECUTE_CANCEL, 1 + more, 1 + more),
+        Setup { of_job: true, ..setup("an execute of a job", &SINGLE_EXECUTE, 2 + more, 2 + more) },
+        Setup { of_job: true, ..setup("a read of a job", &SINGLE_READ, 2 + more, 2 + more) },
+        Setup { of_job: true, ..setup("an execute of a job and its retry", &EXECUTE_EXECUTE, 1 + more, 1 + more) },
+        Setup { of_job: true, ..setup("two writes of jobs", &WRITE_WRITE, 1 + more, 1 + more) },
     ]
 }
 

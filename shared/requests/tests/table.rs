@@ -677,6 +677,42 @@ fn a_cancel_request_that_finds_nothing_says_so_and_holds_for_what_comes_after_it
 }
 
 #[test]
+fn an_execution_of_a_job_is_one_request_and_its_retry_another() {
+    let of_job = |execution: u64| Name::Job { id: "j".to_owned(), execution };
+    let claim = |story: &Story, execution: u64, history: Option<History>| Claim {
+        name: of_job(execution),
+        history,
+        ..story.claim_of(execution, "execute", &[REBOOT])
+    };
+    let mut story = Story::new();
+    assert_eq!(story.claims(claim(&story, 1, None)), Verdict::LookUp, "it may have been forgotten");
+    let first = claim(&story, 1, Some(History::default()));
+    assert_eq!(story.claims(first.clone()), Verdict::Send);
+    story.apply(Event::Created(Created { name: of_job(1), ..story.created_of(1, "t") }));
+    story.refuses("t");
+    // Times of AWS are rounded here and there.
+    for rounded in [0, 1] {
+        let requested_at = first.requested_at + rounded;
+        let again =
+            Claim { run: "another".to_owned(), mark: "m".to_owned(), at: story.now + 1, requested_at, ..first.clone() };
+        assert_eq!(story.claims(again), Verdict::Duplicate(Status::Failed));
+    }
+    assert_eq!(story.claims(claim(&story, 2, Some(History::default()))), Verdict::Send, "a retry is meant");
+    // The history knows it, or another job of the same name.
+    for (requested_at, expected) in
+        [(NOW / 1_000, Verdict::Duplicate(Status::Failed)), (NOW / 1_000 - 600, Verdict::Send)]
+    {
+        let same = Some(PastRequest { status: Status::Failed, requested_at, may_have_been_sent: true });
+        let mut story = Story::new();
+        let history = History { same, ..History::default() };
+        assert_eq!(story.claims(claim(&story, 1, Some(history))), expected);
+    }
+    // A job that was deleted and made again.
+    let mut story = story.after(600);
+    assert_eq!(story.claims(claim(&story, 1, Some(History::default()))), Verdict::Send);
+}
+
+#[test]
 fn what_is_taken_back_while_it_is_handed_over_ends_when_that_is_known() {
     let held = |operation: &str| {
         let mut story = Story::new();

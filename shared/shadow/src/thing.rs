@@ -64,6 +64,7 @@ impl Envelope {
             Some(Json::String(name)) => ThingName::parse(&name)
                 .ok_or("thingName: not a thing's name (1 to 128 characters of a-z A-Z 0-9 : _ -)")?,
             Some(_) => return Err("thingName: not a string".to_owned()),
+            None if event.contains_key("thingArn") => of_arn(event.remove("thingArn"))?,
             None => return Err("thingName: missing; the rule has to pass topic(3) AS thingName".to_owned()),
         };
         Ok(Envelope {
@@ -75,6 +76,12 @@ impl Envelope {
             redriven: event.remove("redriven").is_some_and(|redriven| redriven == Json::Bool(true)),
         })
     }
+}
+
+/// The thing of an ARN, `arn:aws:iot:<region>:<account>:thing/<name>`, by which events of AWS IoT Jobs tell it.
+fn of_arn(arn: Option<Json>) -> Result<ThingName, String> {
+    let name = arn.as_ref().and_then(Json::as_str).and_then(|arn| arn.rsplit_once('/')).map(|(_, name)| name);
+    name.and_then(ThingName::parse).ok_or_else(|| "thingArn: not the ARN of a thing".to_owned())
 }
 
 #[cfg(test)]
@@ -90,6 +97,16 @@ mod tests {
         }
         for name in ["", "a b", "a/b", "a'b", "a.b", "ü", &"x".repeat(129)] {
             assert_eq!(ThingName::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_thing_may_be_told_by_its_arn() {
+        let open =
+            |event: Json| Envelope::take(&mut event.as_object().unwrap().clone()).map(|envelope| envelope.thing.0);
+        assert_eq!(open(json!({"thingArn": "arn:aws:iot:us-east-1:1:thing/urn:a"})), Ok("urn:a".to_owned()));
+        for arn in [json!("urn:a"), json!("arn:aws:iot:us-east-1:1:thing/"), json!(1), json!(null)] {
+            assert!(open(json!({"thingArn": arn})).is_err(), "{arn}");
         }
     }
 

@@ -1,0 +1,136 @@
+//! What AWS IoT Jobs says of jobs and their executions: its control plane, at a pace that leaves room for others.
+
+use std::time::Duration;
+
+use aws_sdk_iot::Client;
+use aws_sdk_iot::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_iot::types::{JobExecutionStatus, JobStatus};
+use memory::Memory;
+use requests::Millis;
+use runtime::Deadline;
+use serde_json::Value as Json;
+
+/// Pause before each call. AWS takes ten calls of a kind in a second, from all of an account.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Executions of a page.
+const PAGE: i32 = 250;
+
+pub(crate) struct ControlPlane {
+    client: Client,
+    /// Whether a job's document is for us, by the job's id and when it was created: documents do not change.
+    ours: Memory<(String, i64), bool>,
+}
+
+/// An execution of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Execution {
+    pub(crate) thing: String,
+    pub(crate) number: u64,
+    pub(crate) queued_at: Millis,
+    pub(crate) has_begun: bool,
+}
+
+impl ControlPlane {
+    pub(crate) fn new(client: Client) -> ControlPlane {
+        ControlPlane { client, ours: Memory::default() }
+    }
+
+    /// The jobs under way that ask for LwM2M operations and have executions which are queued.
+    pub(crate) async fn jobs_with_queued_executions(&self, deadline: Deadline) -> Result<Vec<String>, String> {
+        let mut found = Vec::new();
+        let mut token = None;
+        while !deadline.left().is_zero() {
+            tokio::time::sleep(PAUSE).await;
+            let page = self.client.list_jobs().status(JobStatus::InProgress).set_next_token(token).send().await;
+            let page = page.map_err(|error| runtime::aws::told(&error))?;
+            for job in page.jobs.unwrap_or_default() {
+                let created_at = job.created_at.map_or(0, |at| at.secs());
+                let Some(id) = job.job_id else { continue };
+                if self.is_ours(&id, created_at).await? && self.has_queued(&id).await? {
+                    found.push(id);
+                }
+            }
+            token = page.next_token;
+            if token.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn is_ours(&self, job_id: &str, created_at: i64) -> Result<bool, String> {
+        let key = (job_id.to_owned(), created_at);
+        if let Some(known) = self.ours.get(&key) {
+            return Ok(known);
+        }
+        tokio::time::sleep(PAUSE).await;
+        let document = self.client.get_job_document().job_id(job_id).send().await;
+        let is_ours = match document {
+            Ok(output) => output.document.as_deref().is_some_and(has_lwm2m),
+            Err(error) if is_gone(&error) => false,
+            Err(error) => return Err(runtime::aws::told(&error)),
+        };
+        self.ours.put(key, is_ours);
+        Ok(is_ours)
+    }
+
+    async fn has_queued(&self, job_id: &str) -> Result<bool, String> {
+        tokio::time::sleep(PAUSE).await;
+        match self.client.describe_job().job_id(job_id).send().await {
+            Ok(output) => {
+                let details = output.job.and_then(|job| job.job_process_details);
+                Ok(details.and_then(|details| details.number_of_queued_things).unwrap_or(0) > 0)
+            }
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(runtime::aws::told(&error)),
+        }
+    }
+
+    /// A job's executions with that status, as many as there is time for; and whether those were all.
+    pub(crate) async fn executions(
+        &self,
+        job_id: &str,
+        status: JobExecutionStatus,
+        deadline: Deadline,
+    ) -> Result<(Vec<Execution>, bool), String> {
+        let mut found = Vec::new();
+        let mut token = None;
+        while !deadline.left().is_zero() {
+            tokio::time::sleep(PAUSE).await;
+            let list = self.client.list_job_executions_for_job().job_id(job_id).status(status.clone());
+            let page = match list.max_results(PAGE).set_next_token(token).send().await {
+                Ok(page) => page,
+                Err(error) if is_gone(&error) => return Ok((found, true)),
+                Err(error) => return Err(runtime::aws::told(&error)),
+            };
+            found.extend(page.execution_summaries.unwrap_or_default().into_iter().filter_map(execution));
+            token = page.next_token;
+            if token.is_none() {
+                return Ok((found, true));
+            }
+        }
+        Ok((found, false))
+    }
+}
+
+fn execution(summary: aws_sdk_iot::types::JobExecutionSummaryForJob) -> Option<Execution> {
+    let thing = summary.thing_arn?.rsplit_once('/')?.1.to_owned();
+    let execution = summary.job_execution_summary?;
+    let queued_at = execution.queued_at.and_then(|at| at.to_millis().ok());
+    Some(Execution {
+        thing,
+        number: u64::try_from(execution.execution_number?).ok()?,
+        queued_at: queued_at.and_then(|at| u64::try_from(at).ok()).unwrap_or(0),
+        has_begun: execution.started_at.is_some(),
+    })
+}
+
+fn is_gone<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error.code() == Some("ResourceNotFoundException")
+}
+
+/// Whether the document of a job asks for an LwM2M operation.
+fn has_lwm2m(document: &str) -> bool {
+    serde_json::from_str::<Json>(document).is_ok_and(|document| document.get("lwm2m").is_some())
+}

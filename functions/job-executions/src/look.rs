@@ -1,0 +1,263 @@
+//! Looks for executions that nobody was told of: their notification was lost, or a foreign job stands before them. And for
+//! requests of a job that was canceled.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_iot::types::JobExecutionStatus;
+use aws_sdk_iotjobsdataplane::error::ProvideErrorMetadata;
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use ledger::Word;
+use requests::{Device, Millis, Name, Status};
+use runtime::{Deadline, now};
+use serde_json::{Value as Json, json};
+use tokio::task::JoinSet;
+
+use crate::control_plane::Execution;
+use crate::handle::{Looked, NOT_LOOKED, Service};
+use crate::tell::Told;
+
+/// Devices that are looked up at once.
+const AT_ONCE: usize = 16;
+
+/// Pause after an execution that was found: no faster than AWS rolls a job out, a thousand in a minute.
+const PAUSE: Duration = Duration::from_millis(60);
+
+/// After so many executions in a row that AWS did not take, the look is over.
+const IN_A_ROW: usize = 3;
+
+/// What the ledger says of an execution that is queued at AWS.
+#[derive(Debug, PartialEq)]
+enum Known {
+    /// Nothing: nobody was told of it.
+    No,
+    /// It is dealt with, or was, and AWS does not know.
+    Untold(Word),
+    /// Another job's request of the thing is open: its turn has not come.
+    Waits,
+}
+
+impl Service {
+    /// Looks at every execution that has been queued for longer than a notification takes, the earliest of each thing.
+    pub(crate) async fn look(&self, deadline: Deadline) -> Result<Looked, String> {
+        let (mut looked, by) = (Looked::default(), now().saturating_sub(self.settings.notified_within));
+        let mut first: HashMap<String, (String, Execution)> = HashMap::new();
+        for job_id in self.control_plane.jobs_with_queued_executions(deadline).await? {
+            let (queued, is_all) = self.control_plane.executions(&job_id, JobExecutionStatus::Queued, deadline).await?;
+            looked.jobs += 1;
+            looked.is_cut_short |= !is_all;
+            for execution in queued.into_iter().filter(|execution| execution.queued_at <= by) {
+                let earlier = first.get(&execution.thing);
+                if earlier.is_none_or(|(_, earlier)| execution.queued_at < earlier.queued_at) {
+                    first.insert(execution.thing.clone(), (job_id.clone(), execution));
+                }
+            }
+        }
+        looked.queued = first.len();
+        let mut all: Vec<(String, Name, Millis)> = first
+            .into_iter()
+            .map(|(thing, (id, Execution { number, queued_at, .. }))| {
+                (thing, Name::Job { id, execution: number }, queued_at)
+            })
+            .collect();
+        all.sort_by_key(|(_, _, queued_at)| *queued_at);
+        let mut failures = 0;
+        for executions in all.chunks(AT_ONCE) {
+            let known = self.look_up(executions.iter().map(|(thing, name, _)| (thing, name))).await?;
+            for ((thing, name, _), known) in executions.iter().zip(known) {
+                if deadline.left().is_zero() {
+                    looked.is_cut_short = true;
+                    return Ok(looked);
+                }
+                match self.deal_with(thing, name, known, &mut looked).await {
+                    Ok(()) => failures = 0,
+                    // One that AWS does not take keeps none of those behind it.
+                    Err(reason) if failures < IN_A_ROW => {
+                        failures += 1;
+                        tracing::warn!(thing, job = %name, code = NOT_LOOKED, reason, "not done, for now");
+                    }
+                    Err(reason) => return Err(reason),
+                }
+            }
+        }
+        Ok(looked)
+    }
+
+    async fn deal_with(&self, thing: &str, name: &Name, known: Known, looked: &mut Looked) -> Result<(), String> {
+        match known {
+            Known::Waits => {}
+            Known::Untold(word) => looked.untold += usize::from(self.tell(thing, name, &word).await? != Told::Over),
+            Known::No => looked.found += usize::from(self.hand_in(thing, name).await?),
+        }
+        Ok(())
+    }
+
+    /// Has the requests of a canceled job's executions taken back.
+    pub(crate) async fn job_canceled(&self, job_id: &str, deadline: Deadline) -> Result<Looked, String> {
+        let (canceled, is_all) = self.control_plane.executions(job_id, JobExecutionStatus::Canceled, deadline).await?;
+        let mut looked = Looked { jobs: 1, is_cut_short: !is_all, ..Looked::default() };
+        let begun: Vec<(String, Name, u64)> = canceled
+            .into_iter()
+            .filter(|execution| execution.has_begun)
+            .map(|Execution { thing, number, .. }| {
+                (thing, Name::Job { id: job_id.to_owned(), execution: number }, number)
+            })
+            .collect();
+        for executions in begun.chunks(AT_ONCE) {
+            if deadline.left().is_zero() {
+                looked.is_cut_short = true;
+                break;
+            }
+            let known = self.look_up(executions.iter().map(|(thing, name, _)| (thing, name))).await?;
+            for ((thing, _, number), known) in executions.iter().zip(known) {
+                if matches!(known, Known::Untold(Word { status: Status::InProgress | Status::Scheduled, .. })) {
+                    self.take_back(thing, job_id, Some(*number), "canceled").await?;
+                    looked.found += 1;
+                }
+            }
+        }
+        // What is left is open still, and the next attempt has less to do.
+        if looked.is_cut_short {
+            Err("the job has more executions than there was time for".to_owned())
+        } else {
+            Ok(looked)
+        }
+    }
+
+    /// What the ledger says of these, all looked up at once.
+    async fn look_up<'a>(
+        &self,
+        executions: impl Iterator<Item = (&'a String, &'a Name)>,
+    ) -> Result<Vec<Known>, String> {
+        let mut look_ups = JoinSet::new();
+        for (index, (thing, name)) in executions.enumerate() {
+            let (service, thing, name) = (self.clone(), thing.clone(), name.clone());
+            look_ups.spawn(async move { (index, service.known(&thing, &name).await) });
+        }
+        let mut found = look_ups.join_all().await;
+        found.sort_by_key(|(index, _)| *index);
+        found.into_iter().map(|(_, known)| known).collect()
+    }
+
+    async fn known(&self, thing: &str, name: &Name) -> Result<Known, String> {
+        let item = self.clients.ledger.load(thing).await.map_err(|error| error.to_string())?;
+        if let Some(known) = known(&item.device, name) {
+            return Ok(known);
+        }
+        let word = self.clients.ledger.last_word(thing, name).await.map_err(|error| error.to_string())?;
+        Ok(word.map_or(Known::No, Known::Untold))
+    }
+
+    /// Gives the execution to operation-request as its rule does; whether it is still queued.
+    async fn hand_in(&self, thing: &str, name: &Name) -> Result<bool, String> {
+        let Name::Job { id, execution } = name else { return Ok(false) };
+        let described = self
+            .clients
+            .jobs
+            .describe_job_execution()
+            .thing_name(thing)
+            .job_id(id)
+            .set_execution_number(i64::try_from(*execution).ok())
+            .include_job_document(true)
+            .send()
+            .await;
+        let described = match described {
+            Ok(output) => output.execution,
+            Err(error) if matches!(error.code(), Some("ResourceNotFoundException" | "TerminalStateException")) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(runtime::aws::told(&error)),
+        };
+        let Some(described) = described else { return Ok(false) };
+        let is_queued = described.status().is_some_and(|status| status.as_str() == "QUEUED");
+        let document: Option<Json> =
+            described.job_document.as_deref().and_then(|document| serde_json::from_str(document).ok());
+        let Some(event) = document
+            .filter(|_| is_queued)
+            .and_then(|document| event(thing, id, *execution, described.queued_at, document.get("lwm2m")?))
+        else {
+            return Ok(false);
+        };
+        self.invoke(&event).await?;
+        tracing::info!(thing, job = %name, "execution found that nobody was told of");
+        tokio::time::sleep(PAUSE).await;
+        Ok(true)
+    }
+
+    /// Has operation-request take the request of an execution back that is over.
+    pub(crate) async fn take_back(
+        &self,
+        thing: &str,
+        job_id: &str,
+        execution: Option<u64>,
+        how: &str,
+    ) -> Result<(), String> {
+        self.invoke(&json!({"thingName": thing, "jobId": job_id, "executionNumber": execution, "jobOver": how})).await
+    }
+
+    async fn invoke(&self, event: &Json) -> Result<(), String> {
+        let invoked = self
+            .clients
+            .lambda
+            .invoke()
+            .function_name(&self.settings.operation_request)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(event.to_string()))
+            .send()
+            .await;
+        invoked.map(drop).map_err(|error| runtime::aws::told(&error))
+    }
+}
+
+/// What the device's item says; nothing where the history has to be asked.
+fn known(device: &Device, name: &Name) -> Option<Known> {
+    if let Some(record) = device.find(name) {
+        return Some(Known::Untold(Word::of(record)));
+    }
+    let is_of_job = |name: &Name| matches!(name, Name::Job { .. });
+    device.open().iter().any(|record| is_of_job(&record.name)).then_some(Known::Waits)
+}
+
+/// The event that the rule makes of a notification.
+fn event(thing: &str, job_id: &str, execution: u64, queued_at: i64, request: &Json) -> Option<Json> {
+    let mut event = json!({"thingName": thing, "jobId": job_id, "executionNumber": execution, "timestamp": queued_at});
+    for field in ["operation", "keys", "values", "attributes", "arguments", "requests"] {
+        if let Some(value) = request.get(field) {
+            event.as_object_mut()?.insert(field.to_owned(), value.clone());
+        }
+    }
+    Some(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_ledger_says_of_a_queued_execution() {
+        let device = |name: &str| -> Device {
+            serde_json::from_value(json!({"o": [{"n": name, "o": "read", "s": "S", "z": 1}]})).unwrap()
+        };
+        let name = Name::Job { id: "x".to_owned(), execution: 2 };
+        assert!(
+            matches!(known(&device("job:x:2"), &name), Some(Known::Untold(word)) if word.status == Status::Scheduled)
+        );
+        for open in ["job:x:1", "job:y:1"] {
+            assert_eq!(known(&device(open), &name), Some(Known::Waits), "{open}");
+        }
+        let of_shadow: Device =
+            serde_json::from_value(json!({"o": [{"n": 17, "o": "read", "s": "S", "z": 1}]})).unwrap();
+        assert_eq!(known(&of_shadow, &name), None);
+    }
+
+    #[test]
+    fn an_execution_that_was_found_is_as_one_by_the_rule() {
+        let document = json!({"operation": "read", "keys": ["Device"], "more": 1});
+        let expected = json!({
+            "thingName": "a", "jobId": "x", "executionNumber": 2, "timestamp": 5, "operation": "read", "keys": ["Device"],
+        });
+        assert_eq!(event("a", "x", 2, 5, &document), Some(expected));
+        assert!(event("a", "x", 2, 5, &json!("read")).is_some(), "its answer says that there is no operation");
+    }
+}

@@ -1,0 +1,483 @@
+"""AWS IoT Jobs carry LwM2M operations, through the deployed template."""
+
+import itertools
+import json
+import time
+
+import pytest
+
+from stack.aws_between import BROKEN, DENIED, THROTTLED, Refuse
+from stack.processes import wait_for
+
+OFFSET = "Device.0.UTC Offset"
+BATTERY = "Device.0.Battery Level"
+REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
+WRITE = {"operation": "write", "keys": [OFFSET], "values": ["+02:00"]}
+READ = {"operation": "read", "keys": ["Device.0"]}
+FOREIGN = {"steps": ["a document of somebody else"]}
+# An execution that was queued, and what a notification of it may take, on the local stack
+SECONDS_TO_BE_FOUND = 60
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def jobs(stack):
+    stack.jobs.switch_events_on()
+    return stack.jobs
+
+
+@pytest.fixture
+def group(jobs):
+    """A thing group of these things."""
+
+    def create(*things: str, parent: str | None = None) -> tuple[str, str]:
+        name = f"group-{next(_numbers)}"
+        return name, jobs.group(name, list(things), parent)
+
+    return create
+
+
+def runs(stack, thing: str) -> int:
+    """How often the device has really run anything."""
+    return len(stack.coiote.runs(thing))
+
+
+def notification(thing: str, job: str, execution: dict, request: object) -> dict:
+    """What the rule makes of the message on notify-next."""
+    told = {"thingName": thing, "jobId": job, "executionNumber": execution["executionNumber"]}
+    fields = request if isinstance(request, dict) else {}
+    return told | {"timestamp": int(execution["queuedAt"].timestamp())} | fields
+
+
+def invoked(stack, event: dict) -> dict:
+    """The answer of operation-request to an event, as the rule brings it."""
+    answer = stack.aws.lambda_.invoke(FunctionName=stack.outputs["OperationRequestFunction"], Payload=json.dumps(event))
+    return json.loads(answer["Payload"].read())
+
+
+# ---------------------------------------------------------------- outcomes
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        READ,
+        WRITE,
+        REBOOT,
+        {"operation": "observe", "keys": [BATTERY], "attributes": [{"pmin": 5}]},
+        {"operation": "create", "keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]},
+    ],
+    ids=lambda request_: request_["operation"],
+)
+def test_an_execution_ends_with_what_the_device_did(stack, jobs, device, request_):
+    thing = device()
+    job = jobs.run([thing], request_)
+    execution = jobs.end_of(job, thing)
+    assert execution["status"] == "SUCCEEDED", execution
+    assert execution["details"]["operation"] == request_["operation"]
+    assert [run["failed"] for run in stack.coiote.runs(thing, execution["details"]["taskId"])] == [[]]
+    assert jobs.counts(job) == {"SUCCEEDED": 1}
+    assert jobs.describe(job)["status"] == "COMPLETED"
+
+
+def test_what_the_report_says_stands_in_the_details(jobs, device):
+    thing = device()
+    execution = jobs.end_of(jobs.run([thing], {"operation": "discover", "keys": ["Device.0"]}), thing)
+    assert "</3/0" in json.loads(execution["details"]["properties"])["Device.0"]
+
+
+def test_what_the_device_refuses_has_failed_with_its_words(stack, jobs, device):
+    thing = device()
+    stack.coiote.refuse(thing, {"Device.0.Reboot": "4.05 Method Not Allowed"})
+    execution = jobs.end_of(jobs.run([thing], REBOOT), thing)
+    assert (execution["status"], execution["details"]["code"]) == ("FAILED", "DEVICE_REFUSED"), execution
+    assert "4.05" in execution["details"]["message"]
+
+
+def test_a_request_of_a_job_stands_among_the_devices_others(stack, jobs, device):
+    thing = device("sleeping")
+    job = jobs.run([thing], READ)
+    jobs.status_of(job, thing, "IN_PROGRESS")
+    name = f"job:{job}:1"
+    wait_for("its copy", lambda: word(stack, thing, job)[0] == "SCHEDULED")
+    assert stack.aws.answers(thing)[name]["operation"] == "read"
+    # And so it can be taken back as they can.
+    version = stack.aws.request(thing, {"operation": "cancelRequest", "requests": [name]})
+    assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
+    execution = jobs.end_of(job, thing)
+    assert (execution["status"], execution["details"]["code"]) == ("FAILED", "CANCELED")
+    assert runs(stack, thing) == 0
+
+
+# ---------------------------------------------------------------- sleeping devices
+
+
+def test_a_sleeping_devices_execution_is_in_progress_until_it_wakes(stack, jobs, device):
+    thing = device("sleeping")
+    job = jobs.run([thing], WRITE)
+    execution = jobs.status_of(job, thing, "IN_PROGRESS")
+    # What is told is that Coiote has the task.
+    wait_for("the task", lambda: jobs.execution(job, thing)["details"].get("taskId"))
+    assert runs(stack, thing) == 0 and "code" not in execution["details"]
+    stack.coiote.set_state(thing, "online")
+    assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
+
+
+def test_the_jobs_timeout_takes_the_request_back(stack, jobs, device):
+    thing = device("sleeping")
+    job = jobs.run([thing], REBOOT, timeoutConfig={"inProgressTimeoutInMinutes": 1})
+    assert jobs.end_of(job, thing)["status"] == "TIMED_OUT"
+    wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    stack.coiote.set_state(thing, "online")
+    # What it does next shows that the reboot is gone.
+    assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
+    assert runs(stack, thing) == 1
+
+
+def word(stack, thing: str, job: str, number: int = 1) -> tuple[str | None, str | None]:
+    answer = stack.aws.answers(thing).get(f"job:{job}:{number}", {})
+    return answer.get("status"), answer.get("reason", {}).get("code")
+
+
+# ---------------------------------------------------------------- targets
+
+
+def test_a_job_reaches_things_groups_and_groups_in_them(jobs, device, group):
+    alone, outer, inner, both = (device() for _ in range(4))
+    parent, parent_arn = group(outer, both)
+    group(inner, both, parent=parent)
+    job = jobs.run([alone, parent_arn], WRITE)
+    for thing in (alone, outer, inner, both):
+        assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
+    assert jobs.counts(job) == {"SUCCEEDED": 4}
+
+
+def test_a_device_that_joins_later_gets_a_continuous_job(stack, jobs, device, group):
+    first, later = device(), device()
+    name, arn = group(first)
+    job = jobs.run([arn], WRITE, targetSelection="CONTINUOUS")
+    assert jobs.end_of(job, first)["status"] == "SUCCEEDED"
+    stack.aws.iot.add_thing_to_thing_group(thingGroupName=name, thingName=later)
+    assert jobs.end_of(job, later)["status"] == "SUCCEEDED"
+    assert (runs(stack, first), runs(stack, later)) == (1, 1)
+    # One that comes back gets it once more, as another execution.
+    stack.aws.iot.remove_thing_from_thing_group(thingGroupName=name, thingName=later)
+    stack.aws.iot.add_thing_to_thing_group(thingGroupName=name, thingName=later)
+    wait_for("the second execution", lambda: jobs.execution(job, later)["executionNumber"] == 2)
+    assert jobs.end_of(job, later)["status"] == "SUCCEEDED"
+    assert runs(stack, later) == 2
+    stack.aws.iot.cancel_job(jobId=job)
+
+
+def test_a_rollout_is_as_slow_as_it_is_told_to_be(stack, jobs, device, group):
+    things = [device() for _ in range(3)]
+    job = jobs.run([group(*things)[1]], WRITE, jobExecutionsRolloutConfig={"maximumPerMinute": 1})
+    for thing in things:
+        wait_for("its turn", lambda thing=thing: runs(stack, thing) == 1)
+    began = sorted(jobs.execution(job, thing)["queuedAt"] for thing in things)
+    # A minute takes five seconds here; times are told in whole seconds.
+    assert all((later - earlier).total_seconds() >= 4 for earlier, later in itertools.pairwise(began)), began
+    wait_for("all to end", lambda: jobs.counts(job) == {"SUCCEEDED": 3})
+
+
+def test_a_job_stops_when_too_many_fail(stack, jobs, device, group):
+    things = [device() for _ in range(4)]
+    for thing in things:
+        stack.coiote.refuse(thing, {"Device.0.Reboot": "4.05 Method Not Allowed"})
+    criterion = {"failureType": "FAILED", "action": "CANCEL", "thresholdPercentage": 50.0, "minNumberOfExecutedThings": 1}
+    job = jobs.run(
+        [group(*things)[1]],
+        REBOOT,
+        jobExecutionsRolloutConfig={"maximumPerMinute": 1},
+        abortConfig={"criteriaList": [criterion]},
+    )
+    wait_for("the job to be canceled", lambda: jobs.describe(job)["status"] == "CANCELED")
+    assert jobs.describe(job)["reasonCode"] == "ABORT_CANCEL"
+    assert sum(runs(stack, thing) for thing in things) == jobs.counts(job)["FAILED"] < len(things)
+
+
+def test_several_jobs_of_a_thing_run_one_after_the_other(stack, jobs, device):
+    thing = device("sleeping")
+    offsets = ["+01:00", "+02:00", "+03:00"]
+    of_thing = [jobs.run([thing], WRITE | {"values": [offset]}) for offset in offsets]
+    jobs.status_of(of_thing[0], thing, "IN_PROGRESS")
+    assert [jobs.execution(job, thing)["status"] for job in of_thing[1:]] == ["QUEUED", "QUEUED"]
+    stack.coiote.set_state(thing, "online")
+    for job in of_thing:
+        assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
+    assert [run["done"][0]["value"] for run in stack.coiote.runs(thing)] == offsets
+
+
+# ---------------------------------------------------------------- retries
+
+
+def test_a_retry_of_the_job_runs_an_execute_again_and_a_second_notification_does_not(stack, jobs, device):
+    thing = device()
+    stack.coiote.refuse(thing, {"Device.0.Reboot": "5.00 Internal Server Error"})
+    job = jobs.run(
+        [thing], REBOOT, jobExecutionsRetryConfig={"criteriaList": [{"failureType": "FAILED", "numberOfRetries": 2}]}
+    )
+    wait_for("the third execution", lambda: jobs.execution(job, thing)["executionNumber"] == 3)
+    last = jobs.end_of(job, thing)
+    assert last["status"] == "FAILED" and runs(stack, thing) == 3
+    for number in (1, 2, 3):
+        execution = jobs.execution(job, thing, number)
+        assert execution["details"]["code"] == "DEVICE_REFUSED"
+        answer = invoked(stack, notification(thing, job, execution, REBOOT))
+        assert (answer["status"], answer["reason"]["code"]) == ("IGNORED", "DUPLICATE"), answer
+    assert runs(stack, thing) == 3
+
+
+def test_late_and_repeated_notifications_run_once(stack, jobs, device):
+    """Also when the device's item has forgotten the request."""
+    thing = device()
+    job = jobs.run([thing], REBOOT)
+    execution = jobs.end_of(job, thing)
+    event = notification(thing, job, execution, REBOOT)
+    assert invoked(stack, event)["status"] == "IGNORED"
+    table = stack.outputs["RequestsTable"]
+    stack.aws.dynamodb.delete_item(TableName=table, Key={"thing": {"S": thing}, "entry": {"S": "device"}})
+    assert invoked(stack, event)["status"] == "IGNORED"
+    assert runs(stack, thing) == 1
+    # A job that was deleted and made again with the same name is another one.
+    stack.aws.iot.delete_job(jobId=job)
+    assert invoked(stack, event | {"timestamp": event["timestamp"] + 60})["status"] == "SCHEDULED"
+    wait_for("the second run", lambda: runs(stack, thing) == 2)
+
+
+# ---------------------------------------------------------------- taken back
+
+
+def test_an_execution_that_is_canceled_is_taken_back(stack, jobs, device):
+    thing = device("sleeping")
+    job = jobs.run([thing], REBOOT)
+    jobs.status_of(job, thing, "IN_PROGRESS")
+    stack.aws.iot.cancel_job_execution(jobId=job, thingName=thing, force=True)
+    wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    assert jobs.execution(job, thing)["status"] == "CANCELED", "it is left as AWS has ended it"
+    stack.coiote.set_state(thing, "online")
+    assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
+    assert runs(stack, thing) == 1
+
+
+def test_a_canceled_job_is_taken_back_from_all_things(stack, jobs, device, group):
+    things = [device("sleeping") for _ in range(3)]
+    job = jobs.run([group(*things)[1]], REBOOT)
+    for thing in things:
+        jobs.status_of(job, thing, "IN_PROGRESS")
+    stack.aws.iot.cancel_job(jobId=job, force=True)
+    for thing in things:
+        wait_for("it to be taken back", lambda thing=thing: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    for thing in things:
+        stack.coiote.set_state(thing, "online")
+        assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
+        assert runs(stack, thing) == 1
+
+
+def test_the_event_of_the_job_alone_takes_its_requests_back(stack, jobs, device, group):
+    """Where nobody tells of each execution."""
+    things = [device("sleeping") for _ in range(2)]
+    job = jobs.run([group(*things)[1]], REBOOT)
+    for thing in things:
+        jobs.status_of(job, thing, "IN_PROGRESS")
+    stack.aws.iot.update_event_configurations(eventConfigurations={"JOB_EXECUTION": {"Enabled": False}})
+    try:
+        stack.aws.iot.cancel_job(jobId=job, force=True)
+        for thing in things:
+            wait_for("it to be taken back", lambda thing=thing: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    finally:
+        jobs.switch_events_on()
+
+
+def test_an_execution_that_was_canceled_before_it_was_claimed_is_not_run(stack, jobs, device):
+    """Its notification was on its way: AWS refuses to take it for begun, and so the request is taken back."""
+    thing = device("sleeping")
+    blocking = jobs.create([thing], FOREIGN)
+    job = jobs.run([thing], REBOOT)
+    execution = jobs.execution(job, thing)
+    stack.aws.iot.cancel_job_execution(jobId=job, thingName=thing)
+    assert invoked(stack, notification(thing, job, execution, REBOOT))["status"] == "SCHEDULED"
+    wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    assert jobs.execution(job, thing)["status"] == "CANCELED"
+    stack.aws.iot.cancel_job(jobId=blocking)
+    assert runs(stack, thing) == 0
+
+
+# ---------------------------------------------------------------- what nobody was told of
+
+
+def test_an_execution_behind_a_foreign_job_is_found(stack, jobs, device):
+    thing = device()
+    foreign = jobs.create([thing], FOREIGN)
+    of_thing = [jobs.run([thing], WRITE | {"values": [offset]}) for offset in ("+01:00", "+02:00")]
+    for job in of_thing:
+        assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
+    assert [run["done"][0]["value"] for run in stack.coiote.runs(thing)] == ["+01:00", "+02:00"], "in their order"
+    assert jobs.execution(foreign, thing)["status"] == "QUEUED", "it is somebody else's"
+    stack.aws.iot.cancel_job(jobId=foreign)
+
+
+def test_an_execution_whose_notification_was_lost_is_found(stack, jobs, device):
+    thing = device()
+    rule = stack.outputs["JobRequestRule"]
+    stack.aws.iot.disable_topic_rule(ruleName=rule)
+    try:
+        job = jobs.run([thing], REBOOT)
+        assert jobs.execution(job, thing)["status"] == "QUEUED"
+    finally:
+        stack.aws.iot.enable_topic_rule(ruleName=rule)
+    assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
+    assert runs(stack, thing) == 1
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_a_document_without_lwm2m_is_left_alone(stack, jobs, device):
+    thing, witness = device(), device()
+    foreign = jobs.create([thing], FOREIGN)
+    # What comes after it is done: it would have been as well.
+    assert jobs.end_of(jobs.run([witness], READ), witness)["status"] == "SUCCEEDED"
+    assert jobs.execution(foreign, thing)["status"] == "QUEUED"
+    lines = stack.aws.log_lines(stack.outputs["OperationRequestLogGroup"])
+    assert not [line for line in lines if line.get("thing") == thing]
+    stack.aws.iot.cancel_job(jobId=foreign)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        ({"operation": "read", "keys": ["Device.0.UTC Ofset"]}, "RESOURCE_UNKNOWN", 'did you mean "UTC Offset"'),
+        ({"operation": "write", "keys": [OFFSET]}, "VALUES_MISSING", "values"),
+        ({"operation": "dance"}, "OPERATION_UNKNOWN", "dance"),
+        ({}, "OPERATION_MISSING", "operation"),
+        ({"operation": None}, "OPERATION_MISSING", "operation"),
+        ("read", "OPERATION_MISSING", "operation"),
+        ({"operation": "read", "keys": [f"Device.0.No\u200bthing{'é' * 100} {n}" for n in range(50)]}, "RESOURCE_UNKNOWN", "Device.0.No?thing"),
+    ],
+    ids=["unknown key", "no values", "unknown operation", "empty", "null", "no object", "many findings"],
+)
+def test_a_document_that_is_not_valid_is_rejected_with_its_findings(stack, jobs, device, request_, code, words):
+    thing = device()
+    execution = jobs.end_of(jobs.run([thing], request_), thing)
+    assert execution["status"] == "REJECTED", execution
+    assert code == execution["details"]["code"] and words in execution["details"]["message"], execution
+    assert all(len(value) <= 1024 for value in execution["details"].values())
+    assert runs(stack, thing) == 0
+
+
+def test_a_thing_that_is_no_device_of_coiote_has_failed_with_a_code(stack, jobs):
+    thing = f"no-device-{next(_numbers)}"
+    stack.aws.iot.create_thing(thingName=thing)
+    execution = jobs.end_of(jobs.run([thing], READ), thing)
+    assert (execution["status"], execution["details"]["code"]) == ("FAILED", "DEVICE_UNKNOWN"), execution
+
+
+# ---------------------------------------------------------------- throttling and outages
+
+
+def test_a_request_that_waits_says_so_and_is_done_when_coiote_is_back(stack, jobs, device):
+    thing = device()
+    stack.coiote.set_faults({"routes": {"POST /tasksFromTemplates/device/{deviceId}": 503}})
+    try:
+        job = jobs.run([thing], READ)
+        waiting = wait_for("it to say so", lambda: e if (e := jobs.execution(job, thing))["details"].get("code") else None)
+        assert waiting["status"] == "IN_PROGRESS" and waiting["details"]["code"].startswith("COIOTE_"), waiting
+    finally:
+        stack.coiote.set_faults({})
+    done = jobs.end_of(job, thing, 60)
+    assert done["status"] == "SUCCEEDED" and "code" not in done["details"], done
+
+
+def told_by_the_stream(stack, thing: str) -> dict:
+    """The device's item as the stream brings it when it is new."""
+    key = {"thing": {"S": thing}, "entry": {"S": "device"}}
+    item = stack.aws.dynamodb.get_item(TableName=stack.outputs["RequestsTable"], Key=key, ConsistentRead=True)["Item"]
+    return {"Records": [{"eventSource": "aws:dynamodb", "dynamodb": {"Keys": key, "NewImage": item}}]}
+
+
+@pytest.fixture
+def sleeping(stack, jobs, device):
+    """A thing, and a job whose execution waits for its device."""
+    thing = device("sleeping")
+    job = jobs.run([thing], READ)
+    wait_for("the task", lambda: jobs.execution(job, thing)["details"].get("taskId"))
+    return thing, job
+
+
+@pytest.mark.parametrize("fault", [THROTTLED, BROKEN, DENIED], ids=["throttled", "broken", "denied"])
+def test_what_aws_does_not_take_is_brought_again(stack, sleeping, environment_of, aws_between, fault):
+    thing, _ = sleeping
+    function, event = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint), told_by_the_stream(stack, thing)
+    aws_between.always("POST /things", fault)
+    assert function.invoke(event)["errorType"] == "JOB_EXECUTION_NOT_TOLD"
+    aws_between.heal()
+    assert function.invoke(event) is None
+
+
+def test_the_status_counts_more_than_its_details(stack, jobs, sleeping, environment_of, aws_between):
+    thing, job = sleeping
+    function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
+    aws_between.once("POST /things", Refuse(400, "InvalidRequestException"))
+    assert function.invoke(told_by_the_stream(stack, thing)) is None
+    assert aws_between.nothing_is_left_of("POST /things")
+    assert list(jobs.execution(job, thing)["details"]) == ["taskId"]
+
+
+def test_a_look_that_aws_does_not_answer_is_made_again_by_the_next_one(environment_of, aws_between):
+    function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
+    aws_between.always("GET /jobs", DENIED)
+    assert function.invoke({"source": "aws.events"}) is None
+    assert function.invoke({"canceledJob": "j"})["errorType"] == "JOBS_NOT_LOOKED_AT"
+    aws_between.heal()
+    assert function.invoke({"canceledJob": "no-such-job"}) is None
+
+
+# ---------------------------------------------------------------- job templates
+
+
+@pytest.mark.parametrize(
+    ("output", "operation"),
+    [
+        ("RebootJobTemplate", "execute"),
+        ("ReadAllJobTemplate", "read"),
+        ("ObserveBatteryJobTemplate", "observe"),
+        ("DailyLifetimeJobTemplate", "write"),
+    ],
+)
+def test_a_job_template_of_the_stack_does_what_it_says(stack, jobs, device, output, operation):
+    thing = device()
+    template = stack.aws.iot.describe_job_template(jobTemplateId=stack.outputs[output])
+    job = f"job-{next(_numbers)}-{time.time_ns()}"
+    stack.aws.iot.create_job(jobId=job, targets=[jobs.arn(thing)], jobTemplateArn=template["jobTemplateArn"])
+    execution = jobs.end_of(job, thing)
+    assert (execution["status"], execution["details"]["operation"]) == ("SUCCEEDED", operation), execution
+    described = jobs.describe(job)
+    assert described["jobExecutionsRolloutConfig"]["maximumPerMinute"] == 50
+    assert described["abortConfig"]["criteriaList"][0]["thresholdPercentage"] == 10
+    if operation == "write":
+        assert stack.coiote.datamodel(thing)["LwM2M Server"]["1"]["Lifetime"] == "86400"
+
+
+
+# ---------------------------------------------------------------- switched off
+
+
+def test_where_jobs_are_off_nothing_is_there_and_they_are_found_when_it_is_on_again(stack, jobs, device):
+    thing = device()
+    function = stack.outputs["JobExecutionsFunction"]
+    stack.deploy(Jobs="off")
+    try:
+        assert not [name for name in stack.outputs if "Job" in name]
+        rules = stack.aws.iot.list_topic_rules()["rules"]
+        assert not [rule for rule in rules if "/jobs/" in rule["topicPattern"] or "job" in rule["topicPattern"]]
+        assert function not in [found["FunctionName"] for found in stack.aws.lambda_.list_functions()["Functions"]]
+        assert stack.aws.iot.list_job_templates()["jobTemplates"] == []
+        job = jobs.run([thing], REBOOT)
+        version = stack.aws.request(thing, READ)
+        assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED", "shadows do not need it"
+        assert jobs.execution(job, thing)["status"] == "QUEUED"
+    finally:
+        stack.deploy(Jobs="on")
+    assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
