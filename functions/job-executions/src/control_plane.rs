@@ -67,7 +67,7 @@ impl ControlPlane {
         tokio::time::sleep(PAUSE).await;
         let document = self.client.get_job_document().job_id(job_id).send().await;
         let is_ours = match document {
-            Ok(output) => output.document.as_deref().is_some_and(has_lwm2m),
+            Ok(output) => output.document.as_deref().is_some_and(has_operation),
             Err(error) if is_gone(&error) => false,
             Err(error) => return Err(runtime::aws::told(&error)),
         };
@@ -130,7 +130,7 @@ fn is_gone<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     error.code() == Some("ResourceNotFoundException")
 }
 
-/// Whether the document of a job asks for an LwM2M operation.
-fn has_lwm2m(document: &str) -> bool {
-    serde_json::from_str::<Json>(document).is_ok_and(|document| document.get("lwm2m").is_some())
+/// Whether the document of a job asks for an LwM2M operation, as the statement of the rule has it.
+fn has_operation(document: &str) -> bool {
+    serde_json::from_str::<Json>(document).is_ok_and(|document| document.pointer("/lwm2m/operation").is_some())
 }
