@@ -111,12 +111,9 @@ impl Invocation<'_> {
     fn duplicate(&self, name: &Name, status: Status) -> Answer {
         let why = format!("this request came before and is {}; it is not sent twice", status.as_str());
         let answer = Answer { request: Some(name.clone()), ..self.answer(Status::Ignored) };
-        answer.because(Reason::new(DUPLICATE, why))
+        answer.because(Reason::new(requests::code::DUPLICATE, why))
     }
 }
-
-/// Code of a request that came before.
-const DUPLICATE: &str = "DUPLICATE";
 
 /// Codes of failures that only the request's author can do something about.
 const AUTHORS: [&str; 2] = [requests::code::OVERTAKEN, requests::code::NOTHING_TO_CANCEL];
@@ -288,14 +285,14 @@ impl Service {
         if item.device.find(name).is_some_and(is_old) {
             return self.end_without_body(invocation, item, name, why).await;
         }
-        Ok(invocation.answer(Status::Ignored).because(Reason::new("BODY_MISSING", why)))
+        Ok(invocation.answer(Status::Ignored).because(Reason::new(requests::code::BODY_MISSING, why)))
     }
 
     /// Ends a request that nobody can hand over.
     async fn end_without_body(&self, invocation: &Invocation<'_>, item: Item, name: &Name, why: &str) -> Ended {
         let (mark, run, at) = (invocation.mark.clone(), invocation.request_id.to_owned(), now());
         let take = Take { name: name.clone(), mark: mark.clone(), run, at, void_at: invocation.void_at };
-        let reason = Reason::new("BODY_MISSING", why);
+        let reason = Reason::new(requests::code::BODY_MISSING, why);
         let not_done = requests::NotDone { name: name.clone(), mark, reason, maybe: false, again_at: None, at };
         let (item, _) = self.apply(invocation, item, &[Event::Take(take), Event::NotDone(not_done)]).await?;
         Ok(invocation.recorded(&item, name))
@@ -429,7 +426,6 @@ impl Service {
             expires_at: made_at.saturating_add(self.settings.lifetime),
             rejected: content.verdict.as_ref().err().map(Reason::shortened),
             waits: self.circuit.reason_to_wait(),
-            notice: None,
             redriven: *redriven,
             history: None,
         }
@@ -744,7 +740,7 @@ fn log(invocation: &Invocation<'_>, ended: &Ended) {
         Status::Ignored => tracing::info!(status, code, reason, duration_ms, "nothing to do"),
     }
     if answer.status == Status::Ignored {
-        if code == Some(DUPLICATE) {
+        if code == Some(requests::code::DUPLICATE) {
             metrics::counter!("DuplicatesDropped").increment(1);
         }
         return;

@@ -13,12 +13,6 @@ use tracing::Instrument;
 
 use crate::response::Response;
 
-/// Code of a result that came before.
-const DUPLICATE: &str = "DUPLICATE";
-
-/// Code of a result that could not be folded in for now.
-const DATAMODEL_NOT_UPDATED: &str = "DATAMODEL_NOT_UPDATED";
-
 /// Everything that outlives an invocation.
 pub(crate) struct Service {
     ledger: Ledger,
@@ -58,7 +52,9 @@ impl Service {
         let answered = async {
             let response = opened.map_err(|why| diagnostic("EVENT_INVALID", why))?;
             let timed = tokio::time::timeout(deadline.left(), self.response(&response, request_id)).await;
-            timed.unwrap_or_else(|_| Err(diagnostic(DATAMODEL_NOT_UPDATED, "no answer within the time that was left")))
+            timed.unwrap_or_else(|_| {
+                Err(diagnostic(code::DATAMODEL_NOT_UPDATED, "no answer within the time that was left"))
+            })
         };
         let answered = answered.instrument(span.clone()).await;
         span.in_scope(|| log(&answered, milliseconds(begun)));
@@ -87,7 +83,7 @@ impl Service {
         let registered = self.ledger.append(thing.as_str(), &Event::Result(returned), None).await;
         let (item, verdict) = registered.map_err(refused)?;
         let Verdict::Fold(name) = verdict else {
-            return ignored(DUPLICATE, "this result came before and was folded in".to_owned());
+            return ignored(code::DUPLICATE, "this result came before and was folded in".to_owned());
         };
         name.as_ref().inspect(|name| tell_the_request(&item, name));
         let (outcome, folded) = self.fold(response, &item, name.as_ref()).await?;
@@ -142,7 +138,7 @@ impl Service {
             Ok(folded) => folded,
             Err(error @ Error::TooLarge) => return Ok((failed("DATAMODEL_TOO_LARGE", error.to_string()), None)),
             Err(error @ Error::Refused(_)) => return Ok((failed("DATAMODEL_REFUSED", error.to_string()), None)),
-            Err(error) => return Err(diagnostic(DATAMODEL_NOT_UPDATED, error.to_string())),
+            Err(error) => return Err(diagnostic(code::DATAMODEL_NOT_UPDATED, error.to_string())),
         };
         metrics::counter!("FoldingConflicts").increment(folded.conflicts.into());
         tracing::debug!(relieved = folded.relieved, "datamodel shadow updated");
@@ -228,7 +224,7 @@ fn log(answered: &Result<Answer, Diagnostic>, duration_ms: f64) {
 fn count(answered: &Result<Answer, Diagnostic>) {
     let code = match answered {
         Ok(answer) if answer.status == Status::Ignored => {
-            if answer.reason.as_ref().is_some_and(|reason| reason.code == DUPLICATE) {
+            if answer.reason.as_ref().is_some_and(|reason| reason.code == code::DUPLICATE) {
                 metrics::counter!("DuplicatesDropped").increment(1);
             }
             return;

@@ -12,7 +12,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use ledger::{Due, Ledger};
 use memory::Memory;
-use requests::{Millis, Name, Wanted};
+use requests::{Millis, Name, Wanted, code};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -34,9 +34,6 @@ const BEYOND_PAUSES: Millis = 20 * 60_000;
 
 /// A request whose body is missing is not tried again for so long.
 const WITHOUT_BODY: Millis = 10 * 60_000;
-
-/// What operation-request answers to a request whose body is missing.
-const BODY_MISSING: &str = "BODY_MISSING";
 
 /// So much longer than operation-request runs an answer of it may take.
 const INVOCATION_LIMIT: Duration = Duration::from_secs(60);
@@ -273,7 +270,7 @@ impl HandOver {
             return failed(Met::Outage, "INVOCATION_FAILED");
         };
         let code = reason.map(|reason| reason.code);
-        if code.as_deref() == Some(BODY_MISSING) {
+        if code.as_deref() == Some(code::BODY_MISSING) {
             self.leave_alone(thing, name);
         }
         Step::Tried { met: Met::of(&status, code.as_deref()), status, code }
@@ -283,7 +280,7 @@ impl HandOver {
     fn leave_alone(&self, thing: &str, name: &Name) {
         let key = key(thing, name);
         if self.without_body.get(&key).is_none() {
-            let (request, code) = (name.to_string(), BODY_MISSING);
+            let (request, code) = (name.to_string(), code::BODY_MISSING);
             tracing::warn!(thing, request, code, "the body of a request that waits is missing; it is left alone");
             metrics::counter!("Failures", "code" => code).increment(1);
         }

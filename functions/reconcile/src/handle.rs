@@ -10,7 +10,7 @@ use aws_sdk_lambda::types::InvocationType;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Due, Item, Ledger};
 use memory::Memory;
-use requests::{Device, Event, Millis, Status};
+use requests::{Device, Event, Millis, Status, code};
 use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -335,7 +335,7 @@ impl Service {
             .await;
         if let Err(error) = invoked {
             // The request is done all the same; the datamodel shadow shows what is gone until the next whole read.
-            run.trouble(thing, "DATAMODEL_NOT_UPDATED", &runtime::aws::told(&error));
+            run.trouble(thing, code::DATAMODEL_NOT_UPDATED, &runtime::aws::told(&error));
         }
     }
 

@@ -91,7 +91,6 @@ mod tests {
             expires_at: 1_000_000,
             rejected: None,
             waits: None,
-            notice: None,
             redriven: false,
             history: None,
         })));

@@ -95,12 +95,6 @@ macro_rules! operation_names {
                 match self { $(OperationName::$variant => $name),* }
             }
 
-            /// Whether doing it twice is as good as doing it once. What is executed, created or deleted twice is not what
-            /// its author asked for.
-            pub fn may_run_twice(self) -> bool {
-                !matches!(self, OperationName::Execute | OperationName::Create | OperationName::Delete)
-            }
-
             /// The levels of the data model between which the operation can address (OMA LwM2M Core 1.1, section 6.3; the
             /// resource instances of a Delete 1.2).
             pub fn levels(self) -> RangeInclusive<Level> {

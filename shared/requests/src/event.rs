@@ -66,9 +66,6 @@ pub struct Claim {
     /// What keeps it from being handed over now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Reason>,
-    /// What the author should know of it beside a success.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notice: Option<Reason>,
     /// An operator sends it through again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redriven: bool,
@@ -127,6 +124,7 @@ pub struct Created {
     #[serde(default)]
     pub sent_at: Millis,
     pub at: Millis,
+    /// What the author should know of it beside a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<Reason>,
     /// Whether anything will be known of it later: not, where reports are not read and the operation has no result.

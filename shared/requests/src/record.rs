@@ -17,6 +17,12 @@ pub mod code {
     pub const DEVICE_REFUSED: &str = "DEVICE_REFUSED";
     /// The record of the device has no room for another request.
     pub const TOO_MANY_OPEN: &str = "TOO_MANY_OPEN";
+    /// The request, or the result, came before.
+    pub const DUPLICATE: &str = "DUPLICATE";
+    /// The content of a request that waits is not kept.
+    pub const BODY_MISSING: &str = "BODY_MISSING";
+    /// The device did it, and the datamodel shadow does not show it.
+    pub const DATAMODEL_NOT_UPDATED: &str = "DATAMODEL_NOT_UPDATED";
     /// A newer write of one of its keys may have been sent.
     pub const OVERTAKEN: &str = "OVERTAKEN";
     /// It waits for an older write of one of its keys.

@@ -89,7 +89,7 @@ impl Device {
             handed_over_at: 0,
             due_at: 0,
             tries: 0,
-            reason: claim.notice.as_ref().map(Reason::shortened),
+            reason: None,
             result_version: None,
             reported_at: 0,
             proven: false,

@@ -456,7 +456,6 @@ impl World {
             expires_at: made_at + LIFETIME,
             rejected: None,
             waits: None,
-            notice: None,
             redriven: delivery.redriven,
             history: None,
         }

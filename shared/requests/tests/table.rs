@@ -49,7 +49,6 @@ impl Story {
             expires_at: self.now + LIFETIME,
             rejected: None,
             waits: None,
-            notice: None,
             redriven: false,
             history: None,
         }
