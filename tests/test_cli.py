@@ -343,6 +343,51 @@ def test_the_shell_completes_the_paths_of_described_objects():
     assert "write-attributes" in completed("lwm2m", "wr")
 
 
+# ---------------------------------------------------------------- jobs
+
+
+def test_a_job_is_made_for_a_group_and_watched_to_its_end(stack, device):
+    things = [device(), device()]
+    stack.coiote.refuse(things[1], {REBOOT: "4.05 Method Not Allowed"})
+    stack.aws.iot.create_thing_group(thingGroupName="cli-group")
+    for thing in things:
+        stack.aws.iot.add_thing_to_thing_group(thingGroupName="cli-group", thingName=thing)
+    made = as_json(stack, "job", "create", "cli-reboot", "execute", REBOOT, "--group", "cli-group", "--per-minute", "1000")
+    assert made == {"job": "cli-reboot", "document": {"lwm2m": {"operation": "execute", "keys": [REBOOT]}}}
+    watched = as_json(stack, "job", "watch", "cli-reboot", "--timeout", "90", status=FAILED)
+    assert watched["status"] == "COMPLETED"
+    ended = {status: number for status, number in watched["executions"].items() if number}
+    assert ended == {"SUCCEEDED": 1, "FAILED": 1}
+
+
+def test_a_job_of_a_device_that_sleeps_is_still_open_when_nobody_watches_any_more(stack, device):
+    thing = device("sleeping")
+    options = ["--thing", thing, "--continuous", "--abort-at", "10", "--timeout-minutes", "60"]
+    lwm2m(stack, "job", "create", "cli-sleeper", "read", OFFSET, *options)
+    job = stack.aws.iot.describe_job(jobId="cli-sleeper")["job"]
+    assert (job["targetSelection"], job["timeoutConfig"]["inProgressTimeoutInMinutes"]) == ("CONTINUOUS", 60)
+    assert job["abortConfig"]["criteriaList"][0]["thresholdPercentage"] == 10
+    assert run(stack, "job", "watch", "cli-sleeper", "--timeout", "0").returncode == OPEN
+    stack.aws.iot.cancel_job(jobId="cli-sleeper", force=True)
+    assert run(stack, "job", "watch", "cli-sleeper").returncode == CANCELED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["write", "Device.0.UTC Ofset=+01:00", "--thing", "any"], NOT_VALID, 'did you mean "UTC Offset"'),
+        (["execute", REBOOT], NOT_VALID, "a job needs a --thing or a --group"),
+        (["execute", REBOOT, "--group", "no-such-group"], WRONG, "could not find the group no-such-group"),
+        (["dance", REBOOT, "--thing", "any"], NO_COMMAND, "one of read, write,"),
+    ],
+    ids=["not valid", "no target", "unknown group", "unknown operation"],
+)
+def test_a_job_that_cannot_be_made_is_told_and_not_made(stack, arguments, status, told):
+    ended = run(stack, "job", "create", "cli-no-job", *arguments)
+    assert ended.returncode == status and told in ended.stderr, ended.stderr
+    assert "cli-no-job" not in [job["jobId"] for job in stack.aws.iot.list_jobs()["jobs"]]
+
+
 # ---------------------------------------------------------------- doctor
 
 

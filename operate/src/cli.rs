@@ -63,6 +63,9 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 20, value_name = "NUMBER")]
         most: usize,
     },
+    /// One request for many devices, by AWS IoT Jobs
+    #[command(subcommand)]
+    Job(Job),
     /// List the devices, and when each was last heard of
     Devices,
     /// Look whether everything is as it should be, and what to do where it is not
@@ -78,6 +81,56 @@ pub(crate) enum Command {
         /// Only this, and what lies below it
         path: Option<String>,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Job {
+    /// Make a job, as in: lwm2m job create reboot-all execute Device.0.Reboot --group thermometers
+    Create(JobToCreate),
+    /// Show how far a job is, until it has ended
+    Watch(JobToWatch),
+}
+
+/// A job, and the request that it makes of each thing that it reaches.
+#[derive(Args)]
+pub(crate) struct JobToCreate {
+    /// Id that the job is to have
+    pub(crate) job: String,
+    #[arg(value_parser = operation_name)]
+    pub(crate) operation: OperationName,
+    /// As the subcommand of the operation takes it
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+    /// A thing that it is for
+    #[arg(long = "thing", value_name = "THING", value_parser = thing_name())]
+    pub(crate) things: Vec<ThingName>,
+    /// A thing group that it is for, with the groups in it
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// Go on: things that join a group later get it as well
+    #[arg(long)]
+    pub(crate) continuous: bool,
+    /// Most things that it reaches in a minute; AWS's most is 1000
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub(crate) per_minute: Option<i32>,
+    /// Cancel it when so many percent of at least 20 executions have failed
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) abort_at: Option<f64>,
+    /// End an execution that is in progress for longer; seven days at most
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(i64).range(1..=10_080))]
+    pub(crate) timeout_minutes: Option<i64>,
+    /// What becomes of a request that does not fit the objects' descriptions; as the stack's parameter ObjectChecks
+    #[arg(long, value_enum, default_value_t, env = "LWM2M_OBJECT_CHECKS", value_name = "WHAT")]
+    pub(crate) object_checks: ObjectChecks,
+}
+
+#[derive(Args)]
+pub(crate) struct JobToWatch {
+    /// Id of the job
+    pub(crate) job: String,
+    /// How long it is watched; without it until it has ended, which a continuous one never has
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// The operations of LwM2M, each as `lwm2m <operation> THING PATH…`.
@@ -193,6 +246,20 @@ fn thing_name() -> impl TypedValueParser<Value = ThingName> {
     let parse =
         |name: String| ThingName::parse(&name).ok_or("a thing's name has 1 to 128 characters of a-z A-Z 0-9 : _ -");
     clap::builder::NonEmptyStringValueParser::new().try_map(parse)
+}
+
+/// An operation as the subcommands name it, such as `write-composite`.
+fn operation_name(text: &str) -> Result<OperationName, String> {
+    let subcommand = |operation: OperationName| {
+        let hyphen = |letter: char| letter.is_uppercase().then_some('-');
+        let letters = operation.as_str().chars();
+        letters.flat_map(|letter| hyphen(letter).into_iter().chain(letter.to_lowercase())).collect::<String>()
+    };
+    let found = OperationName::ALL.iter().copied().find(|operation| subcommand(*operation) == text);
+    found.ok_or_else(|| {
+        let all: Vec<String> = OperationName::ALL.iter().copied().map(subcommand).collect();
+        format!("one of {}", all.join(", "))
+    })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

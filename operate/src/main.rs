@@ -11,6 +11,7 @@ mod data_model;
 mod devices;
 mod doctor;
 mod exit;
+mod job;
 mod output;
 mod redrive;
 mod request;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap_complete::CompleteEnv;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Job};
 use connection::Aws;
 use exit::{Exit, Failure};
 
@@ -55,6 +56,11 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Cancel { thing, requests, waiting } => {
             answer::cancel(&Aws::connect(&connection).await?, &thing, &requests, &waiting).await
         }
+        Command::Job(Job::Create(job)) => {
+            let checked = job::check(job)?;
+            job::create(&Aws::connect(&connection).await?, checked).await
+        }
+        Command::Job(Job::Watch(job)) => job::watch(&Aws::connect(&connection).await?, job).await,
         Command::Requests { thing, most } => requests_of::list(&Aws::connect(&connection).await?, &thing, most).await,
         Command::Doctor => doctor::run(&Aws::connect(&connection).await?).await,
         Command::Redrive(options) => redrive::run(&Aws::connect(&connection).await?, options).await,
