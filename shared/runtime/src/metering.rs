@@ -29,7 +29,7 @@ const TIMES: [&str; 10] = [
 
 const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
 
-const COUNTS: [&str; 16] = [
+const COUNTS: [&str; 18] = [
     "Requests",
     "Results",
     "Failures",
@@ -44,6 +44,8 @@ const COUNTS: [&str; 16] = [
     "ReportsUnread",
     "ThingsWithOpenRequests",
     "WaitingRequests",
+    "JobExecutionsTold",
+    "JobExecutionsFound",
     "AnswersWritten",
     "AnswerConflicts",
 ];
