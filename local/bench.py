@@ -85,10 +85,13 @@ class Bench:
     # ---------------------------------------------------------------- functions and their events
 
     def environment(self, name: str, wrapper: list[str] | None = None, **variables: str) -> Environment:
+        return self._environment(name, self.stack.run / f"{name}.log", variables, wrapper)
+
+    def _environment(self, name: str, log: Path, variables: dict[str, str], wrapper: list[str] | None = None) -> Environment:
         # By its name in the template the local AWS writes down whose calls they are.
         of_template = {binary: logical_id for logical_id, binary in self.stack.deployment.functions.items()}
         named = {"AWS_LAMBDA_FUNCTION_NAME": of_template.get(name, name)}
-        return Environment(self.binaries[name], self.stack.run / f"{name}.log", self.variables | named | variables, wrapper)
+        return Environment(self.binaries[name], log, self.variables | named | variables, wrapper)
 
     def event(self, name: str) -> dict:
         self._number += 1
@@ -137,7 +140,7 @@ class Bench:
     def _helper(self) -> Environment:
         """Makes the requests whose results are measured; it is not measured itself."""
         log = self.stack.run / "helper.log"
-        return self.ending.enter_context(Environment(self.binaries["operation-request"], log, self.variables))
+        return self.ending.enter_context(self._environment("operation-request", log, {}))
 
     def _report(self, thing: str, reported: dict | None) -> int:
         payload = json.dumps({"state": {"reported": reported}}).encode()

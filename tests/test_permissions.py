@@ -16,7 +16,8 @@ from stack.local_stack import ROOT
 STRICT = bool(os.environ.get("STRICT"))
 
 RULES = {"OperationRequest", "OperationResponse", "CreateThing"}
-FUNCTIONS = RULES | {"Answers", "Reconcile", "IntegrationCertificates"}
+STREAM = {"Answers", "JobExecutions"}
+FUNCTIONS = RULES | STREAM | {"Reconcile", "IntegrationCertificates"}
 
 # Calls that no role here allows, each with its reason.
 NOT_ALLOWED = {
@@ -28,14 +29,18 @@ NOT_ALLOWED = {
 NOT_CALLED = [
     NotCalled(FUNCTIONS, {"logs:CreateLogStream", "logs:PutLogEvents"}, "Lambda, with the function's role"),
     NotCalled(RULES, {"sqs:SendMessage"}, "Lambda, which puts what failed into the failure queue with the function's role"),
-    NotCalled({"Answers"}, {"sqs:SendMessage"}, "Lambda, which puts there what it gives up of the stream", on=":FailureQueue"),
+    NotCalled(STREAM, {"sqs:SendMessage"}, "Lambda, which puts there what it gives up of the stream", on=":FailureQueue"),
     NotCalled(FUNCTIONS, {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}, "Lambda, with Tracing=Active"),
     NotCalled(FUNCTIONS, {"kms:Decrypt", "kms:GenerateDataKey"}, "Lambda, SQS, Secrets Manager and DynamoDB, with KmsKeyArn"),
     NotCalled(
+        STREAM,
+        {"dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream", "dynamodb:ListStreams"},
+        "Lambda's event source mapping of the stream, with the function's role",
+    ),
+    NotCalled(
         {"Answers"},
-        {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
-        | {"dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream", "dynamodb:ListStreams"},
-        "Lambda's event source mappings, with the function's role",
+        {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+        "Lambda's event source mapping of the queue, with the function's role",
     ),
 ]
 
