@@ -261,14 +261,25 @@ def test_an_execution_that_is_canceled_is_taken_back(stack, jobs, device):
     assert runs(stack, thing) == 1
 
 
-def test_a_canceled_job_is_taken_back_from_all_things(stack, jobs, device, group):
-    things = [device("sleeping") for _ in range(3)]
+def under_way(jobs, group, things: list[str]) -> str:
+    """A job of them all, each of whose executions was claimed."""
     job = jobs.run([group(*things)[1]], REBOOT)
     for thing in things:
         jobs.status_of(job, thing, "IN_PROGRESS")
+    return job
+
+
+def cancel(stack, job: str, things: list[str]) -> None:
+    """Cancels the job, and waits until its requests are taken back."""
     stack.aws.iot.cancel_job(jobId=job, force=True)
     for thing in things:
         wait_for("it to be taken back", lambda thing=thing: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+
+
+def test_a_canceled_job_is_taken_back_from_all_things(stack, jobs, device, group):
+    things = [device("sleeping") for _ in range(3)]
+    job = under_way(jobs, group, things)
+    cancel(stack, job, things)
     for thing in things:
         stack.coiote.set_state(thing, "online")
         assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
@@ -278,14 +289,10 @@ def test_a_canceled_job_is_taken_back_from_all_things(stack, jobs, device, group
 def test_the_event_of_the_job_alone_takes_its_requests_back(stack, jobs, device, group):
     """Where nobody tells of each execution."""
     things = [device("sleeping") for _ in range(2)]
-    job = jobs.run([group(*things)[1]], REBOOT)
-    for thing in things:
-        jobs.status_of(job, thing, "IN_PROGRESS")
+    job = under_way(jobs, group, things)
     stack.aws.iot.update_event_configurations(eventConfigurations={"JOB_EXECUTION": {"Enabled": False}})
     try:
-        stack.aws.iot.cancel_job(jobId=job, force=True)
-        for thing in things:
-            wait_for("it to be taken back", lambda thing=thing: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+        cancel(stack, job, things)
     finally:
         jobs.switch_events_on()
 
