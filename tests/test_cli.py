@@ -506,7 +506,7 @@ def test_the_doctor_tells_that_the_stream_is_disabled(healthy):
     [mapping] = [m["UUID"] for m in listed["EventSourceMappings"] if ":dynamodb:" in m["EventSourceArn"]]
     stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=False)
     try:
-        found = wrong(stack)["the ledger's stream"]
+        found = wrong(stack)["the ledger's stream to answers"]
         assert mapping in found["advice"] and "lwm2m rewrite-answers" in found["advice"]
     finally:
         stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=True)

@@ -431,6 +431,17 @@ def test_the_status_counts_more_than_its_details(stack, jobs, sleeping, environm
     assert list(jobs.execution(job, thing)["details"]) == ["taskId"]
 
 
+def test_an_update_that_aws_never_takes_holds_up_no_other(stack, jobs, sleeping, environment_of, aws_between):
+    thing, job = sleeping
+    function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
+    refused = Refuse(400, "InvalidRequestException")
+    aws_between.once("POST /things", refused, refused)
+    assert function.invoke(told_by_the_stream(stack, thing)) is None, "or Lambda brings the same records for a day"
+    assert aws_between.nothing_is_left_of("POST /things")
+    [line] = [line for line in function.log_lines() if line.get("code") == "JOB_EXECUTION_NOT_TAKEN"]
+    assert (line["level"], line["thing"], line["job"]) == ("ERROR", thing, f"job:{job}:1")
+
+
 def test_a_look_that_aws_does_not_answer_is_made_again_by_the_next_one(environment_of, aws_between):
     function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
     aws_between.always("GET /jobs", DENIED)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stack.aws_between import ACCESS_DENIED, CONFLICT, LEDGER_THROTTLED
+from stack.aws_between import ACCESS_DENIED, CONFLICT, DENIED, LEDGER_THROTTLED
 from embedded_metrics import Metric, metrics
 from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
@@ -342,7 +342,7 @@ def by_code(stack):
         stack.aws.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
 
 
-def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, resources, device, environment_of, by_code):
+def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, resources, device, environment_of, aws_between, by_code):
     asked = asked_for_by_alarms(resources)
     ours = set().union(*asked.values())
     assert {name for name, found in asked.items() if found} == {
@@ -351,6 +351,7 @@ def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, reso
         "CertificateExpiryAlarm",
         "ReconcileAlarm",
         "OldestRequestAlarm",
+        "JobsNotLookedAtAlarm",
     }
     emitted: set[Metric] = set()
     thing = device()
@@ -368,6 +369,10 @@ def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, reso
     reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1")
     reconcile.invoke({})
     emitted |= metrics(reconcile.log_lines(), "coiote-aws-iot").keys()
+    aws_between.always("GET /jobs", DENIED)
+    executions = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
+    executions.invoke({"source": "aws.events"})
+    emitted |= metrics(executions.log_lines(), "coiote-aws-iot").keys()
     assert ours <= emitted, ours - emitted
 
 

@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lwm2m::Strictness;
 use requests::Status;
 use serde_json::{Map, Value as Json, json};
 use shadow::ThingName;
@@ -38,15 +37,13 @@ pub(crate) struct Checked {
 
 pub(crate) fn check(operation: Operation) -> Result<Checked, Failure> {
     let (name, asked) = operation.into_parts();
-    let valid = request::check(name, &asked.paths, Strictness::from(asked.object_checks))?;
+    let valid = request::check(name, &asked.paths, asked.checks.strictness())?;
     Ok(Checked { asked, valid })
 }
 
 /// Makes a request that is valid, and shows what comes of it.
 pub(crate) async fn ask(aws: &Aws, Checked { asked, valid }: Checked) -> Result<Exit, Failure> {
-    for notice in &valid.notices {
-        output::note(&format!("{}  {}", notice.code, notice.message));
-    }
+    valid.notices.iter().for_each(output::finding);
     let operation = valid.operation.as_str();
     let keys = if requests::has_result(operation) { valid.keys } else { Vec::new() };
     make(aws, &asked.thing, operation, &valid.desired, keys, &asked.waiting).await
@@ -54,7 +51,7 @@ pub(crate) async fn ask(aws: &Aws, Checked { asked, valid }: Checked) -> Result<
 
 /// Takes requests back.
 pub(crate) async fn cancel(aws: &Aws, thing: &ThingName, named: &[String], waiting: &Waiting) -> Result<Exit, Failure> {
-    make(aws, thing, "cancelRequest", &request::cancel(named), Vec::new(), waiting).await
+    make(aws, thing, requests::CANCEL_REQUEST, &request::cancel(named), Vec::new(), waiting).await
 }
 
 async fn make(
@@ -76,7 +73,10 @@ async fn make(
     let line = Line::new(&made);
     let mut pause = FIRST_PAUSE;
     let answer = loop {
-        let answer = made.answer(&client).await?;
+        let answer = made.answer(&client).await.inspect_err(|_| {
+            line.clear();
+            made.tell_that_it_goes_on();
+        })?;
         let status = answer.as_ref().and_then(status);
         line.show(answer.as_ref());
         let is_last = status.is_some_and(|status| !matches!(Exit::from(status), Exit::Open));

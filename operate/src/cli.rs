@@ -119,9 +119,8 @@ pub(crate) struct JobToCreate {
     /// End an execution that is in progress for longer; seven days at most
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(i64).range(1..=10_080))]
     pub(crate) timeout_minutes: Option<i64>,
-    /// What becomes of a request that does not fit the objects' descriptions; as the stack's parameter ObjectChecks
-    #[arg(long, value_enum, default_value_t, env = "LWM2M_OBJECT_CHECKS", value_name = "WHAT")]
-    pub(crate) object_checks: ObjectChecks,
+    #[command(flatten)]
+    pub(crate) checks: Checks,
 }
 
 #[derive(Args)]
@@ -174,9 +173,8 @@ pub(crate) struct Asked {
     pub(crate) paths: Vec<String>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
-    /// What becomes of a request that does not fit the objects' descriptions; as the stack's parameter ObjectChecks
-    #[arg(long, value_enum, default_value_t, env = "LWM2M_OBJECT_CHECKS", value_name = "WHAT")]
-    pub(crate) object_checks: ObjectChecks,
+    #[command(flatten)]
+    pub(crate) checks: Checks,
 }
 
 /// How its answer is waited for.
@@ -202,9 +200,17 @@ pub(crate) enum ObjectChecks {
     Notice,
 }
 
-impl From<ObjectChecks> for Strictness {
-    fn from(checks: ObjectChecks) -> Strictness {
-        match checks {
+/// How strictly a request is checked.
+#[derive(Args)]
+pub(crate) struct Checks {
+    /// What becomes of a request that does not fit the objects' descriptions; as the stack's parameter ObjectChecks
+    #[arg(long, value_enum, default_value_t, env = "LWM2M_OBJECT_CHECKS", value_name = "WHAT")]
+    object_checks: ObjectChecks,
+}
+
+impl Checks {
+    pub(crate) fn strictness(&self) -> Strictness {
+        match self.object_checks {
             ObjectChecks::Reject => Strictness::Reject,
             ObjectChecks::Notice => Strictness::Notice,
         }
@@ -250,16 +256,9 @@ fn thing_name() -> impl TypedValueParser<Value = ThingName> {
 
 /// An operation as the subcommands name it, such as `write-composite`.
 fn operation_name(text: &str) -> Result<OperationName, String> {
-    let subcommand = |operation: OperationName| {
-        let hyphen = |letter: char| letter.is_uppercase().then_some('-');
-        let letters = operation.as_str().chars();
-        letters.flat_map(|letter| hyphen(letter).into_iter().chain(letter.to_lowercase())).collect::<String>()
-    };
-    let found = OperationName::ALL.iter().copied().find(|operation| subcommand(*operation) == text);
-    found.ok_or_else(|| {
-        let all: Vec<String> = OperationName::ALL.iter().copied().map(subcommand).collect();
-        format!("one of {}", all.join(", "))
-    })
+    let named = |operation: &OperationName| completion::subcommand(*operation);
+    let found = OperationName::ALL.iter().copied().find(|operation| named(operation) == text);
+    found.ok_or_else(|| format!("one of {}", OperationName::ALL.iter().map(named).collect::<Vec<_>>().join(", ")))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -63,7 +63,7 @@ pub(crate) fn of_paths(command: Command) -> Command {
 }
 
 /// The operation as the command line calls it: `cancel-observe`.
-fn subcommand(operation: OperationName) -> String {
+pub(crate) fn subcommand(operation: OperationName) -> String {
     let mut name = String::new();
     for letter in operation.as_str().chars() {
         if letter.is_ascii_uppercase() {

@@ -9,6 +9,7 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_types::timeout::TimeoutConfig;
+use ledger::Ledger;
 
 use crate::cli::Connection;
 use crate::exit::{Failure, could_not};
@@ -63,8 +64,10 @@ impl Aws {
         aws_sdk_lambda::Client::new(&self.config)
     }
 
-    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        aws_sdk_dynamodb::Client::new(&self.config)
+    /// The stack's ledger, to read in: what was written here would have no retention.
+    pub(crate) fn ledger(&self, stack: &Stack) -> Result<Ledger, Failure> {
+        let client = aws_sdk_dynamodb::Client::new(&self.config);
+        Ok(Ledger::new(client, stack.output("RequestsTable")?, 0))
     }
 
     pub(crate) fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {

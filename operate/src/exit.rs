@@ -78,7 +78,7 @@ impl Failure {
                 findings.map(|finding| json!({"code": finding.code.as_str(), "message": finding.message})).collect();
             output::json(&json!({"error": self.message, "findings": findings}));
         } else {
-            findings.for_each(|finding| output::note(&format!("{}  {}", finding.code, finding.message)));
+            findings.for_each(output::finding);
             output::note(&self.message);
         }
     }

@@ -7,7 +7,6 @@ use aws_sdk_iot::types::{
     TargetSelection, TimeoutConfig,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use lwm2m::Strictness;
 use serde_json::json;
 
 use crate::cli::{JobToCreate, JobToWatch};
@@ -29,7 +28,7 @@ pub(crate) struct Checked {
 
 /// Checks the request of a job as the function does that gets each of its executions.
 pub(crate) fn check(job: JobToCreate) -> Result<Checked, Failure> {
-    let valid = request::check(job.operation, &job.paths, Strictness::from(job.object_checks))?;
+    let valid = request::check(job.operation, &job.paths, job.checks.strictness())?;
     if job.things.is_empty() && job.groups.is_empty() {
         return Err(Failure::not_valid("a job needs a --thing or a --group"));
     }
@@ -38,9 +37,7 @@ pub(crate) fn check(job: JobToCreate) -> Result<Checked, Failure> {
 
 /// Makes the job.
 pub(crate) async fn create(aws: &Aws, Checked { job, valid }: Checked) -> Result<Exit, Failure> {
-    for notice in &valid.notices {
-        output::note(&format!("{}  {}", notice.code, notice.message));
-    }
+    valid.notices.iter().for_each(output::finding);
     let client = aws.iot();
     let targets = targets(&client, &job).await?;
     let rollout = job.per_minute.map(|most| JobExecutionsRolloutConfig::builder().maximum_per_minute(most).build());

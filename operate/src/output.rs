@@ -22,6 +22,26 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Tells what is wrong with a request, or what its author should know.
+pub(crate) fn finding(finding: &lwm2m::Finding) {
+    note(&format!("{}  {}", finding.code, finding.message));
+}
+
+/// How long ago, in its largest unit.
+pub(crate) fn ago(seconds: i64) -> String {
+    match seconds {
+        ..=119 => format!("{} s ago", seconds.max(0)),
+        120..=7_199 => format!("{} min ago", seconds / 60),
+        7_200..=172_799 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// How long ago a time of the ledger was.
+pub(crate) fn since(at: requests::Millis) -> String {
+    ago((runtime::now().saturating_sub(at) / 1_000).try_into().unwrap_or_default())
+}
+
 pub(crate) fn json(value: &Json) {
     line(&format!("{value:#}"));
 }
@@ -38,4 +58,15 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
         column.set_padding(BETWEEN);
     });
     table.lines().for_each(|row| line(row.trim_end()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_largest_unit() {
+        let told = [-3, 59, 125, 7_300, 200_000].map(ago);
+        assert_eq!(told, ["0 s ago", "59 s ago", "2 min ago", "2 h ago", "2 days ago"]);
+    }
 }

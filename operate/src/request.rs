@@ -1,6 +1,7 @@
 //! A request as the command line says it, in the form in which the operation shadow carries it.
 
 use lwm2m::{Accepted, Code, Finding, OperationName, Request, Strictness};
+use requests::CANCEL_REQUEST;
 use serde_json::{Map, Number, Value as Json, json};
 
 use crate::exit::Failure;
@@ -87,7 +88,7 @@ pub(crate) fn cancel(requests: &[String]) -> Json {
     let named = |request: &String| {
         request.parse::<u64>().map_or_else(|_| json!(request), |version| json!(Number::from(version)))
     };
-    json!({"operation": "cancelRequest", "requests": requests.iter().map(named).collect::<Vec<_>>()})
+    json!({"operation": CANCEL_REQUEST, "requests": requests.iter().map(named).collect::<Vec<_>>()})
 }
 
 #[cfg(test)]

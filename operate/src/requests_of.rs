@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use ledger::Ledger;
 use requests::{Entry, Name, Record};
 use serde_json::{Map, Value as Json, json};
 use shadow::ThingName;
@@ -24,17 +23,22 @@ pub(crate) async fn list(aws: &Aws, thing: &ThingName, most: usize) -> Result<Ex
             requests
         }
     };
-    requests.sort_by_key(|(name, _)| Reverse(name.sort_key()));
+    requests.sort_by_cached_key(|(name, fields)| Reverse((updated_at(fields), name.sort_key())));
     requests.truncate(most);
     show(aws, thing, requests);
     Ok(Exit::Done)
+}
+
+/// When its status changed last; names tell the order only of requests of the shadow.
+fn updated_at(fields: &Map<String, Json>) -> Option<String> {
+    fields.get("updatedAt").and_then(Json::as_str).map(str::to_owned)
 }
 
 type Listed = Vec<(Name, Map<String, Json>)>;
 
 async fn of_the_ledger(aws: &Aws, thing: &ThingName, most: usize) -> Result<Listed, Failure> {
     let stack = aws.stack().await?;
-    let ledger = Ledger::new(aws.dynamodb(), stack.output("RequestsTable")?, 0);
+    let ledger = aws.ledger(&stack)?;
     let item = ledger.load(thing.as_str()).await.map_err(no_ledger)?;
     let of_device = item.device.open().iter().chain(item.device.unfiled());
     let mut requests: Listed = of_device.map(|record| (record.name.clone(), of_record(record))).collect();

@@ -7,7 +7,6 @@
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use indicatif::ProgressBar;
-use ledger::Ledger;
 use serde_json::json;
 
 use crate::connection::Aws;
@@ -19,7 +18,7 @@ const BATCH: usize = 10;
 
 pub(crate) async fn run(aws: &Aws) -> Result<Exit, Failure> {
     let stack = aws.stack().await?;
-    let ledger = Ledger::new(aws.dynamodb(), stack.output("RequestsTable")?, 0);
+    let ledger = aws.ledger(&stack)?;
     let queue = Queue { sqs: aws.sqs(), url: stack.output("AnswersQueueUrl")?.to_owned() };
     let progress = ProgressBar::new_spinner();
     let (mut count, mut batch) = (0_usize, Vec::new());

@@ -75,10 +75,7 @@ impl Service {
     async fn write_all(&self, payload: &Json, deadline: Deadline) -> Result<Answer, Diagnostic> {
         let begun = Instant::now();
         let told = Told::read(payload);
-        for why in &told.not_understood {
-            metrics::counter!("Failures", "code" => "EVENT_INVALID").increment(1);
-            tracing::error!(code = "EVENT_INVALID", reason = why, "record left out");
-        }
+        runtime::left_out(&told.not_understood);
         let things = told.changed.len() + told.anew.len();
         let names = told.changed.iter().map(|changed| &changed.thing).chain(told.anew.iter().map(|(thing, _)| thing));
         // Mostly it is one, and then its story has this line.

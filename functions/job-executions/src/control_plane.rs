@@ -36,15 +36,19 @@ impl ControlPlane {
         ControlPlane { client, ours: Memory::default() }
     }
 
-    /// The jobs under way that ask for LwM2M operations and have executions which are queued.
-    pub(crate) async fn jobs_with_queued_executions(&self, deadline: Deadline) -> Result<Vec<String>, String> {
+    /// The jobs under way that ask for LwM2M operations and have executions which are queued, as many as there is time for; and
+    /// whether those were all.
+    pub(crate) async fn jobs_with_queued_executions(&self, deadline: Deadline) -> Result<(Vec<String>, bool), String> {
         let mut found = Vec::new();
         let mut token = None;
-        while !deadline.left().is_zero() {
+        loop {
             tokio::time::sleep(PAUSE).await;
             let page = self.client.list_jobs().status(JobStatus::InProgress).set_next_token(token).send().await;
             let page = page.map_err(|error| runtime::aws::told(&error))?;
             for job in page.jobs.unwrap_or_default() {
+                if deadline.left().is_zero() {
+                    return Ok((found, false));
+                }
                 let created_at = job.created_at.map_or(0, |at| at.secs());
                 let Some(id) = job.job_id else { continue };
                 if self.is_ours(&id, created_at).await? && self.has_queued(&id).await? {
@@ -53,10 +57,9 @@ impl ControlPlane {
             }
             token = page.next_token;
             if token.is_none() {
-                break;
+                return Ok((found, true));
             }
         }
-        Ok(found)
     }
 
     async fn is_ours(&self, job_id: &str, created_at: i64) -> Result<bool, String> {
@@ -87,30 +90,42 @@ impl ControlPlane {
         }
     }
 
-    /// A job's executions with that status, as many as there is time for; and whether those were all.
-    pub(crate) async fn executions(
+    /// A job's queued executions, as many as there is time for; and whether those were all.
+    pub(crate) async fn queued_executions(
         &self,
         job_id: &str,
-        status: JobExecutionStatus,
         deadline: Deadline,
     ) -> Result<(Vec<Execution>, bool), String> {
         let mut found = Vec::new();
         let mut token = None;
         while !deadline.left().is_zero() {
-            tokio::time::sleep(PAUSE).await;
-            let list = self.client.list_job_executions_for_job().job_id(job_id).status(status.clone());
-            let page = match list.max_results(PAGE).set_next_token(token).send().await {
-                Ok(page) => page,
-                Err(error) if is_gone(&error) => return Ok((found, true)),
-                Err(error) => return Err(runtime::aws::told(&error)),
-            };
-            found.extend(page.execution_summaries.unwrap_or_default().into_iter().filter_map(execution));
-            token = page.next_token;
+            let (page, next) = self.page(job_id, JobExecutionStatus::Queued, token).await?;
+            found.extend(page);
+            token = next;
             if token.is_none() {
                 return Ok((found, true));
             }
         }
         Ok((found, false))
+    }
+
+    /// A page of a job's executions with that status, and the token of the next one. A job that is gone has none.
+    pub(crate) async fn page(
+        &self,
+        job_id: &str,
+        status: JobExecutionStatus,
+        token: Option<String>,
+    ) -> Result<(Vec<Execution>, Option<String>), String> {
+        tokio::time::sleep(PAUSE).await;
+        let list = self.client.list_job_executions_for_job().job_id(job_id).status(status);
+        match list.max_results(PAGE).set_next_token(token).send().await {
+            Ok(page) => {
+                let executions = page.execution_summaries.unwrap_or_default();
+                Ok((executions.into_iter().filter_map(execution).collect(), page.next_token))
+            }
+            Err(error) if is_gone(&error) => Ok((Vec::new(), None)),
+            Err(error) => Err(runtime::aws::told(&error)),
+        }
     }
 }
 

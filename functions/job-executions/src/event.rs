@@ -45,7 +45,7 @@ fn news(change: &Change) -> Vec<News> {
         Some(known) => known.is_open() && Word::of(known) != Word::of(record),
         None => true,
     };
-    let of_job = |record: &&Record| matches!(record.name, Name::Job { .. }) && record.status() != Status::Ignored;
+    let of_job = |record: &&Record| record.name.is_of_job() && record.status() != Status::Ignored;
     let records = after.open().iter().chain(after.ended()).filter(of_job).filter(is_new);
     records.map(|record| News { thing: thing.clone(), name: record.name.clone(), word: Word::of(record) }).collect()
 }

@@ -85,10 +85,7 @@ impl Service {
         let answered = async {
             match Asked::read(&payload) {
                 Asked::Told { news, not_understood } => {
-                    for why in &not_understood {
-                        metrics::counter!("Failures", "code" => "EVENT_INVALID").increment(1);
-                        tracing::error!(code = "EVENT_INVALID", reason = why, "record left out");
-                    }
+                    runtime::left_out(&not_understood);
                     self.tell_all(news, deadline, begun).await
                 }
                 Asked::Look => {

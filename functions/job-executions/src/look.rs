@@ -41,11 +41,14 @@ enum Known {
 impl Service {
     /// Looks at every execution that has been queued for longer than a notification takes, the earliest of each thing.
     pub(crate) async fn look(&self, deadline: Deadline) -> Result<Looked, String> {
-        let (mut looked, by) = (Looked::default(), now().saturating_sub(self.settings.notified_within));
+        let by = now().saturating_sub(self.settings.notified_within);
+        // All are listed before the first is dealt with, so the other half of the time is for that.
+        let listing = Deadline::within(deadline.left() / 2);
+        let (jobs, is_all) = self.control_plane.jobs_with_queued_executions(listing).await?;
+        let mut looked = Looked { jobs: jobs.len(), is_cut_short: !is_all, ..Looked::default() };
         let mut first: HashMap<String, (String, Execution)> = HashMap::new();
-        for job_id in self.control_plane.jobs_with_queued_executions(deadline).await? {
-            let (queued, is_all) = self.control_plane.executions(&job_id, JobExecutionStatus::Queued, deadline).await?;
-            looked.jobs += 1;
+        for job_id in jobs {
+            let (queued, is_all) = self.control_plane.queued_executions(&job_id, listing).await?;
             looked.is_cut_short |= !is_all;
             for execution in queued.into_iter().filter(|execution| execution.queued_at <= by) {
                 let earlier = first.get(&execution.thing);
@@ -73,11 +76,13 @@ impl Service {
                 match self.deal_with(thing, name, known, &mut looked).await {
                     Ok(()) => failures = 0,
                     // One that AWS does not take keeps none of those behind it.
-                    Err(reason) if failures < IN_A_ROW => {
+                    Err(reason) => {
                         failures += 1;
+                        if failures >= IN_A_ROW {
+                            return Err(reason);
+                        }
                         tracing::warn!(thing, job = %name, code = NOT_LOOKED, reason, "not done, for now");
                     }
-                    Err(reason) => return Err(reason),
                 }
             }
         }
@@ -87,41 +92,42 @@ impl Service {
     async fn deal_with(&self, thing: &str, name: &Name, known: Known, looked: &mut Looked) -> Result<(), String> {
         match known {
             Known::Waits => {}
-            Known::Untold(word) => looked.untold += usize::from(self.tell(thing, name, &word).await? != Told::Over),
+            Known::Untold(word) => {
+                looked.untold += usize::from(matches!(self.tell(thing, name, &word).await?, Told::Done(_)));
+            }
             Known::No => looked.found += usize::from(self.hand_in(thing, name).await?),
         }
         Ok(())
     }
 
-    /// Has the requests of a canceled job's executions taken back.
+    /// Has the requests of a canceled job's executions taken back, page by page. Where the time is over, the next attempt finds
+    /// those ended that were taken back, and goes on behind them.
     pub(crate) async fn job_canceled(&self, job_id: &str, deadline: Deadline) -> Result<Looked, String> {
-        let (canceled, is_all) = self.control_plane.executions(job_id, JobExecutionStatus::Canceled, deadline).await?;
-        let mut looked = Looked { jobs: 1, is_cut_short: !is_all, ..Looked::default() };
-        let begun: Vec<(String, Name, u64)> = canceled
-            .into_iter()
-            .filter(|execution| execution.has_begun)
-            .map(|Execution { thing, number, .. }| {
-                (thing, Name::Job { id: job_id.to_owned(), execution: number }, number)
-            })
-            .collect();
-        for executions in begun.chunks(AT_ONCE) {
-            if deadline.left().is_zero() {
-                looked.is_cut_short = true;
-                break;
-            }
-            let known = self.look_up(executions.iter().map(|(thing, name, _)| (thing, name))).await?;
-            for ((thing, _, number), known) in executions.iter().zip(known) {
-                if matches!(known, Known::Untold(Word { status: Status::InProgress | Status::Scheduled, .. })) {
-                    self.take_back(thing, job_id, Some(*number), "canceled").await?;
-                    looked.found += 1;
+        let mut looked = Looked { jobs: 1, ..Looked::default() };
+        let mut token = None;
+        loop {
+            let (canceled, next) = self.control_plane.page(job_id, JobExecutionStatus::Canceled, token).await?;
+            let begun: Vec<(String, Name)> = canceled
+                .into_iter()
+                .filter(|execution| execution.has_begun)
+                .map(|Execution { thing, number, .. }| (thing, Name::Job { id: job_id.to_owned(), execution: number }))
+                .collect();
+            for executions in begun.chunks(AT_ONCE) {
+                if deadline.left().is_zero() {
+                    return Err("the job has more executions than there was time for".to_owned());
+                }
+                let known = self.look_up(executions.iter().map(|(thing, name)| (thing, name))).await?;
+                for ((thing, name), known) in executions.iter().zip(known) {
+                    if matches!(known, Known::Untold(Word { status: Status::InProgress | Status::Scheduled, .. })) {
+                        self.take_back(thing, name, "canceled").await?;
+                        looked.found += 1;
+                    }
                 }
             }
-        }
-        // What is left is open still, and the next attempt has less to do.
-        if looked.is_cut_short {
-            Err("the job has more executions than there was time for".to_owned())
-        } else {
-            Ok(looked)
+            token = next;
+            if token.is_none() {
+                return Ok(looked);
+            }
         }
     }
 
@@ -186,14 +192,9 @@ impl Service {
     }
 
     /// Has operation-request take the request of an execution back that is over.
-    pub(crate) async fn take_back(
-        &self,
-        thing: &str,
-        job_id: &str,
-        execution: Option<u64>,
-        how: &str,
-    ) -> Result<(), String> {
-        self.invoke(&json!({"thingName": thing, "jobId": job_id, "executionNumber": execution, "jobOver": how})).await
+    pub(crate) async fn take_back(&self, thing: &str, name: &Name, how: &str) -> Result<(), String> {
+        let Name::Job { id, execution } = name else { return Ok(()) };
+        self.invoke(&json!({"thingName": thing, "jobId": id, "executionNumber": execution, "jobOver": how})).await
     }
 
     async fn invoke(&self, event: &Json) -> Result<(), String> {
@@ -215,14 +216,13 @@ fn known(device: &Device, name: &Name) -> Option<Known> {
     if let Some(record) = device.find(name) {
         return Some(Known::Untold(Word::of(record)));
     }
-    let is_of_job = |name: &Name| matches!(name, Name::Job { .. });
-    device.open().iter().any(|record| is_of_job(&record.name)).then_some(Known::Waits)
+    device.open().iter().any(|record| record.name.is_of_job()).then_some(Known::Waits)
 }
 
 /// The event that the rule makes of a notification.
 fn event(thing: &str, job_id: &str, execution: u64, queued_at: i64, request: &Json) -> Option<Json> {
     let mut event = json!({"thingName": thing, "jobId": job_id, "executionNumber": execution, "timestamp": queued_at});
-    for field in ["operation", "keys", "values", "attributes", "arguments", "requests"] {
+    for field in requests::FIELDS {
         if let Some(value) = request.get(field) {
             event.as_object_mut()?.insert(field.to_owned(), value.clone());
         }

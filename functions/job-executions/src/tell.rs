@@ -10,6 +10,9 @@ use requests::Name;
 use crate::details;
 use crate::handle::Service;
 
+/// Code of an update that AWS IoT Jobs does not take, however often it is brought.
+const NOT_TAKEN: &str = "JOB_EXECUTION_NOT_TAKEN";
+
 /// What telling came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Told {
@@ -17,7 +20,7 @@ pub(crate) enum Told {
     Done(JobExecutionStatus),
     /// The execution has its last status, or is gone: it is left as it is.
     Over,
-    /// There is nothing to tell.
+    /// There is nothing to tell, or nothing that AWS takes.
     Nothing,
 }
 
@@ -27,7 +30,7 @@ impl Service {
         let Name::Job { id, execution } = name else { return Ok(Told::Nothing) };
         let Some(status) = details::status(word) else { return Ok(Told::Nothing) };
         let mut told = self.update(thing, id, *execution, &status, details::details(word)).await;
-        if told == Err(Refusal::Invalid) {
+        if matches!(told, Err(Refusal::Invalid(_))) {
             told = self.update(thing, id, *execution, &status, details::shortest(word)).await;
         }
         match told {
@@ -35,11 +38,17 @@ impl Service {
             Err(Refusal::Over) => {
                 if status == JobExecutionStatus::InProgress {
                     // Canceled or timed out before it was claimed here, or nobody has told us since.
-                    self.take_back(thing, id, Some(*execution), "over").await?;
+                    self.take_back(thing, name, "over").await?;
                 }
                 Ok(Told::Over)
             }
-            Err(Refusal::Invalid) => Err("AWS IoT Jobs does not take the update".to_owned()),
+            // It would not be taken later either, and hold up all that comes behind it in the stream.
+            Err(Refusal::Invalid(why)) => {
+                let job = name.to_string();
+                tracing::error!(thing, job, code = NOT_TAKEN, reason = why, "AWS IoT Jobs does not take the update");
+                metrics::counter!("Failures", "code" => NOT_TAKEN).increment(1);
+                Ok(Told::Nothing)
+            }
             Err(Refusal::Other(why)) => Err(why),
         }
     }
@@ -67,7 +76,7 @@ impl Service {
             Some("InvalidStateTransitionException" | "ResourceNotFoundException" | "TerminalStateException") => {
                 Refusal::Over
             }
-            Some("InvalidRequestException") => Refusal::Invalid,
+            Some("InvalidRequestException") => Refusal::Invalid(runtime::aws::told(&error)),
             _ => Refusal::Other(runtime::aws::told(&error)),
         })
     }
@@ -79,7 +88,7 @@ enum Refusal {
     /// The execution has ended, or is gone.
     Over,
     /// It would not take it a second time either.
-    Invalid,
+    Invalid(String),
     /// Throttled, failed, or not reached.
     Other(String),
 }

@@ -2,13 +2,10 @@
 
 use lwm2m::finding::Finding;
 use lwm2m::{Accepted, Operation, OperationName, Request, Strictness};
-use requests::{Name, Reason, Record};
+use requests::{CANCEL_REQUEST, Name, Reason, Record};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
-
-/// The operation that takes requests back; it is none of LwM2M.
-const CANCEL_REQUEST: &str = "cancelRequest";
 
 /// Longest name of an operation that a record keeps: what a request calls its operation may be anything.
 const LONGEST_NAME: usize = 64;
@@ -191,10 +188,8 @@ fn reason(finding: Finding) -> Reason {
 
 /// Digest (64-bit FNV-1a) of what the author of a request wrote.
 fn digest(fields: &Map<String, Json>) -> String {
-    let content: Vec<Option<&Json>> = ["operation", "keys", "values", "attributes", "arguments", "requests"]
-        .iter()
-        .map(|name| fields.get(*name).filter(|field| !field.is_null()))
-        .collect();
+    let content: Vec<Option<&Json>> =
+        requests::FIELDS.iter().map(|name| fields.get(*name).filter(|field| !field.is_null())).collect();
     let text = serde_json::to_string(&content).unwrap_or_default();
     let hash = text
         .bytes()

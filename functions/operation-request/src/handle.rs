@@ -748,7 +748,9 @@ fn log(invocation: &Invocation<'_>, ended: &Ended) {
     let operation = answer.operation.as_deref().map_or("unknown", known_operation);
     metrics::counter!("Requests", "operation" => operation, "status" => status).increment(1);
     if answer.status == Status::Scheduled {
-        if let Some(time) = invocation.envelope.timestamp.map(milliseconds_since) {
+        // Not of a job's request, which may have been queued at AWS for long before it came here.
+        let is_of_job = answer.request.as_ref().is_some_and(Name::is_of_job);
+        if let Some(time) = invocation.envelope.timestamp.map(milliseconds_since).filter(|_| !is_of_job) {
             metrics::histogram!("TimeToSchedule").record(time);
         }
     } else if !matches!(answer.status, Status::Succeeded | Status::Canceled) && !waits_its_turn {

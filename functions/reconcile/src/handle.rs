@@ -10,7 +10,7 @@ use aws_sdk_lambda::types::InvocationType;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Due, Item, Ledger};
 use memory::Memory;
-use requests::{Device, Event, Millis, Status, code};
+use requests::{Device, Event, Millis, Record, Status, code};
 use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -180,7 +180,9 @@ impl Oldest {
 
 impl Watched {
     pub(crate) fn note_age(&mut self, device: &Device) {
-        for record in device.open().iter().filter(|record| record.requested_at > 0) {
+        // A job's request may have been queued at AWS for long before it came here.
+        let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
+        for record in device.open().iter().filter(is_dated) {
             let is_scheduled = record.status() == Status::Scheduled;
             let oldest = if is_scheduled { &mut self.oldest.scheduled } else { &mut self.oldest.waiting };
             *oldest = (*oldest).into_iter().chain([record.requested_at]).min();
@@ -312,7 +314,7 @@ impl Service {
             tracing::debug!(thing, request, operation, status, code, task_id = record.task_id, "request ended");
             sum.ended += 1;
             metrics::counter!("Requests", "operation" => operation, "status" => status).increment(1);
-            if record.proven && record.requested_at > 0 {
+            if record.proven && record.requested_at > 0 && !record.name.is_of_job() {
                 let time = now().saturating_sub(record.requested_at.saturating_mul(1_000));
                 metrics::histogram!("TimeToOutcome").record(float(time));
             }

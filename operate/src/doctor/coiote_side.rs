@@ -5,13 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use coiote::{Client, Identity};
 use coiote_access::Error;
-use ledger::Ledger;
 
 use super::certificates::validity;
 use super::{Finding, Findings};
 use crate::connection::{Aws, Stack};
-use crate::devices::ago;
 use crate::exit::{Failure, could_not};
+use crate::output::since;
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -31,20 +30,12 @@ pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> R
     if let (Some(url), Some(secret)) = (variables.get("COIOTE_URL"), variables.get("COIOTE_SECRET_ID")) {
         from_here(aws, stack, url, secret, findings).await;
     }
-    let ledger = Ledger::new(aws.dynamodb(), stack.output("RequestsTable")?, 0);
-    findings.add(match ledger.circuit().await {
-        Ok(circuit) if circuit.is_open() => {
-            let since = runtime::now().saturating_sub(circuit.open_since) / 1_000;
-            Finding::wrong(
-                "Coiote as the functions see it",
-                format!(
-                    "away since {}, {} failures in a row",
-                    ago(since.try_into().unwrap_or_default()),
-                    circuit.failures
-                ),
-                "requests wait, and are handed over by themselves when it is back: docs/operations.md, \"Outages\"",
-            )
-        }
+    findings.add(match aws.ledger(stack)?.circuit().await {
+        Ok(circuit) if circuit.is_open() => Finding::wrong(
+            "Coiote as the functions see it",
+            format!("away since {}, {} failures in a row", since(circuit.open_since), circuit.failures),
+            "requests wait, and are handed over by themselves when it is back: docs/operations.md, \"Outages\"",
+        ),
         Ok(_) => Finding::ok("Coiote as the functions see it", "it answers"),
         Err(error) => Finding::not_seen("Coiote as the functions see it", error),
     });

@@ -30,7 +30,11 @@ pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> R
     for rule in stack.rules() {
         findings.add(of_rule(aws, rule, &functions).await);
     }
-    of_mappings(aws, stack.output("AnswersFunction")?, findings).await;
+    of_mappings(aws, stack.output("AnswersFunction")?, ANSWERS, findings).await;
+    // Where jobs are switched off, there is none.
+    if let Ok(function) = stack.output("JobExecutionsFunction") {
+        of_mappings(aws, function, JOB_EXECUTIONS, findings).await;
+    }
     // AWS says of a rule that is not there that it may not be seen.
     if let Ok(found) = aws.iot().get_topic_rule().rule_name(PEERS_RULE).send().await
         && found.rule.is_some_and(|rule| rule.rule_disabled != Some(true))
@@ -102,23 +106,41 @@ async fn of_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Finding {
     }
 }
 
+/// A function that the ledger's stream invokes.
+struct Reader {
+    name: &'static str,
+    /// What does not happen while nothing invokes it.
+    lost: &'static str,
+    /// What to do beside, where that has been so for longer than the stream keeps its records.
+    afterwards: &'static str,
+}
+
+const ANSWERS: Reader = Reader {
+    name: "answers",
+    lost: "answers do not come into the shadows",
+    afterwards: "; after more than a day also lwm2m rewrite-answers",
+};
+
+const JOB_EXECUTIONS: Reader =
+    Reader { name: "job-executions", lost: "AWS IoT Jobs is not told of executions", afterwards: "" };
+
 /// What the ledger's stream and the answers queue invoke.
-async fn of_mappings(aws: &Aws, function: &str, findings: &mut Findings) {
+async fn of_mappings(aws: &Aws, function: &str, reader: Reader, findings: &mut Findings) {
+    let Reader { name, lost, afterwards } = reader;
     let listed = aws.lambda().list_event_source_mappings().function_name(function).send().await;
-    let mappings = match listed.map_err(could_not("look at what invokes answers")) {
+    let mappings = match listed.map_err(could_not(&format!("look at what invokes {name}"))) {
         Ok(listed) => listed.event_source_mappings.unwrap_or_default(),
-        Err(failure) => return findings.add(Finding::not_seen("answers", failure)),
+        Err(failure) => return findings.add(Finding::not_seen(name, failure)),
     };
     for mapping in mappings {
         let source = mapping.event_source_arn.unwrap_or_default();
-        let what = if source.contains(":dynamodb:") { "the ledger's stream" } else { "the answers queue" };
+        let is_stream = source.contains(":dynamodb:");
+        let what = if is_stream { format!("the ledger's stream to {name}") } else { "the answers queue".to_owned() };
         let (state, id) = (mapping.state.unwrap_or_default(), mapping.uuid.unwrap_or_default());
         if matches!(state.as_str(), "Disabled" | "Disabling") {
-            let told = format!("{state}, so answers do not come into the shadows");
-            let mut advice = format!("aws lambda update-event-source-mapping --uuid {id} --enabled");
-            if source.contains(":dynamodb:") {
-                advice.push_str("; after more than a day also lwm2m rewrite-answers");
-            }
+            let told = format!("{state}, so {lost}");
+            let afterwards = if is_stream { afterwards } else { "" };
+            let advice = format!("aws lambda update-event-source-mapping --uuid {id} --enabled{afterwards}");
             findings.add(Finding::wrong(what, told, advice));
         } else {
             findings.add(Finding::ok(what, state));

@@ -6,8 +6,8 @@ use requests::{Millis, Record};
 
 use super::{Finding, Findings};
 use crate::connection::{Aws, Stack};
-use crate::devices::ago;
 use crate::exit::{Failure, could_not};
+use crate::output::since;
 
 /// Reconcile looks at what is due each minute; what has waited for so long shows that it does not.
 const OVERDUE: Millis = 5 * 60_000;
@@ -33,7 +33,7 @@ pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> R
         ),
         Err(failure) => Finding::not_seen("answers queue", failure),
     });
-    let ledger = Ledger::new(aws.dynamodb(), stack.output("RequestsTable")?, 0);
+    let ledger = aws.ledger(stack)?;
     let now = runtime::now();
     findings.add(reconcile(&ledger, stack.output("ReconcileFunction")?, now).await);
     findings.add(oldest(&ledger, now).await);
@@ -62,14 +62,11 @@ async fn reconcile(ledger: &Ledger, function: &str, now: Millis) -> Finding {
     };
     match due.first() {
         None => Finding::ok(subject, format!("it looks at what is due; {read_until}")),
-        Some((at, thing)) => {
-            let since = ago((now.saturating_sub(*at) / 1_000).try_into().unwrap_or_default());
-            Finding::wrong(
-                subject,
-                format!("it should have looked at {thing} {since}, and has not; {read_until}"),
-                format!("look whether its schedule is enabled, and what {function} logs"),
-            )
-        }
+        Some((at, thing)) => Finding::wrong(
+            subject,
+            format!("it should have looked at {thing} {}, and has not; {read_until}", since(*at)),
+            format!("look whether its schedule is enabled, and what {function} logs"),
+        ),
     }
 }
 
@@ -85,7 +82,8 @@ async fn oldest(ledger: &Ledger, now: Millis) -> Finding {
             Ok(item) => item,
             Err(error) => return Finding::not_seen(subject, error),
         };
-        for record in item.device.open() {
+        // Of some the event does not say when it was made.
+        for record in item.device.open().iter().filter(|record| record.requested_at > 0) {
             if oldest.as_ref().is_none_or(|(_, known)| record.requested_at < known.requested_at) {
                 oldest = Some((thing.clone(), record.clone()));
             }
@@ -93,9 +91,8 @@ async fn oldest(ledger: &Ledger, now: Millis) -> Finding {
     }
     let Some((thing, record)) = oldest else { return Finding::ok(subject, "there is none") };
     let made = record.requested_at.saturating_mul(1_000);
-    let age = ago((now.saturating_sub(made) / 1_000).try_into().unwrap_or_default());
     let status = record.status().as_str();
-    let told = format!("{} {} of {thing}, {status}, made {age}", record.operation, record.name);
+    let told = format!("{} {} of {thing}, {status}, made {}", record.operation, record.name, since(made));
     // As the alarm has it: half of its lifetime is over.
     if now.saturating_sub(made) > record.expires_at.saturating_sub(made) / 2 {
         let advice = format!("its device sleeps or is gone; lwm2m cancel {thing} {} takes it back", record.name);

@@ -20,8 +20,10 @@ pub(super) struct Message {
 pub(super) enum Content<'a> {
     /// A thing whose answers are to be written anew.
     Thing(&'a ThingName),
-    /// A part of the ledger's stream was given up.
-    StreamNote,
+    /// A part of the ledger's stream was given up, that this function was to get.
+    StreamNote {
+        function: &'a str,
+    },
     /// An event that is none.
     Invalid,
     Event {
@@ -43,10 +45,10 @@ impl Message {
         if let Some(thing) = &self.thing {
             return Content::Thing(thing);
         }
-        if self.record.get("DDBStreamBatchInfo").is_some() {
-            return Content::StreamNote;
-        }
         let function = self.context("functionArn").and_then(Json::as_str);
+        if self.record.get("DDBStreamBatchInfo").is_some() {
+            return Content::StreamNote { function: function.unwrap_or_default() };
+        }
         match (function, self.event()) {
             (Some(_), Some(_)) if self.error() == Some(INVALID) => Content::Invalid,
             (Some(function), Some(event)) => Content::Event { function, event },
@@ -78,20 +80,25 @@ impl Message {
     }
 }
 
-/// In one line: thing, operation, shadow version, and why it is here.
+/// Fields of an event that name its thing, its operation, and its request: of the shadow, or of a job.
+const NAMES: [&[&str]; 3] =
+    [&["thingName", "thingArn"], &["operation", "jobOver"], &["version", "jobId", "canceledJob"]];
+
+/// In one line: thing, operation, shadow version or job, and why it is here.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.content() {
             Content::Thing(thing) => write!(f, "{thing} (its answers)"),
-            Content::StreamNote => {
+            Content::StreamNote { .. } => {
                 let size = self.record.pointer("/DDBStreamBatchInfo/batchSize").and_then(Json::as_u64);
                 let size = size.map_or_else(|| "?".to_owned(), |size| size.to_string());
                 write!(f, "a part of the ledger's stream ({size} records)")
             }
             Content::Nothing => f.write_str("no event"),
             Content::Invalid | Content::Event { .. } => {
-                for field in ["thingName", "operation", "version"] {
-                    match self.event().and_then(|event| event.get(field)) {
+                for names in NAMES {
+                    let held = |name: &&str| self.event().and_then(|event| event.get(*name));
+                    match names.iter().find_map(held) {
                         None | Some(Json::Null) => f.write_str("- ")?,
                         Some(Json::String(text)) => write!(f, "{text} ")?,
                         Some(other) => write!(f, "{other} ")?,
@@ -117,6 +124,11 @@ mod tests {
         record.to_string()
     }
 
+    fn of_event(event: Json) -> String {
+        let context = json!({"condition": "RetriesExhausted", "functionArn": "f"});
+        json!({"requestContext": context, "requestPayload": event, "responsePayload": {"errorType": "X"}}).to_string()
+    }
+
     #[test]
     fn each_message_is_told_in_a_line() {
         let retries = json!({"condition": "RetriesExhausted", "approximateInvokeCount": 3});
@@ -127,6 +139,9 @@ mod tests {
             (failed(expired(json!(null)), "-"), "a read 7 never ran (expired)"),
             (failed(expired(json!(1)), "X"), "a read 7 expired after 1 attempt"),
             (failed(expired(json!(2)), "X"), "a read 7 expired after 2 attempts"),
+            (of_event(json!({"thingName": "a", "operation": "read", "jobId": "j"})), "a read j X"),
+            (of_event(json!({"thingArn": "arn:a", "jobId": "j", "jobOver": "canceled"})), "arn:a canceled j X"),
+            (of_event(json!({"canceledJob": "j"})), "- - j X"),
             ("urn:dev:1".to_owned(), "urn:dev:1 (its answers)"),
             (r#"{"DDBStreamBatchInfo": {"batchSize": 7}}"#.to_owned(), "a part of the ledger's stream (7 records)"),
             (r#"{"DDBStreamBatchInfo": 1}"#.to_owned(), "a part of the ledger's stream (? records)"),

@@ -108,8 +108,11 @@ async fn empty(queue: &Arc<Queue>, options: Options, told: &mut Told) -> Result<
 async fn act(queue: &Queue, message: &Message, options: Options) -> Result<&'static str, Undone> {
     match message.content() {
         Content::Thing(thing) => queue.write_anew(thing).await.map(|()| "written anew"),
-        Content::StreamNote if options.discard_stream_notes => Ok("discarded"),
-        Content::StreamNote => Err(Undone::left("lwm2m rewrite-answers writes all answers anew")),
+        Content::StreamNote { .. } if options.discard_stream_notes => Ok("discarded"),
+        Content::StreamNote { function } if queue.is_of_jobs(function) => {
+            Err(Undone::left("its executions of jobs stay IN_PROGRESS until their jobs' timeouts"))
+        }
+        Content::StreamNote { .. } => Err(Undone::left("lwm2m rewrite-answers writes all answers anew")),
         Content::Nothing => Err(Undone::left("neither an event nor a thing's name")),
         Content::Invalid if options.discard_invalid => Ok("discarded"),
         Content::Invalid => Err(Undone::left("it is no operation at all, and would fail again")),

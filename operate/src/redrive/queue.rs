@@ -38,6 +38,8 @@ pub(super) struct Queue {
     url: String,
     answers_url: String,
     functions: HashSet<String>,
+    /// The function that speaks to AWS IoT Jobs; none where jobs are switched off.
+    job_executions: Option<String>,
     began: Millis,
     state: Mutex<State>,
 }
@@ -101,6 +103,7 @@ impl Queue {
             url: stack.output("FailureQueueUrl")?.to_owned(),
             answers_url: stack.output("AnswersQueueUrl")?.to_owned(),
             functions: stack.functions().into_iter().map(str::to_owned).collect(),
+            job_executions: stack.output("JobExecutionsFunction").ok().map(str::to_owned),
             began: runtime::now(),
             state: Mutex::default(),
         })
@@ -183,9 +186,7 @@ impl Queue {
 
     /// Gives an event to its function's own queue.
     pub(super) async fn send_again(&self, function: &str, event: &Map<String, Json>) -> Result<(), Undone> {
-        // arn:aws:lambda:<region>:<account>:function:<name>[:<qualifier>]
-        let name = function.split(':').nth(6).unwrap_or_default();
-        if !self.functions.contains(name) {
+        if !self.functions.contains(name_of(function)) {
             return Err(Undone::left(format!("{function} is no function of this stack")));
         }
         let mut event = event.clone();
@@ -197,6 +198,11 @@ impl Queue {
         let invoke = self.lambda.invoke().function_name(function).invocation_type(InvocationType::Event);
         let payload = aws_sdk_lambda::primitives::Blob::new(payload);
         invoke.payload(payload).send().await.map(drop).map_err(Undone::of("invoke a function"))
+    }
+
+    /// Whether the function is the one that speaks to AWS IoT Jobs.
+    pub(super) fn is_of_jobs(&self, function: &str) -> bool {
+        self.job_executions.as_deref() == Some(name_of(function))
     }
 
     /// Has the answers of a thing written anew.
@@ -229,4 +235,9 @@ impl Queue {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Of arn:aws:lambda:<region>:<account>:function:<name>[:<qualifier>].
+fn name_of(function: &str) -> &str {
+    function.split(':').nth(6).unwrap_or_default()
 }

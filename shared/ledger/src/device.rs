@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
-use requests::{Device, Event, Millis, Name, Record, Verdict};
+use requests::{Device, Event, Millis, Record, Verdict};
 
 use crate::installation::Due;
 use crate::update::Update;
@@ -95,7 +95,7 @@ impl Ledger {
     ///
     /// `look_by`: when time has to look at the device, if nobody writes again.
     pub async fn append(&self, thing: &str, event: &Event, look_by: Option<Millis>) -> Result<(Item, Verdict), Error> {
-        let tells_jobs = matches!(event, Event::Claim(claim) if matches!(claim.name, Name::Job { .. }));
+        let tells_jobs = matches!(event, Event::Claim(claim) if claim.name.is_of_job());
         let event = serde_json::to_string(event).map_err(|error| Error::Unreadable(error.to_string()))?;
         let appended = [(":none", AttributeValue::L(Vec::new())), (":event", AttributeValue::L(vec![string(event)]))];
         let mut update =
@@ -226,7 +226,7 @@ impl Ledger {
 /// Whether a change may be one of a job's request, as AWS IoT Jobs is told: a last word stands.
 fn tells_jobs(before: &Device, after: &Device) -> bool {
     let was_open = |record: &Record| before.find(&record.name).is_none_or(Record::is_open);
-    let of_job = |record: &&Record| matches!(record.name, Name::Job { .. });
+    let of_job = |record: &&Record| record.name.is_of_job();
     after.open().iter().any(|record| of_job(&record)) || after.ended().iter().filter(of_job).any(was_open)
 }
 

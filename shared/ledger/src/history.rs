@@ -1,5 +1,7 @@
 //! The items of requests that have ended, and the bodies of those that wait.
 
+use std::cmp::Reverse;
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::{
     Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WITHIN, Status, is_write, keys_overlap,
@@ -58,28 +60,28 @@ impl Word {
 }
 
 impl Ledger {
-    /// The requests of a thing that ended, the newest first, while their items are there; at most so many.
+    /// The requests of a thing that ended, those that ended last first, while their items are there; at most so many.
     pub async fn ended(&self, thing: &str, most: usize) -> Result<Vec<Ended>, Error> {
         let mut pages = self
             .client
             .query()
             .table_name(&self.table)
-            .scan_index_forward(false)
             .key_condition_expression("#thing = :thing AND begins_with(#entry, :request)")
             .expression_attribute_names("#thing", "thing")
             .expression_attribute_names("#entry", "entry")
             .expression_attribute_values(":thing", string(thing))
             .expression_attribute_values(":request", string(REQUEST))
-            .limit(i32::try_from(most.max(1)).unwrap_or(i32::MAX))
             .into_paginator()
             .items()
             .send();
         let mut ended = Vec::new();
-        while ended.len() < most
-            && let Some(item) = pages.next().await
-        {
+        while let Some(item) = pages.next().await {
             ended.extend(of_item(&item?));
         }
+        // Keys tell the order only of requests of the shadow.
+        let ended_at = |past: &Ended| past.fields.get("updatedAt").and_then(Json::as_str).map(str::to_owned);
+        ended.sort_by_cached_key(|past| Reverse((ended_at(past), past.name.sort_key())));
+        ended.truncate(most);
         Ok(ended)
     }
 

@@ -30,7 +30,9 @@ pub use event::{
     Cancel, Claim, Created, Event, Folded, History, NotDone, PastRequest, ReportStatus, Reported, Returned, Take, Wrote,
 };
 pub use matching::{covered, keys_overlap, left_out_hash, named_paths, part_hash, path_hash, rejoined};
-pub use record::{Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
+pub use record::{
+    CANCEL_REQUEST, FIELDS, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice,
+};
 pub use transitions::{SAME_TOKEN_WITHIN, Verdict};
 
 /// Milliseconds since 1970.

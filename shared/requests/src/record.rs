@@ -47,8 +47,11 @@ pub mod code {
     pub const RESULT_IN_PART: &str = "RESULT_IN_PART";
 }
 
+/// Fields of an event that the request's author wrote. The ledger has digests of them in this order.
+pub const FIELDS: [&str; 6] = ["operation", "keys", "values", "attributes", "arguments", "requests"];
+
 /// The operation that takes requests back. It is none of LwM2M.
-pub(crate) const CANCEL_REQUEST: &str = "cancelRequest";
+pub const CANCEL_REQUEST: &str = "cancelRequest";
 
 /// Name of a request: what tells it from every other request of its thing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +78,11 @@ impl Name {
 
     pub fn version(&self) -> Option<u64> {
         if let Name::Version(version) = self { Some(*version) } else { None }
+    }
+
+    /// Whether an execution of an AWS IoT job made it.
+    pub fn is_of_job(&self) -> bool {
+        matches!(self, Name::Job { .. })
     }
 
     /// Text that sorts as the requests were made, where they are named by version.

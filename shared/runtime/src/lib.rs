@@ -57,6 +57,14 @@ impl Function {
     }
 }
 
+/// Tells of records that are of no form that is known, a line each; the others go on.
+pub fn left_out(records: &[String]) {
+    for reason in records {
+        metrics::counter!("Failures", "code" => "EVENT_INVALID").increment(1);
+        tracing::error!(code = "EVENT_INVALID", reason, "record left out");
+    }
+}
+
 /// The present time, in milliseconds since 1970.
 pub fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
