@@ -240,10 +240,14 @@ def test_late_and_repeated_notifications_run_once(stack, jobs, device):
     stack.aws.dynamodb.delete_item(TableName=table, Key={"thing": {"S": thing}, "entry": {"S": "device"}})
     assert invoked(stack, event)["status"] == "IGNORED"
     assert runs(stack, thing) == 1
-    # A job that was deleted and made again with the same name is another one.
+    # A job that was deleted and made again with the same name, a minute later, is another one.
     stack.aws.iot.delete_job(jobId=job)
-    assert invoked(stack, event | {"timestamp": event["timestamp"] + 60})["status"] == "SCHEDULED"
+    again = event | {"timestamp": event["timestamp"] + 60}
+    assert invoked(stack, again)["status"] == "SCHEDULED"
     wait_for("the second run", lambda: runs(stack, thing) == 2)
+    for repeated in (again, event):
+        assert invoked(stack, repeated)["status"] == "IGNORED"
+    assert runs(stack, thing) == 2
 
 
 # ---------------------------------------------------------------- taken back
@@ -258,6 +262,37 @@ def test_an_execution_that_is_canceled_is_taken_back(stack, jobs, device):
     assert jobs.execution(job, thing)["status"] == "CANCELED", "it is left as AWS has ended it"
     stack.coiote.set_state(thing, "online")
     assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
+    assert runs(stack, thing) == 1
+
+
+def test_what_is_under_way_goes_on_when_its_job_is_canceled_without_force(stack, jobs, device, group):
+    sleeper, behind = device("sleeping"), device()
+    foreign = jobs.create([behind], FOREIGN)
+    job = jobs.run([group(sleeper, behind)[1]], REBOOT)
+    jobs.status_of(job, sleeper, "IN_PROGRESS")
+    stack.aws.iot.cancel_job(jobId=job)
+    assert jobs.status_of(job, behind, "CANCELED")["status"] == "CANCELED"
+    # Its event has been dealt with when the log says so.
+    stack.aws.log_line(stack.outputs["JobExecutionsLogGroup"], "looked for executions", job=job)
+    assert word(stack, sleeper, job)[0] == "SCHEDULED"
+    stack.coiote.set_state(sleeper, "online")
+    assert jobs.end_of(job, sleeper)["status"] == "SUCCEEDED"
+    assert (runs(stack, sleeper), runs(stack, behind)) == (1, 0)
+    stack.aws.iot.cancel_job(jobId=foreign)
+
+
+@pytest.mark.parametrize("how", ["removed", "deleted"])
+def test_an_execution_that_is_gone_is_taken_back(stack, jobs, device, how):
+    """By AWS's own event, in the form in which AWS writes it."""
+    thing = device("sleeping")
+    job = jobs.run([thing], REBOOT)
+    jobs.status_of(job, thing, "IN_PROGRESS")
+    event = {"eventType": "JOB_EXECUTION", "operation": how, "jobId": job, "thingArn": jobs.arn(thing), "executionNumber": 1}
+    topic = f"$aws/events/jobExecution/{job}/{how}"
+    stack.aws.iot_data.publish(topic=topic, payload=json.dumps(event | {"timestamp": int(time.time())}))
+    wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    stack.coiote.set_state(thing, "online")
+    assert stack.aws.last_word(thing, stack.aws.request(thing, READ))["status"] == "SUCCEEDED"
     assert runs(stack, thing) == 1
 
 
@@ -345,8 +380,11 @@ def test_an_execution_whose_notification_was_lost_is_found(stack, jobs, device):
 def test_a_document_without_an_operation_is_left_alone(stack, jobs, device, document):
     thing, witness = device(), device()
     foreign = jobs.create([thing], document)
-    # What comes after it is done: it would have been as well.
+    # What comes after it is done: it would have been as well; and by a look what stands behind a foreign job.
     assert jobs.end_of(jobs.run([witness], READ), witness)["status"] == "SUCCEEDED"
+    blocking = jobs.create([witness], FOREIGN)
+    assert jobs.end_of(jobs.run([witness], READ), witness, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
+    stack.aws.iot.cancel_job(jobId=blocking)
     assert jobs.execution(foreign, thing)["status"] == "QUEUED"
     lines = stack.aws.log_lines(stack.outputs["OperationRequestLogGroup"])
     assert not [line for line in lines if line.get("thing") == thing]
@@ -431,6 +469,35 @@ def test_the_status_counts_more_than_its_details(stack, jobs, sleeping, environm
     assert list(jobs.execution(job, thing)["details"]) == ["taskId"]
 
 
+def test_what_aws_throttles_holds_up_no_answer_in_a_shadow(stack, jobs, device, aws_between):
+    thing, other = device(), device()
+    function = stack.outputs["JobExecutionsFunction"]
+    configured = stack.aws.lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    elsewhere = {"Variables": configured | {"AWS_ENDPOINT_URL": aws_between.endpoint}}
+    stack.aws.lambda_.update_function_configuration(FunctionName=function, Environment=elsewhere)
+    aws_between.always("POST /things", THROTTLED)
+    try:
+        job = jobs.run([thing], READ)
+        wait_for("its answer in the shadow", lambda: word(stack, thing, job)[0] == "SUCCEEDED")
+        assert stack.aws.last_word(other, stack.aws.request(other, READ))["status"] == "SUCCEEDED"
+        assert jobs.execution(job, thing)["status"] == "QUEUED", "AWS has not been told of anything"
+        aws_between.heal()
+        assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
+    finally:
+        stack.aws.lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": configured})
+
+
+def test_a_request_of_a_shadow_does_not_invoke_what_speaks_to_jobs(stack, jobs, device):
+    """Nothing is paid for jobs where there are none."""
+    of_shadow, of_job = device(), device()
+    assert stack.aws.last_word(of_shadow, stack.aws.request(of_shadow, READ))["status"] == "SUCCEEDED"
+    # What comes after it in the stream has been told.
+    assert jobs.end_of(jobs.run([of_job], READ), of_job)["status"] == "SUCCEEDED"
+    lines = stack.aws.log_lines(stack.outputs["JobExecutionsLogGroup"])
+    told = {line.get("thing") for line in lines if line.get("message") == "AWS IoT Jobs told"}
+    assert of_job in told and of_shadow not in told
+
+
 def test_an_update_that_aws_never_takes_holds_up_no_other(stack, jobs, sleeping, environment_of, aws_between):
     thing, job = sleeping
     function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
@@ -455,15 +522,15 @@ def test_a_look_that_aws_does_not_answer_is_made_again_by_the_next_one(environme
 
 
 @pytest.mark.parametrize(
-    ("output", "operation"),
+    ("output", "operation", "keys"),
     [
-        ("RebootJobTemplate", "execute"),
-        ("ReadAllJobTemplate", "read"),
-        ("ObserveBatteryJobTemplate", "observe"),
-        ("DailyLifetimeJobTemplate", "write"),
+        ("RebootJobTemplate", "execute", "Device.0.Reboot"),
+        ("ReadAllJobTemplate", "read", "all"),
+        ("ObserveBatteryJobTemplate", "observe", BATTERY),
+        ("DailyLifetimeJobTemplate", "write", "LwM2M Server.1.Lifetime"),
     ],
 )
-def test_a_job_template_of_the_stack_does_what_it_says(stack, jobs, device, output, operation):
+def test_a_job_template_of_the_stack_does_what_it_says(stack, jobs, device, output, operation, keys):
     thing = device()
     template = stack.aws.iot.describe_job_template(jobTemplateId=stack.outputs[output])
     job = f"job-{next(_numbers)}-{time.time_ns()}"
@@ -473,9 +540,10 @@ def test_a_job_template_of_the_stack_does_what_it_says(stack, jobs, device, outp
     described = jobs.describe(job)
     assert described["jobExecutionsRolloutConfig"]["maximumPerMinute"] == 50
     assert described["abortConfig"]["criteriaList"][0]["thresholdPercentage"] == 10
+    task = stack.coiote.tasks(thing)[-1]
+    assert {parameter["name"]: parameter["value"] for parameter in task["parameters"]}["keys"] == keys
     if operation == "write":
         assert stack.coiote.datamodel(thing)["LwM2M Server"]["1"]["Lifetime"] == "86400"
-
 
 
 # ---------------------------------------------------------------- switched off

@@ -149,3 +149,17 @@ fn is_gone<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
 fn has_operation(document: &str) -> bool {
     serde_json::from_str::<Json>(document).is_ok_and(|document| document.pointer("/lwm2m/operation").is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_for_us_when_it_has_an_operation() {
+        assert!(has_operation(r#"{"lwm2m": {"operation": "read", "keys": ["/"]}, "more": 1}"#));
+        assert!(has_operation(r#"{"lwm2m": {"operation": null}}"#), "it is there, and wrong");
+        for other in [r#"{"lwm2m": {}}"#, r#"{"lwm2m": "read"}"#, r#"{"operation": "read"}"#, "null", "no JSON"] {
+            assert!(!has_operation(other), "{other}");
+        }
+    }
+}
