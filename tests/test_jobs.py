@@ -281,15 +281,22 @@ def test_what_is_under_way_goes_on_when_its_job_is_canceled_without_force(stack,
     stack.aws.iot.cancel_job(jobId=foreign)
 
 
-@pytest.mark.parametrize("how", ["removed", "deleted"])
-def test_an_execution_that_is_gone_is_taken_back(stack, jobs, device, how):
-    """By AWS's own event, in the form in which AWS writes it."""
+def delete(stack, jobs, thing: str, job: str) -> None:
+    stack.aws.iot.delete_job_execution(jobId=job, thingName=thing, executionNumber=1, force=True)
+
+
+def remove(stack, jobs, thing: str, job: str) -> None:
+    """As the rule brings what the local AWS never says of an execution that is under way."""
+    event = {"thingArn": jobs.arn(thing), "jobId": job, "executionNumber": 1, "jobOver": "removed"}
+    invoked(stack, event | {"timestamp": int(time.time())})
+
+
+@pytest.mark.parametrize("end", [delete, remove])
+def test_an_execution_that_is_gone_is_taken_back(stack, jobs, device, end):
     thing = device("sleeping")
     job = jobs.run([thing], REBOOT)
     jobs.status_of(job, thing, "IN_PROGRESS")
-    event = {"eventType": "JOB_EXECUTION", "operation": how, "jobId": job, "thingArn": jobs.arn(thing), "executionNumber": 1}
-    topic = f"$aws/events/jobExecution/{job}/{how}"
-    stack.aws.iot_data.publish(topic=topic, payload=json.dumps(event | {"timestamp": int(time.time())}))
+    end(stack, jobs, thing, job)
     wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
     stack.coiote.set_state(thing, "online")
     assert stack.aws.last_word(thing, stack.aws.request(thing, READ))["status"] == "SUCCEEDED"
@@ -473,7 +480,7 @@ def test_what_aws_throttles_holds_up_no_answer_in_a_shadow(stack, jobs, device, 
     thing, other = device(), device()
     function = stack.outputs["JobExecutionsFunction"]
     configured = stack.aws.lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-    elsewhere = {"Variables": configured | {"AWS_ENDPOINT_URL": aws_between.endpoint}}
+    elsewhere = {"Variables": configured | {"AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE": aws_between.endpoint}}
     stack.aws.lambda_.update_function_configuration(FunctionName=function, Environment=elsewhere)
     aws_between.always("POST /things", THROTTLED)
     try:
@@ -505,7 +512,8 @@ def test_an_update_that_aws_never_takes_holds_up_no_other(stack, jobs, sleeping,
     aws_between.once("POST /things", refused, refused)
     assert function.invoke(told_by_the_stream(stack, thing)) is None, "or Lambda brings the same records for a day"
     assert aws_between.nothing_is_left_of("POST /things")
-    [line] = [line for line in function.log_lines() if line.get("code") == "JOB_EXECUTION_NOT_TAKEN"]
+    [line] = [line for line in function.log_lines() if line.get("message") == "AWS IoT Jobs does not take the update"]
+    assert line["code"] == "JOB_EXECUTION_NOT_TAKEN"
     assert (line["level"], line["thing"], line["job"]) == ("ERROR", thing, f"job:{job}:1")
 
 
@@ -525,7 +533,8 @@ def test_a_look_that_aws_does_not_answer_is_made_again_by_the_next_one(environme
     ("output", "operation", "keys"),
     [
         ("RebootJobTemplate", "execute", "Device.0.Reboot"),
-        ("ReadAllJobTemplate", "read", "all"),
+        # All is a path with nothing in it.
+        ("ReadAllJobTemplate", "read", ""),
         ("ObserveBatteryJobTemplate", "observe", BATTERY),
         ("DailyLifetimeJobTemplate", "write", "LwM2M Server.1.Lifetime"),
     ],
