@@ -424,7 +424,7 @@ def test_the_alarms_are_there_and_say_what_to_do(stack, resources):
 
 def test_the_dashboard_asks_for_metrics_that_there_are(stack, resources):
     body = json.loads(stack.aws.cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"])
-    metering = (ROOT / "shared" / "runtime" / "src" / "metering.rs").read_text()
+    metering = (ROOT / "shared" / "lambda-support" / "src" / "metering.rs").read_text()
     lists = re.findall(r"const (?:TIMES|SECONDS|COUNTS): .*?\];", metering, re.DOTALL)
     measured = {name for names in lists for name in re.findall(r'"(\w+)"', names)}
     assert len(lists) == 3 and {"TimeToSchedule", "OldestOpenRequestAge", "Requests"} <= measured

@@ -95,7 +95,7 @@ pub(crate) fn could_not<E>(what: &str) -> impl Fn(E) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    move |error| Failure::new(format!("could not {what}: {}", runtime::aws::told(&error)))
+    move |error| Failure::new(format!("could not {what}: {}", lambda_support::aws::error_summary(&error)))
 }
 
 /// The same of the ledger.

@@ -39,7 +39,7 @@ pub(crate) fn ago(seconds: i64) -> String {
 
 /// How long ago a time of the ledger was.
 pub(crate) fn since(at: requests::Millis) -> String {
-    ago((runtime::now().saturating_sub(at) / 1_000).try_into().unwrap_or_default())
+    ago((lambda_support::now().saturating_sub(at) / 1_000).try_into().unwrap_or_default())
 }
 
 pub(crate) fn json(value: &Json) {

@@ -54,7 +54,7 @@ pub(crate) async fn make_request(
             return Err(could_not(&format!("write the operation shadow of {thing}"))(error));
         }
         Err(error) => {
-            let why = runtime::aws::told(&error);
+            let why = lambda_support::aws::error_summary(&error);
             let message = format!("it is not known whether the request was made: {why}; see lwm2m requests {thing}");
             return Err(Failure::new(message));
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
+use lambda_support::{Deadline, milliseconds, now};
 use ledger::Ledger;
-use runtime::{Deadline, milliseconds, now};
 use serde::Serialize;
 use serde_json::Value as Json;
 use shadow::operation::{Copies, OperationShadows};
@@ -67,7 +67,7 @@ impl Service {
     pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<Answer, Diagnostic> {
         let LambdaEvent { payload, context } = event;
         // In lines of every level, hence its own.
-        let (request_id, trace_id) = (context.request_id.as_str(), runtime::trace_id(&context));
+        let (request_id, trace_id) = (context.request_id.as_str(), lambda_support::trace_id(&context));
         let span = tracing::error_span!("answers", request_id, trace_id);
         self.write_all(&payload, Deadline::of(&context)).instrument(span).await
     }
@@ -75,7 +75,7 @@ impl Service {
     async fn write_all(&self, payload: &Json, deadline: Deadline) -> Result<Answer, Diagnostic> {
         let begun = Instant::now();
         let told = Told::read(payload);
-        runtime::left_out(&told.not_understood);
+        lambda_support::left_out(&told.not_understood);
         let things = told.changed.len() + told.anew.len();
         let names = told.changed.iter().map(|changed| &changed.thing).chain(told.anew.iter().map(|(thing, _)| thing));
         // Mostly it is one, and then its story has this line.
@@ -131,7 +131,9 @@ impl Service {
 
     async fn put_off(&self, thing: &ThingName) -> Result<(), Diagnostic> {
         let sent = self.sqs.send_message().queue_url(&self.queue_url).message_body(thing.as_str()).send().await;
-        sent.map(drop).map_err(|error| runtime::diagnostic("ANSWER_NOT_WRITTEN", runtime::aws::told(&error)))
+        sent.map(drop).map_err(|error| {
+            lambda_support::diagnostic("ANSWER_NOT_WRITTEN", lambda_support::aws::error_summary(&error))
+        })
     }
 }
 

@@ -11,8 +11,8 @@ mod event;
 mod handle;
 
 use lambda_runtime::Error;
+use lambda_support::Function;
 use ledger::Ledger;
-use runtime::Function;
 use shadow::Shadows;
 use shadow::operation::OperationShadows;
 
@@ -21,7 +21,7 @@ use crate::handle::Service;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config()?;
+    let aws = lambda_support::aws::config()?;
     let service = Service::new(
         Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws)),
         OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws))),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use runtime::{diagnostic, milliseconds};
+use lambda_support::{diagnostic, milliseconds};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shadow::operation::OperationShadows;
@@ -42,7 +42,7 @@ impl Service {
         let span = tracing::error_span!(
             "announcement",
             request_id = context.request_id,
-            trace_id = runtime::trace_id(&context),
+            trace_id = lambda_support::trace_id(&context),
             thing = tracing::field::Empty,
             thing_type = tracing::field::Empty,
         );

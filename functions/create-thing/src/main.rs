@@ -12,7 +12,7 @@ mod handle;
 mod registry;
 
 use lambda_runtime::Error;
-use runtime::Function;
+use lambda_support::Function;
 use shadow::Shadows;
 use shadow::operation::OperationShadows;
 
@@ -22,7 +22,7 @@ use crate::registry::Registry;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config()?;
+    let aws = lambda_support::aws::config()?;
     let registry = Registry::new(aws_sdk_iot::Client::new(&aws));
     let shadows = OperationShadows::new(Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
     let service = Service::new(registry, shadows);

@@ -91,7 +91,7 @@ fn unexpected<E>(call: &'static str, error: E) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let why = runtime::aws::told(&error);
+    let why = lambda_support::aws::error_summary(&error);
     match error.code() {
         Some(
             "InvalidRequestException" | "UnauthorizedException" | "AccessDeniedException" | "LimitExceededException",

@@ -7,8 +7,8 @@ use aws_lambda_events::cloudformation::{
 };
 use backon::{ExponentialBuilder, Retryable};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
-use runtime::aws::with_causes;
-use runtime::{Deadline, milliseconds};
+use lambda_support::aws::error_chain;
+use lambda_support::{Deadline, milliseconds};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use tracing::Instrument;
@@ -52,7 +52,7 @@ struct Request {
 
 impl Service {
     pub(crate) fn new(iot: Iot, secrets: Secrets) -> Result<Service, lambda_runtime::Error> {
-        let tls = tls::trusting([])?.with_no_client_auth();
+        let tls = trust_roots::trusting([])?.with_no_client_auth();
         let http =
             reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(Duration::from_secs(10)).build()?;
         Ok(Service { iot, secrets, http })
@@ -65,7 +65,7 @@ impl Service {
         let span = tracing::error_span!(
             "integration",
             request_id = event.context.request_id,
-            trace_id = runtime::trace_id(&event.context),
+            trace_id = lambda_support::trace_id(&event.context),
             request_type = request.as_ref().map(|request| request.request_type.as_str()),
             stack = request.as_ref().map(|request| request.stack_id.as_str()),
         );
@@ -148,7 +148,7 @@ impl Service {
         // Without a content type: the URL was signed without one.
         let put = || async { self.http.put(url).body(body.clone()).send().await?.error_for_status() };
         let answered = put.retry(ExponentialBuilder::default().with_max_times(4)).await;
-        let why = |error: reqwest::Error| refused("CLOUDFORMATION_NOT_ANSWERED", &with_causes(&error.without_url()));
+        let why = |error: reqwest::Error| refused("CLOUDFORMATION_NOT_ANSWERED", &error_chain(&error.without_url()));
         answered.map(drop).map_err(why)
     }
 }
@@ -156,7 +156,7 @@ impl Service {
 /// The error of the function, which nobody but its log is told: CloudFormation does not wait for it.
 fn refused(code: &str, reason: &str) -> Diagnostic {
     tracing::error!(status = "FAILED", code, reason, "CloudFormation has no answer");
-    runtime::diagnostic(code, reason)
+    lambda_support::diagnostic(code, reason)
 }
 
 /// `arn:aws:cloudformation:<region>:<account>:stack/<name>/<uuid>`

@@ -6,7 +6,7 @@ use aws_sdk_iot::Client;
 use aws_sdk_iot::error::ProvideErrorMetadata;
 use aws_sdk_iot::types::CertificateStatus;
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
-use runtime::aws::told;
+use lambda_support::aws::error_summary;
 
 /// A certificate whose policy was just detached counts as attached a little longer.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -34,7 +34,7 @@ impl Iot {
     /// A new certificate, active, without any rights yet.
     pub(crate) async fn create(&self) -> Result<IotCertificate, String> {
         let created = self.client.create_keys_and_certificate().set_as_active(true).send().await;
-        let created = created.map_err(|error| told(&error))?;
+        let created = created.map_err(|error| error_summary(&error))?;
         let private_key = created.key_pair.and_then(|pair| pair.private_key);
         match (created.certificate_arn, created.certificate_pem, private_key) {
             (Some(arn), Some(certificate_pem), Some(private_key)) => {
@@ -46,7 +46,7 @@ impl Iot {
 
     pub(crate) async fn attach(&self, policy_name: &str, arn: &str) -> Result<(), String> {
         let attach = self.client.attach_policy().policy_name(policy_name).target(arn);
-        attach.send().await.map(drop).map_err(|error| told(&error))
+        attach.send().await.map(drop).map_err(|error| error_summary(&error))
     }
 
     /// The certificates that have the policy: all that this stack has made and not removed.
@@ -57,7 +57,7 @@ impl Iot {
             match arn {
                 Ok(arn) => arns.push(arn),
                 Err(error) if is_not_found(&error) => return Ok(Vec::new()),
-                Err(error) => return Err(told(&error)),
+                Err(error) => return Err(error_summary(&error)),
             }
         }
         Ok(arns)
@@ -68,9 +68,11 @@ impl Iot {
         let id = arn.rsplit_once('/').map_or(arn, |(_, id)| id);
         let inactive = CertificateStatus::Inactive;
         let deactivated = self.client.update_certificate().certificate_id(id).new_status(inactive).send().await;
-        deactivated.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })?;
+        deactivated
+            .map(drop)
+            .or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(error_summary(&error)) })?;
         let detached = self.client.detach_policy().policy_name(policy_name).target(arn).send().await;
-        detached.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })?;
+        detached.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(error_summary(&error)) })?;
         let deleted = (|| self.client.delete_certificate().certificate_id(id).send())
             .retry(ConstantBuilder::default().with_delay(PAUSE).with_max_times(TRIES))
             .when(|error| error.code() == Some("DeleteConflictException"))
@@ -82,7 +84,7 @@ impl Iot {
                 // By its policy it is found again: by the next renewal, or when the stack is removed.
                 let found_again = self.attach(policy_name, arn).await;
                 let lost = if found_again.is_err() { ", and has to be deleted by hand" } else { "" };
-                Err(format!("{arn} is inactive but still there{lost}: {}", told(&error)))
+                Err(format!("{arn} is inactive but still there{lost}: {}", error_summary(&error)))
             }
         }
     }
@@ -95,19 +97,21 @@ impl Iot {
         let versions = match self.client.list_policy_versions().policy_name(policy_name).send().await {
             Ok(versions) => versions.policy_versions.unwrap_or_default(),
             Err(error) if is_not_found(&error) => return Ok(()),
-            Err(error) => return Err(told(&error)),
+            Err(error) => return Err(error_summary(&error)),
         };
         for version in versions.into_iter().filter(|version| !version.is_default_version) {
             let delete = self.client.delete_policy_version().policy_name(policy_name);
             let deleted = delete.set_policy_version_id(version.version_id).send().await;
-            deleted.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })?;
+            deleted
+                .map(drop)
+                .or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(error_summary(&error)) })?;
         }
         let backoff = ExponentialBuilder::default().with_min_delay(PAUSE).with_max_delay(LONGEST_PAUSE);
         let deleted = (|| self.client.delete_policy().policy_name(policy_name).send())
             .retry(backoff.without_max_times())
             .when(|error| error.code() == Some("DeleteConflictException"))
             .await;
-        deleted.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(told(&error)) })
+        deleted.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(error_summary(&error)) })
     }
 }
 

@@ -15,7 +15,7 @@ mod properties;
 mod secrets;
 
 use lambda_runtime::Error;
-use runtime::Function;
+use lambda_support::Function;
 
 use crate::handle::Service;
 use crate::iot::Iot;
@@ -24,7 +24,7 @@ use crate::secrets::Secrets;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config()?;
+    let aws = lambda_support::aws::config()?;
     let iot = Iot::new(aws_sdk_iot::Client::new(&aws));
     let secrets = Secrets::new(aws_sdk_secretsmanager::Client::new(&aws));
     let service = Service::new(iot, secrets)?;

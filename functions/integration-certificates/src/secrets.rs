@@ -7,7 +7,7 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use aws_sdk_secretsmanager::types::Tag;
 use backon::{ConstantBuilder, Retryable};
 use coiote::User;
-use runtime::aws::told;
+use lambda_support::aws::error_summary;
 use serde_json::{Value as Json, json};
 
 use crate::client_certificate::ClientCertificate;
@@ -61,7 +61,7 @@ impl Secrets {
         let secret = match self.client.describe_secret().secret_id(name).send().await {
             Ok(secret) => secret,
             Err(error) if is_not_found(&error) => return Ok(Held::Nothing),
-            Err(error) => return Err(told(&error)),
+            Err(error) => return Err(error_summary(&error)),
         };
         if secret.deleted_date().is_some() {
             return Ok(Held::BeingDeleted);
@@ -99,12 +99,13 @@ impl Secrets {
         match self.client.get_secret_value().secret_id(name).version_stage(stage).send().await {
             Ok(secret) => Ok(secret.secret_string),
             Err(error) if is_not_found(&error) || is_out_of_reach(&error) => Ok(None),
-            Err(error) => Err(told(&error)),
+            Err(error) => Err(error_summary(&error)),
         }
     }
 
     pub(crate) async fn value_of(&self, name: &str) -> Result<String, String> {
-        let secret = self.client.get_secret_value().secret_id(name).send().await.map_err(|error| told(&error))?;
+        let secret =
+            self.client.get_secret_value().secret_id(name).send().await.map_err(|error| error_summary(&error))?;
         Ok(secret.secret_string.unwrap_or_default())
     }
 
@@ -121,7 +122,7 @@ impl Secrets {
                 error.code() == Some("InvalidRequestException") && is_deleted
             })
             .await;
-        created.map(drop).map_err(|error| told(&error))
+        created.map(drop).map_err(|error| error_summary(&error))
     }
 
     /// Notes whose secret it is, and the properties in force: none, as an empty text, while they are being changed.
@@ -129,11 +130,18 @@ impl Secrets {
         let tags = [(OWNER, stack_id), (IN_FORCE, in_force)];
         let tags = tags.map(|(key, value)| Tag::builder().key(key).value(value).build());
         let tag = self.client.tag_resource().secret_id(name).set_tags(Some(tags.into()));
-        tag.send().await.map(drop).map_err(|error| told(&error))
+        tag.send().await.map(drop).map_err(|error| error_summary(&error))
     }
 
     pub(crate) async fn put(&self, name: &str, value: String) -> Result<(), String> {
-        self.client.put_secret_value().secret_id(name).secret_string(value).send().await.map(drop).map_err(|e| told(&e))
+        self.client
+            .put_secret_value()
+            .secret_id(name)
+            .secret_string(value)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|e| error_summary(&e))
     }
 
     pub(crate) async fn delete(&self, name: &str) -> Result<(), String> {
@@ -141,7 +149,7 @@ impl Secrets {
         match self.client.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
-            Err(error) => Err(told(&error)),
+            Err(error) => Err(error_summary(&error)),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use aws_sdk_iot::Client;
 use aws_sdk_iot::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_iot::types::{JobExecutionStatus, JobStatus};
-use memory::Memory;
+use bounded_cache::Memory;
+use lambda_support::Deadline;
 use requests::Millis;
-use runtime::Deadline;
 use serde_json::Value as Json;
 
 /// Pause before each call. AWS takes ten calls of a kind in a second, from all of an account.
@@ -44,7 +44,7 @@ impl ControlPlane {
         loop {
             tokio::time::sleep(PAUSE).await;
             let page = self.client.list_jobs().status(JobStatus::InProgress).set_next_token(token).send().await;
-            let page = page.map_err(|error| runtime::aws::told(&error))?;
+            let page = page.map_err(|error| lambda_support::aws::error_summary(&error))?;
             for job in page.jobs.unwrap_or_default() {
                 if deadline.left().is_zero() {
                     return Ok((found, false));
@@ -72,7 +72,7 @@ impl ControlPlane {
         let is_ours = match document {
             Ok(output) => output.document.as_deref().is_some_and(has_operation),
             Err(error) if is_gone(&error) => false,
-            Err(error) => return Err(runtime::aws::told(&error)),
+            Err(error) => return Err(lambda_support::aws::error_summary(&error)),
         };
         self.ours.put(key, is_ours);
         Ok(is_ours)
@@ -86,7 +86,7 @@ impl ControlPlane {
                 Ok(details.and_then(|details| details.number_of_queued_things).unwrap_or(0) > 0)
             }
             Err(error) if is_gone(&error) => Ok(false),
-            Err(error) => Err(runtime::aws::told(&error)),
+            Err(error) => Err(lambda_support::aws::error_summary(&error)),
         }
     }
 
@@ -124,7 +124,7 @@ impl ControlPlane {
                 Ok((executions.into_iter().filter_map(execution).collect(), page.next_token))
             }
             Err(error) if is_gone(&error) => Ok((Vec::new(), None)),
-            Err(error) => Err(runtime::aws::told(&error)),
+            Err(error) => Err(lambda_support::aws::error_summary(&error)),
         }
     }
 }

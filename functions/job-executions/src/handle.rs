@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
+use lambda_support::{Deadline, diagnostic, milliseconds};
 use ledger::Ledger;
 use requests::Millis;
-use runtime::{Deadline, diagnostic, milliseconds};
 use serde_json::Value as Json;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -78,14 +78,14 @@ impl Service {
     /// again; a look that came to nothing is made again by the next one.
     pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<(), Diagnostic> {
         let LambdaEvent { payload, context } = event;
-        let (request_id, trace_id) = (context.request_id.as_str(), runtime::trace_id(&context));
+        let (request_id, trace_id) = (context.request_id.as_str(), lambda_support::trace_id(&context));
         let (begun, deadline) = (Instant::now(), Deadline::of(&context));
         // In lines of every level, hence its own.
         let span = tracing::error_span!("job_executions", request_id, trace_id);
         let answered = async {
             match Asked::read(&payload) {
                 Asked::Told { news, not_understood } => {
-                    runtime::left_out(&not_understood);
+                    lambda_support::left_out(&not_understood);
                     self.tell_all(news, deadline, begun).await
                 }
                 Asked::Look => {

@@ -8,9 +8,9 @@ use aws_sdk_iot::types::JobExecutionStatus;
 use aws_sdk_iotjobsdataplane::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use lambda_support::{Deadline, now};
 use ledger::Word;
 use requests::{Device, Millis, Name, Status};
-use runtime::{Deadline, now};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
@@ -173,7 +173,7 @@ impl Service {
             Err(error) if matches!(error.code(), Some("ResourceNotFoundException" | "TerminalStateException")) => {
                 return Ok(false);
             }
-            Err(error) => return Err(runtime::aws::told(&error)),
+            Err(error) => return Err(lambda_support::aws::error_summary(&error)),
         };
         let Some(described) = described else { return Ok(false) };
         let is_queued = described.status().is_some_and(|status| status.as_str() == "QUEUED");
@@ -207,7 +207,7 @@ impl Service {
             .payload(Blob::new(event.to_string()))
             .send()
             .await;
-        invoked.map(drop).map_err(|error| runtime::aws::told(&error))
+        invoked.map(drop).map_err(|error| lambda_support::aws::error_summary(&error))
     }
 }
 

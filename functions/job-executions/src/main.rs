@@ -14,8 +14,8 @@ mod handle;
 mod look;
 mod tell;
 
+use lambda_support::Function;
 use ledger::Ledger;
-use runtime::Function;
 
 use crate::control_plane::ControlPlane;
 use crate::handle::{Clients, Service, Settings};
@@ -23,7 +23,7 @@ use crate::handle::{Clients, Service, Settings};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config()?;
+    let aws = lambda_support::aws::config()?;
     let clients = Clients {
         ledger: Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws)),
         jobs: aws_sdk_iotjobsdataplane::Client::new(&aws),
@@ -31,7 +31,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     };
     let settings = Settings {
         operation_request: std::env::var("OPERATION_REQUEST_FUNCTION").unwrap_or_default(),
-        notified_within: runtime::number("JOBS_NOTIFIED_WITHIN_SECONDS", 120) * 1_000,
+        notified_within: lambda_support::number("JOBS_NOTIFIED_WITHIN_SECONDS", 120) * 1_000,
     };
     let service = Service::new(clients, ControlPlane::new(aws_sdk_iot::Client::new(&aws)), settings);
     function.run(async |event| service.event(event).await).await

@@ -76,8 +76,8 @@ impl Service {
             Some("InvalidStateTransitionException" | "ResourceNotFoundException" | "TerminalStateException") => {
                 Refusal::Over
             }
-            Some("InvalidRequestException") => Refusal::Invalid(runtime::aws::told(&error)),
-            _ => Refusal::Other(runtime::aws::told(&error)),
+            Some("InvalidRequestException") => Refusal::Invalid(lambda_support::aws::error_summary(&error)),
+            _ => Refusal::Other(lambda_support::aws::error_summary(&error)),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ledger::{Circuit, Ledger};
 use requests::Reason;
 
-use runtime::now;
+use lambda_support::now;
 
 /// How long that is good for.
 const FRESH: Duration = Duration::from_secs(5);

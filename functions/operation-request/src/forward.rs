@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use bounded_cache::Memory;
 use coiote::Client;
 use coiote_access::{Access, Call, call_with_retries};
+use lambda_support::Deadline;
 use lwm2m::Task;
-use memory::Memory;
 use requests::{NotDone, Reason};
-use runtime::Deadline;
 use shadow::ThingName;
 
 const FIND_DEVICE: Call = Call { name: "find_device", time_metric: "FindDeviceTime" };
@@ -145,7 +145,7 @@ impl Forwarder {
         let mut device_id = device.id.clone();
         let span = tracing::Span::current();
         span.record("device_id", device_id.as_str()).record("template", task.template.as_str());
-        let sent_at = runtime::now();
+        let sent_at = lambda_support::now();
         // One of several tries may have reached Coiote, whatever became of the last one.
         let maybe = Cell::new(false);
         let mut created = self.create_task(&device_id, task, may_run_twice, &maybe, deadline).await;
@@ -175,7 +175,7 @@ impl Forwarder {
     pub(crate) async fn wake(&self, created: &Created, deadline: Deadline) -> Option<Reason> {
         let device_id = created.device_id.as_str();
         let start = async |client: &Client| {
-            let is_retryable = |error: &coiote::Error| error.may_get_better();
+            let is_retryable = |error: &coiote::Error| error.is_retryable();
             call_with_retries(START_SESSION, deadline, is_retryable, |time| client.start_session(device_id, time)).await
         };
         match self.access.call(deadline, start).await {
@@ -201,7 +201,7 @@ impl Forwarder {
         deadline: Deadline,
     ) -> Result<(coiote::CreatedTask, f64), coiote_access::Error> {
         let is_retryable =
-            |error: &coiote::Error| error.may_get_better() && (may_run_twice || !error.may_have_been_done());
+            |error: &coiote::Error| error.is_retryable() && (may_run_twice || !error.may_have_been_done());
         let create = async |client: &Client| {
             let create = |time| async move {
                 let created = client.create_task(device_id, &task.template, &task.parameters, time).await;
@@ -217,7 +217,7 @@ impl Forwarder {
 
     async fn look_up(&self, thing: &ThingName, deadline: Deadline) -> Result<Device, ForwardError> {
         let find = async |client: &Client| {
-            let is_retryable = |error: &coiote::Error| error.may_get_better();
+            let is_retryable = |error: &coiote::Error| error.is_retryable();
             call_with_retries(FIND_DEVICE, deadline, is_retryable, |time| client.find_devices(thing.as_str(), time))
                 .await
         };

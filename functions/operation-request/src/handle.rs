@@ -3,14 +3,14 @@
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bounded_cache::Memory;
 use lambda_runtime::{Diagnostic, LambdaEvent};
+use lambda_support::{Deadline, diagnostic, milliseconds, now};
 use ledger::{Item, Ledger};
 use lwm2m::{Strictness, Task};
-use memory::Memory;
 use requests::{
     Answer, Cancel, Claim, Event, Millis, Name, Reason, Status, Take, Verdict, Wanted, has_result, may_run_twice,
 };
-use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde_json::value::RawValue;
 use shadow::{Envelope, ThingName};
 use tracing::Instrument;
@@ -143,7 +143,7 @@ impl Service {
     pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Ended {
         let LambdaEvent { payload, context } = event;
         let (request_id, begun, deadline) = (context.request_id.as_str(), Instant::now(), Deadline::of(&context));
-        let trace_id = runtime::trace_id(&context);
+        let trace_id = lambda_support::trace_id(&context);
         let opened = Asked::open(&payload, self.settings.strictness);
         let span = span(request_id, trace_id, opened.as_ref().ok().map(|asked| &asked.envelope));
         match opened.as_ref().map(|asked| &asked.what) {

@@ -13,9 +13,9 @@ mod handle;
 
 use coiote_access::Access;
 use lambda_runtime::Error;
+use lambda_support::Function;
 use ledger::Ledger;
 use lwm2m::Strictness;
-use runtime::Function;
 
 use crate::forward::Forwarder;
 use crate::handle::{Service, Settings};
@@ -23,13 +23,13 @@ use crate::handle::{Service, Settings};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config()?;
+    let aws = lambda_support::aws::config()?;
     let access = Access::from_env(aws_sdk_secretsmanager::Client::new(&aws));
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let settings = Settings {
         strictness: strictness(std::env::var("OBJECT_CHECKS").ok().as_deref()),
         lifetime: ledger::request_lifetime(),
-        reads_reports: runtime::number("REPORT_INTERVAL", 5) > 0,
+        reads_reports: lambda_support::number("REPORT_INTERVAL", 5) > 0,
     };
     let service = Service::new(Forwarder::new(access), ledger, settings);
     service.warm_up();

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
+use lambda_support::{Deadline, diagnostic, milliseconds, now};
 use ledger::{Item, Ledger};
 use requests::{Answer, Event, Folded, Name, Reason, Status, Verdict, Wrote, code};
-use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde_json::value::RawValue;
 use shadow::datamodel::{self, DatamodelShadows, Earlier, Known, Others, Scope};
 use shadow::{Error, Shadows};
@@ -39,7 +39,7 @@ impl Service {
         let span = tracing::error_span!(
             "response",
             request_id,
-            trace_id = runtime::trace_id(&context),
+            trace_id = lambda_support::trace_id(&context),
             thing = response.map(|response| response.envelope.thing.as_str()),
             operation = response.map(|response| response.operation.as_str()),
             result_version = response.and_then(|response| response.envelope.version),

@@ -9,8 +9,8 @@ mod handle;
 mod response;
 
 use lambda_runtime::Error;
+use lambda_support::Function;
 use ledger::Ledger;
-use runtime::Function;
 use shadow::Shadows;
 
 use crate::handle::Service;
@@ -18,7 +18,7 @@ use crate::handle::Service;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config()?;
+    let aws = lambda_support::aws::config()?;
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let service = Service::new(ledger, Shadows::new(aws_sdk_iotdataplane::Client::new(&aws)));
     function.run(async |event| service.event(event).await).await

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bounded_cache::Memory;
 use coiote::{Client, Reports, TaskReport};
 use coiote_access::{Access, Call, Error, call_with_retries};
-use memory::Memory;
-use runtime::{Deadline, milliseconds};
+use lambda_support::{Deadline, milliseconds};
 
 const FIND_DEVICE: Call = Call { name: "find_device", time_metric: "FindDeviceTime" };
 const READ_REPORT: Call = Call { name: "read_report", time_metric: "ReadReportTime" };
@@ -77,7 +77,7 @@ impl CoioteSide {
         let deadline = for_one_task(deadline);
         let Some(device_id) = self.device_id(thing, deadline).await? else { return Ok(None) };
         let read = async |client: &Client| {
-            call_with_retries(READ_REPORT, deadline, coiote::Error::may_get_better, |time| {
+            call_with_retries(READ_REPORT, deadline, coiote::Error::is_retryable, |time| {
                 client.report(task_id, &device_id, time)
             })
             .await
@@ -89,7 +89,7 @@ impl CoioteSide {
     pub(crate) async fn remove(&self, task_id: &str, deadline: Deadline) -> Result<bool, Error> {
         let deadline = for_one_task(deadline);
         let remove = async |client: &Client| {
-            call_with_retries(REMOVE_TASK, deadline, coiote::Error::may_get_better, |time| {
+            call_with_retries(REMOVE_TASK, deadline, coiote::Error::is_retryable, |time| {
                 client.remove_task(task_id, time)
             })
             .await
@@ -103,7 +103,7 @@ impl CoioteSide {
             return Ok(Some(id));
         }
         let find = async |client: &Client| {
-            call_with_retries(FIND_DEVICE, deadline, coiote::Error::may_get_better, |time| {
+            call_with_retries(FIND_DEVICE, deadline, coiote::Error::is_retryable, |time| {
                 client.find_devices(thing, time)
             })
             .await

@@ -10,14 +10,14 @@ use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use bounded_cache::Memory;
 use ledger::{Due, Ledger};
-use memory::Memory;
 use requests::{Millis, Name, Wanted, code};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use runtime::now;
+use lambda_support::now;
 
 use crate::due::Pages;
 use crate::handle::Run;
@@ -253,7 +253,7 @@ impl HandOver {
             Ok(Ok(output)) => output,
             Ok(Err(error)) => {
                 let is_busy = error.code() == Some("TooManyRequestsException");
-                let (request, reason) = (name.to_string(), runtime::aws::told(&error));
+                let (request, reason) = (name.to_string(), lambda_support::aws::error_summary(&error));
                 tracing::warn!(thing, request, reason, "operation-request could not be invoked");
                 return failed(if is_busy { Met::Throttling } else { Met::Outage }, "INVOCATION_FAILED");
             }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use bounded_cache::Memory;
 use lambda_runtime::{Diagnostic, LambdaEvent};
+use lambda_support::{Deadline, diagnostic, milliseconds, now};
 use ledger::{Due, Item, Ledger};
-use memory::Memory;
 use requests::{Device, Event, Millis, Record, Status, code};
-use runtime::{Deadline, diagnostic, milliseconds, now};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -220,7 +220,7 @@ impl Service {
         let context = event.context;
         let (request_id, deadline, begun) = (context.request_id.as_str(), Deadline::of(&context), Instant::now());
         let run = Run::of(deadline, self.settings.time);
-        let span = tracing::error_span!("reconcile", request_id, trace_id = runtime::trace_id(&context));
+        let span = tracing::error_span!("reconcile", request_id, trace_id = lambda_support::trace_id(&context));
         let ended = async {
             metrics::counter!("ReconcileRuns").increment(1);
             let (mut watched, mut handed) = (Watched::default(), HandedOver::default());
@@ -337,7 +337,7 @@ impl Service {
             .await;
         if let Err(error) = invoked {
             // The request is done all the same; the datamodel shadow shows what is gone until the next whole read.
-            run.trouble(thing, code::DATAMODEL_NOT_UPDATED, &runtime::aws::told(&error));
+            run.trouble(thing, code::DATAMODEL_NOT_UPDATED, &lambda_support::aws::error_summary(&error));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ledger::{Due, Item};
 use requests::{Device, Event, Name, Wanted};
 
-use runtime::now;
+use lambda_support::now;
 
 use crate::due::Pages;
 use crate::handle::{Run, Service, Watched};

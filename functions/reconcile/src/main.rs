@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use coiote_access::Access;
 use lambda_runtime::Error;
+use lambda_support::Function;
 use ledger::Ledger;
-use runtime::Function;
 
 use crate::coiote_side::CoioteSide;
 use crate::hand_over::HandOver;
@@ -31,13 +31,13 @@ use crate::handle::{Service, Settings};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let function = Function::start()?;
-    let aws = runtime::aws::config()?;
+    let aws = lambda_support::aws::config()?;
     let variable = |name: &str| std::env::var(name).ok();
     let access = Access::from_env(aws_sdk_secretsmanager::Client::new(&aws));
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let settings = Settings {
-        report_interval: Duration::from_secs(runtime::number("REPORT_INTERVAL", 5)),
-        time: Duration::from_secs(runtime::number("RECONCILE_SECONDS", 55)),
+        report_interval: Duration::from_secs(lambda_support::number("REPORT_INTERVAL", 5)),
+        time: Duration::from_secs(lambda_support::number("RECONCILE_SECONDS", 55)),
         operation_response: variable("OPERATION_RESPONSE_FUNCTION").unwrap_or_default(),
     };
     let hand_over = HandOver::new(

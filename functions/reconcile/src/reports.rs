@@ -8,7 +8,7 @@ use ledger::{Item, Ledger};
 use requests::{Device, Millis, State};
 use tokio::task::JoinSet;
 
-use runtime::now;
+use lambda_support::now;
 
 use crate::cursor::{self, Next};
 use crate::handle::{Run, Service, Watched, float};

@@ -69,7 +69,8 @@ async fn of_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Finding {
     let found = match aws.iot().get_topic_rule().rule_name(rule).send().await {
         Ok(found) => found,
         Err(error) => {
-            let told = format!("it is not there, or you may not look at it ({})", runtime::aws::told(&error));
+            let told =
+                format!("it is not there, or you may not look at it ({})", lambda_support::aws::error_summary(&error));
             return Finding::wrong(subject, told, "deploy the stack again");
         }
     };

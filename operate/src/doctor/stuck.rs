@@ -34,7 +34,7 @@ pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> R
         Err(failure) => Finding::not_seen("answers queue", failure),
     });
     let ledger = aws.ledger(stack)?;
-    let now = runtime::now();
+    let now = lambda_support::now();
     findings.add(reconcile(&ledger, stack.output("ReconcileFunction")?, now).await);
     findings.add(oldest(&ledger, now).await);
     Ok(())

@@ -87,9 +87,11 @@ impl Undone {
         move |error| match &error {
             SdkError::ServiceError(service) => Undone::Left {
                 short: service.err().code().unwrap_or(what).to_owned(),
-                told: runtime::aws::told(service.err()),
+                told: lambda_support::aws::error_summary(service.err()),
             },
-            _ => Undone::Failed(Failure::new(format!("could not {what}: {}", runtime::aws::with_causes(&error)))),
+            _ => {
+                Undone::Failed(Failure::new(format!("could not {what}: {}", lambda_support::aws::error_chain(&error))))
+            }
         }
     }
 }
@@ -104,7 +106,7 @@ impl Queue {
             answers_url: stack.output("AnswersQueueUrl")?.to_owned(),
             functions: stack.functions().into_iter().map(str::to_owned).collect(),
             job_executions: stack.output("JobExecutionsFunction").ok().map(str::to_owned),
-            began: runtime::now(),
+            began: lambda_support::now(),
             state: Mutex::default(),
         })
     }

@@ -4,8 +4,8 @@ use std::time::{Instant, SystemTime};
 
 use aws_sdk_secretsmanager::Client;
 use coiote::{Identity, InvalidSecret};
-use runtime::aws::with_causes;
-use runtime::milliseconds;
+use lambda_support::aws::error_chain;
+use lambda_support::milliseconds;
 
 /// The name under which AVSystem's own stack keeps it.
 const DEFAULT_SECRET_ID: &str = "coioteDMcert";
@@ -25,7 +25,7 @@ pub enum CredentialsError {
         secret_id: String,
         why: String,
         /// Whether trying again may help: Secrets Manager was busy, or not reached.
-        may_get_better: bool,
+        is_retryable: bool,
     },
     #[error("secret {secret_id}: {why}")]
     Invalid { secret_id: String, why: InvalidSecret },
@@ -43,7 +43,7 @@ impl Credentials {
         let output = match self.secrets_manager.get_secret_value().secret_id(&secret_id).send().await {
             Ok(output) => output,
             Err(error) => {
-                let (reason, duration_ms) = (with_causes(&error), milliseconds(begun));
+                let (reason, duration_ms) = (error_chain(&error), milliseconds(begun));
                 tracing::warn!(call = GET_SECRET, secret_id, reason, duration_ms, "secret could not be read");
                 let status = error.raw_response().map(|response| response.status().as_u16());
                 let why = match error.as_service_error() {
@@ -51,8 +51,8 @@ impl Credentials {
                     None => "Secrets Manager could not be reached".to_owned(),
                 };
                 let is_throttled = status == Some(429) || why.contains("Throttl") || why == "LimitExceededException";
-                let may_get_better = is_throttled || !matches!(status, Some(400..500));
-                return Err(CredentialsError::Unavailable { secret_id, why, may_get_better });
+                let is_retryable = is_throttled || !matches!(status, Some(400..500));
+                return Err(CredentialsError::Unavailable { secret_id, why, is_retryable });
             }
         };
         let duration_ms = milliseconds(begun);
@@ -69,7 +69,7 @@ impl Credentials {
     /// Error of a secret that did not come within the time that there was.
     pub(crate) fn timed_out(&self) -> CredentialsError {
         let (secret_id, why) = (self.secret_id.clone(), "Secrets Manager did not answer in time".to_owned());
-        CredentialsError::Unavailable { secret_id, why, may_get_better: true }
+        CredentialsError::Unavailable { secret_id, why, is_retryable: true }
     }
 
     pub(crate) fn invalid(&self, why: InvalidSecret) -> CredentialsError {

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use coiote::{Client, Identity};
-use runtime::Deadline;
+use lambda_support::Deadline;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
@@ -77,8 +77,8 @@ impl Error {
     /// Whether a later attempt may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Coiote(error) => error.may_get_better(),
-            Error::Credentials(CredentialsError::Unavailable { may_get_better, .. }) => *may_get_better,
+            Error::Coiote(error) => error.is_retryable(),
+            Error::Credentials(CredentialsError::Unavailable { is_retryable, .. }) => *is_retryable,
             Error::Credentials(CredentialsError::Invalid { .. }) => false,
             Error::OutOfTime => true,
         }

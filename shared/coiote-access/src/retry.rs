@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
-use runtime::{Deadline, milliseconds};
+use lambda_support::{Deadline, milliseconds};
 
 use crate::{CALL_LIMIT, Error};
 

@@ -47,7 +47,7 @@ pub enum Error {
 
 impl Error {
     /// Whether the same call may succeed when it is made again.
-    pub fn may_get_better(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         use Error::*;
         match self {
             Unreachable(_) | TimedOut | Interrupted(_) | Throttled { .. } | Unavailable { .. } | Failed(_) => true,

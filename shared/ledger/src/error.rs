@@ -35,7 +35,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     fn from(error: SdkError<E, HttpResponse>) -> Error {
-        let summary = runtime::aws::told(&error);
+        let summary = lambda_support::aws::error_summary(&error);
         let is_throttled = error.code().is_some_and(|code| {
             matches!(code, "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded")
         });

@@ -131,7 +131,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     fn from(error: SdkError<E, HttpResponse>) -> Error {
-        let summary = runtime::aws::told(&error);
+        let summary = lambda_support::aws::error_summary(&error);
         match status(&error) {
             Some(409) => Error::Conflict,
             Some(413) => Error::TooLarge,

@@ -118,17 +118,17 @@ impl LoadServiceConfig for Variables {
 }
 
 /// What an error of AWS says.
-pub fn told<E: ProvideErrorMetadata + Error + 'static>(error: &E) -> String {
+pub fn error_summary<E: ProvideErrorMetadata + Error + 'static>(error: &E) -> String {
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        (None, _) => with_causes(error),
+        (None, _) => error_chain(error),
     }
 }
 
 /// An error and its causes, in their own words. Not the `Debug` of any: that of an SDK's holds the whole answer, which may be a
 /// secret.
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let errors = std::iter::successors(Some(error), |&error| error.source());
     errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
