@@ -256,5 +256,5 @@ def test_the_alarm_looks_at_this_queue(stack):
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": queue}]
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
     # What is there may have failed, or may never have run.
-    assert "no attempt could record them" in alarm["AlarmDescription"]
-    assert "without ever having run" in alarm["AlarmDescription"]
+    assert "failed in every attempt" in alarm["AlarmDescription"]
+    assert "without having run" in alarm["AlarmDescription"]

@@ -24,7 +24,7 @@ def of_type(resources: dict, kind: str) -> dict:
     return found
 
 
-# IAM knows no resource for these.
+# Actions without a resource in IAM
 WITHOUT_RESOURCE = {"iot:CreateKeysAndCertificate", "iot:ListJobs", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 
 
@@ -52,8 +52,8 @@ def without_reason(template: str) -> list[str]:
     """Statements that do not say what for; who may assume a role is said by the principal."""
     found = [found for found in ALLOWS.findall(template) if found[1] != "Principal"]
     assert found, "no statement was found"
-    # That IAM knows no resource is why it is "*", and not what it is for.
-    no_reason = re.compile(r"(?!#)|# IAM knows no resource for these actions\.$")
+    # That IAM has no resource explains "*", but not what the statement is for.
+    no_reason = re.compile(r"(?!#)|# IAM has no resource for these actions\.$")
     return [rest.strip() for before, _, rest in found if no_reason.match(before.strip())]
 
 
@@ -61,7 +61,7 @@ def test_every_statement_names_its_reason():
     template = TEMPLATE.read_text()
     assert without_reason(template) == []
     # One that does not is found.
-    [reason] = re.findall(r"^ +# What is due\.\n", template, re.MULTILINE)
+    [reason] = re.findall(r"^ +# Find due requests\.\n", template, re.MULTILINE)
     assert without_reason(template.replace(reason, "")) == ["dynamodb:Query"]
 
 
