@@ -106,8 +106,8 @@ fn candidates(typed: &OsStr, operation: Option<OperationName>) -> Vec<Completion
 }
 
 fn help(resource: Resource) -> String {
-    let (id, kind) = (resource.id(), format!("{:?}", resource.kind()));
-    if resource.is_executable() { format!("resource {id}, is executed") } else { format!("resource {id}, {kind}") }
+    let (id, data_type) = (resource.id(), format!("{:?}", resource.data_type()));
+    if resource.is_executable() { format!("resource {id}, is executed") } else { format!("resource {id}, {data_type}") }
 }
 
 /// Whether the operation can be done with the resource.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use requests::{Device, Entry, Millis, entries, path_hash};
 use serde_json::{Map, Value as Json};
-use shadow::operation::{Copies, OperationShadow};
+use shadow::operation_shadow::{CopiesUpdate, OperationShadow};
 
 /// Fields of a copy that may be absent. An update merges, so what is absent now has to be taken away.
 const OPTIONAL: [&str; 5] = ["clientToken", "taskId", "requestId", "reason", "properties"];
 
 /// The update that follows from a change. Nothing where the copies stay as they are.
-pub(crate) fn of_change(before: &Device, after: &Device, at: Millis) -> Option<Copies> {
+pub(crate) fn of_change(before: &Device, after: &Device, at: Millis) -> Option<CopiesUpdate> {
     let (old, new) = (entries(before, at), entries(after, at));
     let mut requests = Map::new();
     for (name, entry) in &new {
@@ -24,20 +24,20 @@ pub(crate) fn of_change(before: &Device, after: &Device, at: Millis) -> Option<C
             requests.insert(name, Json::Null);
         }
     }
-    (!requests.is_empty()).then_some(Copies { requests, result: None })
+    (!requests.is_empty()).then_some(CopiesUpdate { requests, result: None })
 }
 
 /// The update that makes the shadow say what the records say, whatever stands there.
-pub(crate) fn anew(device: &Device, shadow: &OperationShadow, at: Millis) -> Copies {
+pub(crate) fn anew(device: &Device, shadow: &OperationShadow, at: Millis) -> CopiesUpdate {
     let new = entries(device, at);
     let foreign = shadow.requests.iter().filter(|name| !new.contains_key(*name));
     let taken_away: Vec<(String, Json)> = foreign.map(|name| (name.clone(), Json::Null)).collect();
     let written = new.iter().map(|(name, entry)| (name.clone(), copy(entry)));
-    Copies { requests: written.chain(taken_away).collect(), result: earlier_results(device, &shadow.result) }
+    CopiesUpdate { requests: written.chain(taken_away).collect(), result: earlier_results(device, &shadow.result) }
 }
 
 /// As short as an entry can be, for a shadow that has no room: its status and the code of its reason.
-pub(crate) fn shortened(copies: &Copies) -> Copies {
+pub(crate) fn shortened(copies: &CopiesUpdate) -> CopiesUpdate {
     let short = |entry: &Json| match entry {
         Json::Object(entry) => {
             let mut short: Map<String, Json> = entry.clone();
@@ -51,7 +51,7 @@ pub(crate) fn shortened(copies: &Copies) -> Copies {
         other => other.clone(),
     };
     let requests = copies.requests.iter().map(|(name, entry)| (name.clone(), short(entry))).collect();
-    Copies { requests, result: copies.result.clone() }
+    CopiesUpdate { requests, result: copies.result.clone() }
 }
 
 fn copy(entry: &Entry) -> Json {

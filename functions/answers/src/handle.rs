@@ -8,7 +8,7 @@ use lambda_support::{Deadline, milliseconds, now};
 use ledger::Ledger;
 use serde::Serialize;
 use serde_json::Value as Json;
-use shadow::operation::{Copies, OperationShadows};
+use shadow::operation_shadow::{CopiesUpdate, OperationShadows};
 use shadow::{Error, ThingName};
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -167,7 +167,7 @@ impl Writer {
         Err(Error::Conflict)
     }
 
-    async fn write(&self, thing: &ThingName, copies: Copies, version: Option<u64>) -> Result<(), Error> {
+    async fn write(&self, thing: &ThingName, copies: CopiesUpdate, version: Option<u64>) -> Result<(), Error> {
         match self.shadows.write(thing, copies.clone(), version).await {
             Err(Error::TooLarge) => self.shadows.write(thing, copies::shortened(&copies), version).await,
             written => written,

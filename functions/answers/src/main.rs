@@ -14,7 +14,7 @@ use lambda_runtime::Error;
 use lambda_support::Function;
 use ledger::Ledger;
 use shadow::Shadows;
-use shadow::operation::OperationShadows;
+use shadow::operation_shadow::OperationShadows;
 
 use crate::handle::Service;
 

@@ -6,7 +6,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use lambda_support::{diagnostic, milliseconds};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shadow::operation::OperationShadows;
+use shadow::operation_shadow::OperationShadows;
 use tracing::Instrument;
 
 use crate::announcement::{Announcement, Remark, ThingTypeName};

@@ -14,7 +14,7 @@ mod registry;
 use lambda_runtime::Error;
 use lambda_support::Function;
 use shadow::Shadows;
-use shadow::operation::OperationShadows;
+use shadow::operation_shadow::OperationShadows;
 
 use crate::handle::Service;
 use crate::registry::Registry;

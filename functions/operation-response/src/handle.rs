@@ -7,8 +7,8 @@ use lambda_support::{Deadline, diagnostic, milliseconds, now};
 use ledger::{Item, Ledger};
 use requests::{Answer, Event, Folded, Name, Reason, Status, Verdict, Wrote, code};
 use serde_json::value::RawValue;
-use shadow::datamodel::{self, DatamodelShadows, Earlier, Known, Others, Scope};
-use shadow::{Error, Shadows};
+use shadow::folding::{EarlierResult, FoldOutcome, OtherResults, Revision, Scope};
+use shadow::{DatamodelShadows, Error, Shadows};
 use tracing::Instrument;
 
 use crate::response::Response;
@@ -92,7 +92,9 @@ impl Service {
             version,
             status,
             reason,
-            datamodel: folded.and_then(|folded| folded.known).map(|known| (known.version, known.written_at)),
+            datamodel: folded
+                .and_then(|folded| folded.revision)
+                .map(|revision| (revision.version, revision.written_at)),
             wrote: folded.map_or(Wrote::Nothing, |folded| folded.wrote),
             at: now(),
         });
@@ -116,16 +118,16 @@ impl Service {
         response: &Response,
         item: &Item,
         name: Option<&Name>,
-    ) -> Result<(Outcome, Option<datamodel::Folded>), Diagnostic> {
+    ) -> Result<(Outcome, Option<FoldOutcome>), Diagnostic> {
         let (envelope, begun) = (&response.envelope, Instant::now());
         let version = envelope.version.unwrap_or(u64::MAX);
         // What is written names what it wrote, and says nothing of others.
         let read = name.and_then(|name| item.device.find(name)).filter(|_| response.operation != "write");
         let scope = Scope::new(read.map(|record| record.keys.clone()), response.failed_keys.clone());
-        let known = item.device.datamodel(version).map(|(version, written_at)| Known { version, written_at });
+        let known = item.device.datamodel(version).map(|(version, written_at)| Revision { version, written_at });
         let others = async || {
             if envelope.version.is_none() {
-                return Ok(Others::default());
+                return Ok(OtherResults::default());
             }
             let item = self.ledger.load(envelope.thing.as_str()).await;
             item.map(|item| others(&item, version)).map_err(|error| Error::Unavailable(error.to_string()))
@@ -141,8 +143,8 @@ impl Service {
             Err(error) => return Err(diagnostic(code::DATAMODEL_NOT_UPDATED, error.to_string())),
         };
         metrics::counter!("FoldingConflicts").increment(folded.conflicts.into());
-        tracing::debug!(relieved = folded.relieved, "datamodel shadow updated");
-        Ok((outcome(response, folded.relieved), Some(folded)))
+        tracing::debug!(relieved = folded.dropped_valueless, "datamodel shadow updated");
+        Ok((outcome(response, folded.dropped_valueless), Some(folded)))
     }
 }
 
@@ -172,12 +174,12 @@ fn failed(code: &'static str, why: String) -> Outcome {
 }
 
 /// The other results of the device.
-fn others(item: &Item, version: u64) -> Others {
+fn others(item: &Item, version: u64) -> OtherResults {
     let earlier = item
         .device
         .earlier_results(version)
-        .map(|result| Earlier { fingerprint: result.touched.clone(), wrote: result.wrote });
-    Others::new(item.device.newer_results(version).map(|result| result.touched.clone()), earlier)
+        .map(|result| EarlierResult { fingerprint: result.touched.clone(), wrote: result.wrote });
+    OtherResults::new(item.device.newer_results(version).map(|result| result.touched.clone()), earlier)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it away")]

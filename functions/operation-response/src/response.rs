@@ -4,7 +4,7 @@ use requests::{Millis, Returned, has_result, named_paths};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
-use shadow::datamodel::Change;
+use shadow::folding::Change;
 
 /// A result, or what a device has deleted.
 #[derive(Debug)]

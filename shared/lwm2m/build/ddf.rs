@@ -50,7 +50,7 @@ fn resource(node: Node) -> Result<Resource, String> {
         writable,
         executable,
         multiple: definitions::multiple(&field("MultipleInstances"), &place)?,
-        kind: definitions::kind(&field("Type"), &place)?,
+        data_type: definitions::data_type(&field("Type"), &place)?,
         range: definitions::range(&field("RangeEnumeration"), &place)?,
     })
 }

@@ -19,8 +19,8 @@ pub(crate) struct Resource {
     pub(crate) writable: bool,
     pub(crate) executable: bool,
     pub(crate) multiple: bool,
-    /// A variant of `Kind`.
-    pub(crate) kind: &'static str,
+    /// A variant of `DataType`.
+    pub(crate) data_type: &'static str,
     /// The range or enumeration as it was written; empty where there is none.
     pub(crate) range: String,
 }
@@ -114,7 +114,7 @@ pub(crate) fn operations(text: &str, of: &str) -> Result<(bool, bool, bool), Str
 }
 
 /// The data types of annex C; empty for a resource that is only executed.
-pub(crate) fn kind(text: &str, of: &str) -> Result<&'static str, String> {
+pub(crate) fn data_type(text: &str, of: &str) -> Result<&'static str, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "" | "none" => Ok("None"),
         "string" => Ok("String"),

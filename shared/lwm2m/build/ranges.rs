@@ -12,10 +12,10 @@ pub(crate) enum Limit {
     Words { words: Vec<String>, or_length: bool },
 }
 
-pub(crate) fn limit(range: &str, kind: &str) -> Option<Limit> {
+pub(crate) fn limit(range: &str, data_type: &str) -> Option<Limit> {
     let range = range.trim();
-    match kind {
-        "Integer" | "UnsignedInteger" | "Float" | "Time" => values(range, kind).map(Limit::Value),
+    match data_type {
+        "Integer" | "UnsignedInteger" | "Float" | "Time" => values(range, data_type).map(Limit::Value),
         "String" => string(range),
         "Opaque" => lengths(without_unit(range).0).map(Limit::Length),
         _ => None,
@@ -25,10 +25,10 @@ pub(crate) fn limit(range: &str, kind: &str) -> Option<Limit> {
 /// `0..100`, also `1...63`, `-30..-120`, `0-100` and `[1:4]` as some are written; lists such as `0..3, 99` and
 /// `"0","1"`; `8 bit` and `2 bytes`. A number that stands alone means different things in different definitions and is
 /// not checked.
-fn values(range: &str, kind: &str) -> Option<Vec<(f64, f64)>> {
-    if let Some(bits) = bits(range).filter(|_| kind != "Float") {
+fn values(range: &str, data_type: &str) -> Option<Vec<(f64, f64)>> {
+    if let Some(bits) = bits(range).filter(|_| data_type != "Float") {
         let unsigned = 2_f64.powi(bits) - 1.0;
-        let least = if kind == "UnsignedInteger" { 0.0 } else { -(2_f64.powi(bits - 1)) };
+        let least = if data_type == "UnsignedInteger" { 0.0 } else { -(2_f64.powi(bits - 1)) };
         return Some(vec![(least, unsigned)]);
     }
     if let Some((from, to)) = range.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.split_once(':')) {

@@ -11,11 +11,11 @@ pub(crate) fn objects(text: &str) -> Result<Vec<Object>, String> {
             ["O", id, name, version, instances, mandatory] => {
                 objects.push(object(&place, [id, name, version, instances, mandatory])?);
             }
-            ["R", object, id, name, operations, instances, _mandatory, kind, range, _units] => {
+            ["R", object, id, name, operations, instances, _mandatory, data_type, range, _units] => {
                 let of = definitions::id(object, &place)?;
                 let object = objects.last_mut().filter(|last| last.id == of);
                 let object = object.ok_or(format!("{place}: not below its object"))?;
-                object.resources.push(resource(&place, [id, name, operations, instances, kind, range])?);
+                object.resources.push(resource(&place, [id, name, operations, instances, data_type, range])?);
             }
             _ if line.starts_with('#') => {}
             _ => return Err(format!("{place}: neither an object nor a resource")),
@@ -38,11 +38,11 @@ pub(crate) fn older_versions(text: &str, newest: &[Object]) -> Result<Vec<Object
                 older.resources = newest.ok_or(format!("{place}: no newest version"))?.resources.clone();
                 objects.push(older);
             }
-            ["R", of, version, id, name, operations, instances, _mandatory, kind, range, _units] => {
+            ["R", of, version, id, name, operations, instances, _mandatory, data_type, range, _units] => {
                 let (of, version) = (definitions::id(of, &place)?, definitions::version(version, &place)?);
                 let object = objects.last_mut().filter(|last| (last.id, last.version) == (of, version));
                 let object = object.ok_or(format!("{place}: not below its object"))?;
-                let older = resource(&place, [id, name, operations, instances, kind, range])?;
+                let older = resource(&place, [id, name, operations, instances, data_type, range])?;
                 object.resources.retain(|newest| newest.id != older.id);
                 object.resources.push(older);
             }
@@ -64,7 +64,7 @@ fn object(place: &str, [id, name, version, instances, mandatory]: [&str; 5]) -> 
     })
 }
 
-fn resource(place: &str, [id, name, operations, instances, kind, range]: [&str; 6]) -> Result<Resource, String> {
+fn resource(place: &str, [id, name, operations, instances, data_type, range]: [&str; 6]) -> Result<Resource, String> {
     let (readable, writable, executable) = definitions::operations(operations, place)?;
     Ok(Resource {
         id: definitions::id(id, place)?,
@@ -73,7 +73,7 @@ fn resource(place: &str, [id, name, operations, instances, kind, range]: [&str; 
         writable,
         executable,
         multiple: definitions::multiple(instances, place)?,
-        kind: definitions::kind(kind, place)?,
+        data_type: definitions::data_type(data_type, place)?,
         range: definitions::range(range, place)?,
     })
 }

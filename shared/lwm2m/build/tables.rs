@@ -31,17 +31,17 @@ pub(crate) fn source(mut objects: Vec<Object>) -> Result<String, String> {
         resources += count;
         for resource in &object.resources {
             let name = texts.add(&resource.name);
-            let range = limits.add(&resource.range, resource.kind, &mut texts);
+            let range = limits.add(&resource.range, resource.data_type, &mut texts);
             let _ = writeln!(
                 resource_rows,
                 "    ResourceRow {{ id: {}, name: {name}, readable: {}, writable: {}, executable: {}, multiple: {}, \
-                 kind: Kind::{}, range: {range} }},",
+                 data_type: DataType::{}, range: {range} }},",
                 resource.id,
                 resource.readable,
                 resource.writable,
                 resource.executable,
                 resource.multiple,
-                resource.kind
+                resource.data_type
             );
         }
     }
@@ -126,11 +126,11 @@ struct Limits {
 
 impl Limits {
     /// The index of the range plus one; 0 where there is none that can be checked.
-    fn add(&mut self, range: &str, kind: &'static str, texts: &mut Texts) -> usize {
-        if let Some(known) = self.known.get(&(range.to_owned(), kind)) {
+    fn add(&mut self, range: &str, data_type: &'static str, texts: &mut Texts) -> usize {
+        if let Some(known) = self.known.get(&(range.to_owned(), data_type)) {
             return *known;
         }
-        let index = match ranges::limit(range, kind) {
+        let index = match ranges::limit(range, data_type) {
             None => 0,
             Some(limit) => {
                 let text = texts.add(range);
@@ -151,7 +151,7 @@ impl Limits {
                 self.count
             }
         };
-        self.known.insert((range.to_owned(), kind), index);
+        self.known.insert((range.to_owned(), data_type), index);
         index
     }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::attributes::{Attribute, Attributes};
 use crate::finding::{Code, Finding, Quoted};
-use crate::objects::{FIRST_VENDOR_RESOURCE, Kind, Object, Resource, nearest};
+use crate::objects::{DataType, FIRST_VENDOR_RESOURCE, Object, Resource, nearest};
 use crate::operation::OperationName;
 use crate::path::{Level, Name, Path};
 use crate::time;
@@ -52,14 +52,14 @@ pub fn attributes(path: &Path, attributes: &Attributes) -> Vec<Finding> {
     best(resources(path).map(|resource| {
         let meaningless = |attribute: Attribute| match attribute {
             // Its definition leaves the type out
-            _ if resource.kind() == Kind::None && !resource.is_executable() => false,
-            Attribute::Edge => resource.kind() != Kind::Boolean,
-            _ => attribute.is_of_a_value() && !resource.kind().is_numeric(),
+            _ if resource.data_type() == DataType::None && !resource.is_executable() => false,
+            Attribute::Edge => resource.data_type() != DataType::Boolean,
+            _ => attribute.is_of_a_value() && !resource.data_type().is_numeric(),
         };
         let told = attributes.iter().filter(|(attribute, _)| meaningless(*attribute)).map(|(attribute, _)| {
             let wanted = if attribute == Attribute::Edge { "a Boolean" } else { "a number" };
             let message =
-                format!("{attribute} needs {wanted}; {} is {}", resource.name(), resource.kind().with_article());
+                format!("{attribute} needs {wanted}; {} is {}", resource.name(), resource.data_type().with_article());
             Finding::new(Code::AttributeNotAllowed, message)
         });
         told.collect()
@@ -226,28 +226,28 @@ fn can(resource: Resource) -> &'static str {
 }
 
 fn value_fits(resource: Resource, value: &Value) -> Result<Fitting, Finding> {
-    let kind = resource.kind();
+    let data_type = resource.data_type();
     let text = value.as_str();
     let wrong_type = || {
-        let message = format!("{} is {}: {}", resource.name(), kind.with_article(), form(kind));
+        let message = format!("{} is {}: {}", resource.name(), data_type.with_article(), form(data_type));
         Finding::new(Code::ValueType, message)
     };
     let as_it_is = |fits: bool| if fits { Ok(value.clone()) } else { Err(wrong_type()) };
-    let fitting = match kind {
-        Kind::None | Kind::String => value.clone(),
-        Kind::Integer => whole(value, is_written_as::<i64>).ok_or_else(wrong_type)?,
-        Kind::UnsignedInteger => whole(value, is_written_as::<u64>).ok_or_else(wrong_type)?,
-        Kind::Boolean => boolean(value).ok_or_else(wrong_type)?,
-        Kind::Float => decimal(value).ok_or_else(wrong_type)?,
-        Kind::Time => point_in_time(value).ok_or_else(wrong_type)?,
-        Kind::Opaque => as_it_is(value.is_text() && length_of_base64(text).is_some())?,
-        Kind::Objlnk => {
+    let fitting = match data_type {
+        DataType::None | DataType::String => value.clone(),
+        DataType::Integer => whole(value, is_written_as::<i64>).ok_or_else(wrong_type)?,
+        DataType::UnsignedInteger => whole(value, is_written_as::<u64>).ok_or_else(wrong_type)?,
+        DataType::Boolean => boolean(value).ok_or_else(wrong_type)?,
+        DataType::Float => decimal(value).ok_or_else(wrong_type)?,
+        DataType::Time => point_in_time(value).ok_or_else(wrong_type)?,
+        DataType::Opaque => as_it_is(value.is_text() && length_of_base64(text).is_some())?,
+        DataType::Objlnk => {
             as_it_is(text.split_once(':').is_some_and(|(a, b)| is_written_as::<u16>(a) && is_written_as::<u16>(b)))?
         }
-        Kind::Corelnk => as_it_is(text.is_empty() || text.starts_with('<'))?,
+        DataType::Corelnk => as_it_is(text.is_empty() || text.starts_with('<'))?,
     };
     in_range(resource, &fitting)?;
-    let notice = (kind == Kind::Opaque && is_hexadecimal(text)).then(|| {
+    let notice = (data_type == DataType::Opaque && is_hexadecimal(text)).then(|| {
         let message = "looks like hexadecimal digits and is read as base64: give the bytes in base64 if they are meant";
         Finding::new(Code::ValueIsBase64, message)
     });
@@ -257,13 +257,13 @@ fn value_fits(resource: Resource, value: &Value) -> Result<Fitting, Finding> {
 fn in_range(resource: Resource, value: &Value) -> Result<(), Finding> {
     let Some(range) = resource.range() else { return Ok(()) };
     let text = value.as_str();
-    let length = match resource.kind() {
-        Kind::Opaque => length_of_base64(text),
+    let length = match resource.data_type() {
+        DataType::Opaque => length_of_base64(text),
         _ => Some(text.len()),
     };
-    let number = match resource.kind() {
-        Kind::Integer | Kind::UnsignedInteger | Kind::Float => text.parse::<f64>().ok(),
-        Kind::Time => text.parse::<f64>().ok().or_else(|| time::seconds(text).map(|seconds| seconds as f64)),
+    let number = match resource.data_type() {
+        DataType::Integer | DataType::UnsignedInteger | DataType::Float => text.parse::<f64>().ok(),
+        DataType::Time => text.parse::<f64>().ok().or_else(|| time::seconds(text).map(|seconds| seconds as f64)),
         _ => length.map(|length| length as f64),
     };
     if range.names(text) || number.is_none_or(|number| range.contains(number)) {
@@ -322,17 +322,17 @@ fn point_in_time(value: &Value) -> Option<Value> {
 }
 
 /// How a value of the type is written.
-fn form(kind: Kind) -> &'static str {
-    match kind {
-        Kind::None | Kind::String => "any text",
-        Kind::Integer => "expected a whole number of at most 64 bits",
-        Kind::UnsignedInteger => "expected a whole number from 0 of at most 64 bits",
-        Kind::Float => "expected a number, as in 23.5",
-        Kind::Boolean => "expected true or false",
-        Kind::Opaque => "expected base64",
-        Kind::Time => "expected a time without a fraction, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
-        Kind::Objlnk => "expected object and object instance, as in 3:0",
-        Kind::Corelnk => "expected links, as in </3/0>",
+fn form(data_type: DataType) -> &'static str {
+    match data_type {
+        DataType::None | DataType::String => "any text",
+        DataType::Integer => "expected a whole number of at most 64 bits",
+        DataType::UnsignedInteger => "expected a whole number from 0 of at most 64 bits",
+        DataType::Float => "expected a number, as in 23.5",
+        DataType::Boolean => "expected true or false",
+        DataType::Opaque => "expected base64",
+        DataType::Time => "expected a time without a fraction, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
+        DataType::Objlnk => "expected object and object instance, as in 3:0",
+        DataType::Corelnk => "expected links, as in </3/0>",
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Resource(&'static ResourceRow);
 
 /// A data type of OMA LwM2M Core 1.1, annex C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DataType {
     /// Of a resource that is only executed, or whose definition leaves it out.
     None,
     String,
@@ -55,7 +55,7 @@ struct ResourceRow {
     writable: bool,
     executable: bool,
     multiple: bool,
-    kind: Kind,
+    data_type: DataType,
     /// Index plus one; 0 where there is none.
     range: u16,
 }
@@ -186,8 +186,8 @@ impl Resource {
         self.0.multiple
     }
 
-    pub fn kind(self) -> Kind {
-        self.0.kind
+    pub fn data_type(self) -> DataType {
+        self.0.data_type
     }
 
     pub fn range(self) -> Option<Range> {
@@ -195,25 +195,25 @@ impl Resource {
     }
 }
 
-impl Kind {
+impl DataType {
     /// With its article, for messages.
     pub fn with_article(self) -> &'static str {
         match self {
-            Kind::None => "no value",
-            Kind::String => "a String",
-            Kind::Integer => "an Integer",
-            Kind::UnsignedInteger => "an Unsigned Integer",
-            Kind::Float => "a Float",
-            Kind::Boolean => "a Boolean",
-            Kind::Opaque => "an Opaque",
-            Kind::Time => "a Time",
-            Kind::Objlnk => "an Objlnk",
-            Kind::Corelnk => "a Corelnk",
+            DataType::None => "no value",
+            DataType::String => "a String",
+            DataType::Integer => "an Integer",
+            DataType::UnsignedInteger => "an Unsigned Integer",
+            DataType::Float => "a Float",
+            DataType::Boolean => "a Boolean",
+            DataType::Opaque => "an Opaque",
+            DataType::Time => "a Time",
+            DataType::Objlnk => "an Objlnk",
+            DataType::Corelnk => "a Corelnk",
         }
     }
 
     pub fn is_numeric(self) -> bool {
-        matches!(self, Kind::Integer | Kind::UnsignedInteger | Kind::Float | Kind::Time)
+        matches!(self, DataType::Integer | DataType::UnsignedInteger | DataType::Float | DataType::Time)
     }
 }
 
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn the_whole_registry_is_there() {
         let standard = include_str!("../objects.tsv");
-        let lines = |kind| standard.lines().filter(|line| line.starts_with(kind)).count();
+        let lines = |prefix| standard.lines().filter(|line| line.starts_with(prefix)).count();
         assert!(Object::all().count() >= lines("O\t"));
         assert!(Object::all().map(|object| object.resources().count()).sum::<usize>() >= lines("R\t"));
         for line in standard.lines().filter(|line| !line.starts_with('#')) {
@@ -353,20 +353,20 @@ mod tests {
         for line in include_str!("../objects.tsv").lines() {
             match line.split('\t').collect::<Vec<_>>()[..] {
                 ["O", id, name, ..] => _ = names.insert(id, name),
-                ["R", object, id, name, operations, instances, _, kind, ..] => {
-                    newest.insert((object, id), [name, operations, instances, kind]);
+                ["R", object, id, name, operations, instances, _, data_type, ..] => {
+                    newest.insert((object, id), [name, operations, instances, data_type]);
                 }
                 _ => {}
             }
         }
-        let is = |resource: &Resource, [name, operations, instances, kind]: Facts| {
+        let is = |resource: &Resource, [name, operations, instances, data_type]: Facts| {
             let allowed =
                 [(resource.is_readable(), 'R'), (resource.is_writable(), 'W'), (resource.is_executable(), 'E')];
             resource.name() == name
                 && allowed.iter().filter(|(is, _)| *is).map(|(_, letter)| *letter).eq(operations.chars())
                 && resource.is_multiple() == (instances == "Multiple")
-                && format!("{:?}", resource.kind())
-                    == if kind.is_empty() { "None".into() } else { kind.replace(' ', "") }
+                && format!("{:?}", resource.data_type())
+                    == if data_type.is_empty() { "None".into() } else { data_type.replace(' ', "") }
         };
         let mut of_version = "";
         let (mut gone, mut others) = (0, [0; 4]);
@@ -380,8 +380,8 @@ mod tests {
                         assert!(found.any(|object| object.name() == of_version), "{line}");
                     }
                 }
-                ["R", object, _, id, name, operations, instances, _, kind, ..] => {
-                    let facts = [name, operations, instances, kind];
+                ["R", object, _, id, name, operations, instances, _, data_type, ..] => {
+                    let facts = [name, operations, instances, data_type];
                     let number: u16 = id.parse().unwrap();
                     let mut described = Object::by_id(object.parse().unwrap()).filter(|it| it.name() == of_version);
                     let by_number = |object: Object| object.resources().find(|resource| resource.id() == number);

@@ -57,7 +57,7 @@ fn a_published_file_is_taken() {
             .resources
             .iter()
             .map(|r| {
-                (r.id, r.name.as_str(), r.readable, r.writable, r.executable, r.multiple, r.kind, r.range.as_str())
+                (r.id, r.name.as_str(), r.readable, r.writable, r.executable, r.multiple, r.data_type, r.range.as_str())
             })
             .collect();
         assert_eq!(
@@ -92,7 +92,7 @@ fn ranges_are_understood_in_the_forms_that_are_in_use() {
     };
     let value = |intervals: &[(f64, f64)]| Some(Limit::Value(intervals.to_vec()));
     let length = |intervals: &[(f64, f64)]| Some(Limit::Length(intervals.to_vec()));
-    for (range, kind, expected) in [
+    for (range, data_type, expected) in [
         ("0..100", "Integer", value(&[(0.0, 100.0)])),
         ("1...63", "Integer", value(&[(1.0, 63.0)])),
         ("-30..-120", "Integer", value(&[(-120.0, -30.0)])),
@@ -143,7 +143,7 @@ fn ranges_are_understood_in_the_forms_that_are_in_use() {
         ("0..1", "Boolean", None),
         ("0..1", "None", None),
     ] {
-        assert_eq!(limit(range, kind), expected, "{range:?} of {kind}");
+        assert_eq!(limit(range, data_type), expected, "{range:?} of {data_type}");
     }
 }
 
@@ -151,13 +151,13 @@ fn ranges_are_understood_in_the_forms_that_are_in_use() {
 #[test]
 fn no_text_of_a_definition_gets_into_the_generated_source_unchecked() {
     let odd = "a\"]; fn main() {} /* \\ { } \u{202e} \u{1f600} &lt; '";
-    for kind in ["Integer", "Float", "String", "Opaque", "Time", "Boolean", "Objlnk"] {
+    for data_type in ["Integer", "Float", "String", "Opaque", "Time", "Boolean", "Objlnk"] {
         for range in ["-inf..inf", "0..inf", "nan..1", "1e999..2", "-0..0", odd, "\"a\\\",\"b\"", "\"\u{202e}\",\"x\""]
         {
             let xml = definition(
                 OBJECT,
                 &format!(
-                    "<Item ID=\"1\"><Name>{odd}</Name><Operations>RW</Operations><Type>{kind}</Type>\
+                    "<Item ID=\"1\"><Name>{odd}</Name><Operations>RW</Operations><Type>{data_type}</Type>\
                      <RangeEnumeration>{range}</RangeEnumeration></Item>"
                 ),
             );

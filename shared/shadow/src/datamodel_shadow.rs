@@ -2,10 +2,8 @@
 
 use serde_json::json;
 
-use super::change::Change;
-use super::fold::{Fold, Folded, Known, Step};
-use super::others::Others;
-use super::scope::Scope;
+use crate::folding::fold::{Fold, Step};
+use crate::folding::{Change, FoldOutcome, OtherResults, Revision, Scope};
 use crate::shadows::{Error, Shadows};
 use crate::thing::ThingName;
 
@@ -42,9 +40,9 @@ impl DatamodelShadows {
         change: &Change,
         scope: &Scope,
         reported_at: Option<u64>,
-        known: Option<Known>,
-        others: impl AsyncFn() -> Result<Others, Error>,
-    ) -> Result<Folded, Error> {
+        known: Option<Revision>,
+        others: impl AsyncFn() -> Result<OtherResults, Error>,
+    ) -> Result<FoldOutcome, Error> {
         let mut fold = Fold::new(change, scope, reported_at, known);
         loop {
             match fold.step().clone() {

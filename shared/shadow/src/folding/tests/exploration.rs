@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::datamodel::decision::latest_time;
-use crate::datamodel::fold::{Fold, Folded, Known, Step};
-use crate::datamodel::{Change, Earlier, Others, Scope};
+use crate::folding::decision::latest_time;
+use crate::folding::fold::{Fold, FoldOutcome, Revision, Step};
+use crate::folding::{Change, EarlierResult, OtherResults, Scope};
 use crate::shadows::{Document, Error, Updated};
 use requests::Wrote;
 
@@ -55,7 +55,7 @@ struct State<'w> {
     reported: Vec<u64>,
     notified: Option<u64>,
     ledger: Vec<Entry>,
-    known: Option<Known>,
+    known: Option<Revision>,
     runs: Vec<Run<'w>>,
     crashes: u32,
 }
@@ -69,7 +69,7 @@ struct Entry {
 #[derive(Clone)]
 enum Run<'w> {
     Waiting,
-    Folding(Box<Fold<'w>>, Others),
+    Folding(Box<Fold<'w>>, OtherResults),
     Concluded,
 }
 
@@ -183,7 +183,7 @@ impl World {
         state.runs[run] = Run::Folding(Box::new(fold), others);
     }
 
-    fn others(&self, state: &State<'_>, result: usize) -> Others {
+    fn others(&self, state: &State<'_>, result: usize) -> OtherResults {
         let of = |other: usize| {
             let Outside { change, covered, .. } = &self.results[other];
             change.fingerprint().into_iter().chain(covered.iter().copied()).collect::<Vec<u32>>()
@@ -191,11 +191,11 @@ impl World {
         let registered = |other: &usize| state.ledger[*other].attempts > 0;
         let newer = (result + 1..self.results.len()).filter(registered).map(of);
         let earlier = (0..result).filter(registered);
-        let earlier = earlier.map(|other| Earlier { fingerprint: of(other), wrote: state.ledger[other].wrote });
+        let earlier = earlier.map(|other| EarlierResult { fingerprint: of(other), wrote: state.ledger[other].wrote });
         match self.without {
-            Without::KnowingNewer => Others::new([], earlier),
-            Without::KnowingEarlier => Others::new(newer, []),
-            _ => Others::new(newer, earlier),
+            Without::KnowingNewer => OtherResults::new([], earlier),
+            Without::KnowingEarlier => OtherResults::new(newer, []),
+            _ => OtherResults::new(newer, earlier),
         }
     }
 
@@ -226,7 +226,7 @@ impl World {
                 assert!(fold.was_written(written).is_ok(), "a conflict is no failure");
             }
             Step::Wait(_) => fold.goes_on(),
-            Step::Done(Folded { known, wrote, .. }) => {
+            Step::Done(FoldOutcome { revision: known, wrote, .. }) => {
                 let entry = &mut state.ledger[result];
                 entry.wrote = Some(if entry.attempts > 1 { Wrote::Unknown } else { wrote });
                 state.known = known.or(state.known);
@@ -294,7 +294,7 @@ impl State<'_> {
             if let Run::Folding(fold, _) = run
                 && let Step::Done(folded) = fold.step()
             {
-                times.extend(folded.known.map(|known| known.written_at));
+                times.extend(folded.revision.map(|known| known.written_at));
                 times.extend(match folded.wrote {
                     Wrote::At(at) => Some(at),
                     _ => None,
@@ -304,7 +304,7 @@ impl State<'_> {
         times.sort_unstable();
         times.dedup();
         let rank = |time: u64| times.partition_point(|known| *known < time) as u64;
-        let known = |known: Option<Known>| known.map(|known| (known.version, rank(known.written_at)));
+        let known = |known: Option<Revision>| known.map(|known| (known.version, rank(known.written_at)));
         let wrote = |wrote: Wrote| match wrote {
             Wrote::At(at) => Wrote::At(rank(at)),
             other => other,
@@ -322,7 +322,7 @@ impl State<'_> {
                 Run::Folding(fold, _) => {
                     let (step, current, is_impatient) = fold.state();
                     let step = match step {
-                        Step::Done(folded) => format!("{:?} {:?}", known(folded.known), wrote(folded.wrote)),
+                        Step::Done(folded) => format!("{:?} {:?}", known(folded.revision), wrote(folded.wrote)),
                         step => format!("{step:?}"),
                     };
                     format!("{step} {:?} {is_impatient}", current.map(document))

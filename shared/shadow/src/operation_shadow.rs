@@ -25,7 +25,7 @@ pub struct OperationShadow {
 
 /// An update of what stands in the operation shadow beside Coiote's own words.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Copies {
+pub struct CopiesUpdate {
     /// By the name of the request; `null` takes a copy away.
     pub requests: Map<String, Json>,
     /// Parts of earlier results, each as `null`.
@@ -57,7 +57,7 @@ impl OperationShadows {
     }
 
     /// Writes copies, if the shadow still has that version, where one is given.
-    pub async fn write(&self, thing: &ThingName, copies: Copies, version: Option<u64>) -> Result<(), Error> {
+    pub async fn write(&self, thing: &ThingName, copies: CopiesUpdate, version: Option<u64>) -> Result<(), Error> {
         let mut reported = Map::new();
         reported.insert("requests".to_owned(), Json::Object(copies.requests));
         if let Some(result) = copies.result {

@@ -43,17 +43,15 @@
 
 pub mod change;
 mod decision;
-mod fold;
-pub mod others;
+pub(crate) mod fold;
+pub mod other_results;
 mod place;
 pub mod scope;
-pub mod store;
 
 pub use change::Change;
-pub use fold::{Folded, Known};
-pub use others::{Earlier, Others};
+pub use fold::{FoldOutcome, Revision};
+pub use other_results::{EarlierResult, OtherResults};
 pub use scope::Scope;
-pub use store::DatamodelShadows;
 
 /// The only key of a value that says that there is none.
 const NO_VALUE: &str = "noValue";

@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::datamodel::decision::{Tree, tests::document};
-use crate::datamodel::fold::{Fold, Step};
-use crate::datamodel::{Change, Others, Scope};
+use crate::folding::decision::{Tree, tests::document};
+use crate::folding::fold::{Fold, Step};
+use crate::folding::{Change, OtherResults, Scope};
 use crate::shadows::{Document, Updated};
 
 fn data_model() -> Json {
@@ -28,7 +28,7 @@ fn written(change: &Change, shadow: Document) -> Option<Json> {
     let scope = read_all();
     let mut fold = Fold::new(change, &scope, Some(100), None);
     fold.was_read(Some(shadow));
-    fold.was_told(Others::default());
+    fold.was_told(OtherResults::default());
     let update: Option<Tree> = match fold.step().clone() {
         Step::Write(update, _) => Some(update),
         _ => None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::change::Change;
 use super::decision::{Question, Tree, latest_time};
-use super::others::Others;
+use super::other_results::OtherResults;
 use super::scope::Scope;
 use crate::shadows::{Document, Error, Updated};
 use requests::Wrote;
@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_millis(500);
 
 /// A version of the datamodel shadow, and when the last of what stands in it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct Revision {
     pub version: u64,
     /// Seconds since 1970.
     pub written_at: u64,
@@ -34,20 +34,20 @@ pub struct Known {
 
 /// How a change was folded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Folded {
+pub struct FoldOutcome {
     /// Entries without a value had to make room.
-    pub relieved: bool,
+    pub dropped_valueless: bool,
     /// How many times somebody else's write came first.
     pub conflicts: u32,
     /// The datamodel shadow after it, for the ledger; nothing where it was not looked at, or AWS IoT did not tell the time.
-    pub known: Option<Known>,
+    pub revision: Option<Revision>,
     /// When it wrote, for the ledger.
     pub wrote: Wrote,
 }
 
 /// The call that comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Read the datamodel shadow.
     Read,
     /// Make an empty one: an update of a shadow that is not there cannot be conditional, so it must not say anything.
@@ -58,19 +58,19 @@ pub(super) enum Step {
     Write(Tree, u64),
     /// Wait, so long at most, before what comes next.
     Wait(Duration),
-    Done(Folded),
+    Done(FoldOutcome),
 }
 
 /// A change on its way into the datamodel shadow.
 #[derive(Debug, Clone)]
-pub(super) struct Fold<'a> {
+pub(crate) struct Fold<'a> {
     change: &'a Change,
     scope: &'a Scope,
     reported_at: Option<u64>,
     step: Step,
     /// As it was read last.
     current: Option<Document>,
-    others: Others,
+    others: OtherResults,
     conflicts: u32,
     repeats: u32,
     waits_left: u32,
@@ -78,18 +78,21 @@ pub(super) struct Fold<'a> {
 }
 
 impl<'a> Fold<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         change: &'a Change,
         scope: &'a Scope,
         reported_at: Option<u64>,
-        known: Option<Known>,
+        known: Option<Revision>,
     ) -> Fold<'a> {
         // While the shadow is as it was left when the result had not been reported, nothing in it is newer.
-        let is_older = |known: &Known| reported_at.is_none_or(|reported_at| known.written_at <= reported_at);
+        let is_older = |known: &Revision| reported_at.is_none_or(|reported_at| known.written_at <= reported_at);
         let step = match known.filter(is_older) {
-            _ if change.is_empty() => {
-                Step::Done(Folded { relieved: false, conflicts: 0, known: None, wrote: Wrote::Nothing })
-            }
+            _ if change.is_empty() => Step::Done(FoldOutcome {
+                dropped_valueless: false,
+                conflicts: 0,
+                revision: None,
+                wrote: Wrote::Nothing,
+            }),
             Some(known) if change.is_plain(scope) && change.resources() > 0 => {
                 Step::Write(Tree::of(change), known.version)
             }
@@ -101,7 +104,7 @@ impl<'a> Fold<'a> {
             reported_at,
             step,
             current: None,
-            others: Others::default(),
+            others: OtherResults::default(),
             conflicts: 0,
             repeats: 0,
             waits_left: MOST_WAITS,
@@ -109,23 +112,23 @@ impl<'a> Fold<'a> {
         }
     }
 
-    pub(super) fn step(&self) -> &Step {
+    pub(crate) fn step(&self) -> &Step {
         &self.step
     }
 
     /// After [`Step::Read`].
-    pub(super) fn was_read(&mut self, current: Option<Document>) {
+    pub(crate) fn was_read(&mut self, current: Option<Document>) {
         self.step = if current.is_some() { Step::AskOthers } else { Step::Create };
         self.current = current;
     }
 
     /// After [`Step::Create`] and [`Step::Wait`].
-    pub(super) fn goes_on(&mut self) {
+    pub(crate) fn goes_on(&mut self) {
         self.step = Step::Read;
     }
 
     /// After [`Step::AskOthers`].
-    pub(super) fn was_told(&mut self, others: Others) {
+    pub(crate) fn was_told(&mut self, others: OtherResults) {
         self.others = others;
         self.is_relieving = false;
         self.decide();
@@ -157,7 +160,7 @@ impl<'a> Fold<'a> {
             Step::Write(update, current.version)
         } else if decision.update.is_empty() {
             let written_at = latest_time(&current.metadata.reported).unwrap_or_default();
-            let known = Known { version: current.version, written_at };
+            let known = Revision { version: current.version, written_at };
             self.done(Some(known), Wrote::Nothing)
         } else {
             Step::Write(decision.update, current.version)
@@ -165,10 +168,10 @@ impl<'a> Fold<'a> {
     }
 
     /// After [`Step::Write`]. The error is one that this fold can do nothing about.
-    pub(super) fn was_written(&mut self, written: Result<Updated, Error>) -> Result<(), Error> {
+    pub(crate) fn was_written(&mut self, written: Result<Updated, Error>) -> Result<(), Error> {
         match written {
             Ok(Updated { version, timestamp }) => {
-                let known = timestamp.map(|written_at| Known { version, written_at });
+                let known = timestamp.map(|written_at| Revision { version, written_at });
                 self.step = self.done(known, timestamp.map_or(Wrote::Unknown, Wrote::At));
             }
             Err(Error::Conflict) if self.conflicts < MOST_CONFLICTS => {
@@ -192,19 +195,24 @@ impl<'a> Fold<'a> {
 
     /// What decides how it goes on, and when what it read was written.
     #[cfg(test)]
-    pub(super) fn state(&self) -> (&Step, Option<&Document>, bool) {
+    pub(crate) fn state(&self) -> (&Step, Option<&Document>, bool) {
         (&self.step, self.current.as_ref(), self.waits_left == 0)
     }
 
     #[cfg(test)]
-    pub(super) fn lose_patience(&mut self) {
+    pub(crate) fn lose_patience(&mut self) {
         self.waits_left = 0;
     }
 
-    fn done(&self, known: Option<Known>, wrote: Wrote) -> Step {
+    fn done(&self, known: Option<Revision>, wrote: Wrote) -> Step {
         // What was not answered may have been written.
         let wrote = if self.repeats == 0 { wrote } else { Wrote::Unknown };
-        Step::Done(Folded { relieved: self.is_relieving, conflicts: self.conflicts, known, wrote })
+        Step::Done(FoldOutcome {
+            dropped_valueless: self.is_relieving,
+            conflicts: self.conflicts,
+            revision: known,
+            wrote,
+        })
     }
 }
 
@@ -213,7 +221,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::decision::tests::document;
-    use super::super::others::Earlier;
+    use super::super::other_results::EarlierResult;
     use super::*;
 
     const AFTER: Updated = Updated { version: 4, timestamp: Some(105) };
@@ -226,7 +234,7 @@ mod tests {
         matches!(fold.step(), Step::Write(_, of) if *of == version)
     }
 
-    fn done(fold: &Fold<'_>) -> Folded {
+    fn done(fold: &Fold<'_>) -> FoldOutcome {
         match fold.step() {
             Step::Done(folded) => *folded,
             step => panic!("{step:?}"),
@@ -236,7 +244,7 @@ mod tests {
     #[test]
     fn a_plain_result_is_one_call_while_nothing_has_happened_since_the_last() {
         let whole = Scope::new(Some(vec!["T".to_owned()]), vec![]);
-        let known = |written_at| Some(Known { version: 3, written_at });
+        let known = |written_at| Some(Revision { version: 3, written_at });
         for (scope, reported_at, known, at_once) in [
             (Scope::nothing(), Some(100), known(99), true),
             (Scope::nothing(), Some(100), known(100), true),
@@ -250,8 +258,9 @@ mod tests {
             assert_eq!(is_write(&fold, 3), at_once, "{scope:?} {reported_at:?} {known:?}");
             if at_once {
                 fold.was_written(Ok(AFTER)).unwrap();
-                let known = Some(Known { version: 4, written_at: 105 });
-                let folded = Folded { relieved: false, conflicts: 0, known, wrote: Wrote::At(105) };
+                let known = Some(Revision { version: 4, written_at: 105 });
+                let folded =
+                    FoldOutcome { dropped_valueless: false, conflicts: 0, revision: known, wrote: Wrote::At(105) };
                 assert_eq!(done(&fold), folded);
             } else {
                 assert_eq!(*fold.step(), Step::Read);
@@ -268,12 +277,15 @@ mod tests {
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         fold.was_read(Some(document(json!({"T": {"0": {"R": "new"}}}), 90)));
         let mut beside_another = fold.clone();
-        fold.was_told(Others::default());
-        let known = Some(Known { version: 3, written_at: 90 });
-        assert_eq!(done(&fold), Folded { relieved: false, conflicts: 0, known, wrote: Wrote::Nothing });
+        fold.was_told(OtherResults::default());
+        let known = Some(Revision { version: 3, written_at: 90 });
+        assert_eq!(
+            done(&fold),
+            FoldOutcome { dropped_valueless: false, conflicts: 0, revision: known, wrote: Wrote::Nothing }
+        );
 
         // An older one that is under way must find another version.
-        beside_another.was_told(Others::new([], [Earlier { fingerprint: vec![], wrote: None }]));
+        beside_another.was_told(OtherResults::new([], [EarlierResult { fingerprint: vec![], wrote: None }]));
         let Step::Write(update, 3) = beside_another.step().clone() else { panic!("{:?}", beside_another.step()) };
         assert_eq!(update.into_json(), json!({"T": {"0": {"R": "new"}}}));
     }
@@ -287,18 +299,18 @@ mod tests {
         fold.goes_on();
         fold.was_read(Some(Document { version: 1, ..Document::default() }));
         assert_eq!(*fold.step(), Step::AskOthers);
-        fold.was_told(Others::default());
+        fold.was_told(OtherResults::default());
         assert!(is_write(&fold, 1));
     }
 
     #[test]
     fn conflicts_are_looked_at_again_but_not_for_ever() {
         let (change, scope) = (plain(), Scope::nothing());
-        let mut fold = Fold::new(&change, &scope, Some(100), Some(Known { version: 2, written_at: 90 }));
+        let mut fold = Fold::new(&change, &scope, Some(100), Some(Revision { version: 2, written_at: 90 }));
         fold.was_written(Err(Error::Conflict)).unwrap();
         for conflicts in 1.. {
             fold.was_read(Some(document(json!({}), 90)));
-            fold.was_told(Others::default());
+            fold.was_told(OtherResults::default());
             assert!(is_write(&fold, 3));
             match fold.was_written(Err(Error::Conflict)) {
                 Ok(()) => assert_eq!(*fold.step(), Step::Wait(SHORT)),
@@ -318,40 +330,40 @@ mod tests {
         let lost = || Err(Error::Unavailable("lost".to_owned()));
         for _ in 0..MOST_REPEATS {
             fold.was_read(Some(document(json!({}), 90)));
-            fold.was_told(Others::default());
+            fold.was_told(OtherResults::default());
             fold.was_written(lost()).unwrap();
             assert_eq!(*fold.step(), Step::Wait(LONG));
             fold.goes_on();
         }
         let mut arrived = fold.clone();
         arrived.was_read(Some(document(json!({"T": {"0": {"R": "new"}}}), 105)));
-        arrived.was_told(Others::default());
+        arrived.was_told(OtherResults::default());
         assert_eq!(done(&arrived).wrote, Wrote::Unknown);
         fold.was_read(Some(document(json!({}), 90)));
-        fold.was_told(Others::default());
+        fold.was_told(OtherResults::default());
         assert_eq!(fold.was_written(lost()), lost().map(|_: Updated| ()));
     }
 
     #[test]
     fn what_does_not_fit_is_written_once_more_without_entries_that_have_no_value() {
         let (change, scope) = (plain(), Scope::nothing());
-        let mut fold = Fold::new(&change, &scope, Some(100), Some(Known { version: 2, written_at: 90 }));
+        let mut fold = Fold::new(&change, &scope, Some(100), Some(Revision { version: 2, written_at: 90 }));
         fold.was_written(Err(Error::TooLarge)).unwrap();
         fold.was_read(Some(document(json!({"T": {"0": {"N": {"noValue": true}}}}), 90)));
-        fold.was_told(Others::default());
+        fold.was_told(OtherResults::default());
         fold.was_written(Err(Error::TooLarge)).unwrap();
         let Step::Write(update, 3) = fold.step().clone() else { panic!("{:?}", fold.step()) };
         assert_eq!(update.into_json(), json!({"T": {"0": {"R": "new", "N": null}}}));
         let mut still_too_large = fold.clone();
         assert_eq!(still_too_large.was_written(Err(Error::TooLarge)), Err(Error::TooLarge));
         fold.was_written(Ok(AFTER)).unwrap();
-        assert!(done(&fold).relieved);
+        assert!(done(&fold).dropped_valueless);
     }
 
     #[test]
     fn a_fold_waits_for_an_older_one_under_way_but_not_for_ever() {
         let (change, scope) = (plain(), Scope::nothing());
-        let under_way = |wrote| Others::new([], [Earlier { fingerprint: plain().fingerprint(), wrote }]);
+        let under_way = |wrote| OtherResults::new([], [EarlierResult { fingerprint: plain().fingerprint(), wrote }]);
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         for _ in 0..MOST_WAITS {
             fold.was_read(Some(document(json!({"T": {"0": {"R": "held"}}}), 105)));

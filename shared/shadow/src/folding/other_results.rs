@@ -9,7 +9,7 @@ use super::place::Place;
 
 /// A result with a lower version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Earlier {
+pub struct EarlierResult {
     pub fingerprint: Vec<u32>,
     /// Nothing while its fold is not concluded. After more than one attempt it can only be [`Wrote::Unknown`].
     pub wrote: Option<Wrote>,
@@ -17,7 +17,7 @@ pub struct Earlier {
 
 /// The other results of the device, as the ledger knows them.
 #[derive(Debug, Clone, Default)]
-pub struct Others {
+pub struct OtherResults {
     newer: Vec<HashSet<u32>>,
     earlier: Vec<(HashSet<u32>, Option<Wrote>)>,
 }
@@ -31,11 +31,14 @@ pub(super) enum Explained {
     Yes,
 }
 
-impl Others {
+impl OtherResults {
     /// `newer`: the fingerprints of all results with a higher version, whatever became of them. `earlier`: those with a
     /// lower one.
-    pub fn new(newer: impl IntoIterator<Item = Vec<u32>>, earlier: impl IntoIterator<Item = Earlier>) -> Others {
-        Others {
+    pub fn new(
+        newer: impl IntoIterator<Item = Vec<u32>>,
+        earlier: impl IntoIterator<Item = EarlierResult>,
+    ) -> OtherResults {
+        OtherResults {
             newer: newer.into_iter().map(|fingerprint| fingerprint.into_iter().collect()).collect(),
             earlier: earlier.into_iter().map(|of| (of.fingerprint.into_iter().collect(), of.wrote)).collect(),
         }
@@ -132,11 +135,11 @@ mod tests {
     }
 
     /// As the ledger has it: a result that proves nothing answers nobody, so nothing is known of what was read.
-    fn newer(result: Json, read: &Read) -> Others {
+    fn newer(result: Json, read: &Read) -> OtherResults {
         let change = Change::from_result(result).0;
         let read = read.iter().filter(|_| !change.is_empty());
         let covered = read.flat_map(|(keys, failed)| requests::covered(keys, failed));
-        Others::new([change.fingerprint().into_iter().chain(covered).collect()], [])
+        OtherResults::new([change.fingerprint().into_iter().chain(covered).collect()], [])
     }
 
     #[test]
@@ -207,7 +210,7 @@ mod tests {
             (Some(Wrote::Unknown), Explained::Yes),
             (None, Explained::Perhaps),
         ] {
-            let others = Others::new([], [Earlier { fingerprint: fingerprint.clone(), wrote }]);
+            let others = OtherResults::new([], [EarlierResult { fingerprint: fingerprint.clone(), wrote }]);
             assert_eq!(others.explain(&Place::new(["A", "0", "B"]), 105), explained, "{wrote:?}");
             assert_eq!(others.explain(&Place::new(["A", "0", "C"]), 105), Explained::No);
         }

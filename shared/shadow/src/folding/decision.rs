@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use super::NO_VALUE;
 use super::change::{Change, Resource, has_no_value, parts};
-use super::others::{Explained, Others};
+use super::other_results::{Explained, OtherResults};
 use super::place::Place;
 use super::scope::Scope;
 use crate::shadows::Document;
@@ -17,7 +17,7 @@ pub(super) struct Question<'a> {
     pub(super) reported_at: Option<u64>,
     pub(super) current: &'a Document,
     /// As the ledger knew them after `current` was read.
-    pub(super) others: &'a Others,
+    pub(super) others: &'a OtherResults,
     /// Whether to wait for folds under way that may have written what stands there. Otherwise it is taken for theirs.
     pub(super) is_patient: bool,
     /// Whether resources without a value have to go, to make room.
@@ -219,7 +219,7 @@ pub(super) fn latest_time(metadata: &Json) -> Option<u64> {
 
 /// A part of the data model, to be merged in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tree(Map<String, Json>);
+pub(crate) struct Tree(Map<String, Json>);
 
 impl Tree {
     /// The values of a change, for whom nothing has to be known of what stands there.
@@ -247,7 +247,7 @@ impl Tree {
         self.0.is_empty()
     }
 
-    pub(super) fn into_json(self) -> Json {
+    pub(crate) fn into_json(self) -> Json {
         Json::Object(self.0)
     }
 
@@ -264,7 +264,7 @@ pub(super) mod tests {
 
     use requests::Wrote;
 
-    use super::super::others::Earlier;
+    use super::super::other_results::EarlierResult;
     use super::*;
     use crate::shadows::State;
 
@@ -290,7 +290,7 @@ pub(super) mod tests {
         Change::from_result(result).0
     }
 
-    fn decide(change: &Change, scope: &Scope, current: &Document, others: &Others) -> Decision {
+    fn decide(change: &Change, scope: &Scope, current: &Document, others: &OtherResults) -> Decision {
         let reported_at = Some(100);
         let (is_patient, is_relieving, is_confirming) = (true, false, false);
         Question { change, scope, reported_at, current, others, is_patient, is_relieving, is_confirming }.decide()
@@ -298,7 +298,7 @@ pub(super) mod tests {
 
     /// What is written onto a shadow in which nothing is newer.
     fn onto(current: Json, change: &Change, scope: &Scope) -> Json {
-        decide(change, scope, &document(current, 90), &Others::default()).update.into_json()
+        decide(change, scope, &document(current, 90), &OtherResults::default()).update.into_json()
     }
 
     #[test]
@@ -441,14 +441,15 @@ pub(super) mod tests {
         let told = change(json!({"T": {"0": {"R": "new"}}}));
         let fingerprint = told.fingerprint();
         let elsewhere = change(json!({"T": {"0": {"S": "x"}}})).fingerprint();
-        let after =
-            |fingerprint: &Vec<u32>, wrote| Others::new([], [Earlier { fingerprint: fingerprint.clone(), wrote }]);
+        let after = |fingerprint: &Vec<u32>, wrote| {
+            OtherResults::new([], [EarlierResult { fingerprint: fingerprint.clone(), wrote }])
+        };
         for (time, others, is_written, is_open) in [
-            (99, Others::default(), true, false),
-            (100, Others::default(), true, false),
-            (101, Others::default(), false, false),
-            (99, Others::new([fingerprint.clone()], []), false, false),
-            (99, Others::new([elsewhere.clone()], []), true, false),
+            (99, OtherResults::default(), true, false),
+            (100, OtherResults::default(), true, false),
+            (101, OtherResults::default(), false, false),
+            (99, OtherResults::new([fingerprint.clone()], []), false, false),
+            (99, OtherResults::new([elsewhere.clone()], []), true, false),
             (101, after(&fingerprint, Some(Wrote::At(101))), true, false),
             (101, after(&fingerprint, Some(Wrote::At(102))), false, false),
             (101, after(&fingerprint, Some(Wrote::Unknown)), true, false),
@@ -477,29 +478,29 @@ pub(super) mod tests {
         let mut current = document(json!({"P": {"5": {"A": "a", "B": "b", "M": {"0": "x", "1": "y"}}}}), 90);
         let told = change(json!({"P": {"6": {"A": "a"}}}));
         let whole = read(&["P"], &[""]);
-        let left = |current: &Document, others: &Others| {
+        let left = |current: &Document, others: &OtherResults| {
             decide(&told, &whole, current, others).update.into_json()["P"]["5"].clone()
         };
-        let touching = |result: Json| Others::new([change(result).fingerprint()], []);
+        let touching = |result: Json| OtherResults::new([change(result).fingerprint()], []);
 
-        assert_eq!(left(&current, &Others::default()), Json::Null);
+        assert_eq!(left(&current, &OtherResults::default()), Json::Null);
         let b = touching(json!({"P": {"5": {"B": "b"}}}));
         assert_eq!(left(&current, &b), json!({"A": null, "M": null}));
         let part = touching(json!({"P": {"5": {"M": {"1": "y"}}}}));
         assert_eq!(left(&current, &part), json!({"A": null, "B": null, "M": {"0": null}}));
 
         current.metadata.reported["P"]["5"]["A"]["timestamp"] = json!(101);
-        assert_eq!(left(&current, &Others::default()), json!({"B": null, "M": null}));
+        assert_eq!(left(&current, &OtherResults::default()), json!({"B": null, "M": null}));
         current.metadata.reported["P"]["5"]["M"]["0"]["timestamp"] = json!(101);
-        assert_eq!(left(&current, &Others::default()), json!({"B": null, "M": {"1": null}}));
+        assert_eq!(left(&current, &OtherResults::default()), json!({"B": null, "M": {"1": null}}));
     }
 
     #[test]
     fn of_a_multiple_resource_the_newer_instances_stay() {
         let told = change(json!({"T": {"0": {"M": {"0": "old", "1": "new"}}}}));
-        let touching = |result: Json| Others::new([change(result).fingerprint()], []);
+        let touching = |result: Json| OtherResults::new([change(result).fingerprint()], []);
         let current = document(json!({"T": {"0": {"M": {"0": "newer"}}}}), 90);
-        let left = |told: &Change, others: &Others| {
+        let left = |told: &Change, others: &OtherResults| {
             decide(told, &Scope::nothing(), &current, others).update.into_json()["T"]["0"]["M"].clone()
         };
         let newer = touching(json!({"T": {"0": {"M": {"0": "newer"}}}}));
@@ -518,7 +519,7 @@ pub(super) mod tests {
         let change = &change(json!({"T": {"0": {
             "gets one": "2", "loses it": {"noValue": true}, "never had": {"noValue": true}, "kept": "3"
         }}}));
-        let (current, others, scope, reported_at) = (&current, &Others::default(), &Scope::nothing(), None);
+        let (current, others, scope, reported_at) = (&current, &OtherResults::default(), &Scope::nothing(), None);
         let (is_patient, is_relieving, is_confirming) = (true, true, false);
         let question =
             Question { change, scope, reported_at, current, others, is_patient, is_relieving, is_confirming };
