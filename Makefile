@@ -1,18 +1,27 @@
-# The two commands of the README are `make demo` and `make test`. Both need Linux, Rust, Python 3 with venv, a C compiler and
-# make, and nothing else: they install the rest into .local/ and end every process that they start.
+# `make demo` and `make test` are the two commands of the README. Both need Linux, Rust, Python 3 with venv, a C compiler and
+# make, and nothing else: they install the rest into .local/ and stop every process that they start.
 
-# The functions are built for the local stack in the way that takes the least time; with AS_DEPLOYED=1 by sam build, as by
-# those who deploy them.
+# With AS_DEPLOYED=1 `sam build` builds the functions, as for a deployment, and otherwise the quickest cargo build.
 export AS_DEPLOYED
 
+# rustup installs the toolchain of rust-toolchain.toml. If it is not installed, a default toolchain of the same version serves,
+# so that nothing has to be downloaded.
+RUST := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+ifeq ($(shell rustup toolchain list 2> /dev/null | grep '^$(RUST)-'),)
+ifneq ($(filter $(RUST),$(shell cd / && rustc --version 2> /dev/null)),)
+export RUSTUP_TOOLCHAIN := $(firstword $(shell cd / && rustup show active-toolchain 2> /dev/null))
+endif
+endif
+
 TOOLS := .local/tools/bin
-# Validating is done without an account; only SAM wants a region for it.
+# Validation needs no account, but SAM requires a region.
 SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 
-# Only `make audit` needs it, and building it takes minutes.
+# Installed on first use, because building them takes minutes
 CARGO_DENY := .local/cargo/bin/cargo-deny
+CARGO_LLVM_COV := .local/cargo/bin/cargo-llvm-cov
 
-.PHONY: help demo invoke stop test clippy bench audit pictures soak fleet redrive rewrite-answers package install clean FORCE
+.PHONY: help demo invoke stop test clippy doc coverage bench audit pictures soak fleet redrive rewrite-answers package install clean FORCE
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
@@ -21,11 +30,12 @@ help:
 	@echo "make stop          ends what make demo KEEP=1 left running"
 	@echo "make test          everything that is checked before a change lands (AS_DEPLOYED=1 with what sam build builds)"
 	@echo "make bench         what a request costs, against the least that a function can be (ROUNDS=40)"
+	@echo "make coverage      the share of the code that the tests of the crates run, by file and in total"
 	@echo "make audit         the template by a policy checker, the dependencies by cargo-deny (OFFLINE=1 without RustSec)"
 	@echo "make soak          2,000 requests while everything goes wrong that can; prints the figures (REQUESTS=2000 DEVICES=50)"
 	@echo "make soak SCALE=1  10,000 requests wait over 500 devices while Coiote is away, and it comes back (REQUESTS= DEVICES=)"
 	@echo "make fleet         an AWS IoT job over 500 devices, as fast as AWS rolls it out; prints the figures (DEVICES=500)"
-	@echo "make pictures     the pictures of the docs, from the demo and the template"
+	@echo "make pictures      the pictures of the docs, from the demo and the template"
 	@echo "make redrive       sends the events in the failure queue through again (STACK=name DRY_RUN=1)"
 	@echo "make rewrite-answers   writes the answers in all operation shadows anew, from the ledger (STACK=name)"
 	@echo "make package       what a deployment without Rust needs, in dist/: the built functions, the template, lwm2m"
@@ -45,24 +55,43 @@ stop:
 
 test:
 	cargo fmt --all --check
-	@# Side by side: one waits for the network, the other for the CPU.
+	@# In parallel: one waits for the network, the other for the CPU.
 	@$(MAKE) --no-print-directory --jobs=2 install clippy
+	@$(MAKE) --no-print-directory doc
 	@$(TOOLS)/python local/build.py tests
 	cargo test --workspace --locked
 	$(SAM) validate --lint
-	@# Before the tests of the whole, because building would slow them down.
+	@# Before the end-to-end tests, because building would slow them down.
 	@$(TOOLS)/python local/build.py for-lambda
 	$(TOOLS)/python -m pytest -c tests/pytest.ini $(if $(AS_DEPLOYED),--numprocesses=0) tests
-	@# The functions' roles against all that these have called
+	@# Compares the functions' roles with the calls that these tests recorded.
 	STRICT=1 $(TOOLS)/python -m pytest -c tests/pytest.ini --numprocesses=0 tests/test_permissions.py
 
 clippy:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
+# Fails on links that lead nowhere.
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# The tools have to be of the LLVM that rustc is built with. What only tests and local tools run is not counted.
+coverage: $(CARGO_LLVM_COV)
+	@if [ -z "$$LLVM_COV" ] && [ ! -x "$$(rustc --print target-libdir)/../bin/llvm-cov" ]; then \
+		echo "llvm-cov and llvm-profdata are missing. Either install the component:"; \
+		echo "    rustup component add llvm-tools"; \
+		echo "or take those of LLVM $$(rustc --version --verbose | sed -n 's/^LLVM version: //p'), such as Debian's package llvm-22:"; \
+		echo "    make coverage LLVM_COV=llvm-cov-22 LLVM_PROFDATA=llvm-profdata-22"; \
+		exit 1; \
+	fi
+	$(CARGO_LLVM_COV) llvm-cov --workspace --exclude coiote-sim --exclude floor --exclude-from-report lwm2m-fuzz --locked --summary-only
+
+$(CARGO_LLVM_COV):
+	cargo install cargo-llvm-cov@0.9.1 --locked --root .local/cargo
+
 bench: install
 	@$(TOOLS)/python local/bench.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
-# The known vulnerabilities are fetched from github.com/RustSec.
+# Fetches the known vulnerabilities from github.com/RustSec.
 audit: install $(CARGO_DENY)
 	@python3 local/install.py policy
 	$(TOOLS)/cfn-lint --include-checks I --template template.yaml
@@ -72,7 +101,7 @@ audit: install $(CARGO_DENY)
 $(CARGO_DENY):
 	cargo install cargo-deny@0.20.2 --locked --root .local/cargo
 
-# The demo runs for one of them.
+# One of them is taken from a run of the demo.
 pictures: install stop
 	@$(TOOLS)/python local/pictures.py
 
@@ -82,7 +111,7 @@ soak: install
 fleet: install
 	@$(TOOLS)/python local/fleet.py $(if $(DEVICES),--devices $(DEVICES))
 
-# With the features of the whole workspace, as everything else is built: so what they share is compiled once.
+# --workspace selects the same features as every other build, so that shared dependencies are compiled once.
 LWM2M := target/debug/lwm2m
 $(LWM2M): FORCE
 	@cargo build --quiet --locked --workspace --bin lwm2m
