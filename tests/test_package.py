@@ -65,6 +65,6 @@ def test_a_function_that_was_not_built_is_told():
 
 
 def test_the_notes_of_a_release_are_those_of_the_changelog():
-    assert "operation shadow" in package.notes("Unreleased")
+    assert "operation shadow" in package.notes("0.1.0")
     with pytest.raises(Failure, match="no section 9.9.9"):
         package.notes("9.9.9")
