@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! Subcommands and options of the command line. The doc comments of variants and fields are its help texts.
 
 use std::time::Duration;
 
@@ -22,11 +22,12 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
     #[command(flatten)]
-    pub(crate) connection: Connection,
+    pub(crate) connection: ConnectionArgs,
 }
 
+/// Options of the connection to AWS, and of the output.
 #[derive(Args)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectionArgs {
     /// The stack
     #[arg(long, global = true, env = "LWM2M_STACK", default_value = "coiote-aws-iot", value_name = "NAME")]
     pub(crate) stack: String,
@@ -53,7 +54,7 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "REQUEST")]
         requests: Vec<String>,
         #[command(flatten)]
-        waiting: Waiting,
+        waiting: WaitingArgs,
     },
     /// List a thing's requests: those that are open, and those that ended last
     Requests {
@@ -86,14 +87,14 @@ pub(crate) enum Command {
 #[derive(Subcommand)]
 pub(crate) enum Job {
     /// Make a job, as in: lwm2m job create reboot-all execute Device.0.Reboot --group thermometers
-    Create(JobToCreate),
+    Create(JobCreateArgs),
     /// Show how far a job is, until it has ended
-    Watch(JobToWatch),
+    Watch(JobWatchArgs),
 }
 
-/// A job, and the request that it makes of each thing that it reaches.
+/// Arguments of `lwm2m job create`: the job, and the request that each of its things gets.
 #[derive(Args)]
-pub(crate) struct JobToCreate {
+pub(crate) struct JobCreateArgs {
     /// Id that the job is to have
     pub(crate) job: String,
     #[arg(value_parser = operation_name)]
@@ -120,11 +121,12 @@ pub(crate) struct JobToCreate {
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(i64).range(1..=10_080))]
     pub(crate) timeout_minutes: Option<i64>,
     #[command(flatten)]
-    pub(crate) checks: Checks,
+    pub(crate) checks: CheckArgs,
 }
 
+/// Arguments of `lwm2m job watch`.
 #[derive(Args)]
-pub(crate) struct JobToWatch {
+pub(crate) struct JobWatchArgs {
     /// Id of the job
     pub(crate) job: String,
     /// How long it is watched; without it until it has ended, which a continuous one never has
@@ -136,50 +138,50 @@ pub(crate) struct JobToWatch {
 #[derive(Subcommand)]
 pub(crate) enum Operation {
     /// Read objects, object instances or resources; / is the whole data model
-    Read(Asked),
+    Read(OperationArgs),
     /// Write resources: PATH=VALUE
-    Write(Asked),
+    Write(OperationArgs),
     /// Execute a resource; arguments as in PATH=0='abc',1
-    Execute(Asked),
+    Execute(OperationArgs),
     /// Observe, with attributes as in PATH=pmin=5,gt=20.5
-    Observe(Asked),
+    Observe(OperationArgs),
     /// End observations; / ends all
-    CancelObserve(Asked),
+    CancelObserve(OperationArgs),
     /// Set attributes, as in PATH=pmin=30,pmax=60; PATH=pmax= unsets one
-    WriteAttributes(Asked),
+    WriteAttributes(OperationArgs),
     /// Ask what is there, and which attributes are set
-    Discover(Asked),
+    Discover(OperationArgs),
     /// Make an object instance, bare or with values: PATH=VALUE
-    Create(Asked),
+    Create(OperationArgs),
     /// Remove object instances or resource instances
-    Delete(Asked),
+    Delete(OperationArgs),
     /// Read in one message to the device (LwM2M 1.1)
-    ReadComposite(Asked),
+    ReadComposite(OperationArgs),
     /// Write in one message to the device (LwM2M 1.1): PATH=VALUE
-    WriteComposite(Asked),
+    WriteComposite(OperationArgs),
     /// Observe all paths together (LwM2M 1.1)
-    ObserveComposite(Asked),
+    ObserveComposite(OperationArgs),
     /// End an observation of several paths together (LwM2M 1.1)
-    CancelObserveComposite(Asked),
+    CancelObserveComposite(OperationArgs),
 }
 
-/// What an operation is to be done with.
+/// Arguments of an operation.
 #[derive(Args)]
-pub(crate) struct Asked {
+pub(crate) struct OperationArgs {
     #[arg(value_parser = thing_name())]
     pub(crate) thing: ThingName,
     /// By name or by number: "Device.0.UTC Offset", /3/0/14
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
     #[command(flatten)]
-    pub(crate) waiting: Waiting,
+    pub(crate) waiting: WaitingArgs,
     #[command(flatten)]
-    pub(crate) checks: Checks,
+    pub(crate) checks: CheckArgs,
 }
 
-/// How its answer is waited for.
+/// Options of waiting for the answer.
 #[derive(Args)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingArgs {
     /// Do not wait for the answer
     #[arg(long, conflicts_with = "timeout")]
     pub(crate) no_wait: bool,
@@ -200,15 +202,15 @@ pub(crate) enum ObjectChecks {
     Notice,
 }
 
-/// How strictly a request is checked.
+/// Option of the checks before a request is sent.
 #[derive(Args)]
-pub(crate) struct Checks {
+pub(crate) struct CheckArgs {
     /// What becomes of a request that does not fit the objects' descriptions; as the stack's parameter ObjectChecks
     #[arg(long, value_enum, default_value_t, env = "LWM2M_OBJECT_CHECKS", value_name = "WHAT")]
     object_checks: ObjectChecks,
 }
 
-impl Checks {
+impl CheckArgs {
     pub(crate) fn strictness(&self) -> Strictness {
         match self.object_checks {
             ObjectChecks::Reject => Strictness::Reject,
@@ -218,28 +220,28 @@ impl Checks {
 }
 
 impl Operation {
-    pub(crate) fn into_parts(self) -> (OperationName, Asked) {
+    pub(crate) fn into_parts(self) -> (OperationName, OperationArgs) {
         match self {
-            Operation::Read(asked) => (OperationName::Read, asked),
-            Operation::Write(asked) => (OperationName::Write, asked),
-            Operation::Execute(asked) => (OperationName::Execute, asked),
-            Operation::Observe(asked) => (OperationName::Observe, asked),
-            Operation::CancelObserve(asked) => (OperationName::CancelObserve, asked),
-            Operation::WriteAttributes(asked) => (OperationName::WriteAttributes, asked),
-            Operation::Discover(asked) => (OperationName::Discover, asked),
-            Operation::Create(asked) => (OperationName::Create, asked),
-            Operation::Delete(asked) => (OperationName::Delete, asked),
-            Operation::ReadComposite(asked) => (OperationName::ReadComposite, asked),
-            Operation::WriteComposite(asked) => (OperationName::WriteComposite, asked),
-            Operation::ObserveComposite(asked) => (OperationName::ObserveComposite, asked),
-            Operation::CancelObserveComposite(asked) => (OperationName::CancelObserveComposite, asked),
+            Operation::Read(args) => (OperationName::Read, args),
+            Operation::Write(args) => (OperationName::Write, args),
+            Operation::Execute(args) => (OperationName::Execute, args),
+            Operation::Observe(args) => (OperationName::Observe, args),
+            Operation::CancelObserve(args) => (OperationName::CancelObserve, args),
+            Operation::WriteAttributes(args) => (OperationName::WriteAttributes, args),
+            Operation::Discover(args) => (OperationName::Discover, args),
+            Operation::Create(args) => (OperationName::Create, args),
+            Operation::Delete(args) => (OperationName::Delete, args),
+            Operation::ReadComposite(args) => (OperationName::ReadComposite, args),
+            Operation::WriteComposite(args) => (OperationName::WriteComposite, args),
+            Operation::ObserveComposite(args) => (OperationName::ObserveComposite, args),
+            Operation::CancelObserveComposite(args) => (OperationName::CancelObserveComposite, args),
         }
     }
 }
 
-/// The command line as it is parsed, and as a shell completes it.
+/// Builds the command line as it is parsed, and as a shell completes it.
 pub(crate) fn command() -> clap::Command {
-    completion::of_paths(Cli::command())
+    completion::with_paths(Cli::command())
 }
 
 pub(crate) fn parse() -> Cli {
@@ -254,7 +256,7 @@ fn thing_name() -> impl TypedValueParser<Value = ThingName> {
     clap::builder::NonEmptyStringValueParser::new().try_map(parse)
 }
 
-/// An operation as the subcommands name it, such as `write-composite`.
+/// Parses an operation that is named as its subcommand, such as `write-composite`.
 fn operation_name(text: &str) -> Result<OperationName, String> {
     let named = |operation: &OperationName| completion::subcommand(*operation);
     let found = OperationName::ALL.iter().copied().find(|operation| named(operation) == text);
@@ -266,7 +268,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds.ok_or_else(|| "a number of seconds".to_owned())
 }
 
-/// What AWS IoT takes.
+/// Checks that AWS IoT takes the client token.
 fn client_token(text: &str) -> Result<String, String> {
     if (1..=64).contains(&text.len()) { Ok(text.to_owned()) } else { Err("1 to 64 bytes".to_owned()) }
 }

@@ -1,4 +1,4 @@
-//! What a shell completes: the paths of described objects.
+//! Completion of the paths of described objects by shells.
 
 use std::ffi::OsStr;
 
@@ -8,11 +8,11 @@ use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Shells, Z
 use lwm2m::OperationName;
 use lwm2m::objects::{Object, Resource};
 
-/// The shells that it is known how to complete in.
+/// Shells with completion.
 pub(crate) const SHELLS: Shells<'static> = Shells(COMPLETERS);
 const COMPLETERS: &[&dyn EnvCompleter] = &[&BashWithBlanks, &Elvish, &Fish, &Powershell, &Zsh];
 
-/// Bash takes candidates as they are, and blanks in them for the end of a word: as file names they are quoted.
+/// Completer for bash that quotes candidates as file names: bash takes a blank in others for the end of a word.
 struct BashWithBlanks;
 
 impl EnvCompleter for BashWithBlanks {
@@ -52,8 +52,8 @@ impl EnvCompleter for BashWithBlanks {
     }
 }
 
-/// Lets the shell complete paths, those that the operation can address.
-pub(crate) fn of_paths(command: Command) -> Command {
+/// Adds the completion of paths to each subcommand, of those that its operation can be done with.
+pub(crate) fn with_paths(command: Command) -> Command {
     let command = OperationName::ALL.iter().fold(command, |command, operation| {
         let completer = ArgValueCompleter::new(move |typed: &OsStr| candidates(typed, Some(*operation)));
         command.mut_subcommand(subcommand(*operation), |sub| sub.mut_arg("paths", |paths| paths.add(completer)))
@@ -62,7 +62,7 @@ pub(crate) fn of_paths(command: Command) -> Command {
     command.mut_subcommand("datamodel", |sub| sub.mut_arg("path", |path| path.add(completer)))
 }
 
-/// The operation as the command line calls it: `cancel-observe`.
+/// Name of the operation's subcommand, such as `cancel-observe`.
 pub(crate) fn subcommand(operation: OperationName) -> String {
     let mut name = String::new();
     for letter in operation.as_str().chars() {
@@ -74,7 +74,7 @@ pub(crate) fn subcommand(operation: OperationName) -> String {
     name
 }
 
-/// Ways to go on with what was typed: an object's name, then its resources.
+/// Lists the completions of a word: names of objects, then of their resources.
 fn candidates(typed: &OsStr, operation: Option<OperationName>) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
     // As it stands on the line: with a quotation mark before it, or backslashes before blanks.
@@ -86,7 +86,7 @@ fn candidates(typed: &OsStr, operation: Option<OperationName>) -> Vec<Completion
             Some((instance, resource)) if instance.parse::<u16>().is_ok() => {
                 let fitting = object.resources().filter(|described| described.name().starts_with(resource));
                 for described in
-                    fitting.filter(|described| operation.is_none_or(|operation| takes(operation, *described)))
+                    fitting.filter(|described| operation.is_none_or(|operation| is_addressable(operation, *described)))
                 {
                     found.push((format!("{name}.{instance}.{}", described.name()), help(described)));
                 }
@@ -110,8 +110,8 @@ fn help(resource: Resource) -> String {
     if resource.is_executable() { format!("resource {id}, is executed") } else { format!("resource {id}, {data_type}") }
 }
 
-/// Whether the operation can be done with the resource.
-fn takes(operation: OperationName, resource: Resource) -> bool {
+/// Says whether the operation can be done with the resource.
+fn is_addressable(operation: OperationName, resource: Resource) -> bool {
     use OperationName::*;
     match operation {
         Read | ReadComposite | Observe | ObserveComposite | CancelObserve | CancelObserveComposite => {

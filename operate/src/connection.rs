@@ -1,4 +1,4 @@
-//! The way to AWS, as every AWS tool finds it, and what the stack is made of.
+//! Clients of AWS, configured as for every AWS tool, and the deployed stack.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_types::timeout::TimeoutConfig;
 use ledger::Ledger;
 
-use crate::cli::Connection;
+use crate::cli::ConnectionArgs;
 use crate::exit::{Failure, could_not};
 
-/// No call here takes longer, unless nobody answers.
-const LONGEST_CALL: Duration = Duration::from_secs(30);
+/// Time limit of an attempt of a call.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Clients of AWS, and which stack is meant.
+/// Maker of clients of AWS, and the options that all subcommands share.
 pub(crate) struct Aws {
     config: SdkConfig,
     stack_name: String,
@@ -25,15 +25,15 @@ pub(crate) struct Aws {
 }
 
 impl Aws {
-    /// Profiles, SSO, roles, region and endpoint are taken as the AWS CLI takes them.
-    pub(crate) async fn connect(connection: &Connection) -> Result<Aws, Failure> {
+    /// Loads profile, SSO, role, region and endpoint as the AWS CLI does.
+    pub(crate) async fn connect(connection: &ConnectionArgs) -> Result<Aws, Failure> {
         let tls = Provider::Rustls(CryptoMode::Ring);
         let https = Builder::new().build_with_connector_fn(move |settings, _| {
             let mut connector = Connector::builder().tls_provider(tls.clone()).proxy_config(ProxyConfig::from_env());
             connector.set_connector_settings(settings.cloned());
             connector.build()
         });
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(LONGEST_CALL).build();
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https).timeout_config(timeouts);
         if let Some(profile) = &connection.profile {
             loader = loader.profile_name(profile);
@@ -64,7 +64,7 @@ impl Aws {
         aws_sdk_lambda::Client::new(&self.config)
     }
 
-    /// The stack's ledger, to read in: what was written here would have no retention.
+    /// Opens the stack's ledger, only to read it: what this one writes has no retention.
     pub(crate) fn ledger(&self, stack: &Stack) -> Result<Ledger, Failure> {
         let client = aws_sdk_dynamodb::Client::new(&self.config);
         Ok(Ledger::new(client, stack.output("RequestsTable")?, 0))
@@ -74,7 +74,7 @@ impl Aws {
         aws_sdk_secretsmanager::Client::new(&self.config)
     }
 
-    /// The stack as it is deployed.
+    /// Describes the stack as it is deployed.
     pub(crate) async fn stack(&self) -> Result<Stack, Failure> {
         let name = &self.stack_name;
         let found = aws_sdk_cloudformation::Client::new(&self.config).describe_stacks().stack_name(name).send().await;
@@ -105,12 +105,12 @@ impl Stack {
         &self.name
     }
 
-    /// As CloudFormation calls it, such as `UPDATE_COMPLETE`.
+    /// Status by CloudFormation, such as `UPDATE_COMPLETE`.
     pub(crate) fn status(&self) -> &str {
         &self.status
     }
 
-    /// What it was deployed with.
+    /// Value of a parameter that it was deployed with.
     pub(crate) fn parameter(&self, key: &str) -> Option<&str> {
         self.parameters.get(key).map(String::as_str)
     }
@@ -121,12 +121,12 @@ impl Stack {
         self.outputs.get(key).map(String::as_str).ok_or_else(missing)
     }
 
-    /// The names of its functions, in order.
+    /// Names of its functions, sorted.
     pub(crate) fn functions(&self) -> Vec<&str> {
         self.outputs_named("Function")
     }
 
-    /// The names of its rules, in order.
+    /// Names of its rules, sorted.
     pub(crate) fn rules(&self) -> Vec<&str> {
         self.outputs_named("Rule")
     }

@@ -1,4 +1,4 @@
-//! What the datamodel shadow of a thing holds, value by value.
+//! `lwm2m datamodel`: the values in the datamodel shadow of a thing, each with its path.
 
 use lwm2m::path::Target;
 use serde_json::{Map, Value as Json};
@@ -12,12 +12,12 @@ use crate::{output, shadows};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leaf {
     path: String,
-    /// Nothing for a resource that has none, such as one that is only executed.
+    /// `None` for a resource without a value, such as one that is only executed.
     value: Option<String>,
 }
 
-/// Shows what lies at a path, or all.
-pub(crate) async fn show(aws: &Aws, thing: &ThingName, path: Option<&str>) -> Result<Exit, Failure> {
+/// Shows the values at a path and below it, or all.
+pub(crate) async fn run(aws: &Aws, thing: &ThingName, path: Option<&str>) -> Result<Exit, Failure> {
     let key = key(path)?;
     let reported = shadows::reported(&aws.iot_data(), thing, Some(shadows::DATAMODEL)).await?;
     let leaves = leaves(&reported, &[key]);
@@ -34,42 +34,42 @@ pub(crate) async fn show(aws: &Aws, thing: &ThingName, path: Option<&str>) -> Re
     Ok(Exit::Done)
 }
 
-/// The path by name; empty for the whole data model.
+/// Translates a path into its key, by names; the key of the whole data model is empty.
 fn key(path: Option<&str>) -> Result<String, Failure> {
     match path.map(|path| (path, Target::parse(path))) {
         None | Some((_, Ok(Target::Root))) => Ok(String::new()),
         Some((_, Ok(Target::Path(path)))) => Ok(path.to_string()),
-        Some((path, Err(why))) => Err(Failure::not_valid(format!("{path}: {why}"))),
+        Some((path, Err(why))) => Err(Failure::invalid_arguments(format!("{path}: {why}"))),
     }
 }
 
-/// What is reported at these keys and below them, in order.
+/// Collects the reported values at these keys and below them, in order.
 pub(crate) fn leaves(reported: &Json, keys: &[String]) -> Vec<Leaf> {
     let mut all = Vec::new();
-    add(&mut all, "", reported);
-    let lies_at = |path: &str, key: &String| {
+    collect(&mut all, "", reported);
+    let is_below = |path: &str, key: &String| {
         key.is_empty() || path.strip_prefix(key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    all.retain(|leaf| keys.iter().any(|key| lies_at(&leaf.path, key)));
+    all.retain(|leaf| keys.iter().any(|key| is_below(&leaf.path, key)));
     all
 }
 
-fn add(leaves: &mut Vec<Leaf>, path: &str, value: &Json) {
-    let below = match value {
-        Json::Object(below) if below.contains_key("noValue") || (below.is_empty() && !path.is_empty()) => {
+fn collect(leaves: &mut Vec<Leaf>, path: &str, value: &Json) {
+    let children = match value {
+        Json::Object(children) if children.contains_key("noValue") || (children.is_empty() && !path.is_empty()) => {
             return leaves.push(Leaf { path: path.to_owned(), value: None });
         }
-        Json::Object(below) => below,
+        Json::Object(children) => children,
         Json::Null => return,
         Json::String(text) => return leaves.push(Leaf { path: path.to_owned(), value: Some(text.clone()) }),
         other => return leaves.push(Leaf { path: path.to_owned(), value: Some(other.to_string()) }),
     };
-    let mut parts: Vec<(&String, &Json)> = below.iter().collect();
-    // Instances by number, and names by letter.
-    parts.sort_by_key(|(name, _)| (name.parse::<u32>().unwrap_or(u32::MAX), name.as_str()));
-    for (name, value) in parts {
+    let mut children: Vec<(&String, &Json)> = children.iter().collect();
+    // Instances by number, names alphabetically.
+    children.sort_by_key(|(name, _)| (name.parse::<u32>().unwrap_or(u32::MAX), name.as_str()));
+    for (name, value) in children {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        add(leaves, &path, value);
+        collect(leaves, &path, value);
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn as_json(leaves: &[Leaf]) -> Json {
     Json::Object(leaves.iter().map(entry).collect::<Map<_, _>>())
 }
 
-/// Prints them, if there are any.
+/// Prints the values, if there are any.
 pub(crate) fn table(leaves: &[Leaf]) {
     if leaves.is_empty() {
         return;

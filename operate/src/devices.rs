@@ -1,4 +1,4 @@
-//! The devices of the account: things that LwM2M devices are, and when each was last heard of.
+//! `lwm2m devices`: things of the account that stand for LwM2M devices, each with the time of its last contact.
 
 use std::time::SystemTime;
 
@@ -14,22 +14,22 @@ use crate::connection::Aws;
 use crate::exit::{Exit, Failure, could_not};
 use crate::{output, shadows};
 
-/// Shadows that are read at a time.
-const AT_ONCE: usize = 16;
+/// Shadows that are read at the same time.
+const CONCURRENT_READS: usize = 16;
 
-/// What Coiote writes into the classic shadow of the last Register, Update or Deregister.
-const TIMES: [&str; 2] = ["lwm2mLastUpOpTime", "lastRegisterUpdate"];
+/// Fields of the classic shadow that hold the time of the last Register, Update or Deregister.
+const CONTACT_TIMES: [&str; 2] = ["lwm2mLastUpOpTime", "lastRegisterUpdate"];
 
 struct Device {
     thing: ThingName,
     thing_type: Option<String>,
-    /// What the classic shadow says of its connection.
+    /// State that the classic shadow reports, about the connection.
     connection: Json,
     last_contact: Option<OffsetDateTime>,
 }
 
-/// Lists them, those first that were heard of last.
-pub(crate) async fn list(aws: &Aws) -> Result<Exit, Failure> {
+/// Lists the devices; the one with the latest contact first.
+pub(crate) async fn run(aws: &Aws) -> Result<Exit, Failure> {
     let things = things(aws).await?;
     let progress = ProgressBar::new(u64::try_from(things.len()).unwrap_or_default());
     let client = aws.iot_data();
@@ -37,7 +37,7 @@ pub(crate) async fn list(aws: &Aws) -> Result<Exit, Failure> {
     let mut reading = JoinSet::new();
     let mut devices = Vec::new();
     loop {
-        while reading.len() < AT_ONCE
+        while reading.len() < CONCURRENT_READS
             && let Some((thing, thing_type)) = things.next()
         {
             let client = client.clone();
@@ -56,7 +56,7 @@ pub(crate) async fn list(aws: &Aws) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The things that Coiote has announced, and their types.
+/// Lists the things that were announced by Coiote, and their types.
 async fn things(aws: &Aws) -> Result<Vec<(ThingName, Option<String>)>, Failure> {
     let mut pages =
         aws.iot().list_things().attribute_name("protocol").attribute_value("LwM2M").into_paginator().items().send();
@@ -71,31 +71,31 @@ async fn things(aws: &Aws) -> Result<Vec<(ThingName, Option<String>)>, Failure> 
 impl Device {
     fn new(thing: ThingName, thing_type: Option<String>, document: &Json) -> Device {
         let connection = document.pointer("/state/reported").cloned().unwrap_or_default();
-        let told =
-            TIMES.iter().filter_map(|name| OffsetDateTime::parse(connection.get(name)?.as_str()?, &Rfc3339).ok());
-        let written = document.pointer("/metadata/reported").and_then(newest);
-        let written = written.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
-        let last_contact = told.max().or(written);
+        let parse_time = |name: &&str| OffsetDateTime::parse(connection.get(name)?.as_str()?, &Rfc3339).ok();
+        let said_by_coiote = CONTACT_TIMES.iter().filter_map(parse_time).max();
+        let written = document.pointer("/metadata/reported").and_then(newest_timestamp);
+        let written_at = written.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+        let last_contact = said_by_coiote.or(written_at);
         Device { thing, thing_type, connection, last_contact }
     }
 
-    fn told(&self, name: &str) -> Option<&str> {
+    fn field(&self, name: &str) -> Option<&str> {
         self.connection.get(name)?.as_str()
     }
 
-    fn sleeps(&self) -> bool {
-        self.told("registeredQueueMode") == Some("true")
+    fn is_in_queue_mode(&self) -> bool {
+        self.field("registeredQueueMode") == Some("true")
     }
 }
 
-/// The newest time in the metadata of a shadow.
-fn newest(metadata: &Json) -> Option<i64> {
+/// Finds the newest timestamp in the metadata of a shadow.
+fn newest_timestamp(metadata: &Json) -> Option<i64> {
     match metadata {
         Json::Object(parts) => {
             let own = parts.get("timestamp").and_then(Json::as_i64);
-            own.into_iter().chain(parts.values().filter_map(newest)).max()
+            own.into_iter().chain(parts.values().filter_map(newest_timestamp)).max()
         }
-        Json::Array(parts) => parts.iter().filter_map(newest).max(),
+        Json::Array(parts) => parts.iter().filter_map(newest_timestamp).max(),
         _ => None,
     }
 }
@@ -120,8 +120,8 @@ fn show(aws: &Aws, devices: &[Device]) {
     let row = |device: &Device| {
         let contact =
             device.last_contact.map_or_else(|| "never".to_owned(), |at| output::ago((now - at).whole_seconds()));
-        let last = device.told("lwm2mLastUpOp").unwrap_or("-").to_owned();
-        let mode = if device.sleeps() { "queue mode" } else { "-" };
+        let last = device.field("lwm2mLastUpOp").unwrap_or("-").to_owned();
+        let mode = if device.is_in_queue_mode() { "queue mode" } else { "-" };
         [
             device.thing.to_string(),
             device.thing_type.clone().unwrap_or_else(|| "-".to_owned()),
@@ -144,8 +144,9 @@ mod tests {
             device.last_contact.map(OffsetDateTime::unix_timestamp)
         };
         let metadata = json!({"reported": {"lwm2mUri": {"timestamp": 50}, "list": [{"timestamp": 60}]}});
-        let told = json!({"lwm2mLastUpOpTime": "1970-01-01T00:01:40Z", "lastRegisterUpdate": "1970-01-01T00:01:30.5Z"});
-        assert_eq!(contact(&json!({"state": {"reported": told}, "metadata": metadata})), Some(100));
+        let reported =
+            json!({"lwm2mLastUpOpTime": "1970-01-01T00:01:40Z", "lastRegisterUpdate": "1970-01-01T00:01:30.5Z"});
+        assert_eq!(contact(&json!({"state": {"reported": reported}, "metadata": metadata})), Some(100));
         assert_eq!(contact(&json!({"state": {"reported": {"lwm2mUri": "x"}}, "metadata": metadata})), Some(60));
         assert_eq!(contact(&Json::Null), None);
     }

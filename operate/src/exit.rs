@@ -1,4 +1,4 @@
-//! How the command ends: its exit status, and what is told of a failure.
+//! End of a command: its exit status, and the message of a failure.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use lwm2m::Finding;
 use requests::Status;
-use serde_json::json;
+use serde_json::{Map, Value as Json, json};
 
 use crate::output;
 
-/// Exit status of the command; docs/command-line.md lists them. 2 is clap's, for a command line that is none.
+/// Exit status of the command; docs/command-line.md lists them. 2 is clap's, for a command line that it cannot parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Done = 0,
@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     Canceled = 7,
     /// The request has no last word yet, and goes on.
     Open = 8,
-    /// As shells say it of SIGINT.
+    /// Ended by SIGINT; the number that shells use for it.
     Interrupted = 130,
 }
 
@@ -47,7 +47,7 @@ impl From<Status> for Exit {
     }
 }
 
-/// Why a command did not do what was asked, for the person who gave it.
+/// Reason why a command was not done, for the person who gave it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -60,27 +60,32 @@ impl Failure {
         Failure { exit: Exit::Failed, message: message.into(), findings: Vec::new() }
     }
 
-    /// Of a request that is not valid.
-    pub(crate) fn invalid(findings: Vec<Finding>) -> Failure {
+    /// Failure of a request that is not valid.
+    pub(crate) fn invalid_request(findings: Vec<Finding>) -> Failure {
         let message = "The request is not valid; nothing was sent.".to_owned();
         Failure { exit: Exit::Invalid, message, findings }
     }
 
-    /// Of a command line that clap takes, and that means nothing.
-    pub(crate) fn not_valid(message: impl Into<String>) -> Failure {
+    /// Failure of a command line that clap takes, and that makes no sense.
+    pub(crate) fn invalid_arguments(message: impl Into<String>) -> Failure {
         Failure { exit: Exit::Invalid, message: message.into(), findings: Vec::new() }
     }
 
-    pub(crate) fn tell(&self, json: bool) {
-        let findings = self.findings.iter();
+    /// Prints findings and message: as JSON on standard output, or as text on standard error.
+    pub(crate) fn print(&self, json: bool) {
         if json {
-            let findings: Vec<_> =
-                findings.map(|finding| json!({"code": finding.code.as_str(), "message": finding.message})).collect();
-            output::json(&json!({"error": self.message, "findings": findings}));
+            output::json(&Json::Object(self.as_fields()));
         } else {
-            findings.for_each(output::finding);
+            self.findings.iter().for_each(output::finding);
             output::note(&self.message);
         }
+    }
+
+    /// Fields of the JSON that says what went wrong.
+    pub(crate) fn as_fields(&self) -> Map<String, Json> {
+        let finding = |finding: &Finding| json!({"code": finding.code.as_str(), "message": finding.message});
+        let findings = self.findings.iter().map(finding).collect();
+        Map::from_iter([("error".to_owned(), json!(self.message)), ("findings".to_owned(), Json::Array(findings))])
     }
 }
 
@@ -90,7 +95,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Makes a failure of an AWS call, which was to do `what`.
+/// Makes failures of AWS calls; `what` is what the call was to do, as in "list the things".
 pub(crate) fn could_not<E>(what: &str) -> impl Fn(E) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -98,7 +103,7 @@ where
     move |error| Failure::new(format!("could not {what}: {}", lambda_support::aws::error_summary(&error)))
 }
 
-/// The same of the ledger.
-pub(crate) fn no_ledger(error: ledger::Error) -> Failure {
+/// Makes a failure of a read of the ledger.
+pub(crate) fn ledger_failure(error: ledger::Error) -> Failure {
     Failure::new(error.to_string())
 }

@@ -1,4 +1,4 @@
-//! AWS IoT jobs that carry an LwM2M operation: making one, and watching how far it is.
+//! `lwm2m job`: creates AWS IoT jobs that carry an LwM2M operation, and watches their progress.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use aws_sdk_iot::types::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::cli::{JobToCreate, JobToWatch};
+use crate::cli::{JobCreateArgs, JobWatchArgs};
 use crate::connection::Aws;
 use crate::exit::{Exit, Failure, could_not};
 use crate::{output, request};
@@ -17,26 +17,26 @@ use crate::{output, request};
 /// Pause between two looks at a job. AWS takes ten `DescribeJob` a second of an account.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Executions that have to have ended before a job is aborted for the part of them that failed.
-const FEWEST_BEFORE_ABORT: i32 = 20;
+/// Minimum number of ended executions before a job is aborted because too many failed.
+const MIN_EXECUTIONS_BEFORE_ABORT: i32 = 20;
 
 /// A job whose request is valid.
-pub(crate) struct Checked {
-    job: JobToCreate,
-    valid: request::Valid,
+pub(crate) struct CheckedJob {
+    job: JobCreateArgs,
+    valid: request::ValidRequest,
 }
 
-/// Checks the request of a job as the function does that gets each of its executions.
-pub(crate) fn check(job: JobToCreate) -> Result<Checked, Failure> {
+/// Checks the request of a job with the same rules as the function that gets its executions.
+pub(crate) fn check(job: JobCreateArgs) -> Result<CheckedJob, Failure> {
     let valid = request::check(job.operation, &job.paths, job.checks.strictness())?;
     if job.things.is_empty() && job.groups.is_empty() {
-        return Err(Failure::not_valid("a job needs a --thing or a --group"));
+        return Err(Failure::invalid_arguments("a job needs a --thing or a --group"));
     }
-    Ok(Checked { job, valid })
+    Ok(CheckedJob { job, valid })
 }
 
-/// Makes the job.
-pub(crate) async fn create(aws: &Aws, Checked { job, valid }: Checked) -> Result<Exit, Failure> {
+/// Creates the job at AWS IoT.
+pub(crate) async fn create(aws: &Aws, CheckedJob { job, valid }: CheckedJob) -> Result<Exit, Failure> {
     valid.notices.iter().for_each(output::finding);
     let client = aws.iot();
     let targets = targets(&client, &job).await?;
@@ -69,14 +69,14 @@ fn abort_at(percentage: f64) -> Result<AbortConfig, Failure> {
         .failure_type(JobExecutionFailureType::All)
         .action(aws_sdk_iot::types::AbortAction::Cancel)
         .threshold_percentage(percentage)
-        .min_number_of_executed_things(FEWEST_BEFORE_ABORT)
+        .min_number_of_executed_things(MIN_EXECUTIONS_BEFORE_ABORT)
         .build()
         .and_then(|criteria| AbortConfig::builder().criteria_list(criteria).build());
     criteria.map_err(|error| Failure::new(error.to_string()))
 }
 
-/// The ARNs of things and groups, which have to be there.
-async fn targets(client: &aws_sdk_iot::Client, job: &JobToCreate) -> Result<Vec<String>, Failure> {
+/// Looks up the ARNs of things and groups, which have to exist.
+async fn targets(client: &aws_sdk_iot::Client, job: &JobCreateArgs) -> Result<Vec<String>, Failure> {
     let mut targets = Vec::new();
     for thing in &job.things {
         let described = client.describe_thing().thing_name(thing.as_str()).send().await;
@@ -89,8 +89,8 @@ async fn targets(client: &aws_sdk_iot::Client, job: &JobToCreate) -> Result<Vec<
     Ok(targets)
 }
 
-/// Shows how far a job is until it has ended.
-pub(crate) async fn watch(aws: &Aws, JobToWatch { job: id, timeout }: JobToWatch) -> Result<Exit, Failure> {
+/// Shows the progress of a job until it has ended.
+pub(crate) async fn watch(aws: &Aws, JobWatchArgs { job: id, timeout }: JobWatchArgs) -> Result<Exit, Failure> {
     let client = aws.iot();
     let begun = Instant::now();
     let bar = ProgressBar::new(0);
@@ -103,9 +103,9 @@ pub(crate) async fn watch(aws: &Aws, JobToWatch { job: id, timeout }: JobToWatch
         bar.set_length(counts.all());
         bar.set_position(counts.ended());
         bar.set_message(format!("ended, {} in progress", counts.in_progress));
-        let is_over = matches!(job.status(), Some(JobStatus::Completed | JobStatus::Canceled));
+        let has_ended = matches!(job.status(), Some(JobStatus::Completed | JobStatus::Canceled));
         let out_of_time = timeout.is_some_and(|timeout| begun.elapsed() >= timeout);
-        if is_over || out_of_time {
+        if has_ended || out_of_time {
             break (job, counts);
         }
         tokio::select! {
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_ended_is_told_from_what_has_not() {
+    fn executions_that_have_ended_are_counted() {
         let details = JobProcessDetails::builder()
             .number_of_queued_things(2)
             .number_of_in_progress_things(3)

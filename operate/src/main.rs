@@ -1,7 +1,7 @@
 //! `lwm2m`, the command line for people: makes requests to devices and shows their answers, and does what an operator does
 //! with a deployed stack.
 //!
-//! It shares the operation model with the functions, so a request that is not valid is told before anything is sent.
+//! It shares the operation model with the functions, so mistakes in a request are reported before anything is sent.
 
 mod answer;
 mod cli;
@@ -12,11 +12,12 @@ mod devices;
 mod doctor;
 mod exit;
 mod job;
+mod list_requests;
 mod output;
 mod redrive;
 mod request;
-mod requests_of;
 mod rewrite_answers;
+mod run_request;
 mod shadows;
 
 use std::process::ExitCode;
@@ -28,18 +29,18 @@ use connection::Aws;
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    // Ends here where a shell asks for completions.
+    // Ends the process where a shell asks for completions.
     CompleteEnv::with_factory(cli::command).shells(completion::SHELLS).complete();
     let cli = cli::parse();
     let json = cli.connection.json;
-    let ended = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(Failure::new(error.to_string())),
     };
-    match ended {
+    match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            failure.tell(json);
+            failure.print(json);
             failure.exit.into()
         }
     }
@@ -49,25 +50,25 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { command, connection } = cli;
     match command {
         Command::Operation(operation) => {
-            // Before AWS is looked for: a mistake is told at once, and to everybody.
-            let checked = answer::check(operation)?;
-            answer::ask(&Aws::connect(&connection).await?, checked).await
+            // Before AWS is connected to: a mistake is reported at once, and without credentials.
+            let checked = run_request::check(operation)?;
+            run_request::run(&Aws::connect(&connection).await?, checked).await
         }
         Command::Cancel { thing, requests, waiting } => {
-            answer::cancel(&Aws::connect(&connection).await?, &thing, &requests, &waiting).await
+            run_request::cancel(&Aws::connect(&connection).await?, &thing, &requests, &waiting).await
         }
         Command::Job(Job::Create(job)) => {
             let checked = job::check(job)?;
             job::create(&Aws::connect(&connection).await?, checked).await
         }
         Command::Job(Job::Watch(job)) => job::watch(&Aws::connect(&connection).await?, job).await,
-        Command::Requests { thing, most } => requests_of::list(&Aws::connect(&connection).await?, &thing, most).await,
+        Command::Requests { thing, most } => list_requests::run(&Aws::connect(&connection).await?, &thing, most).await,
         Command::Doctor => doctor::run(&Aws::connect(&connection).await?).await,
         Command::Redrive(options) => redrive::run(&Aws::connect(&connection).await?, options).await,
         Command::RewriteAnswers => rewrite_answers::run(&Aws::connect(&connection).await?).await,
-        Command::Devices => devices::list(&Aws::connect(&connection).await?).await,
+        Command::Devices => devices::run(&Aws::connect(&connection).await?).await,
         Command::Datamodel { thing, path } => {
-            data_model::show(&Aws::connect(&connection).await?, &thing, path.as_deref()).await
+            data_model::run(&Aws::connect(&connection).await?, &thing, path.as_deref()).await
         }
     }
 }

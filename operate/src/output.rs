@@ -1,4 +1,4 @@
-//! What is printed: tables and JSON on standard output, what is beside the matter on standard error.
+//! Output: tables and JSON on standard output, notes on standard error.
 
 use std::io::{self, Write};
 
@@ -7,27 +7,27 @@ use comfy_table::presets::NOTHING;
 use console::Term;
 use serde_json::Value as Json;
 
-/// Columns between two columns of a table.
-const BETWEEN: (u16, u16) = (0, 2);
+/// Blanks before and after a column of a table.
+const PADDING: (u16, u16) = (0, 2);
 
-/// Writes a line; whoever reads only the beginning has seen enough.
+/// Writes a line to standard output; ends the process where nobody reads it any more, as behind `head`.
 pub(crate) fn line(text: &str) {
     if writeln!(io::stdout(), "{text}").is_err() {
         std::process::exit(0);
     }
 }
 
-/// Writes a line beside the matter. Where nobody can read it, there is nobody to tell.
+/// Writes a line to standard error; where that fails, nothing is left to report it to.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Tells what is wrong with a request, or what its author should know.
+/// Notes what is wrong with a request, or what its author should know.
 pub(crate) fn finding(finding: &lwm2m::Finding) {
     note(&format!("{}  {}", finding.code, finding.message));
 }
 
-/// How long ago, in its largest unit.
+/// Formats an age in its largest unit.
 pub(crate) fn ago(seconds: i64) -> String {
     match seconds {
         ..=119 => format!("{} s ago", seconds.max(0)),
@@ -37,7 +37,7 @@ pub(crate) fn ago(seconds: i64) -> String {
     }
 }
 
-/// How long ago a time of the ledger was.
+/// Formats the age of a time of the ledger.
 pub(crate) fn since(at: requests::Millis) -> String {
     ago((lambda_support::now().saturating_sub(at) / 1_000).try_into().unwrap_or_default())
 }
@@ -46,7 +46,7 @@ pub(crate) fn json(value: &Json) {
     line(&format!("{value:#}"));
 }
 
-/// Prints rows below a header, in columns; wrapped to the width of the terminal, if it is one.
+/// Prints rows below a header, in columns, wrapped to the width of the terminal if there is one.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
@@ -55,7 +55,7 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
     }
     table.add_rows(rows);
     table.column_iter_mut().for_each(|column| {
-        column.set_padding(BETWEEN);
+        column.set_padding(PADDING);
     });
     table.lines().for_each(|row| line(row.trim_end()));
 }
@@ -65,8 +65,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_their_largest_unit() {
-        let told = [-3, 59, 125, 7_300, 200_000].map(ago);
-        assert_eq!(told, ["0 s ago", "59 s ago", "2 min ago", "2 h ago", "2 days ago"]);
+    fn ages_are_formatted_in_their_largest_unit() {
+        let ages = [-3, 59, 125, 7_300, 200_000].map(ago);
+        assert_eq!(ages, ["0 s ago", "59 s ago", "2 min ago", "2 h ago", "2 days ago"]);
     }
 }

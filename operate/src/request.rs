@@ -1,4 +1,4 @@
-//! A request as the command line says it, in the form in which the operation shadow carries it.
+//! Turns the arguments of the command line into the request that the operation shadow carries.
 
 use lwm2m::{Accepted, Code, Finding, OperationName, Request, Strictness};
 use requests::CANCEL_REQUEST;
@@ -6,40 +6,44 @@ use serde_json::{Map, Number, Value as Json, json};
 
 use crate::exit::Failure;
 
-/// A request that is valid.
-pub(crate) struct Valid {
+/// A valid request.
+pub(crate) struct ValidRequest {
     pub(crate) operation: OperationName,
-    /// What the operation shadow's `desired` is to hold.
+    /// Content for the operation shadow's `desired`.
     pub(crate) desired: Json,
     /// Paths by name, as they are sent to the device.
     pub(crate) keys: Vec<String>,
-    /// What its author should know although it is sent.
+    /// Findings that its author should know, although it is sent.
     pub(crate) notices: Vec<Finding>,
 }
 
-/// Checks a request as the function does that gets it.
-pub(crate) fn check(operation: OperationName, paths: &[String], strictness: Strictness) -> Result<Valid, Failure> {
-    let desired = desired(operation, paths).map_err(Failure::invalid)?;
+/// Checks a request with the same rules as the function that gets it.
+pub(crate) fn check(
+    operation: OperationName,
+    paths: &[String],
+    strictness: Strictness,
+) -> Result<ValidRequest, Failure> {
+    let desired = desired(operation, paths).map_err(Failure::invalid_request)?;
     let request = Request::take(|field| desired.get(field).cloned());
-    let Accepted { operation: valid, notices } = request.parse(strictness).map_err(Failure::invalid)?;
-    Ok(Valid { operation, keys: valid.keys(), desired: Json::Object(desired), notices })
+    let Accepted { operation: valid, notices } = request.parse(strictness).map_err(Failure::invalid_request)?;
+    Ok(ValidRequest { operation, keys: valid.keys(), desired: Json::Object(desired), notices })
 }
 
 fn desired(operation: OperationName, paths: &[String]) -> Result<Map<String, Json>, Vec<Finding>> {
     use OperationName::{Create, Execute, Observe, Write, WriteAttributes, WriteComposite};
-    let takes_more = matches!(operation, Create | Execute | Observe | Write | WriteAttributes | WriteComposite);
+    let takes_argument = matches!(operation, Create | Execute | Observe | Write | WriteAttributes | WriteComposite);
     // No name of the registry has an equals sign in it.
-    let split = |path: &String| match path.split_once('=').filter(|_| takes_more) {
-        Some((path, more)) => (path.to_owned(), Some(more.to_owned())),
+    let split = |path: &String| match path.split_once('=').filter(|_| takes_argument) {
+        Some((path, argument)) => (path.to_owned(), Some(argument.to_owned())),
         None => (path.clone(), None),
     };
-    let (keys, more): (Vec<String>, Vec<Option<String>>) = paths.iter().map(split).unzip();
+    let (keys, arguments): (Vec<String>, Vec<Option<String>>) = paths.iter().map(split).unzip();
     let mut desired =
         Map::from_iter([("operation".to_owned(), json!(operation.as_str())), ("keys".to_owned(), json!(keys))]);
     if matches!(operation, Observe | WriteAttributes) {
-        desired.insert("attributes".to_owned(), attributes(&more)?);
+        desired.insert("attributes".to_owned(), attributes(&arguments)?);
     } else {
-        let given: Vec<String> = more.into_iter().flatten().collect();
+        let given: Vec<String> = arguments.into_iter().flatten().collect();
         match given.first() {
             None => {}
             Some(arguments) if operation == Execute => {
@@ -53,7 +57,7 @@ fn desired(operation: OperationName, paths: &[String]) -> Result<Map<String, Jso
     Ok(desired)
 }
 
-/// One object for each key, of texts such as `pmin=5,gt=20.5`.
+/// Parses texts such as `pmin=5,gt=20.5` into one object for each key.
 fn attributes(texts: &[Option<String>]) -> Result<Json, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut objects = Vec::new();
@@ -75,7 +79,7 @@ fn attributes(texts: &[Option<String>]) -> Result<Json, Vec<Finding>> {
     if findings.is_empty() { Ok(Json::Array(objects)) } else { Err(findings) }
 }
 
-/// A number or a boolean as JSON has them, or the text.
+/// Parses an attribute's value: a number, boolean or null of JSON, or else the text itself.
 fn attribute(text: &str) -> Json {
     match serde_json::from_str::<Json>(text) {
         Ok(value @ (Json::Number(_) | Json::Bool(_) | Json::Null)) => value,
@@ -83,7 +87,7 @@ fn attribute(text: &str) -> Json {
     }
 }
 
-/// A request that takes others back: versions of the shadow as numbers, client tokens as texts.
+/// Makes a request that cancels others: versions of the shadow as numbers, client tokens as texts.
 pub(crate) fn cancel(requests: &[String]) -> Json {
     let named = |request: &String| {
         request.parse::<u64>().map_or_else(|_| json!(request), |version| json!(Number::from(version)))
@@ -95,7 +99,7 @@ pub(crate) fn cancel(requests: &[String]) -> Json {
 mod tests {
     use super::*;
 
-    fn of(operation: OperationName, paths: &[&str]) -> Json {
+    fn desired_of(operation: OperationName, paths: &[&str]) -> Json {
         let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
         Json::Object(desired(operation, &paths).unwrap())
     }
@@ -126,12 +130,12 @@ mod tests {
         ] {
             let mut expected = expected;
             expected.as_object_mut().unwrap().insert("operation".to_owned(), json!(operation.as_str()));
-            assert_eq!(of(operation, paths), expected);
+            assert_eq!(desired_of(operation, paths), expected);
         }
     }
 
     #[test]
-    fn an_attribute_without_a_value_is_told() {
+    fn an_attribute_without_a_value_is_reported() {
         let found = desired(OperationName::Observe, &["A.0.B=pmin".to_owned()]).unwrap_err();
         assert_eq!(found[0].code, Code::AttributesInvalid);
     }

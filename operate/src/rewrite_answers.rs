@@ -1,4 +1,4 @@
-//! Has the answers of all devices written anew, from the ledger.
+//! `lwm2m rewrite-answers`: has the answers of all devices written anew, from the ledger.
 //!
 //! For when the function `answers` was away for longer than its stream keeps records (a day), when Lambda gave a part of the
 //! stream up, or when somebody has written over answers in many shadows. It names each thing that has requests in the ledger to
@@ -10,25 +10,25 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::connection::Aws;
-use crate::exit::{Exit, Failure, could_not, no_ledger};
+use crate::exit::{Exit, Failure, could_not, ledger_failure};
 use crate::output;
 
-/// What SQS takes in one call.
+/// Most messages that SQS takes in one call.
 const BATCH: usize = 10;
 
 pub(crate) async fn run(aws: &Aws) -> Result<Exit, Failure> {
     let stack = aws.stack().await?;
     let ledger = aws.ledger(&stack)?;
-    let queue = Queue { sqs: aws.sqs(), url: stack.output("AnswersQueueUrl")?.to_owned() };
+    let queue = AnswersQueue { sqs: aws.sqs(), url: stack.output("AnswersQueueUrl")?.to_owned() };
     let progress = ProgressBar::new_spinner();
     let (mut count, mut batch) = (0_usize, Vec::new());
     let mut things = ledger.things();
-    while let Some(page) = things.next().await.map_err(no_ledger)? {
+    while let Some(page) = things.next().await.map_err(ledger_failure)? {
         for thing in page {
             count = count.saturating_add(1);
             batch.push(thing);
             if batch.len() == BATCH {
-                // What was not taken comes first next time.
+                // Those that the queue did not take are sent with the next ones.
                 batch = queue.send(batch).await?;
             }
         }
@@ -47,13 +47,14 @@ pub(crate) async fn run(aws: &Aws) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-struct Queue {
+/// Queue of things whose answers the function `answers` is to write.
+struct AnswersQueue {
     sqs: aws_sdk_sqs::Client,
     url: String,
 }
 
-impl Queue {
-    /// Names these things to `answers`; those that the queue did not take. It fails where it took none.
+impl AnswersQueue {
+    /// Sends the names of things, ten at most; returns those that the queue did not take. Fails if it took none.
     async fn send(&self, things: Vec<String>) -> Result<Vec<String>, Failure> {
         let entry = |(id, thing): (usize, &String)| {
             SendMessageBatchRequestEntry::builder().id(id.to_string()).message_body(thing).build().ok()

@@ -1,25 +1,25 @@
-//! The certificate that Coiote connects to AWS IoT with, and what its policy allows.
+//! Checks the certificate that Coiote connects to AWS IoT with, and its policy.
 
 use std::time::SystemTime;
 
 use aws_sdk_iot::types::CertificateStatus;
 use serde_json::Value as Json;
 
-use super::{Finding, Findings, policy};
+use super::{Diagnoses, Diagnosis, policy};
 use crate::connection::{Aws, Stack};
 use crate::exit::{Failure, could_not};
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// A thing whose topics stand for those of all.
+/// Topic of one thing, which stands for those of all things.
 const SHADOW: &str = "$aws/things/lwm2m-doctor/shadow/name/operation/update";
 
 const RENEW: &str = "deploy with another CertificateRotation: docs/deploy.md, \"Renew the certificates\"";
 
-pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> Result<(), Failure> {
+pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -> Result<(), Failure> {
     let Ok(policy_name) = stack.output("CoiotePolicyName") else {
-        let told = "the stack has not made it, so it is not known which one it is";
-        findings.add(Finding::unsure("certificate of Coiote", told, "look at it where you made it"));
+        let detail = "the stack has not made it, so it is not known which one it is";
+        diagnoses.add(Diagnosis::unsure("certificate of Coiote", detail, "look at it where you made it"));
         return Ok(());
     };
     let subject = format!("policy {policy_name}");
@@ -27,46 +27,46 @@ pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> R
     let targets = match iot.list_targets_for_policy().policy_name(policy_name).send().await {
         Ok(listed) => listed.targets.unwrap_or_default(),
         Err(error) => {
-            findings.add(Finding::not_seen(subject, could_not("look whose it is")(error)));
+            diagnoses.add(Diagnosis::not_visible(subject, could_not("look whose it is")(error)));
             return Ok(());
         }
     };
     if targets.is_empty() {
-        findings.add(Finding::wrong(
+        diagnoses.add(Diagnosis::wrong(
             subject.clone(),
             "no certificate has it, so Coiote cannot connect to AWS IoT",
             RENEW,
         ));
     }
     for target in &targets {
-        findings.add(of_certificate(aws, target).await);
+        diagnoses.add(check_certificate(aws, target).await);
     }
     let document = match iot.get_policy().policy_name(policy_name).send().await {
         Ok(found) => {
             found.policy_document.and_then(|text| serde_json::from_str::<Json>(&text).ok()).unwrap_or_default()
         }
         Err(error) => {
-            findings.add(Finding::not_seen(subject, could_not("read it")(error)));
+            diagnoses.add(Diagnosis::not_visible(subject, could_not("read it")(error)));
             return Ok(());
         }
     };
     // arn:aws:iot:<region>:<account>:cert/<id>
     let Some((prefix, _)) = targets.first().and_then(|target| target.split_once(":cert/")) else { return Ok(()) };
-    let missing: Vec<String> = needed()
+    let missing: Vec<String> = needed_permissions()
         .into_iter()
-        .filter(|(action, resource)| !policy::allows(&document, action, &format!("{prefix}:{resource}")))
+        .filter(|(action, resource)| !policy::is_allowed(&document, action, &format!("{prefix}:{resource}")))
         .map(|(action, resource)| format!("{action} on {resource}"))
         .collect();
-    findings.add(if missing.is_empty() {
-        Finding::ok(subject, "it allows what Coiote does in AWS IoT")
+    diagnoses.add(if missing.is_empty() {
+        Diagnosis::ok(subject, "it allows what Coiote does in AWS IoT")
     } else {
-        Finding::wrong(subject, format!("it does not allow {}", missing.join(", ")), "deploy the stack again")
+        Diagnosis::wrong(subject, format!("it does not allow {}", missing.join(", ")), "deploy the stack again")
     });
     Ok(())
 }
 
-/// What Coiote does: it connects, writes into shadows and hears what became of it, and announces devices.
-fn needed() -> [(&'static str, String); 5] {
+/// Lists what Coiote does: it connects, writes into shadows, hears whether that was accepted, and announces devices.
+fn needed_permissions() -> [(&'static str, String); 5] {
     [
         ("iot:Connect", "client/lwm2m-doctor".to_owned()),
         ("iot:Publish", format!("topic/{SHADOW}")),
@@ -76,31 +76,31 @@ fn needed() -> [(&'static str, String); 5] {
     ]
 }
 
-async fn of_certificate(aws: &Aws, arn: &str) -> Finding {
+async fn check_certificate(aws: &Aws, arn: &str) -> Diagnosis {
     let id = arn.rsplit('/').next().unwrap_or_default();
     let subject = format!("certificate of Coiote ({}…)", id.get(..8).unwrap_or(id));
     let found = match aws.iot().describe_certificate().certificate_id(id).send().await {
         Ok(found) => found.certificate_description,
-        Err(error) => return Finding::not_seen(subject, could_not("look at it")(error)),
+        Err(error) => return Diagnosis::not_visible(subject, could_not("look at it")(error)),
     };
-    let Some(certificate) = found else { return Finding::not_seen(subject, "AWS IoT says nothing of it") };
+    let Some(certificate) = found else { return Diagnosis::not_visible(subject, "AWS IoT says nothing of it") };
     if certificate.status != Some(CertificateStatus::Active) {
         let status = certificate.status.map_or_else(|| "no status".to_owned(), |status| status.as_str().to_owned());
         let advice = format!("aws iot update-certificate --new-status ACTIVE --certificate-id {id}");
-        return Finding::wrong(subject, format!("it is {status}, so Coiote cannot connect to AWS IoT"), advice);
+        return Diagnosis::wrong(subject, format!("it is {status}, so Coiote cannot connect to AWS IoT"), advice);
     }
     let expires_at = certificate.certificate_pem.as_deref().and_then(coiote::expires_at);
     validity(subject, expires_at, SystemTime::now(), 30)
 }
 
-/// Whether a certificate is valid, and for how long. It is wrong when that is less than so many days.
-pub(super) fn validity(subject: String, expires_at: Option<SystemTime>, now: SystemTime, warn_days: u64) -> Finding {
-    let Some(expires_at) = expires_at else { return Finding::wrong(subject, "it cannot be read", RENEW) };
+/// Judges how long a certificate is still valid: less than `warn_days` is wrong.
+pub(super) fn validity(subject: String, expires_at: Option<SystemTime>, now: SystemTime, warn_days: u64) -> Diagnosis {
+    let Some(expires_at) = expires_at else { return Diagnosis::wrong(subject, "it cannot be read", RENEW) };
     match expires_at.duration_since(now).map(|left| left.as_secs() / DAY) {
-        Ok(days) if days >= warn_days => Finding::ok(subject, format!("valid for {days} days")),
-        Ok(1) => Finding::wrong(subject, "valid for 1 day only", RENEW),
-        Ok(days) => Finding::wrong(subject, format!("valid for {days} days only"), RENEW),
-        Err(_) => Finding::wrong(subject, "it has expired", RENEW),
+        Ok(days) if days >= warn_days => Diagnosis::ok(subject, format!("valid for {days} days")),
+        Ok(1) => Diagnosis::wrong(subject, "valid for 1 day only", RENEW),
+        Ok(days) => Diagnosis::wrong(subject, format!("valid for {days} days only"), RENEW),
+        Err(_) => Diagnosis::wrong(subject, "it has expired", RENEW),
     }
 }
 

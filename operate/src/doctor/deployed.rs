@@ -1,23 +1,23 @@
-//! What is deployed: the stack, its functions, and whether the rules and the streams invoke them.
+//! Checks the deployed stack, its functions, and the rules and streams that invoke them.
 
 use serde_json::Value as Json;
 
-use super::{Finding, Findings, policy};
+use super::{Diagnoses, Diagnosis, policy};
 use crate::connection::{Aws, Stack};
 use crate::exit::{Failure, could_not};
 
 /// The rule of AVSystem's own stack that acts on the same requests.
 const PEERS_RULE: &str = "operationRequest";
 
-pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> Result<(), Failure> {
+pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -> Result<(), Failure> {
     let status = stack.status();
     let name = format!("stack {}", stack.name());
     if status.ends_with("_COMPLETE") && !status.starts_with("ROLLBACK") && !status.starts_with("DELETE") {
-        findings.add(Finding::ok(name, status));
+        diagnoses.add(Diagnosis::ok(name, status));
     } else if status.ends_with("_IN_PROGRESS") {
-        findings.add(Finding::unsure(name, status, "wait until it has ended"));
+        diagnoses.add(Diagnosis::unsure(name, status, "wait until it has ended"));
     } else {
-        findings.add(Finding::wrong(
+        diagnoses.add(Diagnosis::wrong(
             name,
             status,
             "aws cloudformation describe-stack-events says why; deploy it again",
@@ -25,21 +25,21 @@ pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> R
     }
     let functions = stack.functions();
     for function in &functions {
-        findings.add(of_function(aws, function).await);
+        diagnoses.add(check_function(aws, function).await);
     }
     for rule in stack.rules() {
-        findings.add(of_rule(aws, rule, &functions).await);
+        diagnoses.add(check_rule(aws, rule, &functions).await);
     }
-    of_mappings(aws, stack.output("AnswersFunction")?, ANSWERS, findings).await;
-    // Where jobs are switched off, there is none.
+    check_mappings(aws, stack.output("AnswersFunction")?, ANSWERS, diagnoses).await;
+    // The output is missing where jobs are switched off.
     if let Ok(function) = stack.output("JobExecutionsFunction") {
-        of_mappings(aws, function, JOB_EXECUTIONS, findings).await;
+        check_mappings(aws, function, JOB_EXECUTIONS, diagnoses).await;
     }
-    // AWS says of a rule that is not there that it may not be seen.
+    // AWS refuses access to a rule that does not exist, so an error says nothing.
     if let Ok(found) = aws.iot().get_topic_rule().rule_name(PEERS_RULE).send().await
         && found.rule.is_some_and(|rule| rule.rule_disabled != Some(true))
     {
-        findings.add(Finding::wrong(
+        diagnoses.add(Diagnosis::wrong(
             format!("rule {PEERS_RULE}"),
             "AVSystem's own stack acts on every request as well",
             format!("aws iot disable-topic-rule --rule-name {PEERS_RULE}"),
@@ -48,54 +48,54 @@ pub(super) async fn look(aws: &Aws, stack: &Stack, findings: &mut Findings) -> R
     Ok(())
 }
 
-async fn of_function(aws: &Aws, function: &str) -> Finding {
+async fn check_function(aws: &Aws, function: &str) -> Diagnosis {
     let subject = format!("function {function}");
     let got = aws.lambda().get_function_configuration().function_name(function).send().await;
     let found = match got.map_err(could_not("look at it")) {
         Ok(found) => found,
-        Err(failure) => return Finding::not_seen(subject, failure),
+        Err(failure) => return Diagnosis::not_visible(subject, failure),
     };
     let state = found.state.as_ref().map_or("", |state| state.as_str());
     let updated = found.last_update_status.as_ref().map_or("", |status| status.as_str());
     if matches!(state, "Failed" | "Inactive") || updated == "Failed" {
         let why = found.state_reason.or(found.last_update_status_reason).unwrap_or_default();
-        return Finding::wrong(subject, format!("{state}, last update {updated} {why}"), "deploy the stack again");
+        return Diagnosis::wrong(subject, format!("{state}, last update {updated} {why}"), "deploy the stack again");
     }
-    Finding::ok(subject, state)
+    Diagnosis::ok(subject, state)
 }
 
-async fn of_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Finding {
+async fn check_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Diagnosis {
     let subject = format!("rule {rule}");
     let found = match aws.iot().get_topic_rule().rule_name(rule).send().await {
         Ok(found) => found,
         Err(error) => {
-            let told =
+            let detail =
                 format!("it is not there, or you may not look at it ({})", lambda_support::aws::error_summary(&error));
-            return Finding::wrong(subject, told, "deploy the stack again");
+            return Diagnosis::wrong(subject, detail, "deploy the stack again");
         }
     };
     let arn = found.rule_arn.unwrap_or_default();
     let rule_is_disabled = found.rule.as_ref().is_some_and(|rule| rule.rule_disabled == Some(true));
     if rule_is_disabled {
         let advice = format!("aws iot enable-topic-rule --rule-name {rule}");
-        return Finding::wrong(subject, "it is disabled, so nothing comes through it", advice);
+        return Diagnosis::wrong(subject, "it is disabled, so nothing comes through it", advice);
     }
     let actions = found.rule.and_then(|rule| rule.actions).unwrap_or_default();
     // arn:aws:lambda:<region>:<account>:function:<name>
     let invoked = actions.iter().filter_map(|action| action.lambda.as_ref()?.function_arn.split(':').nth(6));
     let Some(function) = invoked.into_iter().find(|name| functions.contains(name)) else {
-        return Finding::wrong(subject, "it invokes no function of the stack", "deploy the stack again");
+        return Diagnosis::wrong(subject, "it invokes no function of the stack", "deploy the stack again");
     };
     let add = format!(
         "aws lambda add-permission --function-name {function} --statement-id rule --action lambda:InvokeFunction \
          --principal iot.amazonaws.com --source-arn {arn}"
     );
-    let no_permission = |subject| Finding::wrong(subject, format!("it may not invoke {function}"), add);
+    let no_permission = |subject| Diagnosis::wrong(subject, format!("it may not invoke {function}"), add);
     match aws.lambda().get_policy().function_name(function).send().await {
         Ok(policy) => {
             let document: Json = policy.policy.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-            if policy::lets_rule_invoke(&document, &arn) {
-                Finding::ok(subject, format!("enabled, and may invoke {function}"))
+            if policy::may_rule_invoke(&document, &arn) {
+                Diagnosis::ok(subject, format!("enabled, and may invoke {function}"))
             } else {
                 no_permission(subject)
             }
@@ -103,35 +103,35 @@ async fn of_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Finding {
         Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
             no_permission(subject)
         }
-        Err(error) => Finding::not_seen(subject, could_not("look at the function's policy")(error)),
+        Err(error) => Diagnosis::not_visible(subject, could_not("look at the function's policy")(error)),
     }
 }
 
-/// A function that the ledger's stream invokes.
-struct Reader {
+/// Function that the ledger's stream invokes.
+struct StreamReader {
     name: &'static str,
-    /// What does not happen while nothing invokes it.
-    lost: &'static str,
-    /// What to do beside, where that has been so for longer than the stream keeps its records.
+    /// Effect of its not being invoked, for the message.
+    effect: &'static str,
+    /// Further advice, where it was not invoked for longer than the stream keeps its records.
     afterwards: &'static str,
 }
 
-const ANSWERS: Reader = Reader {
+const ANSWERS: StreamReader = StreamReader {
     name: "answers",
-    lost: "answers do not come into the shadows",
+    effect: "answers do not come into the shadows",
     afterwards: "; after more than a day also lwm2m rewrite-answers",
 };
 
-const JOB_EXECUTIONS: Reader =
-    Reader { name: "job-executions", lost: "AWS IoT Jobs is not told of executions", afterwards: "" };
+const JOB_EXECUTIONS: StreamReader =
+    StreamReader { name: "job-executions", effect: "AWS IoT Jobs is not told of executions", afterwards: "" };
 
-/// What the ledger's stream and the answers queue invoke.
-async fn of_mappings(aws: &Aws, function: &str, reader: Reader, findings: &mut Findings) {
-    let Reader { name, lost, afterwards } = reader;
+/// Checks the event source mappings of a function: the ledger's stream, and the answers queue.
+async fn check_mappings(aws: &Aws, function: &str, reader: StreamReader, diagnoses: &mut Diagnoses) {
+    let StreamReader { name, effect, afterwards } = reader;
     let listed = aws.lambda().list_event_source_mappings().function_name(function).send().await;
     let mappings = match listed.map_err(could_not(&format!("look at what invokes {name}"))) {
         Ok(listed) => listed.event_source_mappings.unwrap_or_default(),
-        Err(failure) => return findings.add(Finding::not_seen(name, failure)),
+        Err(failure) => return diagnoses.add(Diagnosis::not_visible(name, failure)),
     };
     for mapping in mappings {
         let source = mapping.event_source_arn.unwrap_or_default();
@@ -139,12 +139,12 @@ async fn of_mappings(aws: &Aws, function: &str, reader: Reader, findings: &mut F
         let what = if is_stream { format!("the ledger's stream to {name}") } else { "the answers queue".to_owned() };
         let (state, id) = (mapping.state.unwrap_or_default(), mapping.uuid.unwrap_or_default());
         if matches!(state.as_str(), "Disabled" | "Disabling") {
-            let told = format!("{state}, so {lost}");
+            let detail = format!("{state}, so {effect}");
             let afterwards = if is_stream { afterwards } else { "" };
             let advice = format!("aws lambda update-event-source-mapping --uuid {id} --enabled{afterwards}");
-            findings.add(Finding::wrong(what, told, advice));
+            diagnoses.add(Diagnosis::wrong(what, detail, advice));
         } else {
-            findings.add(Finding::ok(what, state));
+            diagnoses.add(Diagnosis::ok(what, state));
         }
     }
 }

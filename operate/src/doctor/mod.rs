@@ -1,4 +1,4 @@
-//! Looks whether everything is as it should be, and says of what is not what to do.
+//! `lwm2m doctor`: checks whether everything is as it should be, and advises what to do where it is not.
 
 mod certificates;
 mod coiote_side;
@@ -12,22 +12,21 @@ use crate::connection::Aws;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
-/// What a look at one thing showed.
+/// Result of a check.
 #[derive(Debug)]
-struct Finding {
-    /// What was looked at.
+struct Diagnosis {
+    /// Part of the system that was checked.
     subject: String,
     state: State,
-    /// How it is.
-    told: String,
-    /// What to do about it; empty where there is nothing to do.
+    detail: String,
+    /// Advice what to do; empty where there is nothing to do.
     advice: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Ok,
-    /// It may be on its way, or is not known.
+    /// Not known, or just changing.
     Unsure,
     Wrong,
 }
@@ -42,71 +41,76 @@ impl State {
     }
 }
 
-impl Finding {
-    fn new(state: State, subject: impl Into<String>, told: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { subject: subject.into(), state, told: told.into(), advice: advice.into() }
+impl Diagnosis {
+    fn new(
+        state: State,
+        subject: impl Into<String>,
+        detail: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Diagnosis {
+        Diagnosis { subject: subject.into(), state, detail: detail.into(), advice: advice.into() }
     }
 
-    fn ok(subject: impl Into<String>, told: impl Into<String>) -> Finding {
-        Finding::new(State::Ok, subject, told, "")
+    fn ok(subject: impl Into<String>, detail: impl Into<String>) -> Diagnosis {
+        Diagnosis::new(State::Ok, subject, detail, "")
     }
 
-    fn wrong(subject: impl Into<String>, told: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding::new(State::Wrong, subject, told, advice)
+    fn wrong(subject: impl Into<String>, detail: impl Into<String>, advice: impl Into<String>) -> Diagnosis {
+        Diagnosis::new(State::Wrong, subject, detail, advice)
     }
 
-    fn unsure(subject: impl Into<String>, told: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding::new(State::Unsure, subject, told, advice)
+    fn unsure(subject: impl Into<String>, detail: impl Into<String>, advice: impl Into<String>) -> Diagnosis {
+        Diagnosis::new(State::Unsure, subject, detail, advice)
     }
 
-    /// Of a look that AWS did not allow, or that failed.
-    fn not_seen(subject: impl Into<String>, why: impl std::fmt::Display) -> Finding {
-        Finding::unsure(subject, why.to_string(), "a profile that may look at it shows more")
+    /// Diagnosis where AWS did not allow the look, or where it failed.
+    fn not_visible(subject: impl Into<String>, why: impl std::fmt::Display) -> Diagnosis {
+        Diagnosis::unsure(subject, why.to_string(), "a profile that may look at it shows more")
     }
 }
 
-/// All findings, told as they come.
-struct Findings {
+/// All diagnoses, each printed as it comes.
+struct Diagnoses {
     json: bool,
-    all: Vec<Finding>,
+    all: Vec<Diagnosis>,
 }
 
-impl Findings {
-    fn add(&mut self, finding: Finding) {
+impl Diagnoses {
+    fn add(&mut self, diagnosis: Diagnosis) {
         if !self.json {
-            let Finding { subject, state, told, advice } = &finding;
-            output::line(&format!("{:<6}  {subject}: {told}", state.as_str()));
+            let Diagnosis { subject, state, detail, advice } = &diagnosis;
+            output::line(&format!("{:<6}  {subject}: {detail}", state.as_str()));
             if !advice.is_empty() {
                 output::line(&format!("        → {advice}"));
             }
         }
-        self.all.push(finding);
+        self.all.push(diagnosis);
     }
 }
 
 pub(crate) async fn run(aws: &Aws) -> Result<Exit, Failure> {
     let stack = aws.stack().await?;
-    let mut findings = Findings { json: aws.json, all: Vec::new() };
-    deployed::look(aws, &stack, &mut findings).await?;
-    coiote_side::look(aws, &stack, &mut findings).await?;
-    certificates::look(aws, &stack, &mut findings).await?;
-    stuck::look(aws, &stack, &mut findings).await?;
+    let mut diagnoses = Diagnoses { json: aws.json, all: Vec::new() };
+    deployed::check(aws, &stack, &mut diagnoses).await?;
+    coiote_side::check(aws, &stack, &mut diagnoses).await?;
+    certificates::check(aws, &stack, &mut diagnoses).await?;
+    stuck::check(aws, &stack, &mut diagnoses).await?;
 
-    let wrong = findings.all.iter().filter(|finding| finding.state == State::Wrong).count();
+    let wrong = diagnoses.all.iter().filter(|diagnosis| diagnosis.state == State::Wrong).count();
     if aws.json {
-        let as_json = |finding: &Finding| {
+        let as_json = |diagnosis: &Diagnosis| {
             json!({
-                "subject": finding.subject,
-                "state": finding.state.as_str().to_lowercase(),
-                "told": finding.told,
-                "advice": finding.advice,
+                "subject": diagnosis.subject,
+                "state": diagnosis.state.as_str().to_lowercase(),
+                "told": diagnosis.detail,
+                "advice": diagnosis.advice,
             })
         };
-        output::json(&Json::Array(findings.all.iter().map(as_json).collect()));
+        output::json(&Json::Array(diagnoses.all.iter().map(as_json).collect()));
     } else if wrong == 0 {
         output::line("Nothing is wrong.");
     } else {
-        output::line(&format!("Wrong: {wrong} of {}.", findings.all.len()));
+        output::line(&format!("Wrong: {wrong} of {}.", diagnoses.all.len()));
     }
     Ok(if wrong == 0 { Exit::Done } else { Exit::Failed })
 }

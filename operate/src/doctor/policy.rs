@@ -1,9 +1,9 @@
-//! What policies of AWS say: whether something is allowed.
+//! Evaluation of policies of AWS: is something allowed?
 
 use serde_json::Value as Json;
 
-/// The elements of a policy's document; a single one may stand without its array.
-fn several(value: Option<&Json>) -> Vec<&Json> {
+/// Lists the values of an element of a policy, where a single one may stand without its array.
+fn as_list(value: Option<&Json>) -> Vec<&Json> {
     match value {
         Some(Json::Array(values)) => values.iter().collect(),
         Some(value) => vec![value],
@@ -11,15 +11,15 @@ fn several(value: Option<&Json>) -> Vec<&Json> {
     }
 }
 
-/// Whether the document of an IoT policy allows the action on the resource: some statement does, and none denies it.
-pub(super) fn allows(document: &Json, action: &str, resource: &str) -> bool {
-    let statements = several(document.get("Statement"));
+/// Says whether an IoT policy allows the action on the resource: one statement allows it, and none denies it.
+pub(super) fn is_allowed(document: &Json, action: &str, resource: &str) -> bool {
+    let statements = as_list(document.get("Statement"));
     let covers = |statement: &&&Json| {
         let any = |field: &str, wanted: &str| {
-            several(statement.get(field))
+            as_list(statement.get(field))
                 .iter()
                 .filter_map(|pattern| pattern.as_str())
-                .any(|pattern| matches(pattern, wanted))
+                .any(|pattern| is_match(pattern, wanted))
         };
         any("Action", action) && any("Resource", resource)
     };
@@ -29,9 +29,9 @@ pub(super) fn allows(document: &Json, action: &str, resource: &str) -> bool {
     has("Allow") && !has("Deny")
 }
 
-/// Whether the policy of a function lets AWS IoT invoke it for this rule.
-pub(super) fn lets_rule_invoke(document: &Json, rule_arn: &str) -> bool {
-    several(document.get("Statement")).into_iter().any(|statement| {
+/// Says whether a function's policy lets AWS IoT invoke it for this rule.
+pub(super) fn may_rule_invoke(document: &Json, rule_arn: &str) -> bool {
+    as_list(document.get("Statement")).into_iter().any(|statement| {
         let is_iot = statement.pointer("/Principal/Service").and_then(Json::as_str) == Some("iot.amazonaws.com");
         let allows = statement.get("Effect").and_then(Json::as_str) == Some("Allow");
         let conditions = statement.get("Condition").and_then(Json::as_object);
@@ -41,17 +41,17 @@ pub(super) fn lets_rule_invoke(document: &Json, rule_arn: &str) -> bool {
             .filter_map(Json::as_object)
             .flatten()
             .filter(|(name, _)| name.eq_ignore_ascii_case("aws:SourceArn"))
-            .flat_map(|(_, values)| several(Some(values)))
+            .flat_map(|(_, values)| as_list(Some(values)))
             .filter_map(Json::as_str)
             .peekable();
-        is_iot && allows && (sources.peek().is_none() || sources.any(|pattern| matches(pattern, rule_arn)))
+        is_iot && allows && (sources.peek().is_none() || sources.any(|pattern| is_match(pattern, rule_arn)))
     })
 }
 
-/// Whether the text is what the pattern stands for, with `*` for any number of letters and `?` for one.
-fn matches(pattern: &str, text: &str) -> bool {
+/// Matches a text with a pattern, in which `*` stands for any number of characters and `?` for one.
+fn is_match(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    // Whether the part of the pattern so far matches each beginning of the text
+    // For each beginning of the text: does the part of the pattern so far match it?
     let mut reached = vec![false; text.len().saturating_add(1)];
     if let Some(first) = reached.first_mut() {
         *first = true;
@@ -91,7 +91,7 @@ mod tests {
             ("*b*d", "abcd", true),
             ("*b*d", "abcde", false),
         ] {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+            assert_eq!(is_match(pattern, text), expected, "{pattern} {text}");
         }
     }
 
@@ -101,9 +101,9 @@ mod tests {
         let deny = json!({"Effect": "Deny", "Action": "iot:*", "Resource": ["client/b"]});
         let one = json!({"Statement": allow.clone()});
         let both = json!({"Statement": [allow, deny]});
-        assert!(allows(&one, "iot:Connect", "client/b") && !allows(&one, "iot:Receive", "client/b"));
-        assert!(allows(&both, "iot:Connect", "client/a") && !allows(&both, "iot:Connect", "client/b"));
-        assert!(!allows(&Json::Null, "iot:Connect", "client/a"));
+        assert!(is_allowed(&one, "iot:Connect", "client/b") && !is_allowed(&one, "iot:Receive", "client/b"));
+        assert!(is_allowed(&both, "iot:Connect", "client/a") && !is_allowed(&both, "iot:Connect", "client/b"));
+        assert!(!is_allowed(&Json::Null, "iot:Connect", "client/a"));
     }
 
     #[test]
@@ -111,8 +111,8 @@ mod tests {
         let statement = |condition: Json| json!({"Statement": [{"Effect": "Allow", "Principal": {"Service": "iot.amazonaws.com"}, "Condition": condition}]});
         let like =
             statement(json!({"ArnLike": {"AWS:SourceArn": "arn:rule/a"}, "StringEquals": {"AWS:SourceAccount": "1"}}));
-        assert!(lets_rule_invoke(&like, "arn:rule/a") && !lets_rule_invoke(&like, "arn:rule/b"));
-        assert!(lets_rule_invoke(&statement(json!({})), "arn:rule/b"));
-        assert!(!lets_rule_invoke(&json!({"Statement": []}), "arn:rule/a"));
+        assert!(may_rule_invoke(&like, "arn:rule/a") && !may_rule_invoke(&like, "arn:rule/b"));
+        assert!(may_rule_invoke(&statement(json!({})), "arn:rule/b"));
+        assert!(!may_rule_invoke(&json!({"Statement": []}), "arn:rule/a"));
     }
 }

@@ -1,36 +1,36 @@
-//! What stands in the failure queue: a record of a failed invocation, a thing's name, or something else.
+//! Messages of the failure queue: a record of a failed invocation, a thing's name, or something else.
 
 use std::fmt;
 
 use serde_json::{Map, Value as Json};
 use shadow::ThingName;
 
-/// No operation at all: it would fail again.
-const INVALID: &str = "EVENT_INVALID";
+/// Error of an event that is no operation at all, and would fail again.
+const EVENT_INVALID: &str = "EVENT_INVALID";
 
 /// A message, as far as it can be read.
 pub(super) struct Message {
-    /// A name that stands there alone.
+    /// Name of a thing, where the message is nothing else.
     thing: Option<ThingName>,
-    /// What Lambda says of an invocation (AWS Lambda developer guide, "Adding a destination").
+    /// Lambda's record of an invocation (AWS Lambda developer guide, "Adding a destination").
     record: Json,
 }
 
-/// What can be done with it.
+/// Content of a message, by what can be done with it.
 pub(super) enum Content<'a> {
     /// A thing whose answers are to be written anew.
     Thing(&'a ThingName),
-    /// A part of the ledger's stream was given up, that this function was to get.
+    /// Note that a part of the ledger's stream was given up, which this function was to get.
     StreamNote {
         function: &'a str,
     },
-    /// An event that is none.
-    Invalid,
+    /// Event that no function takes.
+    InvalidEvent,
     Event {
         function: &'a str,
         event: &'a Map<String, Json>,
     },
-    Nothing,
+    Unknown,
 }
 
 impl Message {
@@ -50,9 +50,9 @@ impl Message {
             return Content::StreamNote { function: function.unwrap_or_default() };
         }
         match (function, self.event()) {
-            (Some(_), Some(_)) if self.error() == Some(INVALID) => Content::Invalid,
+            (Some(_), Some(_)) if self.error() == Some(EVENT_INVALID) => Content::InvalidEvent,
             (Some(function), Some(event)) => Content::Event { function, event },
-            _ => Content::Nothing,
+            _ => Content::Unknown,
         }
     }
 
@@ -68,8 +68,8 @@ impl Message {
         self.record.get("responsePayload")?.get("errorType")?.as_str()
     }
 
-    /// Why it is here: its last error, or that it waited in Lambda's own queue for as long as it may.
-    fn why(&self) -> String {
+    /// Reason why it is in the queue: its last error, or that it expired in Lambda's own queue.
+    fn reason(&self) -> String {
         let has_expired = self.context("condition").and_then(Json::as_str) == Some("EventAgeExceeded");
         match self.context("approximateInvokeCount").and_then(Json::as_u64) {
             None | Some(0) if has_expired => "never ran (expired)".to_owned(),
@@ -84,7 +84,7 @@ impl Message {
 const NAMES: [&[&str]; 3] =
     [&["thingName", "thingArn"], &["operation", "jobOver"], &["version", "jobId", "canceledJob"]];
 
-/// In one line: thing, operation, shadow version or job, and why it is here.
+/// Formats a message in one line: thing, operation, shadow version or job, and why it is in the queue.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.content() {
@@ -94,8 +94,8 @@ impl fmt::Display for Message {
                 let size = size.map_or_else(|| "?".to_owned(), |size| size.to_string());
                 write!(f, "a part of the ledger's stream ({size} records)")
             }
-            Content::Nothing => f.write_str("no event"),
-            Content::Invalid | Content::Event { .. } => {
+            Content::Unknown => f.write_str("no event"),
+            Content::InvalidEvent | Content::Event { .. } => {
                 for names in NAMES {
                     let held = |name: &&str| self.event().and_then(|event| event.get(*name));
                     match names.iter().find_map(held) {
@@ -104,7 +104,7 @@ impl fmt::Display for Message {
                         Some(other) => write!(f, "{other} ")?,
                     }
                 }
-                f.write_str(&self.why())
+                f.write_str(&self.reason())
             }
         }
     }
@@ -130,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn each_message_is_told_in_a_line() {
+    fn each_message_is_formatted_in_a_line() {
         let retries = json!({"condition": "RetriesExhausted", "approximateInvokeCount": 3});
         let expired = |count: Json| json!({"condition": "EventAgeExceeded", "approximateInvokeCount": count});
-        for (body, told) in [
+        for (body, line) in [
             (failed(retries.clone(), "LEDGER_UNAVAILABLE"), "a read 7 LEDGER_UNAVAILABLE"),
             (failed(expired(json!(0)), "-"), "a read 7 never ran (expired)"),
             (failed(expired(json!(null)), "-"), "a read 7 never ran (expired)"),
@@ -151,8 +151,8 @@ mod tests {
             (r#"{"requestContext": {"functionArn": 5}, "requestPayload": {}}"#.to_owned(), "no event"),
             (r#"{"requestContext": {"functionArn": "f"}, "requestPayload": 5}"#.to_owned(), "no event"),
         ] {
-            assert_eq!(Message::read(&body).to_string(), told);
+            assert_eq!(Message::read(&body).to_string(), line);
         }
-        assert!(matches!(Message::read(&failed(retries, INVALID)).content(), Content::Invalid));
+        assert!(matches!(Message::read(&failed(retries, EVENT_INVALID)).content(), Content::InvalidEvent));
     }
 }

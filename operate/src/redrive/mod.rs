@@ -1,14 +1,14 @@
-//! Sends what waits in the failure queue through again.
+//! `lwm2m redrive`: sends the events in the failure queue through again.
 //!
 //! Every event there has failed three times, or has expired in Lambda's own queue. It is given to its own function once more,
-//! marked as redriven: what ended without a word goes on where it stopped, and what has been dealt with meanwhile is not sent
-//! twice. An event leaves the queue when its function's queue has it; if it fails again, it comes back.
+//! marked as redriven: a request whose run ended without an answer goes on where it stopped, and one that has been dealt with
+//! meanwhile is not sent twice. An event leaves the queue when its function's queue has it; if it fails again, it comes back.
 //!
 //! The queue may also hold names of things whose answers could not be written for hours, and notes that Lambda gave up a part
 //! of the ledger's stream. A thing's name goes back to where it came from, so that its answers are written anew. The stream's
 //! records are not in such a note: `lwm2m rewrite-answers` writes all answers anew.
 //!
-//! What is left in the queue, and why, is said at the end. A message that is none of these stays there.
+//! The end of the output says what is left in the queue, and why. A message that is none of these stays there.
 
 mod message;
 mod queue;
@@ -24,7 +24,7 @@ use crate::connection::Aws;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use message::{Content, Message};
-use queue::{Queue, Undone};
+use queue::{FailureQueue, NotDone};
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Options {
@@ -39,64 +39,69 @@ pub(crate) struct Options {
     discard_stream_notes: bool,
 }
 
-/// What became of a message.
-struct Done {
-    what: &'static str,
+/// Outcome of a message.
+struct Outcome {
+    /// Word for the outcome, such as `sent again`.
+    word: &'static str,
     message: String,
-    /// Why it is left: in short, for the sum, and as it is told.
-    why: Option<(String, String)>,
+    /// Reason why it is left: in short, for the sums, and in full.
+    reason: Option<(String, String)>,
 }
 
-impl Done {
-    fn left(message: String, short: String, told: String) -> Done {
-        Done { what: "left", message, why: Some((short, told)) }
+impl Outcome {
+    fn done(message: String, word: &'static str) -> Outcome {
+        Outcome { word, message, reason: None }
+    }
+
+    fn left(message: String, short: String, detail: String) -> Outcome {
+        Outcome { word: "left", message, reason: Some((short, detail)) }
     }
 }
 
 pub(crate) async fn run(aws: &Aws, options: Options) -> Result<Exit, Failure> {
-    let queue = Arc::new(Queue::of(aws).await?);
-    let mut told = Told::new(aws.json);
+    let queue = Arc::new(FailureQueue::open(aws).await?);
+    let mut report = Report::new(aws.json);
     let ended = tokio::select! {
-        ended = empty(&queue, options, &mut told) => ended.map(|()| Exit::Done),
+        ended = drain(&queue, options, &mut report) => ended.map(|()| Exit::Done),
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     };
-    // Others can see at once what was left, however this ended.
+    // However this ended: others can see at once what was left.
     queue.release().await;
-    told.sum_up();
+    report.sum_up();
     ended
 }
 
-/// Deals with each message that was there at the beginning, those of one receipt side by side.
-async fn empty(queue: &Arc<Queue>, options: Options, told: &mut Told) -> Result<(), Failure> {
+/// Handles each message that was there at the beginning, those of one call concurrently.
+async fn drain(queue: &Arc<FailureQueue>, options: Options, report: &mut Report) -> Result<(), Failure> {
     while let Some(batch) = queue.receive().await? {
-        let mut dealing = JoinSet::new();
+        let mut handling = JoinSet::new();
         for received in batch {
             let queue = Arc::clone(queue);
-            dealing.spawn(async move {
+            handling.spawn(async move {
                 let message = Message::read(&received.body);
-                let done = if options.dry_run { Ok(None) } else { act(&queue, &message, options).await.map(Some) };
+                let done = if options.dry_run { Ok(None) } else { handle(&queue, &message, options).await.map(Some) };
                 (received, message.to_string(), done)
             });
         }
         let (mut finished, mut left, mut failed) = (Vec::new(), Vec::new(), None);
-        while let Some(joined) = dealing.join_next().await {
+        while let Some(joined) = handling.join_next().await {
             let (received, message, done) = joined.map_err(|error| Failure::new(error.to_string()))?;
             match done {
-                Ok(Some(what)) => finished.push((received, Done { what, message, why: None })),
-                Ok(None) => left.push((received, Done { what: "waits", message, why: None })),
-                Err(Undone::Left { short, told }) => left.push((received, Done::left(message, short, told))),
-                Err(Undone::Failed(failure)) => failed = Some(failure),
+                Ok(Some(word)) => finished.push((received, Outcome::done(message, word))),
+                Ok(None) => left.push((received, Outcome::done(message, "waits"))),
+                Err(NotDone::Left { short, detail }) => left.push((received, Outcome::left(message, short, detail))),
+                Err(NotDone::Failed(failure)) => failed = Some(failure),
             }
         }
         let mut not_deleted = queue.delete(finished.iter().map(|(received, _)| received)).await?;
-        for (received, done) in finished {
+        for (received, outcome) in finished {
             match not_deleted.remove(received.id()) {
-                None => told.tell(done),
-                Some(why) => left.push((received, Done::left(done.message, why.clone(), why))),
+                None => report.add(outcome),
+                Some(why) => left.push((received, Outcome::left(outcome.message, why.clone(), why))),
             }
         }
         queue.leave(left.iter().map(|(received, _)| received)).await?;
-        left.into_iter().for_each(|(_, done)| told.tell(done));
+        left.into_iter().for_each(|(_, outcome)| report.add(outcome));
         if let Some(failure) = failed {
             return Err(failure);
         }
@@ -104,44 +109,45 @@ async fn empty(queue: &Arc<Queue>, options: Options, told: &mut Told) -> Result<
     Ok(())
 }
 
-/// Does with a message what it is there for; afterwards it can be deleted.
-async fn act(queue: &Queue, message: &Message, options: Options) -> Result<&'static str, Undone> {
+/// Sends a message where it belongs; afterwards it can be deleted. Returns the word for that.
+async fn handle(queue: &FailureQueue, message: &Message, options: Options) -> Result<&'static str, NotDone> {
     match message.content() {
-        Content::Thing(thing) => queue.write_anew(thing).await.map(|()| "written anew"),
+        Content::Thing(thing) => queue.rewrite_answers(thing).await.map(|()| "written anew"),
         Content::StreamNote { .. } if options.discard_stream_notes => Ok("discarded"),
-        Content::StreamNote { function } if queue.is_of_jobs(function) => {
-            Err(Undone::left("its executions of jobs stay IN_PROGRESS until their jobs' timeouts"))
+        Content::StreamNote { function } if queue.is_job_executions(function) => {
+            Err(NotDone::left("its executions of jobs stay IN_PROGRESS until their jobs' timeouts"))
         }
-        Content::StreamNote { .. } => Err(Undone::left("lwm2m rewrite-answers writes all answers anew")),
-        Content::Nothing => Err(Undone::left("neither an event nor a thing's name")),
-        Content::Invalid if options.discard_invalid => Ok("discarded"),
-        Content::Invalid => Err(Undone::left("it is no operation at all, and would fail again")),
+        Content::StreamNote { .. } => Err(NotDone::left("lwm2m rewrite-answers writes all answers anew")),
+        Content::Unknown => Err(NotDone::left("neither an event nor a thing's name")),
+        Content::InvalidEvent if options.discard_invalid => Ok("discarded"),
+        Content::InvalidEvent => Err(NotDone::left("it is no operation at all, and would fail again")),
         Content::Event { function, event } => queue.send_again(function, event).await.map(|()| "sent again"),
     }
 }
 
-/// What is printed: a line for each message, and sums at the end; or all of it as JSON.
-struct Told {
+/// Output: a line for each message, and sums at the end; or all of it as JSON.
+struct Report {
     json: bool,
     messages: Vec<Json>,
     counts: BTreeMap<&'static str, usize>,
     reasons: BTreeMap<String, usize>,
 }
 
-impl Told {
-    fn new(json: bool) -> Told {
-        Told { json, messages: Vec::new(), counts: BTreeMap::new(), reasons: BTreeMap::new() }
+impl Report {
+    fn new(json: bool) -> Report {
+        Report { json, messages: Vec::new(), counts: BTreeMap::new(), reasons: BTreeMap::new() }
     }
 
-    fn tell(&mut self, Done { what, message, why }: Done) {
-        *self.counts.entry(what).or_default() += 1;
-        let told = why.as_ref().map(|(_, told)| told.clone());
+    fn add(&mut self, Outcome { word, message, reason }: Outcome) {
+        *self.counts.entry(word).or_default() += 1;
+        let detail = reason.as_ref().map(|(_, detail)| detail.clone());
         if self.json {
-            self.messages.push(json!({"message": message, "done": what, "why": told}));
+            self.messages.push(json!({"message": message, "done": word, "why": detail}));
         } else {
-            output::line(&format!("{what}: {message}{}", told.map(|told| format!(" ({told})")).unwrap_or_default()));
+            let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+            output::line(&format!("{word}: {message}{detail}"));
         }
-        if let Some((short, _)) = why {
+        if let Some((short, _)) = reason {
             *self.reasons.entry(short).or_default() += 1;
         }
     }
@@ -153,7 +159,7 @@ impl Told {
         if self.counts.is_empty() {
             return output::line("The failure queue is empty.");
         }
-        let counts: Vec<String> = self.counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        let counts: Vec<String> = self.counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
         output::line(&counts.join(", "));
         for (why, count) in &self.reasons {
             output::line(&format!("  {count} left: {why}"));

@@ -1,4 +1,4 @@
-//! The failure queue, and where its messages go.
+//! The failure queue, and the calls that send its messages on.
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -17,28 +17,28 @@ use shadow::ThingName;
 use crate::connection::Aws;
 use crate::exit::{Failure, could_not};
 
-/// What comes into the queue after this began has failed again, and would do so for ever. Clocks differ by so much.
+/// Tolerance between clocks. A message that came into the queue after the start has failed again, and is left alone.
 const CLOCKS_DIFFER: Millis = 2_000;
 
-/// Seconds, if this ends without `release`.
+/// Seconds for which messages stay hidden, if this ends without `release`.
 const HIDDEN_FOR: i32 = 900;
 
-/// What an asynchronous invocation takes, in bytes.
+/// Most bytes of an event that an asynchronous invocation takes.
 const LARGEST_EVENT: usize = 1024 * 1024;
 
-/// Messages of one call.
+/// Most messages of one call.
 const BATCH: i32 = 10;
 
-/// The queue is empty when it is found so twice: it is many machines, of which a call asks some.
+/// Looks that have to find nothing before the queue is empty: it is many machines, of which a call asks some.
 const EMPTY_LOOKS: u32 = 2;
 
-pub(super) struct Queue {
+pub(super) struct FailureQueue {
     sqs: aws_sdk_sqs::Client,
     lambda: aws_sdk_lambda::Client,
     url: String,
     answers_url: String,
     functions: HashSet<String>,
-    /// The function that speaks to AWS IoT Jobs; none where jobs are switched off.
+    /// Name of the function that speaks to AWS IoT Jobs; `None` where jobs are switched off.
     job_executions: Option<String>,
     began: Millis,
     state: Mutex<State>,
@@ -46,9 +46,9 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// Ids of the messages that were received.
+    /// Ids of all messages that were received.
     seen: HashSet<String>,
-    /// Receipts of those that are left, by id.
+    /// Receipts of the messages that are left, by id.
     hidden: HashMap<String, String>,
 }
 
@@ -64,42 +64,42 @@ impl Received {
     }
 }
 
-/// Why nothing was done with a message.
-pub(super) enum Undone {
-    /// It stays in the queue.
-    Left { short: String, told: String },
-    /// AWS was not reached: neither would it be for the others.
+/// Reason why nothing was done with a message.
+pub(super) enum NotDone {
+    /// It stays in the queue; why, in short for the sums, and in full.
+    Left { short: String, detail: String },
+    /// AWS was not reached, so it would not be for the others either.
     Failed(Failure),
 }
 
-impl Undone {
-    pub(super) fn left(why: impl Into<String>) -> Undone {
+impl NotDone {
+    pub(super) fn left(why: impl Into<String>) -> NotDone {
         let why = why.into();
-        Undone::Left { short: why.clone(), told: why }
+        NotDone::Left { short: why.clone(), detail: why }
     }
 
-    /// AWS's own no is of this message; the others may go.
-    fn of<E, R>(what: &'static str) -> impl Fn(SdkError<E, R>) -> Undone
+    /// Makes reasons of failed calls. A refusal by AWS concerns only this message; the others may go.
+    fn from_call<E, R>(what: &'static str) -> impl Fn(SdkError<E, R>) -> NotDone
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
         R: std::fmt::Debug + Send + Sync + 'static,
     {
         move |error| match &error {
-            SdkError::ServiceError(service) => Undone::Left {
+            SdkError::ServiceError(service) => NotDone::Left {
                 short: service.err().code().unwrap_or(what).to_owned(),
-                told: lambda_support::aws::error_summary(service.err()),
+                detail: lambda_support::aws::error_summary(service.err()),
             },
             _ => {
-                Undone::Failed(Failure::new(format!("could not {what}: {}", lambda_support::aws::error_chain(&error))))
+                NotDone::Failed(Failure::new(format!("could not {what}: {}", lambda_support::aws::error_chain(&error))))
             }
         }
     }
 }
 
-impl Queue {
-    pub(super) async fn of(aws: &Aws) -> Result<Queue, Failure> {
+impl FailureQueue {
+    pub(super) async fn open(aws: &Aws) -> Result<FailureQueue, Failure> {
         let stack = aws.stack().await?;
-        Ok(Queue {
+        Ok(FailureQueue {
             sqs: aws.sqs(),
             lambda: aws.lambda(),
             url: stack.output("FailureQueueUrl")?.to_owned(),
@@ -111,7 +111,7 @@ impl Queue {
         })
     }
 
-    /// Messages that were there at the beginning, each once. What is left stays hidden until `release`.
+    /// Receives messages that were there at the beginning, each once. Those that are left stay hidden until `release`.
     pub(super) async fn receive(&self) -> Result<Option<Vec<Received>>, Failure> {
         let mut empty = 0;
         while empty < EMPTY_LOOKS {
@@ -152,7 +152,7 @@ impl Queue {
         Ok(None)
     }
 
-    /// Keeps messages out of the way of those behind them. One that is not hidden comes again, and is left again.
+    /// Leaves messages in the queue, and hides them: those behind them come. One that is not hidden is received and left again.
     pub(super) async fn leave(&self, messages: impl Iterator<Item = &Received>) -> Result<(), Failure> {
         let receipts: Vec<String> = messages
             .map(|received| {
@@ -163,7 +163,7 @@ impl Queue {
         self.hide(&receipts, HIDDEN_FOR).await
     }
 
-    /// Deletes messages; why not, by their ids, of those that are still there.
+    /// Deletes messages; returns by id why some could not be deleted.
     pub(super) async fn delete(
         &self,
         messages: impl Iterator<Item = &Received>,
@@ -179,47 +179,47 @@ impl Queue {
         }
         let deleted = self.sqs.delete_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await;
         let failed = deleted.map_err(could_not("delete messages of the failure queue"))?.failed;
-        let told = failed.into_iter().filter_map(|failure| {
+        let reasons = failed.into_iter().filter_map(|failure| {
             let received = messages.get(failure.id.parse::<usize>().ok()?)?;
             Some((received.id.clone(), failure.message.unwrap_or(failure.code)))
         });
-        Ok(told.collect())
+        Ok(reasons.collect())
     }
 
     /// Gives an event to its function's own queue.
-    pub(super) async fn send_again(&self, function: &str, event: &Map<String, Json>) -> Result<(), Undone> {
-        if !self.functions.contains(name_of(function)) {
-            return Err(Undone::left(format!("{function} is no function of this stack")));
+    pub(super) async fn send_again(&self, function: &str, event: &Map<String, Json>) -> Result<(), NotDone> {
+        if !self.functions.contains(name_in_arn(function)) {
+            return Err(NotDone::left(format!("{function} is no function of this stack")));
         }
         let mut event = event.clone();
         event.insert("redriven".to_owned(), Json::Bool(true));
         let payload = Json::Object(event).to_string();
         if payload.len() > LARGEST_EVENT {
-            return Err(Undone::left("it is too large for an asynchronous invocation"));
+            return Err(NotDone::left("it is too large for an asynchronous invocation"));
         }
         let invoke = self.lambda.invoke().function_name(function).invocation_type(InvocationType::Event);
         let payload = aws_sdk_lambda::primitives::Blob::new(payload);
-        invoke.payload(payload).send().await.map(drop).map_err(Undone::of("invoke a function"))
+        invoke.payload(payload).send().await.map(drop).map_err(NotDone::from_call("invoke a function"))
     }
 
-    /// Whether the function is the one that speaks to AWS IoT Jobs.
-    pub(super) fn is_of_jobs(&self, function: &str) -> bool {
-        self.job_executions.as_deref() == Some(name_of(function))
+    /// Says whether the function is the one that speaks to AWS IoT Jobs.
+    pub(super) fn is_job_executions(&self, function: &str) -> bool {
+        self.job_executions.as_deref() == Some(name_in_arn(function))
     }
 
     /// Has the answers of a thing written anew.
-    pub(super) async fn write_anew(&self, thing: &ThingName) -> Result<(), Undone> {
+    pub(super) async fn rewrite_answers(&self, thing: &ThingName) -> Result<(), NotDone> {
         let send = self.sqs.send_message().queue_url(&self.answers_url).message_body(thing.as_str());
-        send.send().await.map(drop).map_err(Undone::of("write into the answers queue"))
+        send.send().await.map(drop).map_err(NotDone::from_call("write into the answers queue"))
     }
 
-    /// Lets others see at once what was left. One that nobody can hide any more is to be seen anyway.
+    /// Makes the messages that were left visible. Failure is ignored: they become visible by themselves later.
     pub(super) async fn release(&self) {
         let hidden: Vec<String> = std::mem::take(&mut self.state().hidden).into_values().collect();
         let _ = self.hide(&hidden, 0).await;
     }
 
-    /// For so many seconds; those of which AWS says no are seen, or gone.
+    /// Hides messages for so many seconds. Those that AWS refuses to hide are visible, or gone.
     async fn hide(&self, receipts: &[String], seconds: i32) -> Result<(), Failure> {
         for receipts in receipts.chunks(usize::try_from(BATCH).unwrap_or(1)) {
             let entries = receipts.iter().enumerate().filter_map(|(id, receipt)| {
@@ -239,7 +239,7 @@ impl Queue {
     }
 }
 
-/// Of arn:aws:lambda:<region>:<account>:function:<name>[:<qualifier>].
-fn name_of(function: &str) -> &str {
+/// Name in `arn:aws:lambda:<region>:<account>:function:<name>[:<qualifier>]`.
+fn name_in_arn(function: &str) -> &str {
     function.split(':').nth(6).unwrap_or_default()
 }
