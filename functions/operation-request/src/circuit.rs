@@ -1,4 +1,4 @@
-//! What this execution environment knows of how Coiote answers the others.
+//! The circuit that the ledger keeps for all runs, as this execution environment knows it.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -8,33 +8,34 @@ use requests::Reason;
 
 use lambda_support::now;
 
-/// How long that is good for.
+/// Time until the circuit is read again.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// Time limit for asking: a claim waits for it.
-const ASK_LIMIT: Duration = Duration::from_millis(500);
+/// Time limit for reading the circuit: a claim waits for it.
+const READ_LIMIT: Duration = Duration::from_millis(500);
 
-/// The circuit as it was when it was asked for last.
+/// The circuit as it was last read or written.
 #[derive(Default)]
 pub(crate) struct KnownCircuit(Mutex<Option<(Circuit, Instant)>>);
 
 impl KnownCircuit {
-    /// Why a request should wait, as far as is known.
+    /// Reason for a request to wait, as far as is known.
     pub(crate) fn reason_to_wait(&self) -> Option<Reason> {
         self.known().and_then(reason)
     }
 
-    /// Asks again where that is due. Whatever is wrong with the ledger, the claim finds out.
+    /// Reads the circuit again when it is due, and returns a reason to wait that is news. Errors of the ledger are left to the
+    /// claim.
     pub(crate) async fn refresh(&self, ledger: &Ledger) -> Option<Reason> {
         if self.known().is_some() {
             return None;
         }
-        let asked = tokio::time::timeout(ASK_LIMIT, ledger.circuit()).await.ok()?.ok()?;
-        self.set(asked);
-        reason(asked)
+        let circuit = tokio::time::timeout(READ_LIMIT, ledger.circuit()).await.ok()?.ok()?;
+        self.set(circuit);
+        reason(circuit)
     }
 
-    /// Tells the others that Coiote answers, where they may think that it does not.
+    /// Notes for all runs that Coiote answers, if failures are known.
     pub(crate) async fn answered(&self, ledger: &Ledger) {
         let failures = self.known().map_or(0, |circuit| circuit.failures);
         if failures > 0
@@ -45,7 +46,7 @@ impl KnownCircuit {
         }
     }
 
-    /// Tells the others that Coiote does not answer.
+    /// Notes for all runs that Coiote does not answer.
     pub(crate) async fn failed(&self, ledger: &Ledger) {
         if let Ok(circuit) = ledger.coiote_failed(now()).await {
             if circuit.is_open() {

@@ -2,14 +2,20 @@
 //! each that waits in the ledger and is due.
 //!
 //! ```text
-//! event → Asked → claim in the ledger → Task → Coiote: device, task → SCHEDULED in the ledger → Coiote: session
-//!       (asked.rs)      (ledger)       (lwm2m)     (forward.rs)           (ledger)
+//! event → Incoming → claim in the ledger → Task → Coiote: device, task → SCHEDULED in the ledger → Coiote: session
+//!      (incoming.rs)      (claim.rs)      (lwm2m)     (forward.rs)          (hand_over.rs)
 //! ```
 
-mod asked;
+mod body;
 mod circuit;
+mod claim;
 mod forward;
+mod forward_error;
+mod hand_over;
 mod handle;
+mod incoming;
+mod invocation;
+mod logging;
 
 use coiote_access::Access;
 use lambda_runtime::Error;
@@ -36,7 +42,7 @@ async fn main() -> Result<(), Error> {
     function.run(async |event| service.event(event).await).await
 }
 
-/// What the user wants done with a request that does not fit the objects' descriptions.
+/// Treatment of a request that does not fit the objects' descriptions.
 fn strictness(chosen: Option<&str>) -> Strictness {
     match chosen {
         Some("notice") => Strictness::Notice,

@@ -1,4 +1,4 @@
-//! What an event asks for: a request of the rule, or that one which waits is handed over.
+//! Parses an event: a request from its rule, a waiting request that is due, or an execution of a job that is over.
 
 use lwm2m::finding::Finding;
 use lwm2m::{Accepted, Operation, OperationName, Request, Strictness};
@@ -7,82 +7,86 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
 
-/// Longest name of an operation that a record keeps: what a request calls its operation may be anything.
-const LONGEST_NAME: usize = 64;
+/// Longest name of an operation that a record keeps, in characters: a request may call its operation anything.
+const MAX_OPERATION_NAME: usize = 64;
 
-/// An event, opened.
-pub(crate) struct Asked {
+/// An event that invoked the function.
+pub(crate) struct Incoming {
     pub(crate) envelope: Envelope,
-    pub(crate) what: What,
+    pub(crate) purpose: Purpose,
 }
 
-/// What is asked for.
-pub(crate) enum What {
-    /// Nothing: it is what is left of a request that was removed from the shadow.
+/// Step that an event asks for.
+pub(crate) enum Purpose {
+    /// No step: a request was removed from the shadow.
     Nothing,
-    /// A request that waits in the ledger is due.
-    Due(Name),
-    /// An execution of an AWS IoT job is over without our doing: its request is taken back.
+    /// Hands over a request that waits in the ledger and is due.
+    HandOver(Name),
+    /// Takes back the request of an AWS IoT job's execution that is over.
     JobOver(JobOver),
+    /// Claims a request and hands it over.
     Request(Box<Content>),
 }
 
-/// An execution of an AWS IoT job that was canceled, timed out, or is gone.
+/// An execution of an AWS IoT job that was canceled, timed out, or is gone, and not by an update of this stack.
 pub(crate) struct JobOver {
     pub(crate) job_id: String,
-    /// Its number, where AWS tells it.
+    /// Its number, where AWS gives it.
     pub(crate) execution: Option<u64>,
-    /// When it was over, in seconds since 1970. Without a number, those are meant that were queued before: a retry is not.
+    /// When it was over, in seconds since 1970. Without a number it covers the executions that were queued before, so that a
+    /// retry stays.
     pub(crate) at: Option<u64>,
-    /// Who takes the request back, for its reason.
-    pub(crate) by: String,
+    /// Author of the cancellation, for the request's reason.
+    pub(crate) canceled_by: String,
 }
 
 impl JobOver {
-    pub(crate) fn means(&self, record: &Record) -> bool {
+    /// Whether the record is of an execution that is over.
+    pub(crate) fn covers(&self, record: &Record) -> bool {
         let Name::Job { id, execution } = &record.name else { return false };
-        let is_meant = match (self.execution, self.at) {
+        let is_over = match (self.execution, self.at) {
             (Some(number), _) => number == *execution,
             (None, Some(at)) => record.requested_at < at,
             (None, None) => true,
         };
-        *id == self.job_id && is_meant
+        *id == self.job_id && is_over
     }
 }
 
-/// A request as it came, and what is to be made of it.
+/// Content of a request: the author's fields, and the operation that they parse to.
 pub(crate) struct Content {
-    /// The execution of an AWS IoT job that it is; a request in a shadow is named by its envelope.
+    /// Name of the job's execution that made the request; a request in a shadow is named by its envelope.
     pub(crate) job: Option<Name>,
     pub(crate) operation: String,
-    /// Digest of all that the author wrote.
+    /// Digest of all fields that the author wrote.
     pub(crate) digest: String,
     /// Paths as they will be sent, or the requests that a cancelRequest takes back.
     pub(crate) keys: Vec<String>,
-    pub(crate) verdict: Result<Valid, Reason>,
+    /// The error is the reason of the rejection.
+    pub(crate) parsed: Result<Parsed, Reason>,
 }
 
-/// A request that is valid.
-pub(crate) enum Valid {
+/// A valid request.
+pub(crate) enum Parsed {
     Operation { operation: Operation, notice: Option<Reason> },
     Cancel,
 }
 
-impl Asked {
-    /// Opens an event. The error is one line for whoever wrote it.
-    pub(crate) fn open(event: &RawValue, strictness: Strictness) -> Result<Asked, String> {
+impl Incoming {
+    /// Parses an event. The error is one line for the event's author.
+    pub(crate) fn parse(event: &RawValue, strictness: Strictness) -> Result<Incoming, String> {
         let (envelope, mut fields) = Envelope::open(event)?;
         if let Some(Json::String(name)) = fields.get("due") {
-            let what = What::Due(Name::parse(name));
-            return Ok(Asked { envelope, what });
+            let purpose = Purpose::HandOver(Name::parse(name));
+            return Ok(Incoming { envelope, purpose });
         }
         let job = job(&mut fields)?;
         if let (Some((job_id, execution)), Some(Json::String(over))) = (&job, fields.remove("jobOver")) {
-            let by = format!("AWS IoT job {job_id}, whose execution is {over}");
-            // Some events of AWS tell the time in milliseconds.
+            let canceled_by = format!("AWS IoT job {job_id}, whose execution is {over}");
+            // Some events of AWS have the time in milliseconds.
             let at = envelope.timestamp.map(|at| if at > 100_000_000_000 { at / 1_000 } else { at });
-            let what = What::JobOver(JobOver { job_id: job_id.clone(), execution: *execution, at, by });
-            return Ok(Asked { envelope, what });
+            let purpose = Purpose::JobOver(JobOver { job_id: job_id.clone(), execution: *execution, at, canceled_by });
+            return Ok(Incoming { envelope, purpose });
         }
         let job = match job {
             Some((id, Some(execution))) => Some(Name::Job { id, execution }),
@@ -99,22 +103,23 @@ impl Asked {
         } else {
             let request = Request::take(|field| fields.remove(field));
             if removes && request.is_empty() {
-                return Ok(Asked { envelope, what: What::Nothing });
+                return Ok(Incoming { envelope, purpose: Purpose::Nothing });
             }
             operation_request(request, digest, strictness)
         };
         content.job = job;
-        Ok(Asked { envelope, what: What::Request(Box::new(content)) })
+        Ok(Incoming { envelope, purpose: Purpose::Request(Box::new(content)) })
     }
 }
 
 impl Content {
-    /// Name of the operation, where it is one: what has few values can be a metric's dimension.
+    /// Name of the operation, or `unknown`: a metric's dimension must have few values.
     pub(crate) fn known_operation(&self) -> &'static str {
         known_operation(&self.operation)
     }
 }
 
+/// The name itself where an operation has it, or else `unknown`.
 pub(crate) fn known_operation(operation: &str) -> &'static str {
     if operation == CANCEL_REQUEST {
         return CANCEL_REQUEST;
@@ -122,7 +127,7 @@ pub(crate) fn known_operation(operation: &str) -> &'static str {
     operation.parse().map_or("unknown", OperationName::as_str)
 }
 
-/// The AWS IoT job that the event is about, and the number of its execution, where it says so.
+/// Id of the AWS IoT job that the event is about, and number of its execution where the event has one.
 fn job(fields: &mut Map<String, Json>) -> Result<Option<(String, Option<u64>)>, String> {
     let execution = fields.remove("executionNumber").and_then(|number| number.as_u64());
     match fields.remove("jobId") {
@@ -134,37 +139,37 @@ fn job(fields: &mut Map<String, Json>) -> Result<Option<(String, Option<u64>)>, 
 
 fn operation_request(request: Request, digest: String, strictness: Strictness) -> Content {
     let named = request.operation.as_ref().and_then(Json::as_str).unwrap_or_default();
-    let operation = named.chars().take(LONGEST_NAME).collect();
+    let operation = named.chars().take(MAX_OPERATION_NAME).collect();
     match request.parse(strictness) {
         Ok(Accepted { operation: valid, notices }) => Content {
             job: None,
             operation,
             digest,
             keys: valid.keys(),
-            verdict: Ok(Valid::Operation { operation: valid, notice: Reason::joined(notices.into_iter().map(reason)) }),
+            parsed: Ok(Parsed::Operation { operation: valid, notice: Reason::joined(notices.into_iter().map(reason)) }),
         },
         Err(findings) => Content {
             job: None,
             operation,
             digest,
             keys: Vec::new(),
-            verdict: Err(Reason::joined(findings.into_iter().map(reason))
+            parsed: Err(Reason::joined(findings.into_iter().map(reason))
                 .unwrap_or_else(|| Reason::new("OPERATION_UNKNOWN", "the request is not valid"))),
         },
     }
 }
 
 fn cancel_request(fields: &mut Map<String, Json>, digest: String) -> Content {
-    let (keys, verdict) = match canceled(fields.remove("requests")) {
-        Ok(keys) => (keys, Ok(Valid::Cancel)),
+    let (keys, parsed) = match canceled_names(fields.remove("requests")) {
+        Ok(keys) => (keys, Ok(Parsed::Cancel)),
         Err(message) => (Vec::new(), Err(Reason::new("REQUESTS_INVALID", message))),
     };
-    Content { job: None, operation: CANCEL_REQUEST.to_owned(), digest, keys, verdict }
+    Content { job: None, operation: CANCEL_REQUEST.to_owned(), digest, keys, parsed }
 }
 
-/// Versions as numbers, client tokens as strings.
-fn canceled(requests: Option<Json>) -> Result<Vec<String>, String> {
-    /// A device has no more open requests than that in any use; and the answer names each.
+/// Requests that a cancelRequest takes back: shadow versions in JSON numbers, client tokens in JSON strings.
+fn canceled_names(requests: Option<Json>) -> Result<Vec<String>, String> {
+    /// More than any device has open; the answer names each.
     const MOST: usize = 100;
     let form = "an array of shadow versions as numbers, or client tokens as strings";
     let Some(Json::Array(requests)) = requests else { return Err(format!("requests: expected {form}")) };
@@ -186,7 +191,7 @@ fn reason(finding: Finding) -> Reason {
     Reason::new(finding.code.as_str(), finding.message)
 }
 
-/// Digest (64-bit FNV-1a) of what the author of a request wrote.
+/// Digest (64-bit FNV-1a) of the fields that the author of a request wrote.
 fn digest(fields: &Map<String, Json>) -> String {
     let content: Vec<Option<&Json>> =
         requests::FIELDS.iter().map(|name| fields.get(*name).filter(|field| !field.is_null())).collect();
@@ -203,20 +208,20 @@ mod tests {
 
     use super::*;
 
-    fn asked(event: &Json) -> Asked {
+    fn purpose(event: &Json) -> Purpose {
         let event = RawValue::from_string(event.to_string()).unwrap();
-        Asked::open(&event, Strictness::Reject).map_err(|why| panic!("{why}")).ok().unwrap()
+        Incoming::parse(&event, Strictness::Reject).map_err(|why| panic!("{why}")).ok().unwrap().purpose
     }
 
     fn content(event: &Json) -> Content {
-        match asked(event).what {
-            What::Request(content) => *content,
+        match purpose(event) {
+            Purpose::Request(content) => *content,
             _ => panic!("no request: {event}"),
         }
     }
 
     #[test]
-    fn a_digest_is_of_what_the_author_wrote() {
+    fn a_digest_covers_the_fields_of_the_author_only() {
         let of = |event: Json| content(&event).digest;
         let read = of(json!({"thingName": "a", "operation": "read", "keys": ["Device"], "version": 1, "timestamp": 5}));
         let again =
@@ -227,10 +232,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cancel_request_takes_back() {
+    fn a_cancel_request_takes_versions_and_client_tokens() {
         let event = |requests: Json| json!({"thingName": "a", "operation": "cancelRequest", "requests": requests});
         let content = content(&event(json!([17, "my token"])));
-        assert_eq!((content.keys, content.verdict.is_ok()), (vec!["17".to_owned(), "my token".to_owned()], true));
+        assert_eq!((content.keys, content.parsed.is_ok()), (vec!["17".to_owned(), "my token".to_owned()], true));
         for (requests, place) in [
             (json!(null), "requests:"),
             (json!([]), "requests:"),
@@ -241,7 +246,7 @@ mod tests {
             (Json::from(vec![1; 101]), "requests:"),
         ] {
             let content = self::content(&event(requests.clone()));
-            let reason = content.verdict.err().unwrap();
+            let reason = content.parsed.err().unwrap();
             assert_eq!(reason.code, "REQUESTS_INVALID");
             assert!(reason.message.starts_with(place), "{requests}: {}", reason.message);
         }
@@ -256,20 +261,21 @@ mod tests {
         };
         let name = Name::Job { id: "j:1".to_owned(), execution: 2 };
         let read = content(&event(json!({"executionNumber": 2, "operation": "read", "keys": ["Device"]})));
-        assert_eq!((read.job, read.verdict.is_ok()), (Some(name.clone()), true));
+        assert_eq!((read.job, read.parsed.is_ok()), (Some(name.clone()), true));
         assert_eq!(Name::parse(&name.to_string()), name);
         // A document without an operation asks for one, and does not remove a request from a shadow.
         for operation in [json!({}), json!({"operation": null})] {
             let mut fields = event(operation);
             fields["executionNumber"] = 2.into();
-            assert_eq!(content(&fields).verdict.err().unwrap().code, "OPERATION_MISSING");
+            assert_eq!(content(&fields).parsed.err().unwrap().code, "OPERATION_MISSING");
         }
-        let open = |event: Json| Asked::open(&RawValue::from_string(event.to_string()).unwrap(), Strictness::Reject);
+        let parse =
+            |event: Json| Incoming::parse(&RawValue::from_string(event.to_string()).unwrap(), Strictness::Reject);
         assert!(
-            open(event(json!({"operation": "read"}))).is_err(),
+            parse(event(json!({"operation": "read"}))).is_err(),
             "without its number it cannot be told from a retry"
         );
-        assert!(open(json!({"thingName": "a", "jobId": 1, "executionNumber": 2})).is_err());
+        assert!(parse(json!({"thingName": "a", "jobId": 1, "executionNumber": 2})).is_err());
     }
 
     #[test]
@@ -288,15 +294,15 @@ mod tests {
                 "thingArn": "arn:aws:iot:r:1:thing/a", "jobId": "j", "executionNumber": number, "timestamp": timestamp,
                 "jobOver": "canceled",
             });
-            let What::JobOver(over) = asked(&event).what else { panic!("{event}") };
-            assert_eq!([over.means(&first), over.means(&retry)], meant, "{event}");
-            assert!(!over.means(&record("job:k:2", 1)) && !over.means(&record("17", 1)));
+            let Purpose::JobOver(over) = purpose(&event) else { panic!("{event}") };
+            assert_eq!([over.covers(&first), over.covers(&retry)], meant, "{event}");
+            assert!(!over.covers(&record("job:k:2", 1)) && !over.covers(&record("17", 1)));
         }
     }
 
     #[test]
     fn an_event_can_say_that_a_request_is_due() {
-        assert!(matches!(asked(&json!({"thingName": "a", "due": "17"})).what, What::Due(Name::Version(17))));
-        assert!(matches!(asked(&json!({"thingName": "a", "operation": null})).what, What::Nothing));
+        assert!(matches!(purpose(&json!({"thingName": "a", "due": "17"})), Purpose::HandOver(Name::Version(17))));
+        assert!(matches!(purpose(&json!({"thingName": "a", "operation": null})), Purpose::Nothing));
     }
 }
