@@ -165,6 +165,8 @@ pub(crate) struct Options {
 
     /// A device: endpoint=NAME[,id=DEVICEID][,state=online|sleeping|deregistered][,manufacturer=NAME][,model=NAME];
     /// repeatable. Without any there are demo-thermometer (online), demo-sleeper (sleeping) and demo-retired (deregistered)
+    // The brackets are those of a usage text, not links.
+    #[allow(rustdoc::broken_intra_doc_links)]
     #[arg(long, value_name = "DEVICE")]
     device: Vec<NewDevice>,
 
