@@ -22,7 +22,7 @@ enum Form {
 }
 
 impl Value {
-    /// Strings are taken as they are; numbers as [`written`] says; booleans become `true` and `false`. The error says what
+    /// Strings are taken as they are; numbers as `written` says; booleans become `true` and `false`. The error says what
     /// is wrong, without repeating the value.
     pub fn parse(json: Json) -> Result<Value, &'static str> {
         let (text, given_as) = match json {

@@ -6,10 +6,10 @@
 //!
 //! - [`change`]: what a result says.
 //! - [`scope`]: what was read, and so what is gone where the result does not name it.
-//! - [`others`]: what the ledger knows of the device's other results.
+//! - [`other_results`]: what the ledger knows of the device's other results.
 //! - `decision`: what of a change may be written onto what stands there.
 //! - `fold`: the order of the calls, without the calls.
-//! - [`store`]: the calls.
+//! - [`datamodel_shadow`](crate::datamodel_shadow): the calls.
 //!
 //! # Why a fold never goes back
 //!
