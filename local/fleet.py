@@ -1,4 +1,4 @@
-"""An AWS IoT job over a fleet, rolled out as fast as AWS does it: does each execution end with what its device did?
+"""An AWS IoT job over a fleet, rolled out as fast as AWS does it: each execution has to end with what its device did.
 
 One device in ten refuses the value, and one in ten sleeps until all others have ended.
 """
@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+from figures import Figures
 from stack.jobs import TERMINAL
 from stack.local_stack import LocalStack
 from stack.processes import Failure, run_command, wait_for
@@ -15,43 +16,45 @@ from stack.processes import Failure, run_command, wait_for
 OFFSET = "Device.0.UTC Offset"
 VALUE = "+02:00"
 WRITE = {"operation": "write", "keys": [OFFSET], "values": [VALUE]}
-# AWS's fastest
+# Largest pace of a rollout:
 # https://docs.aws.amazon.com/general/latest/gr/iot_device_management.html
 MAXIMUM_PER_MINUTE = 1_000
 
 
 class Fleet:
+    """Devices of which some refuse and some sleep, and a job that writes to all."""
+
     def __init__(self, stack: LocalStack, devices: int):
         self.stack = stack
         self.things = [f"fleet-{number}" for number in range(devices)]
         self.refusing = set(self.things[9::10])
         self.sleeping = set(self.things[4::10])
-        self.figures: list[str] = []
+        self.figures = Figures()
 
     def run(self) -> list[str]:
-        """What is wrong; nothing if all is well."""
+        """Lists the errors; empty if all is well."""
         stack, jobs = self.stack, self.stack.jobs
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(self._add, self.things))
         group = jobs.group("fleet", self.things)
         begun = time.monotonic()
         job = jobs.run([group], WRITE, jobExecutionsRolloutConfig={"maximumPerMinute": MAXIMUM_PER_MINUTE})
-        self.figures.append(f"the local AWS had named all executions after {time.monotonic() - begun:.0f} s")
+        self.figures.add(f"the local AWS had named all executions after {time.monotonic() - begun:.0f} s")
         patience = max(120, len(self.things))
         awake = len(self.things) - len(self.sleeping)
-        self._wait(job, awake, patience)
+        self._wait_until_ended(job, awake, patience)
         took = time.monotonic() - begun
-        self.figures.append(f"{awake} executions of devices that are awake ended within {took:.0f} s, {awake / took:.0f} a second")
+        self.figures.add(f"{awake} executions of devices that are awake ended within {took:.0f} s, {awake / took:.0f} a second")
         wait_for("the others to be in progress", lambda: jobs.counts(job).get("IN_PROGRESS") == len(self.sleeping), patience)
-        self.figures.append(f"{len(self.sleeping)} of devices that sleep stayed IN_PROGRESS")
+        self.figures.add(f"{len(self.sleeping)} of devices that sleep stayed IN_PROGRESS")
         begun = time.monotonic()
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda thing: stack.coiote.set_state(thing, "online"), self.sleeping))
-        self._wait(job, len(self.things), patience)
-        self.figures.append(f"and ended within {time.monotonic() - begun:.0f} s when they woke")
-        self.figures.append(f"at most {stack.coiote.stats()['mostInFlight']} calls at Coiote in flight")
+        self._wait_until_ended(job, len(self.things), patience)
+        self.figures.add(f"and ended within {time.monotonic() - begun:.0f} s when they woke")
+        self.figures.add(f"at most {stack.coiote.stats()['mostInFlight']} calls at Coiote in flight")
         counts, status = jobs.counts(job), jobs.describe(job)["status"]
-        self.figures.append(f"the job is {status}: {counts}")
+        self.figures.add(f"the job is {status}: {counts}")
         return self._check(counts) + ([] if status == "COMPLETED" else [f"the job is {status}"])
 
     def _add(self, thing: str) -> None:
@@ -60,25 +63,25 @@ class Fleet:
             self.stack.coiote.refuse(thing, {OFFSET: "4.00 Bad Request"})
         self.stack.add_thing(thing)
 
-    def _wait(self, job: str, ended: int, seconds: float) -> None:
+    def _wait_until_ended(self, job: str, executions: int, seconds: float) -> None:
         def have_ended() -> bool:
-            # Not more often: the local AWS counts all executions each time.
+            # The local AWS counts all executions each time.
             time.sleep(1)
             counts = self.stack.jobs.counts(job)
-            return sum(counts.get(status, 0) for status in TERMINAL) >= ended
+            return sum(counts.get(status, 0) for status in TERMINAL) >= executions
 
-        wait_for(f"{ended} executions to end", have_ended, seconds)
+        wait_for(f"{executions} executions to end", have_ended, seconds)
 
     def _check(self, counts: dict[str, int]) -> list[str]:
-        wrong, did = [], Counter()
+        wrong, outcomes = [], Counter()
         for thing in self.things:
             runs = self.stack.coiote.runs(thing)
             has_done = [bool(run["done"]) and not run["failed"] for run in runs]
             if has_done != [thing not in self.refusing]:
                 wrong.append(f"{thing} has run {runs}")
-            did["SUCCEEDED" if has_done == [True] else "FAILED"] += 1
-        if dict(did) != counts:
-            wrong.append(f"the job counts {counts}, the devices did {dict(did)}")
+            outcomes["SUCCEEDED" if has_done == [True] else "FAILED"] += 1
+        if dict(outcomes) != counts:
+            wrong.append(f"the job counts {counts}, the devices did {dict(outcomes)}")
         return wrong
 
 
@@ -95,7 +98,6 @@ def main() -> None:
         print(f"A job over {arguments.devices} devices, {MAXIMUM_PER_MINUTE} a minute", flush=True)
         fleet = Fleet(stack, arguments.devices)
         wrong = fleet.run()
-        print("\n".join(fleet.figures))
     if wrong:
         raise Failure("\n".join(wrong[:50]))
 

@@ -3,7 +3,8 @@
 import pytest
 
 from fleet import Fleet
-from soak import REQUEST_TIMEOUT, Scale, Soak
+from scale import Scale
+from soak import REQUEST_TIMEOUT, Soak
 from stack.local_stack import LocalStack
 
 
@@ -20,8 +21,8 @@ def test_every_last_word_is_what_the_device_did(own_stack):
     soak = Soak(own_stack, requests=90, devices=10, restarts=1)
     soak.run()
     wrong = soak.check()
-    assert not wrong, "\n".join([*wrong, soak.told()])
-    assert len(soak.asked) == 90
+    assert not wrong, "\n".join([*wrong, soak.summary()])
+    assert len(soak.sent) == 90
 
 
 def test_what_waits_while_coiote_is_away_is_handed_over_in_order(own_stack):
