@@ -1,7 +1,7 @@
-"""What a request costs: start-up, first and warm requests, calls, memory and sizes, against the least that a function can be.
+"""Benchmark of the functions: start-up, first and warm requests, calls, memory and sizes, and the bill of an operation.
 
 Everything in a table is measured in the same run, on this machine, with the release binaries that are deployed. Figures that
-vary with the machine are to be read as ratios to the floor, a function that returns its event.
+vary with the machine are to be read as ratios to the floor, the smallest possible function, which returns its event.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from stack.environment import Environment, counted, counting, instructions_to_st
 from stack.local_stack import ROOT, SECRET_NAME, LocalStack
 from stack.processes import Failure, run_command
 
-# By their names in the template
+# Binaries of the functions, with their names in the template
 FUNCTIONS = {
     "operation-request": "OperationRequest",
     "operation-response": "OperationResponse",
@@ -35,8 +35,8 @@ FUNCTIONS = {
     "create-thing": "CreateThing",
     "integration-certificates": "IntegrationCertificates",
 }
-# Building one for Lambda takes a minute and more of both cores, so `make test` measures those that every request goes through,
-# and all of them only with AS_DEPLOYED=1, as CI does.
+# Building one for Lambda takes both cores more than a minute, so `make test` measures those that every request goes through, and
+# all of them only with AS_DEPLOYED=1, as CI does.
 MEASURED_BY_TESTS = tuple(FUNCTIONS) if AS_DEPLOYED else ("operation-request", "operation-response", "answers")
 # A device that sleeps: its tasks wait at Coiote, so nothing is reported while something is measured.
 DEVICE = "measured"
@@ -53,6 +53,8 @@ RATES = (10, 100, 500, 1_000)
 
 
 class Bench:
+    """Measures functions by their binaries, with a ledger of their own beside the local stack."""
+
     def __init__(self, stack: LocalStack, functions: Iterable[str] = FUNCTIONS, floor: Path | None = None, rounds: int = 40):
         self.stack, self.rounds = stack, rounds
         self.binaries = {"floor": floor} if floor else {}
@@ -62,24 +64,23 @@ class Bench:
             "COIOTE_URL": stack.coiote.url,
             "COIOTE_SECRET_ID": SECRET_NAME,
             "REQUESTS_TABLE": self.table,
-            # Of the queue nothing is measured.
+            # Nothing that is measured uses the queue.
             "ANSWERS_QUEUE_URL": f"{stack.aws.endpoint}/000000000000/none",
         }
         self._number = 0
-        # What the bench itself keeps running
-        self.ending = contextlib.ExitStack()
+        self._ending = contextlib.ExitStack()
 
     def __enter__(self) -> "Bench":
         return self
 
     def __exit__(self, *_) -> None:
-        self.ending.close()
+        self._ending.close()
 
     def _make_table(self) -> str:
-        """A ledger as the template describes it, with no stream: nobody else is to deal with what is measured."""
-        of_template = self.stack.deployment.template()["Resources"]["RequestsTable"]["Properties"]
+        """Makes a ledger as the template describes it, without its stream: nothing else is to handle the measured requests."""
+        properties = self.stack.deployment.template()["Resources"]["RequestsTable"]["Properties"]
         parts = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
-        self.stack.aws.dynamodb.create_table(TableName="measured", **{part: of_template[part] for part in parts})
+        self.stack.aws.dynamodb.create_table(TableName="measured", **{part: properties[part] for part in parts})
         return "measured"
 
     # ---------------------------------------------------------------- functions and their events
@@ -88,10 +89,10 @@ class Bench:
         return self._environment(name, self.stack.run / f"{name}.log", variables, wrapper)
 
     def _environment(self, name: str, log: Path, variables: dict[str, str], wrapper: list[str] | None = None) -> Environment:
-        # By its name in the template the local AWS writes down whose calls they are.
-        of_template = {binary: logical_id for logical_id, binary in self.stack.deployment.functions.items()}
-        named = {"AWS_LAMBDA_FUNCTION_NAME": of_template.get(name, name)}
-        return Environment(self.binaries[name], log, self.variables | named | variables, wrapper)
+        # The local AWS records the calls of functions by their names in the template.
+        logical_ids = {binary: logical_id for logical_id, binary in self.stack.deployment.functions.items()}
+        function_name = {"AWS_LAMBDA_FUNCTION_NAME": logical_ids.get(name, name)}
+        return Environment(self.binaries[name], log, self.variables | function_name | variables, wrapper)
 
     def event(self, name: str) -> dict:
         self._number += 1
@@ -108,21 +109,21 @@ class Bench:
                 return {"number": self._number}
 
     def request(self, desired: dict, thing: str = DEVICE) -> dict:
-        """As the rule passes a request on that was just written, of a device without others."""
+        """Writes a request of a device that has no others, and returns its event as the rule makes it."""
         self.stack.aws.dynamodb.delete_item(TableName=self.table, Key=self._key(thing))
         version = self.stack.aws.request(thing, READ, client_token="bench")
         return desired | {"thingName": thing, "version": version, "timestamp": int(time.time()), "clientToken": "bench"}
 
     def result(self, result: dict, thing: str = DEVICE) -> dict:
-        """As the rule passes a result on that Coiote has just reported, of a request that waits for it."""
+        """Reports the result of a request that was handed over, and returns its event as the rule makes it."""
         self._hand_over(thing)
         reported = {"operation": "read", "failedKeys": [""], "result": result}
         version = self._report(thing, reported)
         return reported | {"thingName": thing, "version": version, "timestamp": int(time.time())}
 
     def change(self) -> dict:
-        """As Lambda passes a change of the ledger on: a device's first request was handed over."""
-        # The copies that stood there are of requests that the ledger does not know any more.
+        """Hands over the first request of a device, and returns the change of the ledger as its stream has it."""
+        # The answers in the shadow are of requests that the ledger does not know any more.
         self._report(DEVICE, None)
         self._hand_over(DEVICE)
         item = self.stack.aws.dynamodb.get_item(TableName=self.table, Key=self._key(DEVICE))["Item"]
@@ -134,13 +135,13 @@ class Bench:
         return {"thing": {"S": thing}, "entry": {"S": "device"}}
 
     def _hand_over(self, thing: str) -> None:
-        check("operation-request", self._helper.invoke(self.request(READ, thing)).result)
+        check_succeeded("operation-request", self._helper.invoke(self.request(READ, thing)).result)
 
     @functools.cached_property
     def _helper(self) -> Environment:
-        """Makes the requests whose results are measured; it is not measured itself."""
+        """Function that makes the requests whose results are measured; it is not measured itself."""
         log = self.stack.run / "helper.log"
-        return self.ending.enter_context(self._environment("operation-request", log, {}))
+        return self._ending.enter_context(self._environment("operation-request", log, {}))
 
     def _report(self, thing: str, reported: dict | None) -> int:
         payload = json.dumps({"state": {"reported": reported}}).encode()
@@ -151,7 +152,7 @@ class Bench:
     # ---------------------------------------------------------------- measuring
 
     def starts(self) -> dict[str, list[float]]:
-        """Milliseconds to the first poll. The functions take turns, so that what else the machine does meets all alike."""
+        """Milliseconds to the first poll. The functions take turns, so that other load of the machine meets all alike."""
         found = {name: [] for name in self.binaries}
         for _ in range(self.rounds):
             for name, times in found.items():
@@ -160,6 +161,7 @@ class Bench:
         return found
 
     def first_requests(self, name: str) -> tuple[list[float], list[float]]:
+        """Milliseconds by the clock, and of computing, of the first request of new environments."""
         walls, cpus = [], []
         for _ in range(max(5, self.rounds // 3)):
             event = self.event(name)
@@ -170,12 +172,12 @@ class Bench:
         return walls, cpus
 
     def warm_requests(self, name: str) -> tuple[list[float], list[float], int]:
-        """Milliseconds by the clock, of computing, and the peak of memory in bytes."""
+        """Milliseconds by the clock, and of computing, of warm requests; and the peak of memory in bytes."""
         walls, cpus = [], []
         with self.environment(name) as environment:
             for number in range(self.rounds * 2 + 3):
                 invocation = environment.invoke(self.event(name))
-                check(name, invocation.result)
+                check_succeeded(name, invocation.result)
                 # The first ones warm up.
                 if number >= 3:
                     walls.append(invocation.wall * 1_000)
@@ -183,13 +185,13 @@ class Bench:
             return walls, cpus, environment.peak_memory()
 
     def calls(self, name: str) -> tuple[Counter, Counter]:
-        """What the first and a warm request call."""
+        """Counts the calls of the first request and of a warm one."""
         counts = []
         with AwsBetween(self.stack).serve() as between:
             event, before = self.event(name), self._coiote_counts()
             with self.environment(name, AWS_ENDPOINT_URL=between.endpoint) as environment:
                 for _ in range(3):
-                    check(name, environment.invoke(event).result)
+                    check_succeeded(name, environment.invoke(event).result)
                     counts.append(Counter(between.calls) + (self._coiote_counts() - before))
                     event, before = self.event(name), self._coiote_counts()
                     between.calls.clear()
@@ -202,33 +204,33 @@ class Bench:
         )
 
     def instructions_warm(self, name: str) -> int:
-        """Of one warm request: what ten more cost."""
+        """Instructions of one warm request: a tenth of the difference that ten more make."""
         totals = []
         for requests in (3, 13):
             log = self.stack.run / f"{name}-{requests}.valgrind"
             with self.environment(name, counting(log)) as environment:
                 for _ in range(requests):
-                    check(name, environment.invoke(self.event(name)).result)
+                    check_succeeded(name, environment.invoke(self.event(name)).result)
             totals.append(counted(log))
         return (totals[1] - totals[0]) // 10
 
     def cpu_of(self, name: str, event: Callable[[], dict], rounds: int) -> float:
-        """Milliseconds of computing, warm."""
+        """Milliseconds of computing of a warm request; the median."""
         with self.environment(name) as environment:
             for _ in range(2):
                 environment.invoke(event())
             return statistics.median(environment.invoke(event()).cpu for _ in range(rounds)) * 1_000
 
 
-def check(name: str, result: dict | None) -> None:
+def check_succeeded(name: str, result: dict | None) -> None:
     result = result or {}
-    is_wrong = "errorType" in result or result.get("batchItemFailures")
-    if is_wrong or (name.startswith("operation") and result.get("status") not in ("SCHEDULED", "SUCCEEDED")):
+    has_failed = "errorType" in result or result.get("batchItemFailures")
+    if has_failed or (name.startswith("operation") and result.get("status") not in ("SCHEDULED", "SUCCEEDED")):
         raise Failure(f"{name} answered {json.dumps(result)}")
 
 
 def zipped(binary: Path) -> int:
-    """Bytes of the package, as `sam deploy` makes it."""
+    """Size of the package in bytes, as `sam deploy` makes it."""
     package = io.BytesIO()
     with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(binary, "bootstrap")
@@ -236,7 +238,7 @@ def zipped(binary: Path) -> int:
 
 
 def spread(values: list[float], floor: list[float]) -> str:
-    """The median, the quarters below and above it, and the median's ratio to that of the floor."""
+    """Formats the median, the quartiles, and the median's ratio to that of the floor."""
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.2f} ({low:.2f}–{high:.2f}), {middle / statistics.median(floor):.1f}×"
 
@@ -245,7 +247,7 @@ def ratio(value: float, floor: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}, {value / floor:.1f}×"
 
 
-def table(head: list[str], rows: list[list[str]]) -> None:
+def print_table(head: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in (head, ["-" * width for width in widths], *rows):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
@@ -275,13 +277,13 @@ def main() -> None:
         print(f"\n{machine()}\nMedians and middle halves of {rounds} starts, {rounds * 2} warm requests\n", flush=True)
         with Bench(stack, floor=floor, rounds=rounds) as bench:
             cpu = measure(bench)
-    with deployed("bench-bills") as counting:
-        bill(counting, cpu)
+    with deployed_with_counting("bench-bills") as counting:
+        print_bills(counting, cpu)
 
 
 @contextlib.contextmanager
-def deployed(run_name: str, **parameters: str) -> Iterator[Counting]:
-    """A local stack of its own, deployed, that writes down what its functions call."""
+def deployed_with_counting(run_name: str, **parameters: str) -> Iterator[Counting]:
+    """Deploys a local stack that records the calls of its functions, and counts with them."""
     calls_file = ROOT / ".local" / "run" / f"{run_name}-calls.jsonl"
     calls_file.parent.mkdir(parents=True, exist_ok=True)
     calls_file.write_text("")
@@ -292,10 +294,9 @@ def deployed(run_name: str, **parameters: str) -> Iterator[Counting]:
 
 
 def measure(bench: Bench) -> dict[str, float]:
-    """Seconds of computing of a warm request, by function."""
+    """Prints all figures of single functions; returns seconds of computing of a warm request, by function."""
     starts = bench.starts()
-    # Nobody waits for the one that makes certificates but a deployment.
-    # The one that runs each minute has no request; its bill is below.
+    # Only a deployment waits for integration-certificates. Reconcile has no request; its bill is below.
     measured = [name for name in bench.binaries if name not in ("integration-certificates", "reconcile")]
     first = {name: bench.first_requests(name) for name in measured}
     warm = {name: bench.warm_requests(name) for name in measured}
@@ -306,55 +307,67 @@ def measure(bench: Bench) -> dict[str, float]:
             for name, binary in bench.binaries.items()
         }
         to_answer = {name: bench.instructions_warm(name) / 1e6 for name in measured}
-    sizes = {name: (binary.stat().st_size / 2**20, zipped(binary) / 2**20) for name, binary in bench.binaries.items()}
 
     print("Each with its ratio to the floor\n")
+    print_starts(bench.binaries, starts, to_start)
+    print_requests(first, warm, to_answer)
+    print_calls(bench, measured[1:])
+    print_by_keys(bench)
+    print_by_shadow_size(bench)
+    requests, results = (1_000 / statistics.median(warm[name][0]) for name in ("operation-request", "operation-response"))
+    print(f"One environment, one request after the other: {requests:.0f} requests/s, ", end="")
+    print(f"{results:.0f} results/s, with these neighbours on these CPUs\n")
+    print_by_memory(warm, first)
+    return {name: statistics.median(warm[name][1]) / 1_000 for name in measured}
+
+
+def print_starts(binaries: dict[str, Path], starts: dict[str, list[float]], instructions: dict[str, float]) -> None:
+    sizes = {name: (binary.stat().st_size / 2**20, zipped(binary) / 2**20) for name, binary in binaries.items()}
     rows = [
         [
             name,
             spread(starts[name], starts["floor"]),
-            ratio(to_start[name], to_start["floor"]) if to_start else "",
+            ratio(instructions[name], instructions["floor"]) if instructions else "",
             *(ratio(size, floor) for size, floor in zip(sizes[name], sizes["floor"], strict=True)),
         ]
-        for name in bench.binaries
+        for name in binaries
     ]
-    table(["function", "start-up, ms", "million instructions", "binary, MiB", "zip, MiB"], rows)
+    print_table(["function", "start-up, ms", "million instructions", "binary, MiB", "zip, MiB"], rows)
+
+
+def print_requests(first: dict, warm: dict, instructions: dict[str, float]) -> None:
     rows = [
         [
             name,
             *(spread(times, floor) for times, floor in zip(first[name], first["floor"], strict=True)),
             *(spread(times, floor) for times, floor in zip(warm[name][:2], warm["floor"][:2], strict=True)),
-            ratio(to_answer[name], to_answer["floor"]) if to_answer else "",
+            ratio(instructions[name], instructions["floor"]) if instructions else "",
             ratio(warm[name][2] / 2**20, warm["floor"][2] / 2**20, 1),
         ]
-        for name in measured
+        for name in warm
     ]
     head = ["function", "first request, ms", "its CPU, ms", "warm request, ms", "its CPU, ms", "million instructions"]
-    table([*head, "peak memory, MiB"], rows)
+    print_table([*head, "peak memory, MiB"], rows)
 
-    calls = {name: bench.calls(name) for name in measured[1:]}
+
+def print_calls(bench: Bench, names: list[str]) -> None:
+    calls = {name: bench.calls(name) for name in names}
     for name, of_name in calls.items():
         for which, counts in zip(("first", "warm"), of_name, strict=True):
             print(f"{name}, {which} request: " + ", ".join(f"{count} × {call}" for call, count in sorted(counts.items())))
     print()
-    with_keys(bench)
-    with_size(bench)
-    print(f"One environment, one request after the other: {1_000 / statistics.median(warm['operation-request'][0]):.0f} requests/s, ", end="")
-    print(f"{1_000 / statistics.median(warm['operation-response'][0]):.0f} results/s, with these neighbours on these CPUs\n")
-    by_memory(warm, first)
-    return {name: statistics.median(warm[name][1]) / 1_000 for name in measured}
 
 
-def with_keys(bench: Bench) -> None:
+def print_by_keys(bench: Bench) -> None:
     rows = []
     for count in KEYS:
         keys = [f"Test object.0.Integer array.{number}" for number in range(count)]
         cpu = bench.cpu_of("operation-request", lambda keys=keys: bench.request(READ | {"keys": keys}), 9)
         rows.append([f"{count:,}", f"{cpu:.2f}", f"{cpu / count * 1_000:.1f}"])
-    table(["keys of a read", "CPU, ms", "microseconds a key"], rows)
+    print_table(["keys of a read", "CPU, ms", "microseconds a key"], rows)
 
 
-def with_size(bench: Bench) -> None:
+def print_by_shadow_size(bench: Bench) -> None:
     rows = []
     for size in DATAMODEL_BYTES:
         thing = f"holds-{size}"
@@ -366,11 +379,11 @@ def with_size(bench: Bench) -> None:
         multiple = {"Device": {"0": {"Error Code": {"0": "0"}}}}
         objects = bench.cpu_of("operation-response", lambda thing=thing, r=multiple: bench.result(r, thing), 9)
         rows.append([f"{len(payload):,}", f"{plain:.2f}", f"{objects:.2f}"])
-    table(["bytes in the datamodel shadow", "plain result, CPU ms", "result with a multiple resource, CPU ms"], rows)
+    print_table(["bytes in the datamodel shadow", "plain result, CPU ms", "result with a multiple resource, CPU ms"], rows)
 
 
-def by_memory(warm: dict, first: dict) -> None:
-    """Computing time as Lambda would stretch it: a function with less than one CPU waits for its share."""
+def print_by_memory(warm: dict, first: dict) -> None:
+    """Prints computing time as Lambda stretches it: a function with less than one CPU waits for its share."""
     rows = []
     for size in MEMORY_SIZES:
         share = min(1.0, size / MEGABYTES_OF_ONE_CPU)
@@ -379,11 +392,11 @@ def by_memory(warm: dict, first: dict) -> None:
             row += [f"{statistics.median(first[name][1]) / share:.0f}", f"{statistics.median(warm[name][1]) / share:.1f}"]
         rows.append(row)
     head = ["memory, MB", "request: first, ms of computing", "warm", "response: first", "warm"]
-    table(head, rows)
+    print_table(head, rows)
 
 
-def bill(counting: Counting, cpu: dict[str, float], number: int = 10) -> list[Bill]:
-    """Prints what a million operations cost, beside AVSystem's stack."""
+def print_bills(counting: Counting, cpu: dict[str, float], number: int = 10) -> None:
+    """Prints the price of a million operations, beside that of AVSystem's stack."""
     counted = [count(counting, number) for count in (bills.write_later, bills.write_at_once, bills.execute)]
     columns = [(each, each.parts(cpu), each.total(cpu)) for each in counted]
     columns.append((PEER, PEER.parts(PEER_CPU), PEER.total(PEER_CPU)))
@@ -403,7 +416,7 @@ def bill(counting: Counting, cpu: dict[str, float], number: int = 10) -> list[Bi
     ]
     rows += [[f"$ a million: {part}", *(f"{parts[part]:.2f}" for _, parts, _ in columns)] for part in columns[0][1]]
     rows.append(["**$ a million: all of it**", *(f"**{total:.2f}**" for _, _, total in columns)])
-    table(["of one operation", *(each.name for each, _, _ in columns)], rows)
+    print_table(["of one operation", *(each.name for each, _, _ in columns)], rows)
     sizes = ", ".join(f"{name} {size}" for name, size in counted[0].sizes.items())
     print(f"Largest, in bytes: {sizes}. A shadow counts by the KB, a record of the ledger too.\n")
     rows = []
@@ -413,19 +426,18 @@ def bill(counting: Counting, cpu: dict[str, float], number: int = 10) -> list[Bi
             row += [f"{each.total(cpu, memory, architecture):.2f}" for architecture in bills.LAMBDA_GB_SECOND]
         rows.append(row)
     head = [f"{each.name}, {architecture}" for each in counted for architecture in bills.LAMBDA_GB_SECOND]
-    table(["memory, MB", *head], rows)
-    by_rate(counted[0], cpu)
-    return counted
+    print_table(["memory, MB", *head], rows)
+    print_by_rate(counted[0], cpu)
 
 
-def by_rate(each: Bill, cpu: dict[str, float]) -> None:
+def print_by_rate(each: Bill, cpu: dict[str, float]) -> None:
     seconds, shadows, rules = each.seconds(cpu, MEMORY_SIZES[0]), each.shadows.total(), each.rules
     rows = [
         [f"{rate:,}", f"{rate * seconds:.0f}", f"{rate * shadows:,.0f}", f"{rate * rules:,.0f}", f"{rate * each.writes.total():,.0f}"]
         for rate in RATES
     ]
     head = ["operations/s", "environments at 128 MB", "shadow operations/s", "rule evaluations/s", "ledger writes/s"]
-    table(head, rows)
+    print_table(head, rows)
     print(
         f"By default AWS allows {CONCURRENCY_QUOTA:,} environments, {SHADOW_QUOTA:,} shadow operations/s (400 in smaller regions), "
         f"{SHADOW_QUOTA_OF_A_THING} for one thing, {RULE_QUOTA:,} rule evaluations/s.\n"

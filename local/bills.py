@@ -1,4 +1,4 @@
-"""What AWS bills for an operation, counted on the deployed local stack, and what that costs.
+"""Bill of an operation: everything that AWS charges for, counted on the deployed local stack, and its price.
 
 Counted, not assumed: shadow operations by the KB of the stored record, rules that a message triggers whether or not its WHERE
 holds, actions, invocations, log bytes, and each write of the ledger by the KB of its item, with what it changes in the indexes.
@@ -22,61 +22,62 @@ from stack.processes import wait_for
 # https://aws.amazon.com/secrets-manager/pricing
 LAMBDA_REQUEST = 0.20 / 1e6
 LAMBDA_GB_SECOND = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
-# For each KB of the shadow
+# Per KB of the shadow
 SHADOW_OPERATION = 1.25 / 1e6
 RULE = ACTION = 0.15 / 1e6
 LOG_GB = 0.50
-# For each KB of the item, before and after
+# Per KB of the item, the larger one of before and after
 LEDGER_WRITE = 0.625 / 1e6
-# For each 4 KB, strongly consistent
+# Per 4 KB, strongly consistent
 LEDGER_READ = 0.125 / 1e6
 LEDGER_GB_MONTH = 0.25
 SECRET_READ = 0.05 / 10_000
-# DynamoDB adds so many bytes to an item, for its storage only.
+# Bytes that DynamoDB adds to an item, for the price of its storage only
 ITEM_OVERHEAD = 100
-# Lambda's own lines about an invocation (START, END, REPORT), where they are on
+# Bytes of Lambda's own lines about an invocation (START, END, REPORT), where they are switched on
 PLATFORM_LOG_BYTES = 350
 # Lambda gives CPU in proportion to memory: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 MEGABYTES_OF_ONE_CPU = 1_769
 # Seconds that a call takes in a region, and to Coiote
 AWS_CALL, COIOTE_CALL = 0.015, 0.050
-# Of the ledger's table, by the attributes that they are by
+# Keys of the indexes of the ledger's table
 INDEXES = (("look", "lookAt"), ("handOver", "handOverAt"))
 TEN_MINUTES = 600_000
 OPERATION_TOPIC = "shadow/name/operation/update/accepted"
+SHADOWS = ("operation", "datamodel")
 
 
 @dataclass
 class Bill:
-    """What was counted, of one operation."""
+    """Billed units of one operation."""
 
     name: str
     shadows: Counter = field(default_factory=Counter)
     rules: float = 0
     actions: float = 0
-    # By function: invocations, bytes of its log, calls to AWS and to Coiote
+    # By function: invocations, bytes of the log, calls to AWS and to Coiote
     invocations: Counter = field(default_factory=Counter)
     log_bytes: Counter = field(default_factory=Counter)
     aws_calls: Counter = field(default_factory=Counter)
     coiote_calls: Counter = field(default_factory=Counter)
-    # By what they are for, in units
+    # Units by the kind of the item, and those of the indexes
     writes: Counter = field(default_factory=Counter)
     reads: float = 0
     secret_reads: float = 0
     stored_bytes: float = 0
-    # Of the records, in bytes: what makes the units
+    # Bytes of shadows and items, which make the units
     sizes: dict = field(default_factory=dict)
     platform_lines: bool = True
 
     def seconds(self, cpu: dict[str, float], memory: int) -> float:
-        """Billed of all its invocations."""
+        """Billed seconds of all invocations."""
         computing = sum(cpu.get(name, 0) * count for name, count in self.invocations.items())
         waiting = self.aws_calls.total() * AWS_CALL + self.coiote_calls.total() * COIOTE_CALL
         return computing * max(1.0, MEGABYTES_OF_ONE_CPU / memory) + waiting
 
     def parts(self, cpu: dict[str, float], memory: int = 128, architecture: str = "x86_64") -> dict[str, float]:
-        """Dollars of a million such operations."""
-        lines = self.log_bytes.total() + (PLATFORM_LOG_BYTES * self.invocations.total() if self.platform_lines else 0)
+        """Dollars of a million such operations, by part of the bill."""
+        logged = self.log_bytes.total() + (PLATFORM_LOG_BYTES * self.invocations.total() if self.platform_lines else 0)
         gb_seconds = self.seconds(cpu, memory) * memory / 1_024
         each = {
             "shadows": self.shadows.total() * SHADOW_OPERATION,
@@ -88,7 +89,7 @@ class Bill:
             "secret": self.secret_reads * SECRET_READ,
             "Lambda's requests": self.invocations.total() * LAMBDA_REQUEST,
             "Lambda's computing": gb_seconds * LAMBDA_GB_SECOND[architecture],
-            "logs": lines / 1e9 * LOG_GB,
+            "logs": logged / 1e9 * LOG_GB,
         }
         return {part: price * 1e6 for part, price in each.items()}
 
@@ -96,10 +97,9 @@ class Bill:
         return sum(self.parts(cpu, memory, architecture).values())
 
 
-# Entered by hand and the only figures here that nothing counts again: AVSystem's own functions, run once for a write with its
-# result on shadows of 1 KB. Calls, rules and invocations are what they made then, CPU is what they took then, log bytes are
-# rounded. Lambda's own log lines are not in them. Prices and waiting times are those of all bills, so the total is a model, no
-# bill of AWS.
+# Figures of AVSystem's own functions, from one run of a write with its result on shadows of 1 KB. They are entered by hand, and
+# the only ones here that nothing counts again. Calls, rules, invocations and CPU are those of that run; log bytes are rounded,
+# without Lambda's own lines. Prices and waiting times are those of all bills, so the total is a model and no bill of AWS.
 PEER = Bill(
     "AVSystem's stack, a write with its result",
     shadows=Counter({"update": 3}),
@@ -141,7 +141,7 @@ def size_of_item(item: dict) -> int:
 
 
 def write_units(old: dict, new: dict) -> Counter:
-    """Of one write, by the kind of its item; and of the indexes, which only hold keys."""
+    """Units of one write: by the kind of its item, and of the indexes, which only hold keys."""
     entry = (new or old)["entry"]["S"].partition("#")[0]
     units = Counter({entry: max(1, math.ceil(max(size_of_item(old), size_of_item(new)) / 1_024))})
     for names in INDEXES:
@@ -152,13 +152,13 @@ def write_units(old: dict, new: dict) -> Counter:
     return units
 
 
-def api(call: dict) -> str:
-    """GetItem and the like; empty where the call is known by its path."""
+def api_name(call: dict) -> str:
+    """Name of the operation, such as GetItem; empty where the call is known by its path."""
     return call["target"].partition(".")[2]
 
 
 class Counting:
-    """The deployed stack, whose local AWS writes down in `calls_file` what the functions call (CALLS_OF_FUNCTIONS)."""
+    """Counts on the deployed stack, whose local AWS records the calls of the functions in `calls_file` (CALLS_OF_FUNCTIONS)."""
 
     def __init__(self, stack: LocalStack, calls_file: Path):
         self.stack, self.calls_file, self.aws = stack, calls_file, stack.aws
@@ -174,17 +174,17 @@ class Counting:
         resources = self.aws.cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
         ids = {r["PhysicalResourceId"]: r["LogicalResourceId"] for r in resources}
         binaries = stack.deployment.functions
-        # By the name that AWS gave it: the binary, and its log group
+        # Binary and log group of each function, by the name that AWS gave it
         self.functions = {name: (binaries[ids[name]], group) for name, group in names.items() if ids.get(name) in binaries}
 
     # ---------------------------------------------------------------- one operation
 
     def age(self, thing: str) -> None:
-        """Makes what the ledger knows of the device ten minutes older: operations of a device are not seconds apart."""
+        """Makes the device's item ten minutes older: operations of a device are not seconds apart."""
         key = {"thing": {"S": thing}, "entry": {"S": "device"}}
         item = self.aws.dynamodb.get_item(TableName=self.table, Key=key)["Item"]
         state = json.loads(item["state"]["S"])
-        # Of results only the newest is known for longer than a minute.
+        # Only the newest result is kept for longer than a minute.
         state["r"] = sorted(state.get("r", []), key=lambda result: result["n"])[-1:]
         for record in state.get("e", []) + state["r"]:
             record["z"] -= TEN_MINUTES
@@ -193,49 +193,31 @@ class Counting:
             item.pop(name, None)
         self.aws.dynamodb.put_item(TableName=self.table, Item=item)
 
-    def settled(self, seconds: float = 1.5) -> None:
-        """Waits until nobody has called anything for so long: the window of the answers, and more."""
+    def wait_until_idle(self, seconds: float = 1.5) -> None:
+        """Waits until no function has called anything for so long, which is more than the window of the answers."""
         last = [0, time.monotonic()]
 
-        def quiet() -> bool:
+        def is_idle() -> bool:
             calls = len(self._calls())
             if calls != last[0]:
                 last[:] = [calls, time.monotonic()]
             return time.monotonic() - last[1] > seconds
 
-        wait_for("the functions to be idle", quiet, seconds=60)
+        wait_for("the functions to be idle", is_idle, seconds=60)
 
     def count(self, name: str, things: list[str], operate) -> Bill:
-        """One operation of each thing, one after the other; `operate` returns when it has its last word."""
+        """Counts one operation of each thing, one after the other; `operate` returns when it has its last word."""
         before = self._totals(things)
         for thing in things:
             operate(thing)
-        self.settled()
+        self.wait_until_idle()
         after = self._totals(things)
-        bill = Bill(name, platform_lines=self.platform_lines)
-        each = len(things)
-        kilobytes = {
-            (thing, shadow): math.ceil(self.stored(thing, shadow) / 1_024) for thing in things for shadow in ("operation", "datamodel")
-        }
-        for thing in things:
-            for shadow in ("operation", "datamodel"):
-                updates = after["versions"][thing, shadow] - before["versions"][thing, shadow]
-                bill.shadows[f"update {shadow}"] += updates * max(1, kilobytes[thing, shadow]) / each
-                bill.rules += (updates * self.rules / each) if shadow == "operation" else 0
-        calls = after["calls"][len(before["calls"]) :]
+        bill, each = Bill(name, platform_lines=self.platform_lines), len(things)
+        calls, records = (after[what][len(before[what]) :] for what in ("calls", "records"))
+        self._add_shadow_updates(bill, before["versions"], after["versions"], each)
         for call in calls:
             self._add_call(bill, call, each)
-        for record in after["records"][len(before["records"]) :]:
-            change = record["dynamodb"]
-            if change["Keys"]["thing"]["S"].startswith("#"):
-                # How far reports were read: each minute, whatever is asked for
-                continue
-            for kind, units in write_units(change.get("OldImage", {}), change.get("NewImage", {})).items():
-                bill.writes[kind] += units / each
-        written = len(after["records"]) - len(before["records"])
-        called = sum(api(call) in ("UpdateItem", "PutItem", "DeleteItem") for call in calls)
-        # A write that its condition refused, or that changed nothing, is billed and is in no stream.
-        bill.writes["refused or without a change"] += max(0, called - written) / each
+        self._add_writes(bill, calls, records, each)
         for binary, group in self.functions.values():
             lines, bytes_ = (after["logs"][group][n] - before["logs"][group][n] for n in (0, 1))
             if binary != "reconcile":
@@ -245,26 +227,51 @@ class Counting:
         for route, count in (after["coiote"] - before["coiote"]).items():
             if "taskReports" not in route:
                 bill.coiote_calls["operation-request"] += count / each
-        bill.sizes = {shadow: max(self.stored(thing, shadow) for thing in things) for shadow in ("operation", "datamodel")}
-        images = [r["dynamodb"].get("NewImage", {}) for r in after["records"][len(before["records"]) :]]
+        self._add_sizes(bill, things, records)
+        return bill
+
+    def _add_shadow_updates(self, bill: Bill, before: dict, after: dict, each: int) -> None:
+        """Adds the updates, which are the new versions, and the rules that those of the operation shadow trigger."""
+        for (thing, shadow), version in after.items():
+            updates = version - before[thing, shadow]
+            kilobytes = math.ceil(self.stored(thing, shadow) / 1_024)
+            bill.shadows[f"update {shadow}"] += updates * max(1, kilobytes) / each
+            bill.rules += (updates * self.rules / each) if shadow == "operation" else 0
+
+    def _add_writes(self, bill: Bill, calls: list[dict], records: list[dict], each: int) -> None:
+        """Adds the writes of the ledger by the records of its stream."""
+        for record in records:
+            change = record["dynamodb"]
+            # How far reports were read is written each minute, whatever is requested.
+            if change["Keys"]["thing"]["S"].startswith("#"):
+                continue
+            for kind, units in write_units(change.get("OldImage", {}), change.get("NewImage", {})).items():
+                bill.writes[kind] += units / each
+        called = sum(api_name(call) in ("UpdateItem", "PutItem", "DeleteItem") for call in calls)
+        # A write that its condition refused, or that changed nothing, is billed and is in no stream.
+        bill.writes["refused or without a change"] += max(0, called - len(records)) / each
+
+    def _add_sizes(self, bill: Bill, things: list[str], records: list[dict]) -> None:
+        """Adds the largest sizes of shadows and items, and the bytes that stay in the ledger."""
+        bill.sizes = {shadow: max(self.stored(thing, shadow) for thing in things) for shadow in SHADOWS}
+        images = [record["dynamodb"].get("NewImage", {}) for record in records]
         for kind in ("device", "request"):
             sizes = [size_of_item(image) for image in images if image.get("entry", {}).get("S", "").partition("#")[0] == kind]
             bill.sizes[f"ledger, {kind}"] = max(sizes, default=0)
             if kind == "request":
-                bill.stored_bytes = (sum(sizes) + ITEM_OVERHEAD * len(sizes)) / each
-        return bill
+                bill.stored_bytes = (sum(sizes) + ITEM_OVERHEAD * len(sizes)) / len(things)
 
     def _add_call(self, bill: Bill, call: dict, each: int) -> None:
         bill.aws_calls[self._binary(call)] += 1 / each
         if call["method"] == "GET" and call["path"].endswith("/shadow"):
             bill.shadows[f"get {call['query']['name'][0]}"] += 1 / each
-        elif api(call) in ("GetItem", "Query"):
+        elif api_name(call) in ("GetItem", "Query"):
             bill.reads += (1 if call["body"]["ConsistentRead"] else 0.5) / each
-        elif api(call) == "GetSecretValue":
+        elif api_name(call) == "GetSecretValue":
             bill.secret_reads += 1 / each
 
     def _calls(self) -> list[dict]:
-        """Those of operations: `reconcile` makes its own each minute, whatever is asked for."""
+        """Calls for operations: those of `reconcile` are made each minute, whatever is requested."""
         lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
         calls = (json.loads(line) for line in lines)
         return [call for call in calls if self._binary(call) not in (None, "reconcile")]
@@ -273,14 +280,14 @@ class Counting:
         return self.functions.get(call["function"], (None, ""))[0]
 
     def stored(self, thing: str, shadow: str) -> int:
-        """Bytes of a shadow's document, without its metadata."""
+        """Bytes of a shadow's document, without its metadata, and without the delta, which AWS does not store."""
         state = self.aws.shadow(thing, shadow).get("state", {})
-        # What AWS derives is not stored.
         return len(json.dumps({part: state[part] for part in state if part != "delta"}, separators=(",", ":")).encode())
 
     def _totals(self, things: list[str]) -> dict:
+        """Everything that is counted, from the beginning of the stack."""
         versions = {
-            (thing, shadow): self.aws.shadow(thing, shadow).get("version", 0) for thing in things for shadow in ("operation", "datamodel")
+            (thing, shadow): self.aws.shadow(thing, shadow).get("version", 0) for thing in things for shadow in SHADOWS
         }
         return {
             "versions": versions,
@@ -291,7 +298,7 @@ class Counting:
         }
 
     def _records(self) -> list[dict]:
-        """All that the table's stream has told so far."""
+        """All records of the table's stream so far."""
         shards = self.aws.streams.describe_stream(StreamArn=self.stream)["StreamDescription"]["Shards"]
         records = []
         for shard in shards:
@@ -305,7 +312,7 @@ class Counting:
         return records
 
     def _logged(self, group: str) -> tuple[int, int]:
-        """Invocations, and the bytes of the functions' own lines."""
+        """Number of invocations, and bytes of the functions' own lines."""
         invocations = size = 0
         for page in self.aws.logs.get_paginator("filter_log_events").paginate(logGroupName=group):
             for event in page["events"]:
@@ -317,17 +324,17 @@ class Counting:
         return invocations, size
 
 
-# ---------------------------------------------------------------- what is counted
+# ---------------------------------------------------------------- operations that are counted
 
 WRITE = {"operation": "write", "keys": ["Device.0.UTC Offset"], "values": ["+02:00"]}
 EXECUTE = {"operation": "execute", "keys": ["Device.0.Reboot"]}
-# Operations that a device has had before what is counted: their records stand beside it.
+# Operations that a device has had before the one that is counted: they stand in its item, too
 EARLIER = 2
 SCHEDULED_AND_LATER = ("SCHEDULED", "SUCCEEDED")
 
 
 class Fleet:
-    """Devices that have each had some operations before."""
+    """Devices that have had some operations before, and ways to make another one."""
 
     def __init__(self, counting: Counting):
         self.counting, self.stack = counting, counting.stack
@@ -340,33 +347,33 @@ class Fleet:
             self.stack.add_thing(thing)
         for _ in range(EARLIER):
             for thing in things:
-                self.ended(thing, self.ask(thing, desired))
-        self.counting.settled()
+                self.wait_until_ended(thing, self.request(thing, desired))
+        self.counting.wait_until_idle()
         for thing in things:
             self.counting.age(thing)
-        self.counting.settled()
+        self.counting.wait_until_idle()
         return things
 
-    def ask(self, thing: str, desired: dict) -> int:
-        # Each with another one: an execute with the token of one that came before would be refused.
+    def request(self, thing: str, desired: dict) -> int:
+        # Each with a token of its own: an execute with the token of an earlier one would be refused.
         return self.stack.aws.request(thing, desired, client_token=f"c0ffee-{next(self._numbers)}")
 
-    def ended(self, thing: str, version: int) -> None:
+    def wait_until_ended(self, thing: str, version: int) -> None:
         self.stack.aws.last_word(thing, version, ("SUCCEEDED",), seconds=90)
 
     def at_once(self, desired: dict):
-        """The device answers while answers are gathered: SCHEDULED and the last word are written together."""
-        return lambda thing: self.ended(thing, self.ask(thing, desired))
+        """Operation whose device answers at once: SCHEDULED and the last word are written together."""
+        return lambda thing: self.wait_until_ended(thing, self.request(thing, desired))
 
     def later(self, desired: dict):
-        """The device answers after its author has read SCHEDULED."""
+        """Operation whose device answers after SCHEDULED has been written."""
 
         def operate(thing: str) -> None:
             self.stack.coiote.set_state(thing, "sleeping")
-            version = self.ask(thing, desired)
+            version = self.request(thing, desired)
             self.stack.aws.last_word(thing, version, SCHEDULED_AND_LATER)
             self.stack.coiote.set_state(thing, "online")
-            self.ended(thing, version)
+            self.wait_until_ended(thing, version)
 
         return operate
 

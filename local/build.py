@@ -15,7 +15,7 @@ def main(*more: str) -> None:
     run = ROOT / ".local" / "run" / "build"
     run.mkdir(parents=True, exist_ok=True)
     deployment = Deployment(ROOT, run)
-    # First, because what these need is all that the others need.
+    # First, because they need everything that the others need.
     if "tests" in more:
         deployment.build_tests()
     deployment.build("lwm2m")

@@ -1,6 +1,6 @@
-"""The whole on this machine: a device appears, a WRITE and a READ of the concept with the evidence of each of their eight
-steps, a notification, outcomes that a device decides, a request that is taken back, a job over a group of devices; and nothing is
-left at the end."""
+"""Demo of the whole chain on this machine: a device appears; a write and a read, with evidence of each of their eight steps; a
+notification; outcomes that a device decides; a request that is canceled; a job over a group of devices; and at the end nothing is
+left."""
 
 import argparse
 import json
@@ -30,10 +30,10 @@ def client_token(desired: dict) -> str:
     return f"demo-{desired['operation']}"
 
 
-def begun(line: dict) -> float:
-    """When the invocation began whose last line this is."""
-    ended = datetime.fromisoformat(line["timestamp"].replace("Z", "+00:00")).timestamp()
-    return ended - line["duration_ms"] / 1000
+def invocation_began(last_line: dict) -> float:
+    """Time at which the invocation began, by its last log line."""
+    ended = datetime.fromisoformat(last_line["timestamp"].replace("Z", "+00:00")).timestamp()
+    return ended - last_line["duration_ms"] / 1000
 
 
 class Story:
@@ -43,7 +43,7 @@ class Story:
         self._stack = stack
         self._started = 0.0
 
-    def tell(self, title: str, desired: dict) -> None:
+    def show(self, title: str, desired: dict) -> None:
         stack, outputs = self._stack, self._stack.outputs
         print(f"\n{title}")
         self._started = time.time()
@@ -53,7 +53,7 @@ class Story:
         self._evidence("shadow version", version)
 
         created = stack.aws.log_line(outputs["OperationRequestLogGroup"], "request scheduled", version=version)
-        self._step(2, f"Rule {outputs['OperationRequestRule']} invokes Lambda, which claims it in the ledger", begun(created))
+        self._step(2, f"Rule {outputs['OperationRequestRule']} invokes Lambda, which claims it in the ledger", invocation_began(created))
         self._evidence("function", outputs["OperationRequestFunction"])
         self._evidence("invocation", created["request_id"])
 
@@ -108,8 +108,8 @@ class Story:
         print(f"                 {name}: {value}")
 
 
-def show_that_it_appears(stack: LocalStack) -> None:
-    """Nobody has touched AWS: Coiote has announced its device with the certificate that the stack gave it."""
+def show_the_new_thing(stack: LocalStack) -> None:
+    """Shows the thing of a device that Coiote has announced, with the certificate that the stack gave it."""
     print("\nTHE DEVICE APPEARS")
     integration = stack.coiote.integration()
     print(f"  Coiote connects to IoT Core with the certificate {integration['externalCertificate']}")
@@ -120,11 +120,11 @@ def show_that_it_appears(stack: LocalStack) -> None:
     print(f"  thing type   {thing['thingTypeName']}")
     print(f"  attributes   {json.dumps(thing['attributes'])}")
     for name in (None, "operation", "datamodel"):
-        shadow = wait_for(f"the {name or 'classic'} shadow", lambda name=name: shadow_once_there(stack, name))
+        shadow = wait_for(f"the {name or 'classic'} shadow", lambda name=name: shadow_if_there(stack, name))
         print(f"  {name or 'classic':<12} {json.dumps(shadow.get('state', {}).get('reported', {}))}")
 
 
-def shadow_once_there(stack: LocalStack, name: str | None) -> dict | None:
+def shadow_if_there(stack: LocalStack, name: str | None) -> dict | None:
     shadow = stack.aws.shadow(THING, name)
     # The operation shadow is empty to begin with.
     return shadow if shadow and (name == "operation" or "state" in shadow) else None
@@ -154,7 +154,7 @@ def show_an_outcome(stack: LocalStack, thing: str, desired: dict, words: tuple[s
 
 
 def show_outcomes(stack: LocalStack) -> None:
-    """What became of requests whose results stand in no shadow, as Coiote's reports tell it."""
+    """Shows the outcomes, by Coiote's reports, of requests whose results are in no shadow."""
     print("\nOUTCOMES")
     print("  the links of a discover")
     expect(show_an_outcome(stack, THING, {"operation": "discover", "keys": ["Device.0"]}), "SUCCEEDED")
@@ -180,7 +180,7 @@ def show_outcomes(stack: LocalStack) -> None:
 
 
 def show_a_job(stack: LocalStack) -> None:
-    """A write for a whole group: one device is asleep, and one refuses the value."""
+    """Shows a job that writes to a group of devices, of which one is asleep and one refuses the value."""
     print("\nA JOB FOR A FLEET")
     jobs = stack.jobs
     jobs.switch_events_on()
@@ -211,10 +211,10 @@ def show_a_job(stack: LocalStack) -> None:
     for thing in things:
         execution = jobs.execution(job, thing)
         print(f"  {thing:<17} {execution['status']:<10} {json.dumps(execution['details'])}")
-    print(f"  the job is {wait_for('the job to end', lambda: ended(jobs.describe(job)))}")
+    print(f"  the job is {wait_for('the job to end', lambda: final_status(jobs.describe(job)))}")
 
 
-def ended(job: dict) -> str | None:
+def final_status(job: dict) -> str | None:
     return job["status"] if job["status"] != "IN_PROGRESS" else None
 
 
@@ -223,12 +223,12 @@ def expect(answer: dict, status: str) -> None:
         raise Failure(f"{status} was expected: {json.dumps(answer)}")
 
 
-# What the log lines of an invocation have in common, or is of no use to a reader of the story
-NOT_TOLD = {"timestamp", "level", "target", "message", "name", "request_id", "thing", "version", "client_token", "operation"}
+# Fields of log lines that all lines of an invocation have, or that are of no use to a reader
+FIELDS_NOT_SHOWN = {"timestamp", "level", "target", "message", "name", "request_id", "thing", "version", "client_token", "operation"}
 
 
 def show_the_story(stack: LocalStack, desired: dict) -> None:
-    """The way of one request, as an operator finds it by its client token."""
+    """Shows the log lines of one request, as an operator finds them by its client token."""
     token = client_token(desired)
     groups = [stack.outputs[f"{function}LogGroup"] for function in ("OperationRequest", "OperationResponse")]
     for group, last in zip(groups, ("request scheduled", "result folded"), strict=True):
@@ -237,13 +237,13 @@ def show_the_story(stack: LocalStack, desired: dict) -> None:
     print(f"\nTHE STORY OF ONE REQUEST, as the logs tell it: client_token = {token}")
     of_request = lines[0][1]
     print(f"  thing {of_request['thing']}, version {of_request['version']}, operation {of_request['operation']}")
-    for group, line in sorted(lines, key=lambda told: told[1]["timestamp"]):
-        more = " ".join(f"{name}={value}" for name, value in line.items() if name not in NOT_TOLD)
+    for group, line in sorted(lines, key=lambda found: found[1]["timestamp"]):
+        more = " ".join(f"{name}={value}" for name, value in line.items() if name not in FIELDS_NOT_SHOWN)
         print(f"  {line['timestamp'][11:23]} {line['level']:<5} {group.rpartition('/')[2]:<33} {line['message']:<26} {more}")
 
 
 def delete(stack: LocalStack) -> None:
-    """The stack takes everything away that it made, on both sides."""
+    """Deletes the stack, which has to remove everything that it made, at AWS and at Coiote."""
     stack.delete()
     integration = stack.coiote.integration()
     left = {
@@ -267,7 +267,7 @@ def delete(stack: LocalStack) -> None:
 
 
 def verify(stack: LocalStack) -> None:
-    """The one thing that counts: what was written is what the datamodel shadow and the device hold."""
+    """Checks that the datamodel shadow and the device hold the written values."""
     for where, datamodel in (
         ("the datamodel shadow", stack.aws.reported(THING, "datamodel")),
         ("the device", stack.coiote.datamodel(THING)),
@@ -319,15 +319,15 @@ def main() -> None:
 
     started = time.monotonic()
     with LocalStack(arguments.name, makes_certificates=True, usual_ports=True) as stack:
-        # The command line takes longer to build than the demo takes to run; it is for going on by hand.
+        # The command line is for going on by hand: it takes longer to build than the demo takes to run.
         stack.deployment.build(*(["lwm2m"] if arguments.keep else []))
         stack.start()
         print("The local AWS and the local Coiote are running", flush=True)
         stack.deploy()
-        show_that_it_appears(stack)
+        show_the_new_thing(stack)
         story = Story(stack)
-        story.tell("WRITE", WRITE)
-        story.tell("READ", READ)
+        story.show("WRITE", WRITE)
+        story.show("READ", READ)
         verify(stack)
         show_a_notification(stack)
         show_outcomes(stack)

@@ -13,16 +13,16 @@ from pathlib import Path
 
 LOCAL = Path(__file__).resolve().parent
 INTO = LOCAL.parent / ".local"
-# Installs in seconds what takes pip more than a minute.
+# Takes seconds where pip takes more than a minute.
 UV = "uv==0.13.9"
 ENVIRONMENTS = {
     "tools": "the AWS tools that build, deploy and test",
     "aws": "the local AWS",
     "coiote": "the client library that checks the local Coiote",
 }
-# Only where they are asked for
-MORE = {"policy": "the checker of the template"}
-# What uv calls the settings of pip: a proxy of PyPI, or roots to trust
+# Environments that are installed only by name
+OPTIONAL_ENVIRONMENTS = {"policy": "the checker of the template"}
+# Variables of uv for settings of pip: a proxy of PyPI, or roots to trust
 PIP_SETTINGS = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -36,7 +36,7 @@ def main() -> None:
         sys.exit(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}.")
     named = sys.argv[1:]
     try:
-        for name, what in {name: MORE[name] for name in named}.items() if named else ENVIRONMENTS.items():
+        for name, what in {name: OPTIONAL_ENVIRONMENTS[name] for name in named}.items() if named else ENVIRONMENTS.items():
             install(name, what)
     except subprocess.CalledProcessError as error:
         sys.exit(f"The installation failed ({error}); its output stands above. Run the command again to retry.")
@@ -72,7 +72,7 @@ def install_uv() -> Path:
 
 
 def pip_settings() -> dict[str, str]:
-    """What pip is told by its configuration, in the words of uv, unless uv is told itself."""
+    """Settings of pip as variables of uv, unless these are set."""
     settings = {}
     listed = subprocess.run([*pip(), "config", "list"], check=True, capture_output=True, text=True).stdout
     for line in listed.splitlines():

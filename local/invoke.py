@@ -1,8 +1,8 @@
-"""Runs one function on a sample event, in a container as `sam local invoke` makes it, against what `make demo KEEP=1` left.
+"""Runs one function on a sample event, in a container of `sam local invoke`, against the local stack of `make demo KEEP=1`.
 
-From inside of a container, localhost is the container itself. So the local stack is called by the name host.docker.internal,
-which its certificates have, too. It listens on loopback all the same: for as long as the invocation lasts, and on the
-containers' own network only, this passes on what comes for it.
+Inside a container, localhost is the container itself. Therefore the local stack is called by the name host.docker.internal,
+which its certificates have, too. It listens on loopback only: while the invocation lasts, connections from the containers' own
+network are forwarded to it.
 """
 
 import argparse
@@ -29,16 +29,16 @@ from stack.deployment import STACK_NAME, Deployment
 from stack.local_stack import HOST_OF_CONTAINERS, ROOT
 from stack.processes import Failure, run_command
 
-# Asks for the address of a network interface (netdevice(7)).
+# ioctl for the address of a network interface (netdevice(7))
 SIOCGIFADDR = 0x8915
-# How this machine calls itself
-LOCAL = ("localhost", "127.0.0.1")
+# Names of this machine for itself
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
 NONE_IS_RUNNING = "No local stack is running. Start one: make demo KEEP=1"
-# In a rule's SQL: what it selects, each under the name that the event has for it
+# A field of the event, in the SELECT of a rule's SQL
 SELECTED = re.compile(r"\bAS\s+(\w+)")
 
 
-class Kept:
+class KeptStack:
     """The local stack that was left running."""
 
     def __init__(self, name: str = "demo"):
@@ -63,7 +63,7 @@ class Kept:
             raise Failure(f"The local stack does not answer ({error}). Start it anew: make demo KEEP=1") from error
 
     def functions(self) -> dict[str, str]:
-        """Every deployed function's name, by its name in the template."""
+        """Names of the deployed functions, by their names in the template."""
         return self._of_type("AWS::Lambda::Function")
 
     def variables(self, function: str) -> dict[str, str]:
@@ -72,7 +72,7 @@ class Kept:
         return config.get("Environment", {}).get("Variables", {})
 
     def function_for(self, event: object) -> str:
-        """The function whose rule passes on events like this one: it selects all of the event's fields, and little else."""
+        """Finds the function whose rule makes events like this one: it selects all of the event's fields, and the fewest others."""
         fields = set(event) if isinstance(event, dict) else set()
         names = {physical: logical for logical, physical in self.functions().items()}
         found: list[tuple[int, str]] = []
@@ -89,7 +89,7 @@ class Kept:
         return min(found)[1]
 
     def write_env_vars(self, *functions: str) -> Path:
-        """For `sam local`: the variables that point the functions into this stack."""
+        """Writes the file for `sam local` with the variables that connect the functions to this stack."""
         variables = {
             function: {name: as_containers_see(value) for name, value in self.variables(function).items()}
             for function in functions
@@ -101,7 +101,7 @@ class Kept:
     def ports(self, function: str) -> set[int]:
         """The ports of this machine that the function's variables lead to."""
         urls = (urllib.parse.urlsplit(value) for value in self.variables(function).values() if "://" in value)
-        return {url.port for url in urls if url.hostname in LOCAL and url.port}
+        return {url.port for url in urls if url.hostname in LOCAL_HOSTS and url.port}
 
     def _of_type(self, kind: str) -> dict[str, str]:
         resources = self._resources.items()
@@ -109,15 +109,16 @@ class Kept:
 
 
 def as_containers_see(value: str) -> str:
+    """Replaces this machine's name in a URL by the one that containers have for it."""
     url = urllib.parse.urlsplit(value)
-    if url.hostname not in LOCAL:
+    if url.hostname not in LOCAL_HOSTS:
         return value
     port = f":{url.port}" if url.port else ""
     return url._replace(netloc=f"{HOST_OF_CONTAINERS}{port}").geturl()
 
 
-def engine() -> bool:
-    """Whether there is a Docker engine here."""
+def has_docker_engine() -> bool:
+    """Whether a Docker engine answers."""
     return bool(shutil.which("docker")) and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
@@ -133,7 +134,7 @@ def gateway() -> str | None:
     return socket.inet_ntoa(answer[20:24])
 
 
-async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(1 << 16):
             writer.write(data)
@@ -144,7 +145,7 @@ async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 @contextlib.contextmanager
 def reachable(ports: set[int]):
-    """These ports of loopback can be reached by containers, too, and by nobody else."""
+    """Makes these ports of loopback reachable by containers, and by nobody else."""
     address = gateway()
     loop = asyncio.new_event_loop()
     from_outside: set[asyncio.StreamWriter] = set()
@@ -154,7 +155,7 @@ def reachable(ports: set[int]):
             from_outside.add(writer)
             try:
                 inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-                await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
+                await asyncio.gather(forward(reader, inner_writer), forward(inner_reader, writer))
             finally:
                 from_outside.discard(writer)
 
@@ -166,7 +167,7 @@ def reachable(ports: set[int]):
         try:
             servers.append(loop.run_until_complete(serve(port)))
         except OSError:
-            # Somebody is passing it on already, or it listens on all addresses.
+            # Another process forwards it already, or listens on all addresses.
             continue
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -177,27 +178,27 @@ def reachable(ports: set[int]):
         thread.join(timeout=10)
         for server in servers:
             server.close()
-        # Connections that a container keeps open: what is passed on in them ends when they do.
+        # Containers may keep connections open; what forwards them ends when they do.
         for writer in from_outside:
             writer.transport.abort()
-        if passed_on := asyncio.all_tasks(loop):
-            loop.run_until_complete(asyncio.gather(*passed_on, return_exceptions=True))
+        if forwarding := asyncio.all_tasks(loop):
+            loop.run_until_complete(asyncio.gather(*forwarding, return_exceptions=True))
         loop.close()
 
 
-def as_of_now(kept: Kept, path: Path) -> Path:
-    """The event as its rule would pass it on now, in a file of the run's folder.
+def as_of_now(kept: KeptStack, path: Path) -> Path:
+    """Writes the event as its rule would make it now to a file of the run's folder.
 
-    One that is older than a request's lifetime would not be sent. One whose version another has, or is older than that of
-    another one, would be its second delivery, or come too late: so its version is one that the thing's shadow has for it alone.
-    And it has a client token of its own, by which two executes are two.
+    Its time is now, because an event older than a request's lifetime is not sent. Its version is a new one of the thing's shadow:
+    an event with a known version counts as a second delivery, and one with an older version as too late. Its client token is its
+    own, so that two executes are two requests.
     """
     event = json.loads(path.read_text())
     if isinstance(event, dict):
         event |= {"timestamp": int(time.time())} if "timestamp" in event else {}
         if "version" in event and "thingName" in event:
             with contextlib.suppress(ClientError):
-                # Not a thing's name: then no version helps.
+                # Without a valid name of a thing, no version helps.
                 event["version"] = own_version(kept.iot_data, event["thingName"])
         if "version" in event and "clientToken" in event:
             event["clientToken"] += f"-{event['version']}"
@@ -206,16 +207,16 @@ def as_of_now(kept: Kept, path: Path) -> Path:
     return copy
 
 
-def as_last_time(kept: Kept, path: Path) -> Path:
-    """The event as it was invoked the last time: its second delivery."""
+def as_last_time(kept: KeptStack, path: Path) -> Path:
+    """The file of the event as it was invoked the last time, for a second delivery."""
     copy = kept.run / f"event-{path.name}"
     if not copy.exists():
         raise Failure(f"{path.name} has not been invoked yet: leave AGAIN out")
     return copy
 
 
-def invoke(kept: Kept, event: Path, function: str | None = None, again: bool = False, **more) -> subprocess.CompletedProcess:
-    """Runs the function on the event to the end; what sam prints goes where `more` says."""
+def invoke(kept: KeptStack, event: Path, function: str | None = None, again: bool = False, **more) -> subprocess.CompletedProcess:
+    """Runs the function on the event to the end; `more` are arguments of subprocess.run."""
     function = function or kept.function_for(json.loads(event.read_text()))
     copy = as_last_time(kept, event) if again else as_of_now(kept, event)
     with reachable(kept.ports(function)):
@@ -223,8 +224,8 @@ def invoke(kept: Kept, event: Path, function: str | None = None, again: bool = F
         return subprocess.run(**sam_local(kept, what, function), check=False, **more)
 
 
-def sam_local(kept: Kept, what: list[str], *functions: str) -> dict:
-    """How a command of `sam local` is started whose containers find the local stack: arguments for subprocess."""
+def sam_local(kept: KeptStack, what: list[str], *functions: str) -> dict:
+    """Arguments of subprocess.run for a command of `sam local` whose containers find the local stack."""
     deployment = Deployment(ROOT, kept.run)
     command = [str(deployment.sam), "local", *what, "--skip-pull-image"]
     command += ["--env-vars", str(kept.write_env_vars(*functions)), "--add-host", f"{HOST_OF_CONTAINERS}:host-gateway"]
@@ -241,11 +242,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.event.is_file():
         raise Failure(f"{arguments.event}: no such file")
-    # What a demo leaves that was not kept running is no more than a folder.
+    # A demo that was not kept running leaves only a folder.
     if not (ROOT / ".local" / "run" / arguments.name / "processes.json").exists():
         raise Failure(NONE_IS_RUNNING)
-    kept = Kept(arguments.name)
-    if not engine():
+    kept = KeptStack(arguments.name)
+    if not has_docker_engine():
         raise Failure("sam local invoke needs a Docker engine, and none answers here (docker info).")
     sys.exit(invoke(kept, arguments.event.resolve(), arguments.function, arguments.again).returncode)
 

@@ -1,6 +1,6 @@
 """Packs all that a deployment without Rust needs into dist/: the built functions, the template that names them, `lwm2m`.
 
-With a version, as in `package.py notes 0.1.0`, it only prints what the changelog says of it.
+With a version, as in `package.py notes 0.1.0`, it only prints the changelog's section of it.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from stack.local_stack import ROOT
 from stack.processes import Failure, run_command
 
 DIST = ROOT / "dist"
-# What cargo-lambda builds for here. Only these machines can run the functions, so nobody is to choose others.
+# Architecture that cargo-lambda builds for here. The package's template allows no other, which could not run the functions.
 ARCHITECTURE = "x86_64"
-# The template names the first two in its metadata; the last has what `sam deploy` is to ask for.
-BESIDE = ("LICENSE", "README.md", "samconfig.toml")
+# Files that the package has unchanged: the template's metadata names the first two, the last has the questions of `sam deploy`.
+UNCHANGED = ("LICENSE", "README.md", "samconfig.toml")
 CODE = re.compile(r"^(      CodeUri: )functions/(\S+)$", re.MULTILINE)
 ARCHITECTURES = re.compile(r"^(  Architecture:\n(?:    .*\n)*?    AllowedValues: )\[.*\]$", re.MULTILINE)
 
@@ -31,7 +31,7 @@ def write(into: Path, functions: Mapping[str, Path], more: Mapping[str, Path]) -
     (into / "template.yaml").write_text(template(set(functions)))
     for name, binary in functions.items():
         zip_function(binary, into / f"{name}.zip")
-    for name in BESIDE:
+    for name in UNCHANGED:
         shutil.copyfile(ROOT / name, into / name)
     for name, file in more.items():
         shutil.copy(file, into / name)
@@ -40,7 +40,7 @@ def write(into: Path, functions: Mapping[str, Path], more: Mapping[str, Path]) -
 
 
 def template(functions: set[str]) -> str:
-    """The project's template, with the zip of each function instead of its source."""
+    """Makes the package's template, with the zip of each function instead of its source."""
     text = (ROOT / "template.yaml").read_text()
     named = {name for _, name in CODE.findall(text)}
     if named != functions:
@@ -52,7 +52,7 @@ def template(functions: set[str]) -> str:
 
 
 def zip_function(binary: Path, into: Path) -> None:
-    """The same bytes for the same binary, whenever it was built."""
+    """Zips a function; the same binary always gives the same bytes."""
     entry = zipfile.ZipInfo("bootstrap", date_time=(1980, 1, 1, 0, 0, 0))
     entry.external_attr = 0o100755 << 16
     entry.compress_type = zipfile.ZIP_DEFLATED
@@ -61,7 +61,7 @@ def zip_function(binary: Path, into: Path) -> None:
 
 
 def notes(version: str) -> str:
-    """What the changelog says of a version."""
+    """The changelog's section of a version."""
     sections = re.split(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     for heading, section in zip(sections[1::2], sections[2::2], strict=True):
         if heading.split()[0] == version:

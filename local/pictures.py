@@ -1,4 +1,4 @@
-"""The pictures of the docs, made from the real thing: `make demo` in a terminal, and the dashboard as the template lays it out."""
+"""Makes the pictures of the docs: of `make demo` in a terminal, and of the dashboard as the template lays it out."""
 
 import argparse
 import json
@@ -20,20 +20,20 @@ from stack.processes import Failure, run_command
 
 PICTURES = ROOT / "docs" / "pictures"
 COLUMNS = 132
-# Of a dashboard's grid, which is 24 units wide: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
+# Pixels of a unit of a dashboard's grid, which is 24 units wide: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
 UNIT_WIDTH, UNIT_HEIGHT, GAP = 46, 34, 4
 LABELS_OF_A_WIDGET = 6
 
 
 def terminal(title: str, text: str) -> str:
-    """What a terminal shows, as SVG. The viewer's own monospaced font is used: nothing is loaded from elsewhere."""
+    """Draws the contents of a terminal as SVG, in the viewer's own monospaced font: nothing is loaded from elsewhere."""
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
     console.print(Text.from_ansi(text), soft_wrap=False)
     code_format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title=title, code_format=code_format, unique_id="terminal")
 
 
-def of_the_demo() -> str:
+def demo_picture() -> str:
     demo = subprocess.run([sys.executable, ROOT / "local" / "demo.py"], stdout=subprocess.PIPE, text=True)
     if demo.returncode:
         raise Failure(f"The demo failed:\n{demo.stdout}")
@@ -41,11 +41,11 @@ def of_the_demo() -> str:
 
 
 def dashboard_widgets(deployment: Deployment) -> list[dict]:
-    """As the template has them. Names that CloudFormation puts in stay out: a picture is of no single stack."""
+    """Reads the widgets from the template, without the names that CloudFormation inserts: the picture is of no single stack."""
     resources = deployment.template()["Resources"].values()
     [body] = (r["Properties"]["DashboardBody"] for r in resources if r["Type"] == "AWS::CloudWatch::Dashboard")
     text, conditional = body["Fn::Sub"]
-    # With all that can be switched on
+    # With everything that can be switched on
     for name, choice in conditional.items():
         _, shown, _ = choice["Fn::If"]
         text = text.replace(f"${{{name}}}", shown["Fn::Sub"])
@@ -61,12 +61,12 @@ def labels(widget: dict) -> list[str]:
 
 
 def label_of(metric: list) -> str:
-    """What CloudWatch shows of [namespace, name, dimensions…, options]."""
+    """The label that CloudWatch shows of [namespace, name, dimensions…, options]."""
     options = metric[-1] if isinstance(metric[-1], dict) else {}
     return options.get("label") or (metric[1] if len(metric) > 1 else options["expression"])
 
 
-def of_the_dashboard(widgets: list[dict]) -> str:
+def dashboard_picture(widgets: list[dict]) -> str:
     height = max(widget["y"] + widget["height"] for widget in widgets) * UNIT_HEIGHT
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {24 * UNIT_WIDTH} {height}" font-family="sans-serif">',
@@ -101,8 +101,8 @@ def main() -> None:
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     makers = {
-        "dashboard": lambda: of_the_dashboard(dashboard_widgets(Deployment(ROOT, ROOT / ".local" / "run"))),
-        "demo": of_the_demo,
+        "dashboard": lambda: dashboard_picture(dashboard_widgets(Deployment(ROOT, ROOT / ".local" / "run"))),
+        "demo": demo_picture,
     }
     for name, make in makers.items():
         if arguments.only in (None, name):

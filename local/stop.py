@@ -24,12 +24,12 @@ def main(name: str = "demo") -> None:
 
 
 def works_in(run: Path, pid: int) -> bool:
-    """The id may belong to another process by now; ours has the folder in its environment or its arguments."""
+    """Whether the process has the folder in its environment or arguments: its id may belong to another one by now."""
     try:
-        told = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
+        known = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return os.fsencode(run) + b"/" in told
+    return os.fsencode(run) + b"/" in known
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What must not grow unseen: sizes, memory, and instructions, which do not vary with the machine's load.
+"""Bounds of sizes, memory and bills, and of instructions, which do not vary with the machine's load.
 
-Each bound is what was measured when it was set and about an eighth more, but not more than the project's targets (zip 3.6 MiB,
-memory 14 MiB). Whoever exceeds one says why, and sets another. Times are for `make bench`.
+Each bound is the measured figure of the time when it was set and about an eighth more, but not more than the project's targets (zip 3.6 MiB,
+memory 14 MiB). Who exceeds one says why, and sets another. Times are for `make bench`.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 import bills
-from bench import DEVICE, FUNCTIONS, MEASURED_BY_TESTS, Bench, check, deployed, zipped
+from bench import DEVICE, FUNCTIONS, MEASURED_BY_TESTS, Bench, check_succeeded, deployed_with_counting, zipped
 from bills import PEER, PEER_CPU
 from stack.environment import instructions_to_start, valgrind
 from stack.local_stack import ROOT, LocalStack
@@ -30,14 +30,14 @@ BOUNDS = {
     "operation-request": Bounds(zip_mib=3.6, start=2.45, warm=1.4),
     "operation-response": Bounds(zip_mib=3.05, start=1.9, warm=2.2),
     "answers": Bounds(zip_mib=3.05, start=2.35, warm=0.65),
-    # Not measured yet where this was set; the targets.
+    # The targets: these were not measured when the bounds were set.
     "reconcile": Bounds(zip_mib=3.6, start=3.0, warm=None),
     "job-executions": Bounds(zip_mib=3.6, start=3.0, warm=None),
     "create-thing": Bounds(zip_mib=2.6, start=1.95, warm=1.75),
     "integration-certificates": Bounds(zip_mib=3.0, start=2.05, warm=None),
 }
 PEAK_MEMORY_MIB = 12
-# Of one operation: shadow operations, writes of the device's record, writes in indexes, reads of the ledger, bytes of log
+# Most shadow operations, writes of the device's item, writes in indexes, reads of the ledger, and bytes of log of an operation
 BILLED = {
     "write_later": (5, 4, 2, 1, 3_400),
     "write_at_once": (5, 4, 2, 1, 3_400),
@@ -52,9 +52,9 @@ def functions(names: Iterable[str]) -> list:
 
 @pytest.fixture(scope="module")
 def bench(stack):
-    """`stack` is there because it has built everything. This one has no rules: only what is measured deals with requests."""
+    """A bench on a local stack without rules, so that nothing else handles requests. `stack` has built everything."""
     with LocalStack("test-cost") as measured:
-        # What is measured is what is deployed to AWS; the local stack runs others.
+        # The functions as they are deployed to AWS; the local stack runs others.
         measured.deployment.build_for_lambda(MEASURED_BY_TESTS)
         measured.start()
         measured.coiote.add_device(DEVICE, state="sleeping")
@@ -89,14 +89,14 @@ def test_a_warm_request_stays_cheap(bench, name):
 def test_memory_stays_small_however_many_requests_come(bench, name):
     with bench.environment(name) as environment:
         for _ in range(100):
-            check(name, environment.invoke(bench.event(name)).result)
+            check_succeeded(name, environment.invoke(bench.event(name)).result)
         assert environment.peak_memory() / MIB < PEAK_MEMORY_MIB
 
 
 def test_a_warm_request_calls_coiote_twice_and_the_ledger_twice_and_no_shadow(bench):
     _, warm = bench.calls("operation-request")
     to_aws = {call: count for call, count in warm.items() if not call.startswith("Coiote")}
-    # The third one asks how Coiote answers the others, every few seconds.
+    # A third call asks every few seconds how Coiote answers the others.
     assert to_aws.pop("GetItem", 0) <= 1
     assert to_aws == {"UpdateItem": 2}
     assert {call.partition("/")[2]: count for call, count in warm.items() if call.startswith("Coiote")} == {
@@ -107,13 +107,13 @@ def test_a_warm_request_calls_coiote_twice_and_the_ledger_twice_and_no_shadow(be
 
 @pytest.fixture(scope="module")
 def counting(stack):
-    """`stack` is there because it has built everything."""
-    with deployed("test-bills") as counting:
+    """A deployed stack with counting. `stack` has built everything."""
+    with deployed_with_counting("test-bills") as counting:
         yield counting
 
 
 def test_what_the_pages_say_of_avsystems_stack_is_the_sum_of_the_figures_entered_for_it():
-    """Entered, not measured here: local/bills.py says where they come from."""
+    """These figures are entered and not measured: local/bills.py says where they come from."""
     assert round(PEER.total(PEER_CPU), 2) == 14.33
     for page in ("performance.md", "limits.md"):
         assert "14.33" in (ROOT / "docs" / page).read_text()
@@ -129,5 +129,5 @@ def test_an_operation_is_billed_no_more_than_it_has_to_be(counting, operation):
         assert round(bill.writes[kind], 2) <= most, kind
     assert bill.reads <= reads
     assert bill.log_bytes.total() < log
-    # Each counts by the KB.
+    # Sizes count by the KB.
     assert max(bill.sizes.values()) <= 1_024

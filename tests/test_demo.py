@@ -96,7 +96,7 @@ def test_nothing_is_invoked_where_no_demo_was_kept():
     assert done.returncode != 0 and "No local stack is running. Start one: make demo KEEP=1" in done.stderr
 
 
-@pytest.mark.skipif(not invoke.engine(), reason="no Docker engine answers here")
+@pytest.mark.skipif(not invoke.has_docker_engine(), reason="no Docker engine answers here")
 def test_a_function_runs_in_a_container_against_what_was_kept(demo):
     process, output = demo("--keep")
     assert process.wait(timeout=120) == 0, output.read_text()

@@ -25,7 +25,7 @@ from stack.loopback import Handler, serving
 from stack.processes import Process, free_port, listens, wait_for
 from test_events import ANNOUNCED, ERRORS, EVENTS, FOLDED, REFUSED, SENT
 
-needs_engine = pytest.mark.skipif(not invoke.engine(), reason="no Docker engine answers here")
+needs_engine = pytest.mark.skipif(not invoke.has_docker_engine(), reason="no Docker engine answers here")
 
 # One of each function in a container of its own, as `make invoke` runs it, which takes many seconds. The containers of the others
 # are kept; with ALL_EVENTS=1 each file has its own.
@@ -37,7 +37,7 @@ if os.environ.get("ALL_EVENTS"):
 
 @pytest.fixture(scope="module")
 def kept(stack):
-    return invoke.Kept(stack.run.name)
+    return invoke.KeptStack(stack.run.name)
 
 
 def function_of(name: str) -> str:
@@ -192,7 +192,7 @@ def test_a_sample_event_ends_as_its_name_says(kept, name):
 @pytest.fixture(scope="module")
 def containers(kept):
     """Invokes functions in containers that stay, as `sam local start-lambda` keeps them: one for each function."""
-    if not invoke.engine():
+    if not invoke.has_docker_engine():
         pytest.skip("no Docker engine answers here")
     functions = sorted({function_of(name) for name in EVERY_EVENT})
     port = free_port()
