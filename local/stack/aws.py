@@ -1,4 +1,4 @@
-"""The local AWS: MiniStack, and the questions that the demo and the tests ask of AWS."""
+"""The local AWS, which is MiniStack, with the calls that the demo and the tests make."""
 
 import json
 import os
@@ -15,13 +15,13 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 
 
 def base_environment() -> dict[str, str]:
-    """The caller's environment without anything that could lead to a real AWS account."""
+    """The caller's environment without variables that could lead to a real AWS account."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAM_"))}
     return kept | CREDENTIALS | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
 def own_version(iot_data, thing: str) -> int:
-    """A version of the thing's operation shadow that carries nothing: whoever has it has it alone, and it is the newest."""
+    """Makes a new version of the thing's operation shadow that carries nothing, so that a test has it for itself."""
     answer = iot_data.update_thing_shadow(thingName=thing, shadowName="operation", payload=b'{"state": {}}')
     return json.loads(answer["payload"].read())["version"]
 
@@ -30,7 +30,7 @@ LAST_WORDS = ("REJECTED", "FAILED", "SUCCEEDED", "TIMED_OUT", "CANCELED")
 
 
 class LocalAws:
-    """`settings` are environment variables: what ministack_as_aws.py can be told."""
+    """MiniStack as a process, and clients of it. `settings` are environment variables of ministack_as_aws.py."""
 
     def __init__(self, root: Path, run: Path, usual_ports: bool = False, **settings: str):
         self._root = root
@@ -47,7 +47,7 @@ class LocalAws:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program needs to talk to this AWS."""
+        """Environment of a program that calls this AWS."""
         return CREDENTIALS | {"AWS_ENDPOINT_URL": self.endpoint}
 
     def start(self) -> None:
@@ -81,7 +81,7 @@ class LocalAws:
         wait_for("the local AWS to start", self._is_healthy, seconds=60, alive=[self.process])
 
         def client(service: str):
-            # A throttled or lost call is a finding here, not something to smooth over.
+            # Without retries: a throttled or lost call is a finding here.
             return boto3.client(
                 service,
                 endpoint_url=self.endpoint,
@@ -120,7 +120,7 @@ class LocalAws:
             self.process = None
 
     def iot_root(self) -> str:
-        """The root of the MQTT broker's certificate, as Amazon's roots are on AWS."""
+        """The root of the MQTT broker's certificate, in place of Amazon's roots."""
         with urllib.request.urlopen(f"{self.endpoint}/_ministack/iot/ca.pem", timeout=10) as answer:
             return answer.read().decode()
 
@@ -138,7 +138,7 @@ class LocalAws:
         return self.shadow(thing, name).get("state", {}).get("reported", {})
 
     def request(self, thing: str, desired: dict, client_token: str | None = None) -> int:
-        """Writes a request into the operation shadow; the shadow version that carries it."""
+        """Writes a request into the operation shadow; returns the shadow version that carries it."""
         document: dict = {"state": {"desired": desired}}
         if client_token:
             document["clientToken"] = client_token
@@ -148,11 +148,11 @@ class LocalAws:
         return json.loads(answer["payload"].read())["version"]
 
     def answers(self, thing: str) -> dict[str, dict]:
-        """What stands in the operation shadow about its requests, by the version that carried each."""
+        """The answers in the operation shadow, by the versions of their requests."""
         return self.reported(thing, "operation").get("requests", {})
 
     def last_word(self, thing: str, version: int, words=LAST_WORDS, seconds: float = 30) -> dict:
-        """The answer to the request once it has one of these words."""
+        """Waits until the answer to the request has one of these statuses; returns it."""
 
         def look():
             answer = self.answers(thing).get(str(version), {})
@@ -161,26 +161,26 @@ class LocalAws:
         return wait_for(f"the last word about request {version} of {thing}", look, seconds)
 
     def answer_as(self, thing: str, returned: dict, seconds: float = 30) -> dict:
-        """The answer in the shadow, once it says what the function has returned. Meanwhile the device may have done it."""
-        said = {name: returned[name] for name in ("operation", "taskId", "clientToken", "reason") if name in returned}
+        """Waits until the answer in the shadow agrees with the function's result; by then the device may have done it."""
+        expected = {name: returned[name] for name in ("operation", "taskId", "clientToken", "reason") if name in returned}
         words = ("SCHEDULED", "SUCCEEDED") if returned["status"] == "SCHEDULED" else (returned["status"],)
 
         def look():
             answer = self.answers(thing).get(str(returned["request"]), {})
-            return answer if said.items() <= answer.items() and answer["status"] in words else None
+            return answer if expected.items() <= answer.items() and answer["status"] in words else None
 
-        return wait_for(f"{said} in the operation shadow of {thing}", look, seconds)
+        return wait_for(f"{expected} in the operation shadow of {thing}", look, seconds)
 
     # ---------------------------------------------------------------- the ledger
 
     def forget_outages(self, table: str) -> None:
-        """Coiote answers, as far as the ledger knows."""
+        """Makes the ledger forget how Coiote has answered."""
         self.dynamodb.delete_item(TableName=table, Key={"thing": {"S": "#coiote"}, "entry": {"S": "circuit"}})
 
     # ---------------------------------------------------------------- logs
 
     def log_lines(self, group: str) -> list[dict]:
-        """The function's own log lines in their order, each as the JSON that it is."""
+        """The function's own log lines, parsed and in order."""
         lines = []
         for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group):
             for event in page["events"]:
@@ -189,7 +189,7 @@ class LocalAws:
         return sorted(lines, key=lambda line: line.get("timestamp", ""))
 
     def log_line(self, group: str, message: str, seconds: float = 30, **fields) -> dict:
-        """The line with this message and all of `fields`; waits for it."""
+        """Waits for a line with this message and all of `fields`; returns it."""
 
         def look():
             for line in self.log_lines(group):

@@ -1,4 +1,4 @@
-"""Stands between a function and the local AWS: counts its calls, and lets some of them fail as AWS does."""
+"""A proxy between a function and the local AWS: it counts calls, and lets some of them fail as AWS does."""
 
 import contextlib
 import http.client
@@ -13,7 +13,7 @@ Fault = Callable[["Call"], object]
 
 
 class Call:
-    """What is called, as in "update operation", "get datamodel", "GetSecretValue" or "PUT /target-policies"."""
+    """A call by its name, such as "update operation", "get datamodel", "GetSecretValue" or "PUT /target-policies"."""
 
     def __init__(self, method: str, path: str, target: str, body: bytes):
         parsed = urllib.parse.urlsplit(path)
@@ -28,7 +28,7 @@ class Call:
 
 
 class Refuse:
-    """Answers with an error of AWS; nothing is done."""
+    """Fault: AWS answers with an error, and does nothing."""
 
     def __init__(self, status: int, code: str, message: str = "no"):
         self.status, self.code, self.message = status, code, message
@@ -51,14 +51,16 @@ STILL_DELETED = Refuse(
 
 
 class LoseAnswer:
-    """It is done, and the answer never arrives."""
+    """Fault: AWS does it, and the answer never arrives."""
 
 
 class CutAnswer:
-    """It is done, and only half of the answer arrives, as if that were all."""
+    """Fault: AWS does it, and half of the answer arrives as if it were all."""
 
 
 class Between(Handler):
+    """Passes calls on to the local AWS, except for those that meet a fault."""
+
     def handle_call(self) -> None:
         body = self.body()
         call = Call(self.command, self.path, self.headers.get("X-Amz-Target", ""), body)
@@ -89,6 +91,8 @@ class Between(Handler):
 
 
 class AwsBetween:
+    """The proxy, its faults, and the calls that it has seen."""
+
     def __init__(self, stack):
         self.aws = ("127.0.0.1", stack.aws.port)
         self.lock = threading.Lock()
@@ -97,18 +101,20 @@ class AwsBetween:
         self._always: dict[str, object] = {}
 
     def once(self, name: str, *faults: object) -> None:
-        """The next calls of this name meet these, in this order; `None` lets one pass, a function is called first."""
+        """Sets the faults of the next calls of this name, in order. `None` lets one pass; a function is called before it passes."""
         self._faults.setdefault(name, []).extend(faults)
 
     def always(self, name: str, fault: object) -> None:
+        """Sets the fault of all other calls of this name; a function chooses it by the call."""
         self._always[name] = fault
 
     def heal(self) -> None:
+        """Removes all faults."""
         self._faults.clear()
         self._always.clear()
 
     def nothing_is_left_of(self, name: str) -> bool:
-        """Whether all faults that were meant for calls of this name have been met."""
+        """Whether calls of this name have met all their faults of `once`."""
         return not self._faults.get(name)
 
     def next_fault(self, call: Call) -> object:

@@ -1,7 +1,7 @@
-"""Writes down which AWS calls the functions make: a line for each, in the file that CALLS_OF_FUNCTIONS names.
+"""Records the AWS calls of the functions: a line for each, in the file that CALLS_OF_FUNCTIONS names.
 
-Runs inside of the local AWS. Functions are known by the user agent of their calls. What is written down is which resource a
-call is for, and nothing of what it carries.
+Runs inside the local AWS. Functions are recognized by the user agent of their calls. A line has the resource of a call, and
+nothing of its contents.
 """
 
 import functools
@@ -11,7 +11,7 @@ import re
 
 # The AWS SDK for Rust: "… app/<name>"
 FUNCTION = re.compile(r"\bapp/([^\s]+)")
-# In bodies, what names the resource
+# Fields of bodies that name the resource
 NAMES = ("SecretId", "Name", "TableName", "IndexName", "QueueUrl", "target", "Tags")
 
 
@@ -28,13 +28,14 @@ def start(app) -> None:
             call = {"function": function[1], "method": method, "path": path_of_call, "target": headers.get("x-amz-target", "")}
             call["query"] = {name: values for name, values in query.items()}
             with open(path, "a") as file:
-                file.write(json.dumps(call | {"body": named_in(body)}) + "\n")
+                file.write(json.dumps(call | {"body": resources_in(body)}) + "\n")
         return await dispatch(method, path_of_call, headers, body, query, request_id)
 
     app._dispatch_service_request = recorded
 
 
-def named_in(body: bytes) -> dict:
+def resources_in(body: bytes) -> dict:
+    """Fields of a body that say which resources the call needs."""
     try:
         document = json.loads(body)
     except ValueError:
@@ -44,7 +45,7 @@ def named_in(body: bytes) -> dict:
     named = {name: document[name] for name in NAMES if isinstance(document.get(name), (str, list))}
     named["Tags"] = bool(named.get("Tags"))
     named["ConsistentRead"] = bool(document.get("ConsistentRead"))
-    # Of a transaction, what each part does to which table
+    # Operation and table of each part of a transaction
     parts = document.get("TransactItems") if isinstance(document.get("TransactItems"), list) else []
     named["parts"] = [[kind, part[kind].get("TableName")] for part in parts for kind in part]
     tables = document.get("RequestItems") if isinstance(document.get("RequestItems"), dict) else {}

@@ -1,4 +1,4 @@
-"""Certificates for one run: made when it starts, gone when it ends."""
+"""Certificates for one run, made when it starts and removed when it ends."""
 
 import datetime
 import ipaddress
@@ -16,7 +16,7 @@ class Certificate(NamedTuple):
     private_key_pem: str
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Two files that only their owner can read: the certificate's and the key's path."""
+        """Writes two files that only their owner can read; returns the paths of certificate and key."""
         return (
             private_file(folder / f"{name}.pem", self.certificate_pem),
             private_file(folder / f"{name}-key.pem", self.private_key_pem),
@@ -51,7 +51,7 @@ class Authority:
 
 
 def client(common_name: str) -> Certificate:
-    """A client's certificate, signed by itself: Coiote knows it because it was registered there."""
+    """Makes a self-signed certificate of a client, which Coiote knows because it was registered there."""
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
     name = _name(common_name)

@@ -1,4 +1,4 @@
-"""The local Coiote as a process, and the questions that the demo and the tests ask of it."""
+"""The local Coiote as a process, with the control calls that the demo and the tests make."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ class LocalCoiote:
         return None
 
     def restart(self) -> None:
-        """Ends it in order and starts it again, at the same addresses and with the state that it had."""
+        """Stops it and starts it again, at the same addresses and with the same state."""
         addresses = {"--listen": self.url, "--control": self.control}
         arguments = list(self._arguments)
         for option, url in addresses.items():
@@ -52,11 +52,11 @@ class LocalCoiote:
     # ---------------------------------------------------------------- control calls
 
     def tasks(self, device: str) -> list[dict]:
-        """Oldest first; one that is run again is there once for each time, under the same id."""
+        """The device's tasks, oldest first; one that is run again is listed for each run, under the same id."""
         return self._call("GET", f"/tasks?device={urllib.parse.quote(device, safe='')}")
 
     def task(self, device: str, task_id: str, seconds: float = 30) -> dict:
-        """The task once it has run, for the last time that was asked for."""
+        """Waits until the task has run as often as requested; returns its last run."""
 
         def look():
             last = next((task for task in reversed(self.tasks(device)) if task["id"] == task_id), None)
@@ -65,7 +65,7 @@ class LocalCoiote:
         return wait_for(f"task {task_id} of {device} to run", look, seconds)
 
     def runs(self, device: str | None = None, task_id: str | None = None) -> list[dict]:
-        """What devices really did, in its order: `done` (keys, with values or arguments) and `failed` of each run."""
+        """The runs of devices, in order: each with `done` (keys, with values or arguments) and `failed`."""
         query = {name: value for name, value in (("device", device), ("task", task_id)) if value}
         return self._call("GET", f"/runs?{urllib.parse.urlencode(query)}")
 
@@ -98,14 +98,14 @@ class LocalCoiote:
         self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/drift", {"seconds": seconds})
 
     def refuse(self, endpoint: str, refusals: dict[str, str]) -> None:
-        """What the device refuses from now on, and with which words; `{}` for nothing."""
+        """Sets the paths that the device refuses from now on, each with its error; `{}` for none."""
         self._call("PUT", f"/devices/{urllib.parse.quote(endpoint, safe='')}/refusals", refusals)
 
     def send(self, endpoint: str, *paths: str) -> None:
         self._call("POST", f"/devices/{urllib.parse.quote(endpoint, safe='')}/send", {"paths": list(paths)})
 
     def set_faults(self, faults: dict) -> None:
-        """Which calls, reports and results fail from now on, and how; `{}` heals everything. `coiote-sim --help` has all."""
+        """Sets the calls, reports and results that fail from now on; `{}` heals everything. `coiote-sim --help` lists them."""
         self._call("PUT", "/faults", faults)
 
     def accept_client_certificates(self, *pem: str) -> None:

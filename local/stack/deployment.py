@@ -1,4 +1,4 @@
-"""The project's template: its functions built, and `sam deploy` and `sam delete` as for AWS."""
+"""Builds the functions of the project's template, and runs `sam deploy` and `sam delete` as for AWS."""
 
 import os
 import re
@@ -16,7 +16,8 @@ from stack.aws import REGION, LocalAws, base_environment
 from stack.processes import Failure, stop_group
 
 STACK_NAME = "coiote-aws-iot"
-# What `sam build` makes and `sam deploy` takes is in the same place as on AWS. These functions would not run there.
+# Rule of the built template that prevents its deployment to AWS: the functions would not run there, and `sam deploy` takes them from
+# the same place as those of `sam build`.
 ONLY_LOCAL = {
     "Assertions": [
         {
@@ -25,10 +26,10 @@ ONLY_LOCAL = {
         }
     ]
 }
-# `make test AS_DEPLOYED=1`: the same tests with what users deploy, built by the command that they use.
+# `make test AS_DEPLOYED=1` tests the functions that users deploy, built by the command that they use.
 AS_DEPLOYED = bool(os.environ.get("AS_DEPLOYED"))
-# Cargo tells how many crates are done only where it believes to be seen.
-CARGO_TELLS = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "120", "CARGO_TERM_COLOR": "never"}
+# Makes cargo print how many crates are done, although nobody watches its output
+SHOW_CARGO_PROGRESS = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "120", "CARGO_TERM_COLOR": "never"}
 CARGO_PROGRESS = re.compile(r"Building \[[=> ]*\] (\d+)/(\d+)(?:: (.*))?")
 
 
@@ -51,15 +52,15 @@ class Deployment:
             "SAM_CLI_TELEMETRY": "0",
             # Its own, because SAM writes there, and more than one may run at the same time.
             "__SAM_CLI_APP_DIR": str(self._run / "sam"),
-            # How often `sam deploy` looks what has happened
+            # Seconds between two looks of `sam deploy`
             "SAM_CLI_POLL_DELAY": "0.5",
         }
 
     def build(self, *more: str) -> None:
-        """Builds the functions and the local Coiote, and leaves in .aws-sam/build what `sam build` would; and `more` binaries.
+        """Builds the functions, the local Coiote and `more` binaries, and fills .aws-sam/build as `sam build` does.
 
-        Usually all is compiled in one go, with the features of the whole workspace and in the profile of the crates' tests, so
-        that what these share is compiled once. Optimized, or as deployed, the functions are those for Lambda.
+        Usually everything is compiled by one cargo call, with the features of the whole workspace and in the profile of the
+        crates' tests, so that shared code is compiled once. Optimized, or as deployed, the functions are those for Lambda.
         """
         if not self._optimized and not AS_DEPLOYED:
             self._build_binaries("the functions and the local Coiote", *self.functions.values(), "coiote-sim", *more)
@@ -68,7 +69,7 @@ class Deployment:
         self._build_binaries("the local Coiote", "coiote-sim", *more)
         if AS_DEPLOYED:
             command = [self._tools / "sam", "build"]
-            return self._run_and_show("Building the functions by sam build", command, "sam-build.log", CARGO_TELLS)
+            return self._run_and_show("Building the functions by sam build", command, "sam-build.log", SHOW_CARGO_PROGRESS)
         self._put_into_place(self.build_for_lambda(self.functions.values()))
 
     def build_tests(self) -> None:
@@ -76,12 +77,12 @@ class Deployment:
         self._cargo("Building the tests of the crates", "test", "--no-run")
 
     def build_for_lambda(self, binaries: Iterable[str]) -> dict[str, Path]:
-        """Builds these functions as `sam build` does, but in one go; where each is."""
+        """Builds these functions as `sam build` does, but by one cargo call; returns their paths."""
         built = {binary: self.binary_for_lambda(binary) for binary in binaries}
         if not AS_DEPLOYED:
             cargo = [self._tools / "cargo-lambda", "lambda", "build", "--release", "--locked"]
             packages = [part for binary in built for part in ("--package", binary)]
-            self._run_and_show("Building the functions for Lambda", [*cargo, *packages], "lambda-build.log", CARGO_TELLS)
+            self._run_and_show("Building the functions for Lambda", [*cargo, *packages], "lambda-build.log", SHOW_CARGO_PROGRESS)
         return built
 
     def binary_for_lambda(self, binary: str) -> Path:
@@ -90,20 +91,20 @@ class Deployment:
         return self._root / "target" / "lambda" / binary / "bootstrap"
 
     def build_command_line(self) -> Path:
-        """Builds `lwm2m` for those who have no Rust; where it is."""
+        """Builds `lwm2m` for users without Rust; returns its path."""
         options = ["--bin", "lwm2m", "--release"]
         self._cargo("Building the command line", "build", *options)
         return self._root / "target" / "release" / "lwm2m"
 
     def build_floor(self) -> Path:
-        """The function that the others are measured against, built as they are."""
+        """Builds the function that the others are compared with, as they are built; returns its path."""
         cargo = [self._tools / "cargo-lambda", "lambda", "build", "--release", "--locked", "--bin", "floor"]
-        self._run_and_show("Building the floor", cargo, "floor-build.log", CARGO_TELLS)
+        self._run_and_show("Building the floor", cargo, "floor-build.log", SHOW_CARGO_PROGRESS)
         return self._root / "target" / "lambda" / "floor" / "bootstrap"
 
     @property
     def functions(self) -> dict[str, str]:
-        """The functions of the template by their logical ids, and the binary of each, whose crate bears the same name."""
+        """Binaries of the template's functions, by logical ids. A binary and its crate have the same name."""
         return {
             logical_id: resource["Metadata"]["BuildProperties"]["Binary"]
             for logical_id, resource in self.template()["Resources"].items()
@@ -127,11 +128,11 @@ class Deployment:
             resource["Properties"]["CodeUri"] = str(place.parent.relative_to(self._root))
             resource["Metadata"]["SamResourceId"] = logical_id
             place.parent.mkdir(parents=True, exist_ok=True)
-            # Not what is there already: a deployment may read it at this moment.
+            # Unchanged ones stay in place: a deployment may be reading them.
             if not place.exists() or place.stat().st_mtime_ns != built[binary].stat().st_mtime_ns:
                 os.replace(_stripped(built[binary], place.with_suffix(f".{os.getpid()}")), place)
         template.setdefault("Rules", {})["OnlyLocal"] = ONLY_LOCAL
-        # As `sam build` does it: what is named relative to the template is still found.
+        # Adapts relative paths in the template, as `sam build` does.
         new = into / f"template.yaml.{os.getpid()}"
         move_template(str(self._root / "template.yaml"), str(new), template)
         os.replace(new, into / "template.yaml")
@@ -139,7 +140,7 @@ class Deployment:
     def deploy(
         self, aws: LocalAws, parameters: dict[str, str], stack_name: str = STACK_NAME, package: Path | None = None
     ) -> None:
-        """Deploys what was built last, or a package that `make package` has made."""
+        """Deploys the functions that were built last, or a package of `make package`."""
         command = [
             self._tools / "sam",
             "deploy",
@@ -163,21 +164,21 @@ class Deployment:
         return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
     def _build_binaries(self, what: str, *binaries: str) -> None:
-        """Only these, but with the features of the whole workspace: what is built next finds built what it shares with them."""
+        """Builds only these, but with the features of the whole workspace, so that later builds share their dependencies."""
         named = [part for binary in binaries for part in ("--bin", binary)]
         self._cargo(f"Building {what}", "build", *named, *(["--release"] if self._optimized else []))
 
     def _cargo(self, what: str, command: str, *options: str) -> None:
         cargo = ["cargo", command, "--locked", "--workspace", *options]
-        self._run_and_show(what, cargo, f"cargo-{command}.log", CARGO_TELLS)
+        self._run_and_show(what, cargo, f"cargo-{command}.log", SHOW_CARGO_PROGRESS)
 
     def _run_and_show(
         self, what: str, command: list, log_name: str, more: dict[str, str] | None = None, folder: Path | None = None
     ) -> None:
-        """Runs to the end, shows that it goes on, and shows what it printed only when it fails."""
+        """Runs a command to its end and shows its progress; its output is shown only if it fails."""
         log = self._run / log_name
         started = time.monotonic()
-        # SAM leaves folders behind in the one for temporary files.
+        # SAM leaves folders behind in the folder for temporary files.
         with tempfile.TemporaryDirectory() as temporary, log.open("wb") as output:
             process = subprocess.Popen(
                 [str(part) for part in command],
@@ -186,7 +187,7 @@ class Deployment:
                 stderr=subprocess.STDOUT,
                 env=self.environment | {"TMPDIR": temporary} | (more or {}),
                 cwd=folder or self._root,
-                # Of its own, so that it can be ended with all that it starts
+                # A session of its own, so that it can be stopped with all its children
                 start_new_session=True,
             )
             try:
@@ -208,7 +209,7 @@ class Deployment:
 
 
 def _stripped(binary: Path, into: Path) -> Path:
-    """A copy without symbols, of half the size, because each deployment packs it. It is as old as the original."""
+    """Makes a copy without symbols, of the same age: half the size, which each deployment packs."""
     shutil.copy2(binary, into)
     if strip := shutil.which("strip"):
         subprocess.run([strip, "--preserve-dates", into], check=True)
@@ -231,6 +232,6 @@ def _show_progress(what: str, seconds: float, log: Path) -> None:
 
 
 def _lines(log: Path) -> list[str]:
-    """What a command has printed, without what it has overwritten since."""
+    """Lines of a command's output, without those that it has overwritten."""
     text = log.read_text(errors="replace").replace("\r\033[K", "\r").replace("\033[K", "")
     return [line for line in (line.rpartition("\r")[2] for line in text.splitlines()) if line.strip()]

@@ -1,4 +1,4 @@
-"""One execution environment of a function, for measuring: its binary under a Runtime API that does as little as it can.
+"""An execution environment of a function, for measuring: its binary under a Runtime API that does as little as possible.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -19,11 +19,13 @@ from typing import NamedTuple
 from stack.aws import base_environment
 from stack.processes import Failure
 
-# Nobody waits longer than this for a function, not even under valgrind.
+# Time limit of a function's call in seconds, enough also under valgrind
 PATIENCE = 120
 
 
 class Invocation(NamedTuple):
+    """The result of an invocation, and its cost."""
+
     result: dict
     # Seconds from the event to the answer, and of computing from the event to the next poll
     wall: float
@@ -31,6 +33,8 @@ class Invocation(NamedTuple):
 
 
 class Environment:
+    """A running function, which is started at once."""
+
     def __init__(self, binary: Path, log: Path, variables: dict[str, str], wrapper: list[str] | None = None):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector = selectors.DefaultSelector()
@@ -49,7 +53,7 @@ class Environment:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         to_log = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
         begun = time.perf_counter()
-        # Straight from here: what subprocess does around it would be measured as well.
+        # Without subprocess, whose own work would be measured as well.
         self.pid = os.posix_spawn(command[0], command, environment, file_actions=to_log)
         self._poll = self._next_request()
         self.started_in = time.perf_counter() - begun
@@ -74,11 +78,11 @@ class Environment:
         return Invocation(json.loads(answer.body), wall, self.cpu() - cpu)
 
     def cpu(self) -> float:
-        """Seconds of computing so far, by all threads: the process's own clock (clock_getcpuclockid(3))."""
+        """Seconds of computing so far of all threads, by the process's own clock (clock_getcpuclockid(3))."""
         return time.clock_gettime((~self.pid << 3) | 2)
 
     def peak_memory(self) -> int:
-        """Bytes."""
+        """Peak of resident memory in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
@@ -121,33 +125,36 @@ class Environment:
 
 
 class Request(NamedTuple):
+    """A request of the function to the Runtime API."""
+
     connection: socket.socket
     body: bytes
 
     @staticmethod
     def complete(connection: socket.socket, received: bytearray) -> "Request | None":
-        """The request, once all of it is there."""
+        """The request, if all of it has been received."""
         head, end, body = bytes(received).partition(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: (\d+)", head)
         return Request(connection, body) if end and len(body) >= int(length[1] if length else 0) else None
 
 
 def valgrind() -> str | None:
-    """Counts instructions, which do not vary with the machine's load."""
+    """Path of valgrind, if it is installed. It counts instructions, which do not vary with the machine's load."""
     return shutil.which("valgrind")
 
 
 def counting(log: Path) -> list[str]:
-    """The command that runs another one and counts its instructions."""
+    """Prefix of a command that counts the instructions of it."""
     return [valgrind(), "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}"]
 
 
 def counted(log: Path) -> int:
+    """Number of instructions in the log of such a command."""
     return int(re.search(r"Collected : (\d+)", log.read_text())[1])
 
 
 def instructions_to_start(binary: Path, run: Path, variables: dict[str, str]) -> int:
-    """From the first instruction to the first poll, which is refused here, and the end that follows."""
+    """Instructions from the start to the first poll, which is refused here, and to the end that follows."""
     log = run / f"{binary.parent.name}-start.valgrind"
     with socket.socket() as nobody:
         # Bound but not listening: connections to it are refused.

@@ -1,4 +1,4 @@
-"""AWS IoT jobs that carry LwM2M operations, as an operator makes and watches them."""
+"""AWS IoT jobs that carry LwM2M operations: creating and watching them."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ from stack.aws import LocalAws
 from stack.processes import wait_for
 
 TERMINAL = ("SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT", "CANCELED", "REMOVED")
-# How AWS names the counts of a job's executions by their status
+# AWS's names of the counts of a job's executions, by their status
 COUNTS = {
     "QUEUED": "numberOfQueuedThings",
     "IN_PROGRESS": "numberOfInProgressThings",
@@ -27,13 +27,13 @@ class Jobs:
         self._numbers = itertools.count(1)
 
     def switch_events_on(self) -> None:
-        """For the whole account, which no template can; docs/fleets.md has the command."""
+        """Switches events of jobs on for the whole account, which no template can; docs/fleets.md has the command."""
         self._iot.update_event_configurations(
             eventConfigurations={"JOB": {"Enabled": True}, "JOB_EXECUTION": {"Enabled": True}}
         )
 
     def group(self, name: str, things: list[str], parent: str | None = None) -> str:
-        """A thing group with these members; its ARN, as a target of jobs."""
+        """Creates a thing group with these members; returns its ARN, as a target of jobs."""
         more = {"parentGroupName": parent} if parent else {}
         arn = self._iot.create_thing_group(thingGroupName=name, **more)["thingGroupArn"]
         for thing in things:
@@ -44,32 +44,32 @@ class Jobs:
         return self._iot.describe_thing(thingName=thing)["thingArn"]
 
     def create(self, targets: list[str], document: object, job_id: str | None = None, **settings) -> str:
-        """A job for things by their names, and groups by their ARNs; its id."""
+        """Creates a job for things by their names, and groups by their ARNs; returns its id."""
         job_id = job_id or f"job-{next(self._numbers)}-{uuid.uuid4().hex[:8]}"
         arns = [target if target.startswith("arn:") else self.arn(target) for target in targets]
         self._iot.create_job(jobId=job_id, targets=arns, document=json.dumps(document), **settings)
         return job_id
 
     def run(self, targets: list[str], request: dict, **settings) -> str:
-        """A job that asks for an LwM2M operation."""
+        """Creates a job with an LwM2M operation; returns its id."""
         return self.create(targets, {"lwm2m": request}, **settings)
 
     def describe(self, job_id: str) -> dict:
         return self._iot.describe_job(jobId=job_id)["job"]
 
     def counts(self, job_id: str) -> dict[str, int]:
-        """How many of its executions have which status; those that are none are left out."""
+        """Counts the executions by status, without statuses that none has."""
         details = self.describe(job_id)["jobProcessDetails"]
         return {status: details[name] for status, name in COUNTS.items() if details.get(name)}
 
     def execution(self, job_id: str, thing: str, number: int | None = None) -> dict:
-        """An execution's status, and its details as they were told."""
+        """An execution, with its status details as `details`."""
         more = {"executionNumber": number} if number else {}
         execution = self._iot.describe_job_execution(jobId=job_id, thingName=thing, **more)["execution"]
         return execution | {"details": execution.get("statusDetails", {}).get("detailsMap", {})}
 
     def status_of(self, job_id: str, thing: str, *statuses: str, seconds: float = 30) -> dict:
-        """The execution once it has one of these statuses."""
+        """Waits until the execution has one of these statuses; returns it."""
 
         def look():
             execution = self.execution(job_id, thing)
@@ -78,4 +78,5 @@ class Jobs:
         return wait_for(f"{thing} in {job_id} to be {' or '.join(statuses)}", look, seconds)
 
     def end_of(self, job_id: str, thing: str, seconds: float = 30) -> dict:
+        """Waits until the execution has ended; returns it."""
         return self.status_of(job_id, thing, *TERMINAL, seconds=seconds)

@@ -1,4 +1,4 @@
-"""The whole: the local AWS, the local Coiote connected to it, and the deployed template."""
+"""The local stack: the local AWS, the local Coiote connected to it, and the deployed template."""
 
 import contextlib
 import json
@@ -15,17 +15,17 @@ from stack.jobs import Jobs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET_NAME = "coioteDMcert"
-# The Coiote user that sets the integration up
+# Coiote user that sets the integration up
 COIOTE_USER = "integration@example.com"
 USER_SECRET_NAME = "coiote-user"
-# What a container calls this machine; see local/invoke.py
+# Name of this machine in containers; see local/invoke.py
 HOST_OF_CONTAINERS = "host.docker.internal"
 # A device of each kind: it answers at once, it sleeps (queue mode), it has deregistered.
 DEVICES = {"demo-thermometer": "online", "demo-sleeper": "sleeping", "demo-retired": "deregistered"}
 
 
 def coiote_policy(arn_prefix: str) -> dict:
-    """What the certificate that Coiote connects to AWS with may do: the shadows' own topics, and nothing else."""
+    """Policy of the certificate that Coiote connects to AWS with: only the topics of shadows."""
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -45,7 +45,7 @@ def coiote_policy(arn_prefix: str) -> dict:
 
 
 class LocalStack:
-    """Use it as a context: what it started ends with it, whatever happens, unless `keep` was called.
+    """A local stack, as a context: everything that it starts ends with it, unless `keep` was called.
 
     With `makes_certificates` the deployed stack makes the certificates between Coiote and AWS itself, and devices announce
     themselves. Otherwise they are there before it is deployed, and so are the things. With `optimized` the functions are built
@@ -69,13 +69,13 @@ class LocalStack:
         self.aws = LocalAws(ROOT, self.run, usual_ports, **({"LOCAL_SCHEDULE_SECONDS": "5"} | settings))
         self.deployment = Deployment(ROOT, self.run, optimized)
         self.coiote = LocalCoiote(self.deployment.local_coiote, self.run)
-        # Once it is started
+        # Set by `start`
         self.jobs: Jobs
         self.authority = certificates.Authority()
         self.client = certificates.client("coiote-aws-iot")
         self._password = secrets.token_urlsafe()
         self._kept = False
-        # Of the deployed template
+        # Outputs of the deployed template
         self.outputs: dict[str, str] = {}
 
     def __enter__(self) -> "LocalStack":
@@ -90,7 +90,7 @@ class LocalStack:
         with contextlib.ExitStack() as steps:
             for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 steps.callback(signal.signal, sign, signal.signal(sign, signal.SIG_IGN))
-            # Keys do not outlive the run, and neither does what AWS stored.
+            # Neither keys nor the data of the local AWS outlive the run.
             steps.callback(shutil.rmtree, self.run / "aws", ignore_errors=True)
             steps.callback(shutil.rmtree, self.run / "keys", ignore_errors=True)
             steps.callback(self.aws.stop)
@@ -116,7 +116,7 @@ class LocalStack:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Of the template, for this machine."""
+        """Parameters of the template for this machine."""
         parameters = {
             "CoioteUrl": self.coiote.url,
             "AwsEndpointUrl": self.aws.endpoint,
@@ -127,16 +127,16 @@ class LocalStack:
 
     @property
     def function_environment(self) -> dict[str, str]:
-        """What the template gives the functions, for those that are started by hand; without the ledger before it is deployed."""
+        """Variables of the functions in the template, for functions that a test starts itself; before deployment without the ledger."""
         outputs = {"REQUESTS_TABLE": "RequestsTable", "ANSWERS_QUEUE_URL": "AnswersQueueUrl"}
         coiote = {"COIOTE_URL": self.coiote.url, "COIOTE_SECRET_ID": SECRET_NAME}
         return coiote | {name: self.outputs[output] for name, output in outputs.items() if output in self.outputs}
 
     def deploy(self, package: Path | None = None, **parameters: str) -> None:
-        """Deploys the template with the functions that were built last, or a package that `make package` has made."""
+        """Deploys the template with the functions that were built last, or a package of `make package`."""
         self.deployment.deploy(self.aws, self.parameters | parameters, package=package)
         self.outputs = self.deployment.outputs(self.aws)
-        # Where others find it: local/invoke.py
+        # Read by local/invoke.py
         (self.run / "deployed.json").write_text(json.dumps({"environment": self.aws.environment}))
 
     def delete(self) -> None:
@@ -152,7 +152,7 @@ class LocalStack:
         )
 
     def add_thing(self, name: str) -> None:
-        """A thing with an operation shadow that exists from the start."""
+        """Creates a thing, with an operation shadow."""
         self.aws.iot.create_thing(thingName=name, attributePayload={"attributes": {"protocol": "LwM2M"}})
         self.aws.iot_data.update_thing_shadow(thingName=name, shadowName="operation", payload=b'{"state":{}}')
 
@@ -178,7 +178,7 @@ class LocalStack:
         self.coiote.start(arguments)
 
     def _coiote_at_aws(self, keys: Path) -> tuple[Path, Path]:
-        """The certificate that Coiote connects to AWS IoT with."""
+        """Creates the certificate that Coiote connects to AWS IoT with; returns the paths of certificate and key."""
         created = self.aws.iot.create_keys_and_certificate(setAsActive=True)
         policy = coiote_policy(created["certificateArn"].partition(":cert/")[0])
         self.aws.iot.create_policy(policyName="coiote", policyDocument=json.dumps(policy))

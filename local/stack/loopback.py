@@ -1,4 +1,4 @@
-"""HTTP servers on loopback, in threads of the test, for what stands beside a function."""
+"""HTTP servers on loopback, in threads of the test, that a function calls."""
 
 import contextlib
 import http.server
@@ -18,7 +18,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        # Whoever does not wait any more hangs up.
+        # A client that does not wait any more hangs up.
         with contextlib.suppress(OSError):
             self.wfile.write(body)
 
@@ -36,18 +36,18 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, *_) -> None:
-        """A function that is ended, or does not wait any more, hangs up."""
+        """Ignores errors: a function that is stopped, or does not wait any more, hangs up."""
 
 
 @contextlib.contextmanager
 def serving(handler: type[Handler], tls: ssl.SSLContext | None = None, **state):
-    """The server; its handlers find `state` in it."""
+    """Runs a server, of which `state` are attributes for its handlers."""
     server = Server(("127.0.0.1", 0), handler)
     for name, value in state.items():
         setattr(server, name, value)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    # How often it looks whether to end, in seconds: half a second would be most of a test.
+    # Seconds between two looks whether to end: the default, half a second, would be most of a test.
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

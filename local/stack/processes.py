@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, and waiting for what they do."""
+"""Child processes that never outlive their parent, free ports, and waiting."""
 
 import os
 import random
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class Failure(Exception):
-    """Something went wrong in a way that a person can act on; the text is for them."""
+    """An error whose text is for the person who started the command."""
 
 
 class Process:
-    """A long-running child in a process group of its own; what it prints goes to a file."""
+    """A long-running child in a process group of its own, with its output in a file."""
 
     def __init__(self, name: str, command: list, log: Path, env: dict[str, str], cwd: Path | None = None):
         self.name = name
@@ -40,7 +40,7 @@ class Process:
         return self._popen.pid
 
     def check(self) -> None:
-        """Fails when the process has ended: waiting for what it should do is in vain then."""
+        """Fails if the process has ended, with the end of its output: waiting for it is in vain then."""
         code = self._popen.poll()
         if code is not None:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
@@ -50,7 +50,7 @@ class Process:
         return self._popen.poll() is not None
 
     def kill(self) -> None:
-        """Ends it without asking."""
+        """Kills it at once."""
         self._popen.kill()
         self._popen.wait()
 
@@ -59,7 +59,7 @@ class Process:
 
 
 def stop_group(pid: int, ended: Callable[[], bool]) -> None:
-    """Ends a process and all that it started: asks first, then insists."""
+    """Ends a process and its children: by SIGTERM, and if that takes long by SIGKILL."""
     for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
         try:
             os.killpg(pid, sign)
@@ -80,13 +80,13 @@ def group_exists(pid: int) -> bool:
     return True
 
 
-# Below those that the system hands out by itself, to outgoing connections too: none of them is taken by chance between
-# choosing it and using it. Chosen at random, so that neighbours do not choose the same one.
+# Ports below those that the system assigns by itself, for outgoing connections too, so that none is taken between its choice and
+# its use. They are chosen at random, so that other processes do not choose the same one.
 PORTS = range(10_000, 32_000)
 
 
 def free_port(preferred: int | None = None) -> int:
-    """The preferred port of the loopback interface, or any that is free."""
+    """Finds a free port of the loopback interface, the preferred one if possible."""
     for port in ([preferred] if preferred else []) + random.sample(PORTS, 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -99,13 +99,13 @@ def free_port(preferred: int | None = None) -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody takes connections on this port of the loopback interface."""
+    """Whether a process accepts connections on this port of the loopback interface."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive: list[Process] | None = None) -> T:
-    """Looks again and again until there is something to see; fails when it takes longer than `seconds`."""
+    """Calls `look` until it returns anything but `None` and `False`; fails after `seconds`, or if one of `alive` has ended."""
     deadline = time.monotonic() + seconds
     while True:
         found = look()
@@ -119,8 +119,8 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Runs what a person has started: a failure is told in its own words, and a signal ends it in order."""
-    # So that `kill` and a closed terminal clean up as Ctrl-C does.
+    """Runs the main function of a command: prints the text of a failure, and cleans up after a signal."""
+    # With this, `kill` and a closed terminal clean up as Ctrl-C does.
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda received, _: sys.exit(128 + received))
     try:

@@ -1,4 +1,4 @@
-"""`sam delete` as it is, except that it looks every second, and not every 30, whether the stack is gone."""
+"""`sam delete`, but with a look every second, and not every 30, whether the stack is gone."""
 
 import sys
 
