@@ -1,19 +1,19 @@
-"""Starts MiniStack, with what AWS does and MiniStack 1.5 does not:
+"""Starts MiniStack, and adds behaviour of AWS that MiniStack 1.5 lacks:
 
 - a rule, a schedule or an `Invoke` with the type `Event` invokes its function asynchronously, so a failed invocation is
-  made again and ends in the failure destination; a function that is slow holds up no other;
+  retried and ends in the failure destination, and a slow function does not delay others;
 - each of these attempts has the request id of the first;
 - an invocation beyond the function's reserved concurrency waits for its turn, and that is no attempt;
-- the MQTT listener is where BIND_HOST says, as the other one;
+- the MQTT listener is at BIND_HOST, as the other one;
 - a shadow holds 8 KB;
 - `null` in a new part of a shadow leaves nothing behind;
-- event source mappings of DynamoDB streams do what they are told (ministack_streams.py);
-- tables expire items, and are as the template says (ministack_tables.py);
-- jobs of AWS IoT time out, are tried again and reach groups in groups (ministack_jobs.py).
+- event source mappings of DynamoDB streams follow all their settings (ministack_streams.py);
+- tables expire items, and have all properties of the template (ministack_tables.py);
+- jobs of AWS IoT time out, are retried and reach groups in groups (ministack_jobs.py).
 
-For tests, a minute of a rate such as `rate(1 minute)`, or of a job's timeout, can take `LOCAL_SCHEDULE_SECONDS`, and items that have expired are
-looked for every `LOCAL_TTL_SECONDS`; both are 60 where they are not set. `LOCAL_RETRY_PAUSES` are the seconds before a failed
-invocation is made again, the first and the second time (1,2).
+For tests, `LOCAL_SCHEDULE_SECONDS` is the length of a minute of a rate such as `rate(1 minute)`, or of a job's timeout, and
+`LOCAL_TTL_SECONDS` the time between two looks for expired items; both default to 60. `LOCAL_RETRY_PAUSES` are the seconds before the
+first and the second retry of a failed invocation (1,2).
 
 Runs with the Python of .local/aws. Every function that it replaces has to be there, or it ends with an error.
 """
@@ -42,9 +42,9 @@ import calls_of_functions
 
 LARGEST_SHADOW = 8 * 1024
 
-# An execution environment is a process here: more than these of a function would only be in each other's way.
-ENVIRONMENTS = 12
-# After the first failure and after the second; on AWS one and two minutes.
+# Most execution environments of a function. They are processes here, and more would only slow each other down.
+MAX_ENVIRONMENTS = 12
+# Seconds after the first failure and after the second; on AWS one and two minutes.
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 PAUSES = tuple(float(pause) for pause in os.environ.get("LOCAL_RETRY_PAUSES", "1,2").split(","))
 LONGEST_WAIT = 6 * 3600
@@ -57,10 +57,11 @@ update_shadow = iot.update_thing_shadow
 merge = iot._deep_merge
 emit_logs = lambda_svc._emit_lambda_logs
 parse_rate = eventbridge._parse_rate_seconds
-queues: dict[str, ThreadPoolExecutor] = defaultdict(lambda: ThreadPoolExecutor(ENVIRONMENTS, thread_name_prefix="asynchronous"))
+queues: dict[str, ThreadPoolExecutor] = defaultdict(lambda: ThreadPoolExecutor(MAX_ENVIRONMENTS, thread_name_prefix="asynchronous"))
 
 
-def the_same_uuid() -> str:
+def uuid_or_request_id() -> str:
+    """Replaces new_uuid: the id of the invocation that begins in this thread, once, and otherwise a new one."""
     chosen = _next_id.get()
     _next_id.set(None)
     return chosen or new_uuid()
@@ -72,13 +73,13 @@ def invoke_asynchronously(func: dict, event: dict) -> None:
     with request_scope(account_id, region):
         invocation = Invocation(func, event)
         attempt = functools.partial(contextvars.copy_context().run, invocation.attempt)
-    # One queue for each function, as on AWS: one whose calls hang does not keep the others from their turn.
+    # One queue for each function, as on AWS: a function whose calls hang does not delay the others.
     invocation.submit = functools.partial(queues[f"{account_id} {region} {config['FunctionName']}"].submit, attempt)
     invocation.submit()
 
 
 class Invocation:
-    """One event in Lambda's queue, and what has been tried with it."""
+    """An event in Lambda's queue, with its attempts."""
 
     def __init__(self, func: dict, event: dict):
         self.func = func
@@ -90,32 +91,32 @@ class Invocation:
 
     def attempt(self) -> None:
         config = self.func.get("event_invoke_config") or (self.func.get("event_invoke_configs") or {}).get("$LATEST") or {}
-        # The first thing that it does is to choose an id.
+        # The first id that _execute_function makes is the request id.
         _next_id.set(self.request_id)
         result = lambda_svc._execute_function(self.func, self.event)
         _next_id.set(None)
         expired = time.time() - self.began > float(config.get("MaximumEventAgeInSeconds") or LONGEST_WAIT)
         if result.get("throttle") and not expired:
-            # It waits for its turn, and that is no attempt.
-            self.again_in(0.1)
+            # Waiting for its turn is no attempt.
+            self.retry_in(0.1)
         elif result.get("error"):
             retries = config.get("MaximumRetryAttempts")
             if not expired and self.failures < (len(PAUSES) if retries is None else int(retries)):
                 self.failures += 1
-                return self.again_in(PAUSES[self.failures - 1])
+                return self.retry_in(PAUSES[self.failures - 1])
             of_function = self.func.get("config") or self.func
             target = ((config.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
             target = target or (of_function.get("DeadLetterConfig") or {}).get("TargetArn")
             if target:
                 lambda_svc._route_async_failure(target, of_function["FunctionName"], self.event, result)
 
-    def again_in(self, seconds: float) -> None:
+    def retry_in(self, seconds: float) -> None:
         timer = threading.Timer(seconds, self.submit)
         timer.daemon = True
         timer.start()
 
 
-def rule_to_function(account_id: str, region: str, function_arn: str, event: object) -> None:
+def invoke_by_rule(account_id: str, region: str, function_arn: str, event: object) -> None:
     func, config, _ = lambda_svc._get_func_record_for_ref_in_scope(function_arn, account_id=account_id, region=region)
     if func and config:
         invoke_asynchronously(lambda_svc._execution_record_for_config(func, config), event)
@@ -123,8 +124,8 @@ def rule_to_function(account_id: str, region: str, function_arn: str, event: obj
         raise RuntimeError(f"function {function_arn} not found")
 
 
-def schedule_to_function(function_arn: str, payload: str) -> None:
-    """The target of a rule of EventBridge, or of a schedule."""
+def invoke_by_schedule(function_arn: str, payload: str) -> None:
+    """Invokes the target of a rule of EventBridge, or of a schedule."""
     func, config, name = lambda_svc._get_func_record_for_ref(function_arn)
     if func and config:
         invoke_asynchronously(lambda_svc._execution_record_for_config(func, config), json.loads(payload))
@@ -165,16 +166,16 @@ def merge_without_nulls(base: dict, patch: dict) -> dict:
     return base
 
 
-def emit_logs_where_they_belong(func: dict, *arguments: object, **named: object) -> None:
-    """A role that may not make log groups writes only into one that is there: a run that outlives its stack leaves nothing."""
+def emit_logs_to_existing_group(func: dict, *arguments: object, **named: object) -> None:
+    """Writes logs only to groups that exist, or that the role may create: a run that outlives its stack leaves nothing."""
     config = func.get("config") or func
     group = (config.get("LoggingConfig") or {}).get("LogGroup")
     if not group or group.startswith("/aws/lambda/" + config.get("FunctionName", "")) or group in cloudwatch_logs._log_groups:
         emit_logs(func, *arguments, **named)
 
 
-async def listen_where_the_others_do() -> None:
-    """MiniStack's own listens for MQTT on all addresses of the machine."""
+async def listen_at_bind_host() -> None:
+    """Listens for MQTT at BIND_HOST; MiniStack itself listens on all addresses of the machine."""
     port = iot._mtls_port()
     if iot._mtls_server is None and port is not None:
         iot._mtls_loop = asyncio.get_running_loop()
@@ -193,16 +194,16 @@ def end_functions() -> None:
             continue
 
 
-lambda_svc.new_uuid = the_same_uuid
-lambda_svc._emit_lambda_logs = emit_logs_where_they_belong
+lambda_svc.new_uuid = uuid_or_request_id
+lambda_svc._emit_lambda_logs = emit_logs_to_existing_group
 lambda_svc.invoke_async_with_retry = invoke_asynchronously
-iot._dispatch_rule_to_lambda = rule_to_function
+iot._dispatch_rule_to_lambda = invoke_by_rule
 _ = (eventbridge._dispatch_to_lambda, eventbridge._SCHEDULER_TICK_INTERVAL, scheduler._SCHEDULE_TICK_INTERVAL)
-eventbridge._dispatch_to_lambda = schedule_to_function
+eventbridge._dispatch_to_lambda = invoke_by_schedule
 eventbridge._parse_rate_seconds = shortened_rate
 eventbridge._SCHEDULER_TICK_INTERVAL = scheduler._SCHEDULE_TICK_INTERVAL = min(1.0, MINUTE / 10)
 _ = (iot._mtls_start_locked, iot._mtls_server, iot._mtls_loop, iot._MtlsAcceptor, iot._mtls_port)
-iot._mtls_start_locked = listen_where_the_others_do
+iot._mtls_start_locked = listen_at_bind_host
 iot.update_thing_shadow = update_within_the_limit
 iot._deep_merge = merge_without_nulls
 ministack_jobs.install(MINUTE)
@@ -214,6 +215,6 @@ if __name__ == "__main__":
     try:
         app.main()
     finally:
-        # Runs that are under way would be waited for.
+        # Without this, the end of running invocations would be waited for.
         end_functions()
         os._exit(0)

@@ -1,9 +1,9 @@
-"""AWS IoT Jobs, with what MiniStack 1.5 leaves out of them:
+"""AWS IoT Jobs, with behaviour that MiniStack 1.5 lacks:
 
-- executions time out by themselves, and not only when somebody reads them;
-- what has failed or timed out is tried again as often as the job's `jobExecutionsRetryConfig` says, as another execution;
+- executions time out by themselves, and not only when they are read;
+- failed and timed out executions are retried as often as the job's `jobExecutionsRetryConfig` says, as other executions;
 - a job for a thing group reaches the groups in it;
-- what is pending for a thing is found without looking at the executions of all others.
+- pending executions of a thing are found without looking at those of all others.
 
 A minute of a timeout or of a rollout takes as long as one of a schedule: `LOCAL_SCHEDULE_SECONDS`.
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.services import iot
 
-# How often executions are looked at
+# Seconds between two looks at executions
 TICK = 0.5
 
 create_job = iot._create_job
@@ -25,7 +25,7 @@ notify_thing = iot.jobs_notify_thing
 resolve_target = iot._job_target_resolve
 joined_group = iot._jobs_thing_joined_group
 _watched: dict[tuple[str, str], asyncio.Task] = {}
-# Retries whose thing has not been notified: its next job may bear the same name as before.
+# Retries whose thing has not been notified: its next job may have the same name as before.
 _retries: set[tuple[str, str, int]] = set()
 _minute_ms = 60_000
 
@@ -70,7 +70,7 @@ def time_out(execution: dict) -> None:
 
 
 def retry_or_complete(job_id: str) -> None:
-    """Every way to the end of an execution comes through here."""
+    """Replaces the check for a job's completion, which follows every end of an execution: retries it, if it may be."""
     job = iot._jobs.get(job_id)
     criteria = ((job or {}).get("jobExecutionsRetryConfig") or {}).get("criteriaList") or []
     if criteria and job["status"] == "IN_PROGRESS":
@@ -98,7 +98,7 @@ async def notify_of_retries_too(account_id: str, region: str, thing: str, front:
 
 
 def pending_for_thing(thing: str) -> list[dict]:
-    """Its executions that are queued or in progress, oldest first (copies)."""
+    """Copies of the thing's executions that are queued or in progress, oldest first."""
     pending = []
     for job_id, job in list(iot._jobs.items()):
         if job.get("targetSelection") == "CONTINUOUS":
@@ -110,7 +110,7 @@ def pending_for_thing(thing: str) -> list[dict]:
 
 
 def members(arn: str) -> list[str] | None:
-    """The things that a target means, those of groups in a group included."""
+    """The things of a target, including those of groups in a group."""
     things = resolve_target(arn)
     kind, _, name = arn.rpartition(":")[2].partition("/")
     if things is None or kind != "thinggroup":
@@ -140,12 +140,12 @@ def joined_group_and_those_around_it(thing: str, arn: str) -> bool:
 
 
 def install(minute: float) -> None:
-    """Every function that it replaces has to be there, or it ends with an error."""
+    """Replaces functions of MiniStack; fails if one of them does not exist."""
     global _minute_ms
     _minute_ms = minute * 1000
     _ = (iot._JOB_ROLLOUT_INTERVAL_MS, iot._jobs_apply_timeout, iot.jobs_pending_for_thing)
     iot._JOB_ROLLOUT_INTERVAL_MS = int(_minute_ms)
-    # A read changes nothing.
+    # Reads do not change the status.
     iot._jobs_apply_timeout = lambda execution: execution
     iot.jobs_pending_for_thing = pending_for_thing
     iot._create_job = create_and_watch

@@ -1,9 +1,9 @@
-"""Event source mappings from DynamoDB streams to functions, with what MiniStack 1.5 leaves out of them.
+"""Event source mappings from DynamoDB streams to functions, with behaviour that MiniStack 1.5 lacks.
 
-A stream has `SHARDS` shards, as that of a table on demand has at first, and an item's partition key says which one its
-records are in. A mapping works on each shard by itself, with `ParallelizationFactor` batches of it at a time: records
-of one key stay in order, and a batch that fails holds up what comes after it in its part of its shard, and nothing else.
-Each batch runs in a thread of its own, so a slow function holds up neither other mappings nor queues.
+A stream has `SHARDS` shards, as that of a table on demand has at first, and an item's partition key determines the shard of its
+records. A mapping processes each shard by itself, with `ParallelizationFactor` batches of it at a time: records of one key
+stay in order, and a batch that fails delays only the records after it in its part of its shard. Each batch runs in a thread of
+its own, so a slow function delays neither other mappings nor queues.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-eventsourcemapping.html
 """
@@ -23,13 +23,12 @@ from ministack.services import dynamodb, eventbridge, lambda_svc
 from ministack.services.cloudformation import provisioners
 
 SHARDS = 4
-# What DescribeStream answers with: MiniStack shows one shard, and whoever reads the records of a batch that was given up
-# asks for them there.
+# The shard that DescribeStream lists: MiniStack shows only one, in which records of a batch that was given up are read.
 SHARD_ID = "shardId-00000000000000000000-00000000"
-# An invocation's payload, less what stands around the records
+# Most bytes of the records of an invocation: its payload, less their frame
 LARGEST_BATCH = 6 * 1024 * 1024 - 1024
 BATCH_SIZE = 100
-# Before a batch is tried again: the first pause, doubled up to the last one. On AWS they grow to minutes.
+# Seconds before a batch is tried again: the first pause, doubled up to the last one. On AWS they grow to minutes.
 FIRST_PAUSE = 0.2
 LAST_PAUSE = 2.0
 # A throttled invocation has not reached the function, and is no attempt.
@@ -38,19 +37,21 @@ THROTTLED_PAUSE = 0.1
 
 @dataclass
 class Batch:
+    """Records that are given to a function in one invocation."""
+
     records: list[dict]
-    # Attempts that have failed
+    # Failed attempts
     failures: int = 0
 
 
 @dataclass
 class Lane:
-    """A part of a shard that is worked on in order: one of `ParallelizationFactor`."""
+    """A part of a shard that is processed in order: one of `ParallelizationFactor`."""
 
-    # What has not been tried, each with its size and the time when it came
+    # Records that have not been tried, each with its size and the time when it came
     waiting: deque[tuple[dict, int, float]] = field(default_factory=deque)
-    # What has failed comes before it.
-    again: deque[Batch] = field(default_factory=deque)
+    # Batches to be retried, before the waiting records
+    retries: deque[Batch] = field(default_factory=deque)
     busy: bool = False
     not_before: float = 0.0
     failed_in_a_row: int = 0
@@ -69,7 +70,7 @@ class Mapping:
         self.bisects = is_true(esm.get("BisectBatchOnFunctionError", False))
         self.reports_failures = "ReportBatchItemFailures" in (esm.get("FunctionResponseTypes") or [])
         # -1 stands for no limit.
-        self.retries = int(esm.get("MaximumRetryAttempts", -1))
+        self.max_retries = int(esm.get("MaximumRetryAttempts", -1))
         self.max_age = float(esm.get("MaximumRecordAgeInSeconds") or -1)
         self.destination = ((esm.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
 
@@ -81,12 +82,12 @@ class Mapping:
 
 
 def is_true(value: object) -> bool:
-    """CloudFormation hands booleans on as texts, too."""
+    """Parses a boolean; CloudFormation passes them on as texts, too."""
     return str(value).lower() == "true"
 
 
 class Lanes:
-    """What each mapping has read and not finished."""
+    """All lanes, with the records that each mapping has read and not finished."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -98,7 +99,7 @@ class Lanes:
             self._of.pop(mapping_id, None)
 
     def poll(self) -> bool:
-        """Reads what is new, and starts what can be. MiniStack's own poller calls it; true calls it again at once."""
+        """Reads new records, and starts batches that are due. MiniStack's poller calls it; if true is returned, again at once."""
         now, due = time.time(), []
         for account, region, esm in lambda_svc._iter_all_esms():
             with request_scope(account, region):
@@ -109,7 +110,7 @@ class Lanes:
         return len(later) < len(due)
 
     def _poll_mapping(self, mapping: Mapping, now: float) -> Iterator[float]:
-        """Starts what is due, and gives the time of all that was due or will be."""
+        """Starts the batches that are due; yields the times at which lanes were or will be due."""
         spec = parse_arn(mapping.esm["EventSourceArn"])
         found = lambda_svc._dynamodb_stream_table_from_arn_spec(spec)
         if not mapping.enabled or found is None:
@@ -124,13 +125,13 @@ class Lanes:
             lanes = self._of.setdefault(mapping.id, {})
             self._read(mapping, found[0], lanes)
             for lane in lanes.values():
-                if lane.busy or not (lane.again or lane.waiting):
+                if lane.busy or not (lane.retries or lane.waiting):
                     continue
                 due = self._due(mapping, lane)
                 yield due
                 if due > now:
                     continue
-                batch = lane.again.popleft() if lane.again else self._gather(mapping, lane)
+                batch = lane.retries.popleft() if lane.retries else self._gather(mapping, lane)
                 lane.busy = True
                 spawn_background(self._run, mapping, function, lane, batch, thread_name="stream-batch")
 
@@ -152,7 +153,7 @@ class Lanes:
     @staticmethod
     def _due(mapping: Mapping, lane: Lane) -> float:
         full = len(lane.waiting) >= mapping.batch_size or sum(size for _, size, _ in lane.waiting) >= LARGEST_BATCH
-        begins = 0.0 if lane.again or full else lane.waiting[0][2] + mapping.window
+        begins = 0.0 if lane.retries or full else lane.waiting[0][2] + mapping.window
         return max(begins, lane.not_before)
 
     @staticmethod
@@ -168,7 +169,7 @@ class Lanes:
         return Batch(records)
 
     def _wake(self, due: float) -> None:
-        """Wakes the poller then, if nothing wakes it before."""
+        """Wakes the poller at this time, if nothing wakes it before."""
         now = time.time()
         if now < self._wake_at <= due:
             return
@@ -181,8 +182,8 @@ class Lanes:
         try:
             self._try(mapping, function, lane, batch)
         except BaseException:
-            # The local AWS itself is at fault; nothing may be lost for that.
-            lane.again.appendleft(batch)
+            # A fault of the local AWS itself; no record may be lost by that.
+            lane.retries.appendleft(batch)
             lane.not_before = time.time() + LAST_PAUSE
             raise
         finally:
@@ -198,7 +199,7 @@ class Lanes:
             return
         result = lambda_svc._execute_function(function, {"Records": batch.records})
         if result.get("throttle"):
-            lane.again.appendleft(batch)
+            lane.retries.appendleft(batch)
             lane.not_before = time.time() + THROTTLED_PAUSE
             return
         first_failed = 0 if result.get("error") else failed_record(mapping, batch, result.get("body"))
@@ -211,17 +212,17 @@ class Lanes:
         lane.failed_in_a_row += 1
         rest = batch.records[first_failed:]
         if mapping.bisects and len(batch.records) > 1:
-            # Splitting is no attempt. Where the function says what failed, it is split there.
+            # Splitting is no attempt. If the function says which record failed, it is split there.
             middle = 0 if first_failed else (len(rest) + 1) // 2
             halves = [Batch(half, batch.failures) for half in (rest[:middle], rest[middle:]) if half]
-            lane.again.extendleft(reversed(halves))
+            lane.retries.extendleft(reversed(halves))
             return
         tried = Batch(rest, batch.failures + 1)
-        if 0 <= mapping.retries < tried.failures:
+        if 0 <= mapping.max_retries < tried.failures:
             lane.failed_in_a_row = 0
             give_up(mapping, function, tried, result, "RetryAttemptsExhausted")
         else:
-            lane.again.appendleft(tried)
+            lane.retries.appendleft(tried)
 
 
 def is_older(record: dict, seconds: float) -> bool:
@@ -229,7 +230,7 @@ def is_older(record: dict, seconds: float) -> bool:
 
 
 def failed_record(mapping: Mapping, batch: Batch, body: object) -> int | None:
-    """Index of the first record that the function says it has not done; an answer that cannot be meant names the first.
+    """Index of the first record that failed, by the function's answer; 0 if the answer is not valid.
 
     https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
     """
@@ -249,7 +250,7 @@ def failed_record(mapping: Mapping, batch: Batch, body: object) -> int | None:
 
 
 def give_up(mapping: Mapping, function: dict, batch: Batch, result: dict, condition: str) -> None:
-    """Tells the failure destination which records were left; they are not in the message."""
+    """Sends a note without the records to the failure destination: which part of the stream was given up."""
     if not mapping.destination:
         return
     first, last = batch.records[0]["dynamodb"], batch.records[-1]["dynamodb"]
@@ -298,8 +299,8 @@ def release_all(mapping_id: str) -> None:
 
 
 def install() -> None:
-    """Every function that it replaces has to be there, or it ends with an error."""
-    # Named, so that one that has gone is noticed
+    """Replaces functions of MiniStack; fails if one of them does not exist."""
+    # Read first, because an assignment to an attribute that does not exist would not fail.
     _ = lambda_svc._poll_dynamodb_streams
     lambda_svc._poll_dynamodb_streams = lanes.poll
     lambda_svc._release_esm_poll_state = release_all

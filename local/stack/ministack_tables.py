@@ -1,6 +1,6 @@
-"""DynamoDB tables as a template describes them: MiniStack 1.5 leaves out their time to live, backups and encryption.
+"""DynamoDB tables as a template describes them: MiniStack 1.5 lacks their time to live, backups and encryption.
 
-And what expires is told in the stream, as AWS does it: a REMOVE by the service.
+Expired items are removed with a record in the stream, as on AWS: a REMOVE by the service.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/time-to-live-ttl-streams.html
 """
 
@@ -12,10 +12,10 @@ from ministack.core.responses import request_scope
 from ministack.services import dynamodb
 from ministack.services.cloudformation import provisioners
 
-# On AWS what has expired is gone within a few days.
+# Seconds between two looks; on AWS expired items are removed within a few days.
 SWEEP_SECONDS = float(os.environ.get("LOCAL_TTL_SECONDS", "60"))
-# The thread that MiniStack has started when it was imported: it tells the stream nothing.
-ITS_OWN_SWEEP = "dynamodb-ttl-reaper"
+# MiniStack's own thread, which removes expired items without a record in the stream
+MINISTACKS_SWEEP = "dynamodb-ttl-reaper"
 
 create = provisioners._ddb_create
 update = provisioners._ddb_update
@@ -25,25 +25,26 @@ build_record = dynamodb._build_change_record
 _sweeping = threading.local()
 
 
-def create_whole(logical_id: str, props: dict, stack_name: str) -> tuple:
+def create_with_settings(logical_id: str, props: dict, stack_name: str) -> tuple:
     name, attributes = create(logical_id, props, stack_name)
-    settle(name, props)
+    apply_settings(name, props)
     return name, attributes
 
 
-def update_whole(physical_id: str, old: dict, new: dict, stack_name: str, logical_id: str | None = None) -> tuple:
+def update_with_settings(physical_id: str, old: dict, new: dict, stack_name: str, logical_id: str | None = None) -> tuple:
     name, attributes = update(physical_id, old, new, stack_name, logical_id)
-    settle(name, new)
+    apply_settings(name, new)
     return name, attributes
 
 
-def delete_whole(physical_id: str, props: dict) -> None:
+def delete_with_settings(physical_id: str, props: dict) -> None:
     delete(physical_id, props)
     dynamodb._ttl_settings.pop(physical_id, None)
     dynamodb._pitr_settings.pop(physical_id, None)
 
 
-def settle(name: str, props: dict) -> None:
+def apply_settings(name: str, props: dict) -> None:
+    """Applies time to live, backups and encryption."""
     time_to_live = props.get("TimeToLiveSpecification")
     if time_to_live:
         enabled = str(time_to_live.get("Enabled", False)).lower() == "true"
@@ -55,7 +56,7 @@ def settle(name: str, props: dict) -> None:
     dynamodb._pitr_settings[name] = str(recovery.get("PointInTimeRecoveryEnabled", False)).lower() == "true"
     encryption = props.get("SSESpecification")
     if encryption:
-        # A template says SSEEnabled where the API says Enabled.
+        # SSEEnabled of a template is Enabled of the API.
         encryption = {**encryption, "Enabled": str(encryption.get("SSEEnabled", False)).lower() == "true"}
         encryption.pop("SSEEnabled", None)
     dynamodb._tables[name]["SSEDescription"] = dynamodb._sse_description_from_spec(encryption)
@@ -66,8 +67,8 @@ def refuse_errors(answer: tuple) -> None:
         raise ValueError(f"AWS::DynamoDB::Table: {answer[2]!r}")
 
 
-def remove_unless_by_its_own_sweep(table: dict, partition: str, sort: str) -> dict | None:
-    if threading.current_thread().name == ITS_OWN_SWEEP:
+def remove_unless_by_ministacks_sweep(table: dict, partition: str, sort: str) -> dict | None:
+    if threading.current_thread().name == MINISTACKS_SWEEP:
         return None
     return remove_item(table, partition, sort)
 
@@ -96,7 +97,7 @@ def sweep(name: str, attribute: str) -> None:
     now = time.time()
     for partition, items in list(table["items"].items()):
         for sort, item in list(items.items()):
-            # Other types than numbers, and what expired more than five years ago, are left.
+            # DynamoDB leaves attributes that are no numbers, and times more than five years ago.
             expires = (item.get(attribute) or {}).get("N")
             if expires is not None and now - 5 * 365 * 86_400 < float(expires) <= now:
                 removed = remove_item(table, partition, sort)
@@ -104,9 +105,9 @@ def sweep(name: str, attribute: str) -> None:
 
 
 def install() -> None:
-    """Every function that it replaces has to be there, or it ends with an error."""
-    dynamodb._remove_item = remove_unless_by_its_own_sweep
+    """Replaces functions of MiniStack; fails if one of them does not exist."""
+    dynamodb._remove_item = remove_unless_by_ministacks_sweep
     dynamodb._build_change_record = record_with_identity
     handlers = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]
-    handlers.update(create=create_whole, update=update_whole, delete=delete_whole)
+    handlers.update(create=create_with_settings, update=update_with_settings, delete=delete_with_settings)
     threading.Thread(target=sweep_for_ever, daemon=True, name="time-to-live").start()
