@@ -248,3 +248,20 @@ def test_every_page_is_reached_from_the_readme():
     linked = {(ROOT / target.partition("#")[0]).resolve() for target in LINK.findall((ROOT / "README.md").read_text())}
     pages_of_docs = set((ROOT / "docs").glob("*.md"))
     assert pages_of_docs <= linked
+
+
+def test_the_rust_version_is_stated_in_one_place():
+    assert re.search(r'^channel = "[0-9.]+"$', (ROOT / "rust-toolchain.toml").read_text(), re.MULTILINE)
+    stated = re.compile(r"Rust [0-9]+\.[0-9]|toolchain install [0-9]")
+    texts = [file for file in files() if file.suffix in {".md", ".yml", ".yaml", ".py"} or file.name == "Makefile"]
+    assert [named(file) for file in texts if stated.search(file.read_text())] == []
+
+
+def test_actions_and_python_tools_are_pinned():
+    pinned = re.compile(r"[\w./-]+@[0-9a-f]{40} # v[0-9.]+")
+    workflows = (ROOT / ".github" / "workflows").glob("*.yml")
+    actions = [action for file in workflows for action in re.findall(r"uses: (.+)$", file.read_text(), re.MULTILINE)]
+    assert actions and [action for action in actions if not pinned.fullmatch(action)] == []
+    requirements = (ROOT / "local").glob("requirements-*.txt")
+    lines = [line for file in requirements for line in file.read_text().splitlines() if line and line[0] != "#"]
+    assert lines and [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
