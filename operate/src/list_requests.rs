@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use requests::{Entry, Name, Record};
+use requests::{Name, Record, RequestCopy};
 use serde_json::{Map, Value as Json, json};
 use shadow::ThingName;
 
@@ -55,7 +55,7 @@ async fn from_ledger(aws: &Aws, thing: &ThingName, most: usize) -> Result<Vec<Li
 }
 
 fn from_record(record: &Record) -> ListedRequest {
-    let mut fields = match serde_json::to_value(Entry::of(record)) {
+    let mut fields = match serde_json::to_value(RequestCopy::from_record(record)) {
         Ok(Json::Object(fields)) => fields,
         _ => Map::new(),
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use requests::{Device, Entry, Millis, entries, path_hash};
+use requests::{Device, Millis, RequestCopy, path_hash, request_copies};
 use serde_json::{Map, Value as Json};
 use shadow::operation_shadow::{CopiesUpdate, OperationShadow};
 
@@ -11,7 +11,7 @@ const OPTIONAL: [&str; 5] = ["clientToken", "taskId", "requestId", "reason", "pr
 
 /// The update that follows from a change. Nothing where the copies stay as they are.
 pub(crate) fn of_change(before: &Device, after: &Device, at: Millis) -> Option<CopiesUpdate> {
-    let (old, new) = (entries(before, at), entries(after, at));
+    let (old, new) = (request_copies(before, at), request_copies(after, at));
     let mut requests = Map::new();
     for (name, entry) in &new {
         if old.get(name) != Some(entry) {
@@ -29,7 +29,7 @@ pub(crate) fn of_change(before: &Device, after: &Device, at: Millis) -> Option<C
 
 /// The update that makes the shadow say what the records say, whatever stands there.
 pub(crate) fn anew(device: &Device, shadow: &OperationShadow, at: Millis) -> CopiesUpdate {
-    let new = entries(device, at);
+    let new = request_copies(device, at);
     let foreign = shadow.requests.iter().filter(|name| !new.contains_key(*name));
     let taken_away: Vec<(String, Json)> = foreign.map(|name| (name.clone(), Json::Null)).collect();
     let written = new.iter().map(|(name, entry)| (name.clone(), copy(entry)));
@@ -54,7 +54,7 @@ pub(crate) fn shortened(copies: &CopiesUpdate) -> CopiesUpdate {
     CopiesUpdate { requests, result: copies.result.clone() }
 }
 
-fn copy(entry: &Entry) -> Json {
+fn copy(entry: &RequestCopy) -> Json {
     let mut copy = serde_json::to_value(entry).unwrap_or_default();
     if let Json::Object(copy) = &mut copy {
         for name in OPTIONAL {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use lambda_support::{Deadline, milliseconds, now};
+use lambda_support::{Deadline, elapsed_ms, now};
 use ledger::Ledger;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -75,7 +75,7 @@ impl Service {
     async fn write_all(&self, payload: &Json, deadline: Deadline) -> Result<Answer, Diagnostic> {
         let begun = Instant::now();
         let told = Told::read(payload);
-        lambda_support::left_out(&told.not_understood);
+        lambda_support::log_unreadable_records(&told.not_understood);
         let things = told.changed.len() + told.anew.len();
         let names = told.changed.iter().map(|changed| &changed.thing).chain(told.anew.iter().map(|(thing, _)| thing));
         // Mostly it is one, and then its story has this line.
@@ -125,7 +125,7 @@ impl Service {
             metrics::counter!("Failures", "code" => code.clone()).increment(1);
             tracing::error!(thing, code, reason, "copies not written, and not put off");
         }
-        tracing::info!(thing, things, updated, delayed, duration_ms = milliseconds(begun), "copies written");
+        tracing::info!(thing, things, updated, delayed, duration_ms = elapsed_ms(begun), "copies written");
         lost.map(|()| answer)
     }
 
@@ -140,7 +140,7 @@ impl Service {
 impl Writer {
     /// Whether anything had to be written.
     async fn change(&self, Changed { thing, before, after }: &Changed) -> Result<bool, Error> {
-        if before.copies_in_doubt() != after.copies_in_doubt() {
+        if before.copies_overwrite_marker() != after.copies_overwrite_marker() {
             return self.anew(thing).await;
         }
         let Some(copies) = copies::of_change(before, after, now()) else { return Ok(false) };

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use lambda_support::{diagnostic, milliseconds};
+use lambda_support::{diagnostic, elapsed_ms};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shadow::operation_shadow::OperationShadows;
@@ -48,7 +48,7 @@ impl Service {
         );
         let answer = self.announcement(&payload, begun).instrument(span.clone()).await;
         if let Err(Diagnostic { error_type: code, error_message: reason }) = &answer {
-            let duration_ms = milliseconds(begun);
+            let duration_ms = elapsed_ms(begun);
             span.in_scope(|| tracing::error!(status = "FAILED", code, reason, duration_ms, "no thing was made"));
             metrics::counter!("Failures", "code" => code.clone()).increment(1);
         }
@@ -76,7 +76,7 @@ impl Service {
             .ensure(&announcement.thing)
             .await
             .map_err(|error| diagnostic("OPERATION_SHADOW_NOT_CREATED", error.to_string()))?;
-        let (status, duration_ms) = (thing.done.as_str(), milliseconds(begun));
+        let (status, duration_ms) = (thing.done.as_str(), elapsed_ms(begun));
         if thing.done == registry::Done::Created {
             metrics::counter!("ThingsCreated").increment(1);
         }

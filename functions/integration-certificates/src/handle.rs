@@ -8,7 +8,7 @@ use aws_lambda_events::cloudformation::{
 use backon::{ExponentialBuilder, Retryable};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use lambda_support::aws::error_chain;
-use lambda_support::{Deadline, milliseconds};
+use lambda_support::{Deadline, elapsed_ms};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use tracing::Instrument;
@@ -52,7 +52,7 @@ struct Request {
 
 impl Service {
     pub(crate) fn new(iot: Iot, secrets: Secrets) -> Result<Service, lambda_runtime::Error> {
-        let tls = trust_roots::trusting([])?.with_no_client_auth();
+        let tls = trust_roots::tls_config_builder([])?.with_no_client_auth();
         let http =
             reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(Duration::from_secs(10)).build()?;
         Ok(Service { iot, secrets, http })
@@ -79,7 +79,7 @@ impl Service {
 
     async fn answered(&self, request: &Request, context: &Context, begun: Instant) -> Result<Json, Diagnostic> {
         let outcome = self.dealt_with(request, Deadline::of(context)).await;
-        let duration_ms = milliseconds(begun);
+        let duration_ms = elapsed_ms(begun);
         let physical_resource_id = match (&request.physical_resource_id, &outcome) {
             (Some(id), _) => id.clone(),
             // One for the life of the stack: Coiote holds one certificate of ours, whatever is renewed.

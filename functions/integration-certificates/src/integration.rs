@@ -106,7 +106,7 @@ impl Integration<'_> {
         // Registered at this Coiote only where it is replaced there.
         let registered = in_use.clone().filter(|_| replaces);
         undo.push(Undo::ClientCertificate { certificate_pem, in_use: registered });
-        if let Err(error) = coiote.setup.register_client(&client.certificate_pem).await {
+        if let Err(error) = coiote.setup.register_client_certificate(&client.certificate_pem).await {
             if !error.may_have_been_done() {
                 undo.pop();
             }
@@ -141,14 +141,13 @@ impl Integration<'_> {
         } else {
             undo.push(Undo::ExternalCertificate);
             // An integration that was removed by force, or another one's, may have left its own.
-            match coiote.setup.take_external_certificate().await {
+            match coiote.setup.remove_external_certificate().await {
                 Ok(false) => {}
                 Ok(true) => tracing::warn!("Coiote had a certificate of IoT Core from an earlier integration"),
                 Err(error) => tracing::warn!(reason = %error, "what an earlier integration left could not be removed"),
             }
         }
-        let given =
-            coiote.setup.give_external_certificate(&certificate.certificate_pem, &certificate.private_key).await;
+        let given = coiote.setup.set_external_certificate(&certificate.certificate_pem, &certificate.private_key).await;
         if let Err(error) = given {
             if !error.may_have_been_done() {
                 if replaces {
@@ -195,7 +194,7 @@ impl Integration<'_> {
     /// Coiote's documentation does not say what becomes of the body of this DELETE. A Coiote that ignores it would remove the
     /// other certificate, too: so that one is registered again, unless Coiote is seen to accept it.
     async fn remove_client(&self, coiote: &AtCoiote, certificate_pem: &str, kept: Option<&str>) -> Result<(), Error> {
-        let removed = coiote.setup.remove_client(certificate_pem).await.map(drop);
+        let removed = coiote.setup.remove_client_certificate(certificate_pem).await.map(drop);
         let kept = kept.and_then(|value| Some((Identity::from_secret(value).ok()?, secrets::certificate_in(value)?)));
         let Some((identity, kept_pem)) = kept else { return removed };
         match accepts(coiote, &identity).await {
@@ -205,7 +204,7 @@ impl Integration<'_> {
                 tracing::warn!(reason = %error, "whether the client certificate in use is still accepted is not known")
             }
         }
-        let registered = coiote.setup.register_client(&kept_pem).await;
+        let registered = coiote.setup.register_client_certificate(&kept_pem).await;
         match accepts(coiote, &identity).await {
             Ok(true) => {}
             Ok(false) => {
@@ -227,7 +226,7 @@ impl Integration<'_> {
         match elsewhere {
             Ok(elsewhere) => {
                 if let Some(elsewhere) = &elsewhere {
-                    problems.extend(elsewhere.setup.take_external_certificate().await.err().map(|e| e.to_string()));
+                    problems.extend(elsewhere.setup.remove_external_certificate().await.err().map(|e| e.to_string()));
                 }
                 for certificate_pem in &replaced.certificate_pems {
                     let removed = match &elsewhere {
@@ -265,7 +264,7 @@ impl Integration<'_> {
         };
         match self.at_coiote(properties).await {
             Ok(coiote) => {
-                if let Err(error) = coiote.setup.take_external_certificate().await {
+                if let Err(error) = coiote.setup.remove_external_certificate().await {
                     problems.push(format!("taking the certificate of IoT Core from Coiote: {error}"));
                 }
                 if is_ours {
@@ -337,7 +336,7 @@ impl Integration<'_> {
         for step in undo.into_iter().rev() {
             let undone = match step {
                 Undo::ExternalCertificate => {
-                    let taken = coiote.setup.take_external_certificate().await;
+                    let taken = coiote.setup.remove_external_certificate().await;
                     taken
                         .map(drop)
                         .map_err(|error| format!("Coiote may still have the certificate of IoT Core ({error})"))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_iot::Client;
 use aws_sdk_iot::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_iot::types::{JobExecutionStatus, JobStatus};
-use bounded_cache::Memory;
+use bounded_cache::BoundedCache;
 use lambda_support::Deadline;
 use requests::Millis;
 use serde_json::Value as Json;
@@ -19,7 +19,7 @@ const PAGE: i32 = 250;
 pub(crate) struct ControlPlane {
     client: Client,
     /// Whether a job's document is for us, by the job's id and when it was created: documents do not change.
-    ours: Memory<(String, i64), bool>,
+    ours: BoundedCache<(String, i64), bool>,
 }
 
 /// An execution of a job.
@@ -33,7 +33,7 @@ pub(crate) struct Execution {
 
 impl ControlPlane {
     pub(crate) fn new(client: Client) -> ControlPlane {
-        ControlPlane { client, ours: Memory::default() }
+        ControlPlane { client, ours: BoundedCache::default() }
     }
 
     /// The jobs under way that ask for LwM2M operations and have executions which are queued, as many as there is time for; and
@@ -74,7 +74,7 @@ impl ControlPlane {
             Err(error) if is_gone(&error) => false,
             Err(error) => return Err(lambda_support::aws::error_summary(&error)),
         };
-        self.ours.put(key, is_ours);
+        self.ours.insert(key, is_ours);
         Ok(is_ours)
     }
 

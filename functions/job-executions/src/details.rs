@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_iotjobsdataplane::types::JobExecutionStatus;
-use ledger::Word;
+use ledger::RequestSummary;
 use requests::Status;
 
 /// Most characters of a value that AWS takes.
@@ -13,7 +13,7 @@ const LONGEST: usize = 1_024;
 const SIGNS: &str = "…–—’‘“”„·°±²³µ€£§×÷«»¿¡½¼¾";
 
 /// The status of the execution; nothing where there is nothing to tell.
-pub(crate) fn status(word: &Word) -> Option<JobExecutionStatus> {
+pub(crate) fn status(word: &RequestSummary) -> Option<JobExecutionStatus> {
     match word.status {
         Status::InProgress | Status::Scheduled => Some(JobExecutionStatus::InProgress),
         Status::Succeeded => Some(JobExecutionStatus::Succeeded),
@@ -24,7 +24,7 @@ pub(crate) fn status(word: &Word) -> Option<JobExecutionStatus> {
 }
 
 /// The details beside the status; they take the place of those that were told before.
-pub(crate) fn details(word: &Word) -> HashMap<String, String> {
+pub(crate) fn details(word: &RequestSummary) -> HashMap<String, String> {
     let reason = word.reason.as_ref();
     let named = [
         ("operation", Some(word.operation.as_str())),
@@ -38,7 +38,7 @@ pub(crate) fn details(word: &Word) -> HashMap<String, String> {
 }
 
 /// As much of it as is surely taken: where AWS refuses a value although it should not, the status counts more.
-pub(crate) fn shortest(word: &Word) -> HashMap<String, String> {
+pub(crate) fn shortest(word: &RequestSummary) -> HashMap<String, String> {
     let mut details = details(word);
     details.retain(|name, value| matches!(name.as_str(), "taskId" | "code") && value.is_ascii());
     details
@@ -65,8 +65,8 @@ mod tests {
 
     use super::*;
 
-    fn word(status: Status, message: &str) -> Word {
-        Word {
+    fn word(status: Status, message: &str) -> RequestSummary {
+        RequestSummary {
             operation: "write".to_owned(),
             status,
             task_id: Some("t".to_owned()),

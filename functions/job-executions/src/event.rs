@@ -1,6 +1,6 @@
 //! What invokes the function.
 
-use ledger::{Change, Word};
+use ledger::{Change, RequestSummary};
 use requests::{Name, Record, Status};
 use serde_json::Value as Json;
 
@@ -24,7 +24,7 @@ pub(crate) enum Asked {
 pub(crate) struct News {
     pub(crate) thing: String,
     pub(crate) name: Name,
-    pub(crate) word: Word,
+    pub(crate) word: RequestSummary,
 }
 
 impl Asked {
@@ -42,12 +42,18 @@ impl Asked {
 fn news(change: &Change) -> Vec<News> {
     let Change { thing, before, after } = change;
     let is_new = |record: &&Record| match before.find(&record.name) {
-        Some(known) => known.is_open() && Word::of(known) != Word::of(record),
+        Some(known) => known.is_open() && RequestSummary::from_record(known) != RequestSummary::from_record(record),
         None => true,
     };
     let of_job = |record: &&Record| record.name.is_of_job() && record.status() != Status::Ignored;
     let records = after.open().iter().chain(after.ended()).filter(of_job).filter(is_new);
-    records.map(|record| News { thing: thing.clone(), name: record.name.clone(), word: Word::of(record) }).collect()
+    records
+        .map(|record| News {
+            thing: thing.clone(),
+            name: record.name.clone(),
+            word: RequestSummary::from_record(record),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use lambda_support::{Deadline, diagnostic, milliseconds};
+use lambda_support::{Deadline, diagnostic, elapsed_ms};
 use ledger::Ledger;
 use requests::Millis;
 use serde_json::Value as Json;
@@ -85,7 +85,7 @@ impl Service {
         let answered = async {
             match Asked::read(&payload) {
                 Asked::Told { news, not_understood } => {
-                    lambda_support::left_out(&not_understood);
+                    lambda_support::log_unreadable_records(&not_understood);
                     self.tell_all(news, deadline, begun).await
                 }
                 Asked::Look => {
@@ -135,14 +135,14 @@ impl Service {
             }
         }
         let (thing, job) = single.unzip();
-        tracing::info!(thing, job, updated, over, delayed, duration_ms = milliseconds(begun), "AWS IoT Jobs told");
+        tracing::info!(thing, job, updated, over, delayed, duration_ms = elapsed_ms(begun), "AWS IoT Jobs told");
         ended
     }
 }
 
 /// The one line about a look, and its metrics.
 fn looked(looked: Result<Looked, String>, job: Option<&str>, begun: Instant) -> Result<(), Diagnostic> {
-    let duration_ms = milliseconds(begun);
+    let duration_ms = elapsed_ms(begun);
     match looked {
         Ok(Looked { jobs, queued, found, untold, is_cut_short }) => {
             if found > 0 && job.is_none() {

@@ -9,7 +9,7 @@ use aws_sdk_iotjobsdataplane::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use lambda_support::{Deadline, now};
-use ledger::Word;
+use ledger::RequestSummary;
 use requests::{Device, Millis, Name, Status};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
@@ -33,7 +33,7 @@ enum Known {
     /// Nothing: nobody was told of it.
     No,
     /// It is dealt with, or was, and AWS does not know.
-    Untold(Word),
+    Untold(RequestSummary),
     /// Another job's request of the thing is open: its turn has not come.
     Waits,
 }
@@ -118,7 +118,10 @@ impl Service {
                 }
                 let known = self.look_up(executions.iter().map(|(thing, name)| (thing, name))).await?;
                 for ((thing, name), known) in executions.iter().zip(known) {
-                    if matches!(known, Known::Untold(Word { status: Status::InProgress | Status::Scheduled, .. })) {
+                    if matches!(
+                        known,
+                        Known::Untold(RequestSummary { status: Status::InProgress | Status::Scheduled, .. })
+                    ) {
                         self.take_back(thing, name, "canceled").await?;
                         looked.found += 1;
                     }
@@ -214,7 +217,7 @@ impl Service {
 /// What the device's item says; nothing where the history has to be asked.
 fn known(device: &Device, name: &Name) -> Option<Known> {
     if let Some(record) = device.find(name) {
-        return Some(Known::Untold(Word::of(record)));
+        return Some(Known::Untold(RequestSummary::from_record(record)));
     }
     device.open().iter().any(|record| record.name.is_of_job()).then_some(Known::Waits)
 }

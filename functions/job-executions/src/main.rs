@@ -31,7 +31,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     };
     let settings = Settings {
         operation_request: std::env::var("OPERATION_REQUEST_FUNCTION").unwrap_or_default(),
-        notified_within: lambda_support::number("JOBS_NOTIFIED_WITHIN_SECONDS", 120) * 1_000,
+        notified_within: lambda_support::number_from_env("JOBS_NOTIFIED_WITHIN_SECONDS", 120) * 1_000,
     };
     let service = Service::new(clients, ControlPlane::new(aws_sdk_iot::Client::new(&aws)), settings);
     function.run(async |event| service.event(event).await).await

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_iotjobsdataplane::error::ProvideErrorMetadata;
 use aws_sdk_iotjobsdataplane::types::JobExecutionStatus;
-use ledger::Word;
+use ledger::RequestSummary;
 use requests::Name;
 
 use crate::details;
@@ -26,7 +26,7 @@ pub(crate) enum Told {
 
 impl Service {
     /// Tells what is known by now. The error is one line.
-    pub(crate) async fn tell(&self, thing: &str, name: &Name, word: &Word) -> Result<Told, String> {
+    pub(crate) async fn tell(&self, thing: &str, name: &Name, word: &RequestSummary) -> Result<Told, String> {
         let Name::Job { id, execution } = name else { return Ok(Told::Nothing) };
         let Some(status) = details::status(word) else { return Ok(Told::Nothing) };
         let mut told = self.update(thing, id, *execution, &status, details::details(word)).await;

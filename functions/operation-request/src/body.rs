@@ -44,9 +44,9 @@ impl Invocation<'_> {
         let reason = Reason::new(code::BODY_MISSING, why);
         let is_old = |record: &Record| record.updated_at.saturating_add(RETRIES_BRING_BODY) < now();
         if !item.device.find(name).is_some_and(is_old) {
-            return Ok(self.answer(Status::Ignored).because(reason));
+            return Ok(self.answer(Status::Ignored).with_reason(reason));
         }
-        let events = [self.take(name), Event::NotDone(self.not_done(name, reason))];
+        let events = [self.take(name), Event::NotHandedOver(self.not_done(name, reason))];
         let (item, _) = self.apply(item, &events).await?;
         Ok(self.recorded(&item, name))
     }
@@ -54,7 +54,7 @@ impl Invocation<'_> {
     /// Removes the body of a request that is not handed over any more, because it may hold a secret. A body that cannot be
     /// removed goes with the request's lifetime.
     pub(crate) async fn drop_body(&self, name: &Name) {
-        let dropped = self.ledger().drop_body(self.thing().as_str(), name);
+        let dropped = self.ledger().delete_body(self.thing().as_str(), name);
         if let Err(Diagnostic { error_type: code, error_message: reason }) = self.within_reserve(dropped).await {
             tracing::warn!(code, reason, "the body of the request was not taken away");
         }

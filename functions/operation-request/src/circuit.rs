@@ -39,7 +39,7 @@ impl KnownCircuit {
     pub(crate) async fn answered(&self, ledger: &Ledger) {
         let failures = self.known().map_or(0, |circuit| circuit.failures);
         if failures > 0
-            && let Ok(circuit) = ledger.coiote_answered().await
+            && let Ok(circuit) = ledger.record_coiote_answer().await
         {
             tracing::info!(failures, "Coiote answers again");
             self.set(circuit);
@@ -48,7 +48,7 @@ impl KnownCircuit {
 
     /// Notes for all runs that Coiote does not answer.
     pub(crate) async fn failed(&self, ledger: &Ledger) {
-        if let Ok(circuit) = ledger.coiote_failed(now()).await {
+        if let Ok(circuit) = ledger.record_coiote_failure(now()).await {
             if circuit.is_open() {
                 tracing::warn!(failures = circuit.failures, "Coiote counts as away: requests wait in the ledger");
             }

@@ -4,9 +4,9 @@ use std::pin::pin;
 use std::time::Instant;
 
 use lambda_runtime::Diagnostic;
-use lambda_support::{milliseconds, now};
+use lambda_support::{elapsed_ms, now};
 use ledger::Item;
-use requests::{Claim, Event, Name, NotDone, Reason, Verdict};
+use requests::{Claim, Event, Name, NotHandedOver, Reason, Verdict};
 use shadow::Envelope;
 
 use crate::forward::Device;
@@ -85,21 +85,21 @@ impl Invocation<'_> {
         let refresh = self.service.circuit.refresh(self.ledger());
         let (claimed, reason_to_wait) = tokio::join!(self.within(append), refresh);
         let (mut item, mut verdict) = claimed?;
-        if verdict == Verdict::LookUp {
+        if verdict == Verdict::NeedsHistory {
             claim.history = Some(self.within(self.ledger().history(thing, claim)).await?);
             let claim = Event::Claim(Box::new(claim.clone()));
             let append = self.ledger().append(thing, &claim, Some(self.run.void_at));
             (item, verdict) = self.within(append).await?;
         }
-        tracing::Span::current().record("claim_ms", milliseconds(begun));
+        tracing::Span::current().record("claim_ms", elapsed_ms(begun));
         tracing::debug!(?verdict, "request claimed");
         if verdict == Verdict::Send
             && let Some(reason) = reason_to_wait
         {
             // When the claim was made, this environment did not know yet that Coiote is away.
             let not_done = self.not_done(&claim.name, reason);
-            let again_at = Some(now().saturating_add(FIRST_PAUSE));
-            return self.apply(item, &[Event::NotDone(NotDone { again_at, ..not_done })]).await;
+            let retry_at = Some(now().saturating_add(FIRST_PAUSE));
+            return self.apply(item, &[Event::NotHandedOver(NotHandedOver { retry_at, ..not_done })]).await;
         }
         Ok((item, verdict))
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use bounded_cache::Memory;
+use bounded_cache::BoundedCache;
 use coiote::Client;
 use coiote_access::{Access, Call, call_with_retries};
 use lambda_support::Deadline;
@@ -22,7 +22,7 @@ const START_SESSION: Call = Call { name: "start_session", time_metric: "StartSes
 pub(crate) struct Forwarder {
     access: Arc<Access>,
     /// By endpoint name, so that a device is looked up once and not for every request.
-    device_ids: Memory<String, String>,
+    device_ids: BoundedCache<String, String>,
 }
 
 /// Terms on which one request is handed over.
@@ -55,7 +55,7 @@ pub(crate) struct Created {
 
 impl Forwarder {
     pub(crate) fn new(access: Access) -> Forwarder {
-        Forwarder { access: Arc::new(access), device_ids: Memory::default() }
+        Forwarder { access: Arc::new(access), device_ids: BoundedCache::default() }
     }
 
     /// Begins to read the secret before the first event comes.
@@ -97,14 +97,14 @@ impl Forwarder {
             |error: &coiote_access::Error| matches!(error, coiote_access::Error::Coiote(coiote::Error::NotFound(_)));
         if device.is_remembered && created.as_ref().is_err_and(is_not_found) {
             // The device was removed, and perhaps added again since: then it has another id now.
-            self.device_ids.forget(thing.as_str());
+            self.device_ids.remove(thing.as_str());
             let found = self.look_up(delivery).await;
             device_id = found.map_err(|error| error.of_task_that_may_exist(may_exist.get()))?.id;
             created = self.create_task(&device_id, task, delivery, &may_exist).await;
         }
         let (created, duration_ms) = created.map_err(|error| {
             if is_not_found(&error) {
-                self.device_ids.forget(thing.as_str());
+                self.device_ids.remove(thing.as_str());
             }
             ForwardError::of_create(error, thing, task).of_task_that_may_exist(may_exist.get())
         })?;
@@ -171,11 +171,11 @@ impl Forwarder {
             [id] => {
                 tracing::Span::current().record("device_id", id.as_str());
                 tracing::debug!(call = FIND_DEVICE.name, duration_ms, "device found");
-                self.device_ids.put(thing.as_str().to_owned(), id.clone());
+                self.device_ids.insert(thing.as_str().to_owned(), id.clone());
                 Ok(Device { id: id.clone(), is_remembered: false })
             }
             [] => {
-                self.device_ids.forget(thing.as_str());
+                self.device_ids.remove(thing.as_str());
                 Err(ForwardError::DeviceUnknown(thing.clone()))
             }
             several => Err(ForwardError::DeviceAmbiguous { thing: thing.clone(), count: several.len() }),

@@ -6,7 +6,7 @@ use lambda_runtime::Diagnostic;
 use lambda_support::now;
 use ledger::Item;
 use lwm2m::Task;
-use requests::{Answer, Event, Millis, Name, NotDone, Reason, Status, Verdict, Wanted, code, has_result};
+use requests::{Answer, DueAction, Event, Millis, Name, NotHandedOver, Reason, Status, Verdict, code, has_result};
 use tracing::Instrument;
 
 use crate::body::Kept;
@@ -97,7 +97,7 @@ impl Invocation<'_> {
             Ok(Parsed::Cancel) => return recorded(item),
             // It was valid when it was claimed; the objects' descriptions of this version say otherwise.
             Err(reason) => {
-                let not_done = Event::NotDone(self.not_done(name, reason.clone()));
+                let not_done = Event::NotHandedOver(self.not_done(name, reason.clone()));
                 let (item, _) = self.apply(item, &[not_done]).await?;
                 return recorded(item);
             }
@@ -133,12 +133,12 @@ impl Invocation<'_> {
             }
             Err(error) => {
                 let not_done = self.not_handed_over(name, tries, &error);
-                let is_over = not_done.maybe && !delivery.may_run_twice;
-                if let (Some(body), Some(_), false) = (body, not_done.again_at, is_over) {
+                let is_over = not_done.may_have_reached_coiote && !delivery.may_run_twice;
+                if let (Some(body), Some(_), false) = (body, not_done.retry_at, is_over) {
                     self.keep_body(&item, name, body).await?;
                     is_kept = true;
                 }
-                let (item, _) = self.apply(item, &[Event::NotDone(not_done)]).await?;
+                let (item, _) = self.apply(item, &[Event::NotHandedOver(not_done)]).await?;
                 // The request comes first: recording it may use up the rest of the time.
                 if error.outage().is_some() {
                     self.try_within_reserve(circuit.failed(self.ledger())).await;
@@ -154,13 +154,13 @@ impl Invocation<'_> {
     }
 
     /// Event of a request whose hand-over failed, after so many earlier tries.
-    fn not_handed_over(&self, name: &Name, tries: u32, error: &ForwardError) -> NotDone {
+    fn not_handed_over(&self, name: &Name, tries: u32, error: &ForwardError) -> NotHandedOver {
         let wished = error.outage().and_then(coiote_access::Error::retry_after).unwrap_or_default();
         let pause = pause(tries).max(u64::try_from(wished.as_millis()).unwrap_or(LONGEST_PAUSE));
         let not_done = self.not_done(name, Reason::new(error.code(), error.to_string()));
-        NotDone {
-            maybe: matches!(error, ForwardError::MayBeCreated(_)),
-            again_at: error.is_retryable().then_some(not_done.at.saturating_add(pause)),
+        NotHandedOver {
+            may_have_reached_coiote: matches!(error, ForwardError::MayBeCreated(_)),
+            retry_at: error.is_retryable().then_some(not_done.at.saturating_add(pause)),
             ..not_done
         }
     }
@@ -184,13 +184,13 @@ impl Invocation<'_> {
             notice: notice.clone(),
             is_followed: self.service.settings.reads_reports || has_result(&operation),
         };
-        self.service.unrecorded.put(self.run.request_id.clone(), unrecorded.clone());
+        self.service.unrecorded.insert(self.run.request_id.clone(), unrecorded.clone());
         let recorded = self.apply(item, &[Event::Created(event.clone())]).await;
         let not_woken = self.service.forwarder.wake(created, self.run.deadline).await;
         let (mut item, _) = recorded?;
-        self.service.unrecorded.forget(&self.run.request_id);
+        self.service.unrecorded.remove(&self.run.request_id);
         if let Some(not_woken) = not_woken {
-            event.notice = Reason::joined(notice.into_iter().chain([not_woken]));
+            event.notice = Reason::join(notice.into_iter().chain([not_woken]));
             // Only the notice is lost where this fails: the request is scheduled.
             if let Ok((with_notice, _)) = self.apply(item.clone(), &[Event::Created(event)]).await {
                 item = with_notice;
@@ -209,7 +209,7 @@ impl Invocation<'_> {
             return;
         }
         match self.within_reserve(self.ledger().remember_device(device_id, thing)).await {
-            Ok(()) => known_devices.put(device_id.to_owned(), thing.to_owned()),
+            Ok(()) => known_devices.insert(device_id.to_owned(), thing.to_owned()),
             Err(Diagnostic { error_type: code, error_message: reason }) => {
                 tracing::warn!(device_id, code, reason, "the device's thing was not noted");
             }
@@ -223,8 +223,8 @@ fn next_waiting_write(item: &Item) -> Option<Name> {
         let reason = item.device.find(name).and_then(|record| record.reason.as_ref());
         reason.is_some_and(|reason| reason.code == code::WAITS_FOR_OLDER_WRITE)
     };
-    item.device.wanted(now()).into_iter().find_map(|wanted| match wanted {
-        Wanted::HandOver { name } if waited(&name) => Some(name),
+    item.device.due_actions(now()).into_iter().find_map(|wanted| match wanted {
+        DueAction::HandOver { name } if waited(&name) => Some(name),
         _ => None,
     })
 }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use bounded_cache::Memory;
+use bounded_cache::BoundedCache;
 use lambda_runtime::LambdaEvent;
-use lambda_support::{diagnostic, milliseconds, now};
+use lambda_support::{diagnostic, elapsed_ms, now};
 use ledger::Ledger;
 use lwm2m::{Strictness, Task};
 use requests::{Cancel, Event, Millis, Name, Status, Verdict};
@@ -38,9 +38,9 @@ pub(crate) struct Service {
     pub(crate) settings: Settings,
     pub(crate) circuit: KnownCircuit,
     /// Tasks that could not be recorded in the ledger, by request id: the next attempt records them, and sends nothing.
-    pub(crate) unrecorded: Memory<String, Unrecorded>,
+    pub(crate) unrecorded: BoundedCache<String, Unrecorded>,
     /// Things by their device's id, as far as the ledger has them.
-    pub(crate) known_devices: Memory<String, String>,
+    pub(crate) known_devices: BoundedCache<String, String>,
 }
 
 impl Service {
@@ -50,8 +50,8 @@ impl Service {
             ledger,
             settings,
             circuit: KnownCircuit::default(),
-            unrecorded: Memory::default(),
-            known_devices: Memory::default(),
+            unrecorded: BoundedCache::default(),
+            known_devices: BoundedCache::default(),
         }
     }
 
@@ -72,7 +72,7 @@ impl Service {
         let answered = async {
             let Incoming { envelope, purpose } = incoming.map_err(|reason| {
                 let (status, code) = (Status::Rejected.as_str(), "EVENT_INVALID");
-                tracing::error!(status, code, reason, duration_ms = milliseconds(begun), "event refused");
+                tracing::error!(status, code, reason, duration_ms = elapsed_ms(begun), "event refused");
                 metrics::counter!("Failures", "code" => code).increment(1);
                 diagnostic(code, reason)
             })?;
@@ -124,7 +124,7 @@ impl Invocation<'_> {
                 let why = "an earlier attempt at this request ended without a word, and may still be at work";
                 Err(diagnostic(BUSY, why))
             }
-            Verdict::LookUp | Verdict::Nothing | Verdict::Done | Verdict::Ended(_) | Verdict::Fold(_) => {
+            Verdict::NeedsHistory | Verdict::Unchanged | Verdict::Changed | Verdict::Ended(_) | Verdict::Fold(_) => {
                 let (item, _) = self.apply(item, &[]).await?;
                 if matches!(content.parsed, Ok(Parsed::Cancel)) {
                     let canceled = item.device.find(&name).map(|record| record.keys.as_slice()).unwrap_or_default();

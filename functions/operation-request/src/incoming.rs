@@ -146,14 +146,14 @@ fn operation_request(request: Request, digest: String, strictness: Strictness) -
             operation,
             digest,
             keys: valid.keys(),
-            parsed: Ok(Parsed::Operation { operation: valid, notice: Reason::joined(notices.into_iter().map(reason)) }),
+            parsed: Ok(Parsed::Operation { operation: valid, notice: Reason::join(notices.into_iter().map(reason)) }),
         },
         Err(findings) => Content {
             job: None,
             operation,
             digest,
             keys: Vec::new(),
-            parsed: Err(Reason::joined(findings.into_iter().map(reason))
+            parsed: Err(Reason::join(findings.into_iter().map(reason))
                 .unwrap_or_else(|| Reason::new("OPERATION_UNKNOWN", "the request is not valid"))),
         },
     }

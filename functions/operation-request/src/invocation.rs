@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lambda_support::{Deadline, diagnostic, now};
 use ledger::{Item, Ledger};
-use requests::{Answer, Event, Millis, Name, NotDone, Reason, Status, Take, Verdict};
+use requests::{Answer, ClaimDue, Event, Millis, Name, NotHandedOver, Reason, Status, Verdict};
 use shadow::{Envelope, ThingName};
 
 use crate::forward::Delivery;
@@ -77,7 +77,7 @@ impl Invocation<'_> {
         let record = item.device.find(name);
         record.map_or_else(
             || self.answer(Status::Ignored),
-            |record| Answer::of(self.thing().as_str(), record, &self.run.request_id),
+            |record| Answer::from_record(self.thing().as_str(), record, &self.run.request_id),
         )
     }
 
@@ -85,12 +85,12 @@ impl Invocation<'_> {
     pub(crate) fn duplicate(&self, name: &Name, status: Status) -> Answer {
         let why = format!("this request came before and is {}; it is not sent twice", status.as_str());
         let answer = Answer { request: Some(name.clone()), ..self.answer(Status::Ignored) };
-        answer.because(Reason::new(requests::code::DUPLICATE, why))
+        answer.with_reason(Reason::new(requests::code::DUPLICATE, why))
     }
 
     /// Event of this run that takes a waiting request.
     pub(crate) fn take(&self, name: &Name) -> Event {
-        Event::Take(Take {
+        Event::ClaimDue(ClaimDue {
             name: name.clone(),
             mark: self.run.mark.clone(),
             run: self.run.request_id.clone(),
@@ -100,8 +100,15 @@ impl Invocation<'_> {
     }
 
     /// Event of a request that this run cannot hand over, neither now nor later.
-    pub(crate) fn not_done(&self, name: &Name, reason: Reason) -> NotDone {
-        NotDone { name: name.clone(), mark: self.run.mark.clone(), reason, maybe: false, again_at: None, at: now() }
+    pub(crate) fn not_done(&self, name: &Name, reason: Reason) -> NotHandedOver {
+        NotHandedOver {
+            name: name.clone(),
+            mark: self.run.mark.clone(),
+            reason,
+            may_have_reached_coiote: false,
+            retry_at: None,
+            at: now(),
+        }
     }
 
     /// The device's item.
@@ -113,7 +120,7 @@ impl Invocation<'_> {
     pub(crate) async fn apply(&self, item: Item, events: &[Event]) -> Result<(Item, Verdict), Diagnostic> {
         let applied = self.ledger().apply(self.thing().as_str(), item, events, now());
         let (item, verdicts) = self.within_reserve(applied).await?;
-        Ok((item, verdicts.into_iter().next().unwrap_or(Verdict::Nothing)))
+        Ok((item, verdicts.into_iter().next().unwrap_or(Verdict::Unchanged)))
     }
 
     /// Result of a call on the ledger, within the time for work.
@@ -129,12 +136,12 @@ impl Invocation<'_> {
         &self,
         call: impl Future<Output = Result<T, ledger::Error>>,
     ) -> Result<T, Diagnostic> {
-        in_time(self.run.deadline.left_for_the_outcome(), call).await
+        in_time(self.run.deadline.left_for_outcome(), call).await
     }
 
     /// Makes a call that may be given up, within the time that is kept back for the outcome.
     pub(crate) async fn try_within_reserve(&self, call: impl Future<Output = ()>) {
-        let _ = tokio::time::timeout(self.run.deadline.left_for_the_outcome(), call).await;
+        let _ = tokio::time::timeout(self.run.deadline.left_for_outcome(), call).await;
     }
 }
 

@@ -1,9 +1,7 @@
 //! Log lines and metrics of a request.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use lambda_runtime::Diagnostic;
-use lambda_support::milliseconds;
+use lambda_support::{elapsed_ms, time_since};
 use requests::{Name, Status, code};
 use shadow::Envelope;
 
@@ -58,7 +56,7 @@ pub(crate) fn record_name(span: &tracing::Span, name: &Name) {
 
 /// Writes the last line about a request in this invocation, which is the only one where nothing is wrong, and counts it.
 pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome) {
-    let duration_ms = milliseconds(invocation.begun);
+    let duration_ms = elapsed_ms(invocation.begun);
     let answer = match outcome {
         Ok(answer) => answer,
         Err(Diagnostic { error_type: code, error_message: reason }) => {
@@ -98,16 +96,10 @@ pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome) {
     if answer.status == Status::Scheduled {
         // AWS may have queued a job's request long before it came here.
         let is_of_job = answer.request.as_ref().is_some_and(Name::is_of_job);
-        if let Some(time) = invocation.envelope.timestamp.map(milliseconds_since).filter(|_| !is_of_job) {
-            metrics::histogram!("TimeToSchedule").record(time);
+        if let Some(requested_at) = invocation.envelope.timestamp.filter(|_| !is_of_job) {
+            metrics::histogram!("TimeToSchedule").record(time_since(requested_at).as_secs_f64() * 1_000.0);
         }
     } else if !matches!(answer.status, Status::Succeeded | Status::Canceled) && !waits_its_turn {
         metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);
     }
-}
-
-/// Time since then, which is given in seconds since 1970.
-fn milliseconds_since(seconds: u64) -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.saturating_sub(Duration::from_secs(seconds)).as_secs_f64() * 1_000.0
 }

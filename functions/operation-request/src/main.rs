@@ -35,7 +35,7 @@ async fn main() -> Result<(), Error> {
     let settings = Settings {
         strictness: strictness(std::env::var("OBJECT_CHECKS").ok().as_deref()),
         lifetime: ledger::request_lifetime(),
-        reads_reports: lambda_support::number("REPORT_INTERVAL", 5) > 0,
+        reads_reports: lambda_support::number_from_env("REPORT_INTERVAL", 5) > 0,
     };
     let service = Service::new(Forwarder::new(access), ledger, settings);
     service.warm_up();

@@ -1,11 +1,11 @@
 //! From the event to the datamodel shadow, and to the last word of the request in the ledger.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use lambda_support::{Deadline, diagnostic, milliseconds, now};
+use lambda_support::{Deadline, diagnostic, elapsed_ms, now, time_since};
 use ledger::{Item, Ledger};
-use requests::{Answer, Event, Folded, Name, Reason, Status, Verdict, Wrote, code};
+use requests::{Answer, DatamodelWrite, Event, Folded, Name, Reason, Status, Verdict, code};
 use serde_json::value::RawValue;
 use shadow::folding::{EarlierResult, FoldOutcome, OtherResults, Revision, Scope};
 use shadow::{DatamodelShadows, Error, Shadows};
@@ -57,7 +57,7 @@ impl Service {
             })
         };
         let answered = answered.instrument(span.clone()).await;
-        span.in_scope(|| log(&answered, milliseconds(begun)));
+        span.in_scope(|| log(&answered, elapsed_ms(begun)));
         count(&answered);
         answered
     }
@@ -65,7 +65,7 @@ impl Service {
     async fn response(&self, response: &Response, request_id: &str) -> Result<Answer, Diagnostic> {
         let thing = &response.envelope.thing;
         let ignored = |code, why: String| {
-            Ok(Answer::new(thing.as_str(), Status::Ignored, request_id).because(Reason::new(code, why)))
+            Ok(Answer::new(thing.as_str(), Status::Ignored, request_id).with_reason(Reason::new(code, why)))
         };
         if !response.is_to_be_folded() {
             let operation = &response.operation;
@@ -76,7 +76,7 @@ impl Service {
         let Some(returned) = response.returned(format!("{:08x}", fastrand::u32(..)), now()) else {
             // Nothing is known of its order: what was written later stays.
             let (outcome, _) = self.fold(response, &Item::default(), None).await?;
-            let answer = Answer::new(thing.as_str(), outcome.0, request_id).because(outcome.1);
+            let answer = Answer::new(thing.as_str(), outcome.0, request_id).with_reason(outcome.1);
             return Ok(Answer { operation: Some(response.operation.clone()), ..answer });
         };
         let version = returned.version;
@@ -95,21 +95,21 @@ impl Service {
             datamodel: folded
                 .and_then(|folded| folded.revision)
                 .map(|revision| (revision.version, revision.written_at)),
-            wrote: folded.map_or(Wrote::Nothing, |folded| folded.wrote),
+            wrote: folded.map_or(DatamodelWrite::Nothing, |folded| folded.wrote),
             at: now(),
         });
         let (item, _) = self.ledger.apply(thing.as_str(), item, &[event], now()).await.map_err(refused)?;
         let answers = item.device.result(version).and_then(|result| result.answers.clone());
         let record = answers.as_ref().and_then(|name| item.device.find(name));
         if let Some(requested_at) = record.map(|record| record.requested_at).filter(|seconds| *seconds > 0) {
-            metrics::histogram!("TimeToResult").record(age(requested_at).as_secs_f64() * 1_000.0);
+            metrics::histogram!("TimeToResult").record(time_since(requested_at).as_secs_f64() * 1_000.0);
         }
         Ok(Answer {
             request: answers,
             operation: Some(response.operation.clone()),
             task_id: record.and_then(|record| record.task_id.clone()),
             client_token: record.and_then(|record| record.client_token.clone()),
-            ..Answer::new(thing.as_str(), outcome.0, request_id).because(outcome.1)
+            ..Answer::new(thing.as_str(), outcome.0, request_id).with_reason(outcome.1)
         })
     }
 
@@ -135,7 +135,7 @@ impl Service {
         let folded =
             self.datamodel.fold(&envelope.thing, &response.change, &scope, envelope.timestamp, known, others).await;
         let span = tracing::Span::current();
-        span.record("resources", response.change.resources()).record("fold_ms", milliseconds(begun));
+        span.record("resources", response.change.resources()).record("fold_ms", elapsed_ms(begun));
         let folded = match folded {
             Ok(folded) => folded,
             Err(error @ Error::TooLarge) => return Ok((failed("DATAMODEL_TOO_LARGE", error.to_string()), None)),
@@ -156,7 +156,7 @@ fn outcome(response: &Response, relieved: bool) -> Outcome {
         let keys = failed_keys.join(", ");
         let why = format!("the device answered {} with failed keys: {keys}", response.operation);
         let refused = Reason::new("DEVICE_FAILED_KEYS", why);
-        return (Status::Failed, Reason::joined(std::iter::once(refused).chain(left_out)));
+        return (Status::Failed, Reason::join(std::iter::once(refused).chain(left_out)));
     }
     if response.change.is_empty() && !response.not_understood.is_empty() {
         return failed("RESULT_INVALID", response.not_understood.join("; "));
@@ -166,7 +166,7 @@ fn outcome(response: &Response, relieved: bool) -> Outcome {
             "resources without a value were left out of the datamodel shadow, which would exceed its size with them";
         Reason::new("DATAMODEL_RELIEVED", why)
     });
-    (Status::Succeeded, Reason::joined(left_out.into_iter().chain(relief)))
+    (Status::Succeeded, Reason::join(left_out.into_iter().chain(relief)))
 }
 
 fn failed(code: &'static str, why: String) -> Outcome {
@@ -185,12 +185,6 @@ fn others(item: &Item, version: u64) -> OtherResults {
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it away")]
 fn refused(error: ledger::Error) -> Diagnostic {
     diagnostic(error.code(), error.to_string())
-}
-
-/// Time since then, which is given in seconds since 1970.
-fn age(seconds: u64) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_secs(seconds))
 }
 
 /// From here on the lines say which request it is that the result answers.

@@ -1,6 +1,6 @@
 //! A result, as the rule passes it on.
 
-use requests::{Millis, Returned, has_result, named_paths};
+use requests::{Millis, ResultReceived, has_result, named_paths};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
@@ -61,8 +61,8 @@ impl Response {
     }
 
     /// What the ledger is told of it. Nothing where it is not known which shadow version carried it.
-    pub(crate) fn returned(&self, mark: String, at: Millis) -> Option<Returned> {
-        Some(Returned {
+    pub(crate) fn returned(&self, mark: String, at: Millis) -> Option<ResultReceived> {
+        Some(ResultReceived {
             version: self.envelope.version?,
             mark,
             reported_at: self.envelope.timestamp.unwrap_or(0),

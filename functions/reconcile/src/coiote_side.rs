@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bounded_cache::Memory;
+use bounded_cache::BoundedCache;
 use coiote::{Client, Reports, TaskReport};
 use coiote_access::{Access, Call, Error, call_with_retries};
-use lambda_support::{Deadline, milliseconds};
+use lambda_support::{Deadline, elapsed_ms};
 
 const FIND_DEVICE: Call = Call { name: "find_device", time_metric: "FindDeviceTime" };
 const READ_REPORT: Call = Call { name: "read_report", time_metric: "ReadReportTime" };
@@ -25,14 +25,14 @@ const READ_SECRET_AGAIN: Duration = Duration::from_secs(10 * 60);
 pub(crate) struct CoioteSide {
     access: Arc<Access>,
     /// By endpoint name.
-    device_ids: Memory<String, String>,
+    device_ids: BoundedCache<String, String>,
     /// When Coiote refused the look at the reports of all devices, and the secret was read again for it.
     refused: Mutex<Option<Instant>>,
 }
 
 impl CoioteSide {
     pub(crate) fn new(access: Access) -> CoioteSide {
-        CoioteSide { access: Arc::new(access), device_ids: Memory::default(), refused: Mutex::default() }
+        CoioteSide { access: Arc::new(access), device_ids: BoundedCache::default(), refused: Mutex::default() }
     }
 
     /// Begins what can be done before the first event is there.
@@ -51,10 +51,10 @@ impl CoioteSide {
         let refused = self.refused.lock().map_or(None, |refused| *refused);
         let is_refused_again = refused.is_some_and(|at| at.elapsed() < READ_SECRET_AGAIN);
         let read = async |client: &Client| {
-            let time = deadline.allows(REPORTS_LIMIT).ok_or(Error::OutOfTime)?;
+            let time = deadline.time_for(REPORTS_LIMIT).ok_or(Error::OutOfTime)?;
             let begun = Instant::now();
             let read = client.reports_since(since, time).await;
-            metrics::histogram!("FindReportsTime").record(milliseconds(begun));
+            metrics::histogram!("FindReportsTime").record(elapsed_ms(begun));
             match read {
                 Err(refusal @ coiote::Error::Unauthorized(_)) if is_refused_again => Ok(Err(refusal)),
                 read => Ok(Ok(read?)),
@@ -110,7 +110,7 @@ impl CoioteSide {
         };
         let (found, _) = self.access.call(deadline, find).await?;
         let [id] = found.as_slice() else { return Ok(None) };
-        self.device_ids.put(thing.to_owned(), id.clone());
+        self.device_ids.insert(thing.to_owned(), id.clone());
         Ok(Some(id.clone()))
     }
 }

@@ -10,9 +10,9 @@ use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use bounded_cache::Memory;
-use ledger::{Due, Ledger};
-use requests::{Millis, Name, Wanted, code};
+use bounded_cache::BoundedCache;
+use ledger::{DueIndex, Ledger};
+use requests::{DueAction, Millis, Name, code};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -45,7 +45,7 @@ pub(crate) struct HandOver {
     function: String,
     most_at_once: usize,
     /// Until when requests, and their things, are left alone because a body is missing.
-    without_body: Memory<String, Millis>,
+    without_body: BoundedCache<String, Millis>,
 }
 
 /// What handing over came to, of a run.
@@ -106,12 +106,12 @@ impl HandOver {
             .build();
         let config = aws.clone().timeout_config(timeouts).retry_config(RetryConfig::disabled()).build();
         let lambda = Client::from_conf(config);
-        HandOver { ledger, lambda, function, most_at_once: most, without_body: Memory::default() }
+        HandOver { ledger, lambda, function, most_at_once: most, without_body: BoundedCache::default() }
     }
 
     /// Whether any request waits that is due by then.
     pub(crate) async fn is_any_due(&self, by: Millis) -> Result<bool, ledger::Error> {
-        let due = self.ledger.due(Due::HandOver, 0, by, 100).await?;
+        let due = self.ledger.due(DueIndex::HandOver, 0, by, 100).await?;
         Ok(due.iter().any(|(_, thing)| !self.is_without_body(thing)))
     }
 
@@ -128,7 +128,7 @@ impl HandOver {
             if !self.probe(run, &mut queue, horizon, sum).await? {
                 return Ok(Some(Stop::Outage));
             }
-            self.ledger.coiote_answered().await?;
+            self.ledger.record_coiote_answer().await?;
             sum.is_coiote_away = false;
             let away_ms = now().saturating_sub(circuit.open_since);
             tracing::info!(away_ms, "Coiote answers again; what waits is handed over");
@@ -181,7 +181,7 @@ impl HandOver {
         for _ in 0..PROBES {
             let Some(unit) = queue.pop_front() else {
                 // Nothing waits that could show it: the next request does.
-                self.ledger.coiote_answered().await?;
+                self.ledger.record_coiote_answer().await?;
                 return Ok(true);
             };
             let (unit, step) = self.step(unit, horizon, run.deadline.left()).await;
@@ -213,7 +213,7 @@ impl HandOver {
         while queue.is_empty()
             && let Some(from) = pages.next_from()
         {
-            let page = self.ledger.due(Due::HandOver, from, horizon, PAGE).await?;
+            let page = self.ledger.due(DueIndex::HandOver, from, horizon, PAGE).await?;
             queue.extend(pages.take(page).into_iter().map(|thing| Unit { thing, tried: Vec::new() }));
         }
         Ok(())
@@ -225,8 +225,8 @@ impl HandOver {
             Ok(item) => item,
             Err(error) => return (unit, Step::Failed(error)),
         };
-        let next = item.device.wanted(horizon.max(now())).into_iter().find_map(|wanted| match wanted {
-            Wanted::HandOver { name }
+        let next = item.device.due_actions(horizon.max(now())).into_iter().find_map(|wanted| match wanted {
+            DueAction::HandOver { name }
                 if !unit.tried.contains(&name) && !self.is_without_body(&key(&unit.thing, &name)) =>
             {
                 Some(name)
@@ -285,8 +285,8 @@ impl HandOver {
             metrics::counter!("Failures", "code" => code).increment(1);
         }
         let until = now().saturating_add(WITHOUT_BODY);
-        self.without_body.put(key, until);
-        self.without_body.put(thing.to_owned(), until);
+        self.without_body.insert(key, until);
+        self.without_body.insert(thing.to_owned(), until);
     }
 
     fn is_without_body(&self, key: &str) -> bool {

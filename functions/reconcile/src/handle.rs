@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use bounded_cache::Memory;
+use bounded_cache::BoundedCache;
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use lambda_support::{Deadline, diagnostic, milliseconds, now};
-use ledger::{Due, Item, Ledger};
+use lambda_support::{Deadline, diagnostic, elapsed_ms, now};
+use ledger::{DueIndex, Item, Ledger};
 use requests::{Device, Event, Millis, Record, Status, code};
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -65,9 +65,9 @@ pub(crate) struct Service {
     lambda: aws_sdk_lambda::Client,
     hand_over: Arc<HandOver>,
     /// Reports that came before, by their [key](crate::reports).
-    pub(crate) reports: Memory<u64, Known>,
+    pub(crate) reports: BoundedCache<u64, Known>,
     /// Things by their device's id, where that is another name.
-    pub(crate) things: Memory<String, String>,
+    pub(crate) things: BoundedCache<String, String>,
     /// Kinds of trouble with reports that were told of.
     pub(crate) told: Mutex<HashSet<&'static str>>,
 }
@@ -204,8 +204,8 @@ impl Service {
             settings,
             lambda,
             hand_over: Arc::new(hand_over),
-            reports: Memory::of(REPORTS),
-            things: Memory::default(),
+            reports: BoundedCache::with_capacity(REPORTS),
+            things: BoundedCache::default(),
             told: Mutex::default(),
         }
     }
@@ -230,7 +230,7 @@ impl Service {
                 measure(&open, &watched.oldest);
                 watching.and(handing)
             });
-            log(&watched, &handed, ended.as_ref().err(), milliseconds(begun));
+            log(&watched, &handed, ended.as_ref().err(), elapsed_ms(begun));
             ended.map_err(|error| diagnostic(error.code(), error.to_string()))?;
             Ok(Summary {
                 looked_at: watched.looked_at,
@@ -268,7 +268,7 @@ impl Service {
 
     async fn is_anything_under_way(&self) -> Result<bool, ledger::Error> {
         let at = now();
-        let fresh = self.ledger.due(Due::Look, at, at.saturating_add(JUST_CLAIMED), 1).await?;
+        let fresh = self.ledger.due(DueIndex::Look, at, at.saturating_add(JUST_CLAIMED), 1).await?;
         Ok(!fresh.is_empty() || self.hand_over.is_any_due(at).await?)
     }
 
@@ -345,12 +345,15 @@ impl Service {
     /// lifetime ends next.
     async fn take_stock(&self, sum: &mut Watched) -> Result<Open, ledger::Error> {
         let beyond_asking = now().saturating_add(BEYOND_ASKING);
-        let ends_next = self.ledger.due(Due::Look, beyond_asking, Millis::MAX >> 1, 1).await?;
-        let waits = self.ledger.due(Due::HandOver, 0, Millis::MAX >> 1, 1).await?;
+        let ends_next = self.ledger.due(DueIndex::Look, beyond_asking, Millis::MAX >> 1, 1).await?;
+        let waits = self.ledger.due(DueIndex::HandOver, 0, Millis::MAX >> 1, 1).await?;
         for (_, thing) in ends_next.iter().chain(&waits) {
             sum.note_age(&self.ledger.load(thing).await?.device);
         }
-        Ok(Open { things: self.ledger.count(Due::Look).await?, waiting: self.ledger.count(Due::HandOver).await? })
+        Ok(Open {
+            things: self.ledger.count(DueIndex::Look).await?,
+            waiting: self.ledger.count(DueIndex::HandOver).await?,
+        })
     }
 }
 

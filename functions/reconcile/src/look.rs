@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ledger::{Due, Item};
-use requests::{Device, Event, Name, Wanted};
+use ledger::{DueIndex, Item};
+use requests::{Device, DueAction, Event, Name};
 
 use lambda_support::now;
 
@@ -37,7 +37,7 @@ impl Service {
         let mut pages = Pages::until(by, PAGE);
         let mut failures = 0;
         while let Some(from) = pages.next_from() {
-            let page = self.ledger.due(Due::Look, from, by, PAGE).await?;
+            let page = self.ledger.due(DueIndex::Look, from, by, PAGE).await?;
             for thing in pages.take(page) {
                 if run.is_over() || begun.elapsed() > SLICE {
                     return Ok(false);
@@ -63,7 +63,7 @@ impl Service {
         sum.note_age(&item.device);
         let events = self.what_time_brings(run, thing, &item, sum).await;
         let item = self.save(run, thing, item, &events, sum).await?;
-        self.ledger.looked_at(thing, &item, now()).await
+        self.ledger.postpone_look(thing, &item, now()).await
     }
 
     /// What has happened by now, and what Coiote says of it.
@@ -76,11 +76,11 @@ impl Service {
         };
         let at = now();
         happens(&mut device, Event::Tick { at });
-        for wanted in device.wanted(at) {
+        for wanted in device.due_actions(at) {
             let (name, task_id, removal) = match wanted {
-                Wanted::HandOver { .. } => continue,
-                Wanted::Report { name, task_id } => (name, task_id, None),
-                Wanted::Removal { name, task_id, is_shared } => (name, task_id, Some(is_shared)),
+                DueAction::HandOver { .. } => continue,
+                DueAction::Report { name, task_id } => (name, task_id, None),
+                DueAction::Removal { name, task_id, is_shared } => (name, task_id, Some(is_shared)),
             };
             // A report that was asked for before it may have ended this one as well.
             if !is_awaited(&device, &name) {
@@ -102,7 +102,10 @@ impl Service {
                 _ => false,
             };
             let at = now();
-            happens(&mut device, if is_gone { Event::Removed { name, at } } else { Event::Asked { name, at } });
+            happens(
+                &mut device,
+                if is_gone { Event::TaskRemoved { name, at } } else { Event::ReportRequested { name, at } },
+            );
         }
         events
     }

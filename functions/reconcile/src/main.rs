@@ -36,8 +36,8 @@ async fn main() -> Result<(), Error> {
     let access = Access::from_env(aws_sdk_secretsmanager::Client::new(&aws));
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
     let settings = Settings {
-        report_interval: Duration::from_secs(lambda_support::number("REPORT_INTERVAL", 5)),
-        time: Duration::from_secs(lambda_support::number("RECONCILE_SECONDS", 55)),
+        report_interval: Duration::from_secs(lambda_support::number_from_env("REPORT_INTERVAL", 5)),
+        time: Duration::from_secs(lambda_support::number_from_env("RECONCILE_SECONDS", 55)),
         operation_response: variable("OPERATION_RESPONSE_FUNCTION").unwrap_or_default(),
     };
     let hand_over = HandOver::new(

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use coiote::{TaskReport, iso8601_of_milliseconds, milliseconds_of};
+use coiote::{TaskReport, iso8601_from_millis, millis_from_iso8601};
 use ledger::{Item, Ledger};
 use requests::{Device, Millis, State};
 use tokio::task::JoinSet;
@@ -46,12 +46,12 @@ enum Whose {
 impl Service {
     /// Reads the reports since the last look. Whether the next one may come to more: it does not where Coiote refuses.
     pub(crate) async fn read_reports(&self, run: &Run, sum: &mut Watched) -> Result<bool, ledger::Error> {
-        let cursor = self.ledger.reports_read_until().await?.as_deref().and_then(milliseconds_of);
+        let cursor = self.ledger.reports_read_until().await?.as_deref().and_then(millis_from_iso8601);
         let begun_at = now();
         let mut since = cursor::begin(cursor, begun_at);
         let (mut reached, mut may_go_on, mut failures) = (None, true, 0);
         'pages: for _ in 0..MOST_PAGES {
-            let page = match self.coiote.reports_since(&iso8601_of_milliseconds(since), run.deadline).await {
+            let page = match self.coiote.reports_since(&iso8601_from_millis(since), run.deadline).await {
                 Ok(page) => page,
                 Err(coiote_access::Error::OutOfTime) => break,
                 Err(error) => {
@@ -65,8 +65,8 @@ impl Service {
                 }
             };
             sum.looks += 1;
-            if page.not_understood > 0 {
-                self.unread("REPORT_NOT_UNDERSTOOD", &format!("{} entries are no reports", page.not_understood));
+            if page.unreadable > 0 {
+                self.unread("REPORT_NOT_UNDERSTOOD", &format!("{} entries are no reports", page.unreadable));
             }
             let mut keys = HashSet::new();
             let is_unknown = |report: &&TaskReport| keys.insert(key(report)) && !self.is_dealt_with(report, begun_at);
@@ -111,7 +111,7 @@ impl Service {
             }
         }
         if let Some(until) = cursor::advanced(cursor, reached, begun_at) {
-            self.ledger.set_reports_read_until(&iso8601_of_milliseconds(until)).await?;
+            self.ledger.set_reports_read_until(&iso8601_from_millis(until)).await?;
         }
         Ok(may_go_on)
     }
@@ -141,7 +141,7 @@ impl Service {
         match whose {
             Whose::Ours(thing, item) => {
                 if thing != report.device_id {
-                    self.things.put(report.device_id.clone(), thing.clone());
+                    self.things.insert(report.device_id.clone(), thing.clone());
                 }
                 let event = reported(&item.device, report, at);
                 let mut after = item.device.clone();
@@ -150,7 +150,7 @@ impl Service {
                 // An equal task of an earlier request has the same id: the report may be of one that is being handed over.
                 let may_fit_later = !is_news && is_one_handed_over(&item.device);
                 self.save(run, &thing, *item, &[event], sum).await?;
-                self.reports.put(key, later_or_done(may_fit_later, first_seen, at));
+                self.reports.insert(key, later_or_done(may_fit_later, first_seen, at));
                 if is_news && let Some(updated_at) = updated_at(report) {
                     metrics::histogram!("ReportLag").record(float(at.saturating_sub(updated_at)) / 1_000.0);
                 }
@@ -161,7 +161,7 @@ impl Service {
                 }
             }
             Whose::Nobodys { may_fit_later } => {
-                self.reports.put(key, later_or_done(may_fit_later, first_seen, at));
+                self.reports.insert(key, later_or_done(may_fit_later, first_seen, at));
                 if known.is_none() {
                     sum.foreign += 1;
                     metrics::counter!("Reports", "outcome" => "foreign").increment(1);
@@ -230,7 +230,7 @@ fn is_one_handed_over(device: &Device) -> bool {
 }
 
 fn updated_at(report: &TaskReport) -> Option<Millis> {
-    report.last_update_time.as_deref().and_then(milliseconds_of)
+    report.last_update_time.as_deref().and_then(millis_from_iso8601)
 }
 
 /// Tells a report from every other, and from what it was before it was updated.

@@ -1,7 +1,7 @@
 //! Checks that nothing is stuck: events, answers, requests, and `reconcile`, which looks after them.
 
 use aws_sdk_sqs::types::QueueAttributeName;
-use ledger::{Due, Ledger};
+use ledger::{DueIndex, Ledger};
 use requests::{Millis, Record};
 
 use super::{Diagnoses, Diagnosis};
@@ -51,7 +51,7 @@ async fn messages_in(aws: &Aws, url: &str) -> Result<u64, Failure> {
 
 async fn check_reconcile(ledger: &Ledger, function: &str, now: Millis) -> Diagnosis {
     let subject = "reconcile";
-    let due = match ledger.due(Due::Look, 0, now.saturating_sub(OVERDUE), 1).await {
+    let due = match ledger.due(DueIndex::Look, 0, now.saturating_sub(OVERDUE), 1).await {
         Ok(due) => due,
         Err(error) => return Diagnosis::not_visible(subject, error),
     };
@@ -72,7 +72,7 @@ async fn check_reconcile(ledger: &Ledger, function: &str, now: Millis) -> Diagno
 
 async fn check_oldest_request(ledger: &Ledger, now: Millis) -> Diagnosis {
     let subject = "oldest open request";
-    let due = match ledger.due(Due::Look, 0, Millis::MAX, MOST_DEVICES).await {
+    let due = match ledger.due(DueIndex::Look, 0, Millis::MAX, MOST_DEVICES).await {
         Ok(due) => due,
         Err(error) => return Diagnosis::not_visible(subject, error),
     };

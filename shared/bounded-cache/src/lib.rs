@@ -14,21 +14,21 @@ use lru::LruCache;
 const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// A bounded memory; what was not asked for longest yields first.
-pub struct Memory<K: Hash + Eq, V>(Mutex<LruCache<K, V>>);
+pub struct BoundedCache<K: Hash + Eq, V>(Mutex<LruCache<K, V>>);
 
-impl<K: Hash + Eq, V: Clone> Default for Memory<K, V> {
+impl<K: Hash + Eq, V: Clone> Default for BoundedCache<K, V> {
     fn default() -> Self {
-        Memory::of(CAPACITY)
+        BoundedCache::with_capacity(CAPACITY)
     }
 }
 
-impl<K: Hash + Eq, V: Clone> Memory<K, V> {
+impl<K: Hash + Eq, V: Clone> BoundedCache<K, V> {
     /// A memory of so many entries.
-    pub fn of(capacity: NonZeroUsize) -> Self {
+    pub fn with_capacity(capacity: NonZeroUsize) -> Self {
         // Unbounded to begin with: a cache that reserves its whole capacity would cost memory before it is used.
         let mut cache = LruCache::unbounded();
         cache.resize(capacity);
-        Memory(Mutex::new(cache))
+        BoundedCache(Mutex::new(cache))
     }
 
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
@@ -38,11 +38,11 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
         self.lock().get(key).cloned()
     }
 
-    pub fn put(&self, key: K, value: V) {
+    pub fn insert(&self, key: K, value: V) {
         self.lock().put(key, value);
     }
 
-    pub fn forget<Q: Hash + Eq + ?Sized>(&self, key: &Q)
+    pub fn remove<Q: Hash + Eq + ?Sized>(&self, key: &Q)
     where
         K: Borrow<Q>,
     {
@@ -60,13 +60,13 @@ mod tests {
 
     #[test]
     fn holds_so_many_and_no_more() {
-        let ids: Memory<String, String> = Memory::default();
+        let ids: BoundedCache<String, String> = BoundedCache::default();
         for i in 0..=CAPACITY.get() {
-            ids.put(format!("device-{i}"), format!("id-{i}"));
+            ids.insert(format!("device-{i}"), format!("id-{i}"));
         }
         assert_eq!(ids.get("device-0"), None, "the oldest yielded");
         assert_eq!(ids.get("device-1").as_deref(), Some("id-1"));
-        ids.forget("device-1");
+        ids.remove("device-1");
         assert_eq!(ids.get("device-1"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use aws_sdk_secretsmanager::Client;
 use coiote::{Identity, InvalidSecret};
 use lambda_support::aws::error_chain;
-use lambda_support::milliseconds;
+use lambda_support::elapsed_ms;
 
 /// The name under which AVSystem's own stack keeps it.
 const DEFAULT_SECRET_ID: &str = "coioteDMcert";
@@ -43,7 +43,7 @@ impl Credentials {
         let output = match self.secrets_manager.get_secret_value().secret_id(&secret_id).send().await {
             Ok(output) => output,
             Err(error) => {
-                let (reason, duration_ms) = (error_chain(&error), milliseconds(begun));
+                let (reason, duration_ms) = (error_chain(&error), elapsed_ms(begun));
                 tracing::warn!(call = GET_SECRET, secret_id, reason, duration_ms, "secret could not be read");
                 let status = error.raw_response().map(|response| response.status().as_u16());
                 let why = match error.as_service_error() {
@@ -55,7 +55,7 @@ impl Credentials {
                 return Err(CredentialsError::Unavailable { secret_id, why, is_retryable });
             }
         };
-        let duration_ms = milliseconds(begun);
+        let duration_ms = elapsed_ms(begun);
         let identity =
             Identity::from_secret(output.secret_string().unwrap_or_default()).map_err(|why| self.invalid(why))?;
         let certificate_days_left = identity.expires_at().map(days_until);

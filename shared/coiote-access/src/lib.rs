@@ -182,7 +182,7 @@ impl Access {
     }
 
     async fn read_secret(&self, deadline: Deadline) -> Result<Identity, Error> {
-        let time = deadline.allows(CALL_LIMIT).ok_or(Error::OutOfTime)?;
+        let time = deadline.time_for(CALL_LIMIT).ok_or(Error::OutOfTime)?;
         let read = tokio::time::timeout(time, self.credentials.read());
         Ok(read.await.map_err(|_| self.credentials.timed_out())??)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
-use lambda_support::{Deadline, milliseconds};
+use lambda_support::{Deadline, elapsed_ms};
 
 use crate::{CALL_LIMIT, Error};
 
@@ -35,11 +35,11 @@ pub async fn call_with_retries<T, F: Future<Output = Result<T, coiote::Error>>>(
 ) -> Result<(T, f64), Error> {
     let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(RETRIES).with_jitter();
     let attempt = || async {
-        let time = deadline.allows(CALL_LIMIT).filter(|time| *time >= SHORTEST_CALL);
+        let time = deadline.time_for(CALL_LIMIT).filter(|time| *time >= SHORTEST_CALL);
         let time = time.ok_or((Error::OutOfTime, 0.0))?;
         let begun = Instant::now();
         let result = call(time).await;
-        let duration_ms = milliseconds(begun);
+        let duration_ms = elapsed_ms(begun);
         metrics::histogram!(time_metric).record(duration_ms);
         // For the last line of the invocation, where its span has a field for it.
         tracing::Span::current().record(format!("{name}_ms").as_str(), duration_ms);

@@ -7,7 +7,7 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value as Json, json};
 
-use crate::http::{Answer, Http};
+use crate::http::{Http, Response};
 use crate::report::{Reports, TaskReport};
 use crate::{Error, Identity};
 
@@ -18,7 +18,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 const LONGEST_ID: usize = 200;
 
 /// Most reports that one look returns.
-pub const MOST_REPORTS: usize = 512;
+const MAX_REPORTS: usize = 512;
 
 /// A task that Coiote has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Client {
             parameters.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         let task = json!({"templateName": template, "config": {"parameters": parameters}});
         let path = format!("/tasksFromTemplates/device/{}", utf8_percent_encode(device_id, RESERVED));
-        let Answer { body, date } =
+        let Response { body, date } =
             self.http.call(Method::POST, &path, Some(&task), |status| status == StatusCode::CREATED, time).await?;
         // Usually a JSON string.
         let id: String = serde_json::from_str(&body).unwrap_or_else(|_| body.trim().to_owned());
@@ -83,18 +83,18 @@ impl Client {
         }
     }
 
-    /// The reports of all devices that were updated since that time (ISO 8601), at most [`MOST_REPORTS`]. What is no report is
+    /// The reports of all devices that were updated since that time (ISO 8601), at most 512. What is no report is
     /// left out, and counted.
     pub async fn reports_since(&self, since: &str, time: Duration) -> Result<Reports, Error> {
         let since = utf8_percent_encode(since, RESERVED);
-        let path = format!("/taskReports/findSince?lastUpdateTime={since}&limit={MOST_REPORTS}");
+        let path = format!("/taskReports/findSince?lastUpdateTime={since}&limit={MAX_REPORTS}");
         let answer = self.http.call(Method::GET, &path, None, |status| status == StatusCode::OK, time).await?;
         let entries: Vec<Json> = serde_json::from_str(&answer.body)
             .map_err(|_| Error::UnexpectedAnswer("expected an array of task reports".to_owned()))?;
         let found = entries.len();
         let reports: Vec<TaskReport> =
             entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect();
-        Ok(Reports { not_understood: found.saturating_sub(reports.len()), is_full: found >= MOST_REPORTS, reports })
+        Ok(Reports { unreadable: found.saturating_sub(reports.len()), is_full: found >= MAX_REPORTS, reports })
     }
 
     /// Removes a task, which no device runs any more then; whether it was there.

@@ -29,11 +29,11 @@ pub enum Error {
     #[error("{0}")]
     NotFound(String),
     /// 429: it was not looked at.
-    #[error("Coiote has too many requests to handle: {said}")]
-    Throttled { said: String, retry_after: Option<Duration> },
+    #[error("Coiote has too many requests to handle: {message}")]
+    Throttled { message: String, retry_after: Option<Duration> },
     /// 503 in Coiote's own words: it was not looked at.
-    #[error("Coiote is not available: {said}")]
-    Unavailable { said: String, retry_after: Option<Duration> },
+    #[error("Coiote is not available: {message}")]
+    Unavailable { message: String, retry_after: Option<Duration> },
     /// Any other status of 500 and above, and a 503 of a gateway; whether Coiote acted on the request is not known.
     #[error("Coiote failed: {0}")]
     Failed(String),
@@ -71,7 +71,7 @@ impl Error {
     }
 
     /// `reason`: the one that Coiote gives, where the answer is its own.
-    pub(crate) fn of_status(status: StatusCode, reason: Option<&str>, retry_after: Option<Duration>) -> Error {
+    pub(crate) fn from_status(status: StatusCode, reason: Option<&str>, retry_after: Option<Duration>) -> Error {
         let told = match reason {
             Some(reason) if !reason.is_empty() => format!("{status}: {reason}"),
             _ => status.to_string(),
@@ -79,8 +79,8 @@ impl Error {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Unauthorized(told),
             StatusCode::NOT_FOUND => Error::NotFound(told),
-            StatusCode::TOO_MANY_REQUESTS => Error::Throttled { said: told, retry_after },
-            StatusCode::SERVICE_UNAVAILABLE if reason.is_some() => Error::Unavailable { said: told, retry_after },
+            StatusCode::TOO_MANY_REQUESTS => Error::Throttled { message: told, retry_after },
+            StatusCode::SERVICE_UNAVAILABLE if reason.is_some() => Error::Unavailable { message: told, retry_after },
             status if status.is_server_error() => Error::Failed(told),
             _ => Error::Refused(told),
         }

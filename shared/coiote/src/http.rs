@@ -25,8 +25,8 @@ pub(crate) struct Http {
     authorization: HeaderValue,
 }
 
-/// Answer of Coiote to a call that succeeded.
-pub(crate) struct Answer {
+/// Response of Coiote to a call that succeeded.
+pub(crate) struct Response {
     pub(crate) body: String,
     /// Coiote's own clock, from the header `Date`.
     pub(crate) date: Option<SystemTime>,
@@ -57,7 +57,7 @@ impl Http {
         body: Option<&Json>,
         is_expected: impl Fn(StatusCode) -> bool,
         time: Duration,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         let url = format!("{}{API}{path}", self.base);
         let mut request =
             self.client.request(method.clone(), url).header(AUTHORIZATION, &self.authorization).timeout(time);
@@ -71,12 +71,12 @@ impl Http {
         let text = response.text().await.map_err(Error::from)?;
         tracing::debug!(%method, path, http_status = status.as_u16(), "Coiote answered");
         if is_expected(status) {
-            return Ok(Answer { body: text, date });
+            return Ok(Response { body: text, date });
         }
         if status.is_success() {
             return Err(Error::UnexpectedAnswer(format!("an unexpected status {status}")));
         }
-        Err(Error::of_status(status, message(&text).as_deref(), retry_after))
+        Err(Error::from_status(status, message(&text).as_deref(), retry_after))
     }
 }
 

@@ -106,7 +106,8 @@ impl User {
 fn trusting(ca_pem: Option<&str>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, InvalidSecret> {
     let more = certificates(ca_pem.unwrap_or_default());
     let more = more.map_err(|_| InvalidSecret("the secret's \"caPem\" is not valid PEM".into()))?;
-    trust_roots::trusting(more).map_err(|_| InvalidSecret("the secret's \"caPem\" holds no valid certificate".into()))
+    trust_roots::tls_config_builder(more)
+        .map_err(|_| InvalidSecret("the secret's \"caPem\" holds no valid certificate".into()))
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {

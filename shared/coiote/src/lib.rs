@@ -11,8 +11,8 @@ mod identity;
 mod report;
 mod setup;
 
-pub use client::{Client, CreatedTask, MOST_REPORTS};
+pub use client::{Client, CreatedTask};
 pub use error::Error;
 pub use identity::{Identity, InvalidSecret, User, expires_at};
-pub use report::{Reports, TaskReport, TaskStatus, iso8601, iso8601_of_milliseconds, milliseconds_of, seconds_of};
+pub use report::{Reports, TaskReport, TaskStatus, iso8601_from_millis, millis_from_iso8601};
 pub use setup::Setup;

@@ -10,7 +10,7 @@ use time::format_description::well_known::{Iso8601, Rfc3339};
 pub struct Reports {
     pub reports: Vec<TaskReport>,
     /// Entries that are no reports.
-    pub not_understood: usize,
+    pub unreadable: usize,
     /// There may be more than were returned.
     pub is_full: bool,
 }
@@ -62,16 +62,16 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Ok(Json::deserialize(deserializer)?.as_str().and_then(seconds_of))
+    Ok(Json::deserialize(deserializer)?.as_str().and_then(seconds_from_iso8601))
 }
 
 /// A time of Coiote (ISO 8601) in seconds since 1970.
-pub fn seconds_of(text: &str) -> Option<u64> {
+fn seconds_from_iso8601(text: &str) -> Option<u64> {
     u64::try_from(parse(text)?.unix_timestamp()).ok()
 }
 
 /// A time of Coiote (ISO 8601) in milliseconds since 1970.
-pub fn milliseconds_of(text: &str) -> Option<u64> {
+pub fn millis_from_iso8601(text: &str) -> Option<u64> {
     u64::try_from(parse(text)?.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
@@ -79,14 +79,8 @@ fn parse(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(text, &Iso8601::PARSING)).ok()
 }
 
-/// A time in seconds since 1970, in Coiote's form (ISO 8601).
-pub fn iso8601(seconds: u64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).unwrap_or_default());
-    time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()
-}
-
 /// A time in milliseconds since 1970, in Coiote's form (ISO 8601).
-pub fn iso8601_of_milliseconds(milliseconds: u64) -> String {
+pub fn iso8601_from_millis(milliseconds: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000);
     time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()
 }
@@ -114,11 +108,10 @@ mod tests {
     #[test]
     fn times_of_coiote() {
         for text in ["2026-11-22T18:00:00Z", "2026-11-22T18:00:00.5Z", "2026-11-22T19:00:00+01:00"] {
-            assert_eq!(seconds_of(text), Some(1_795_370_400), "{text}");
+            assert_eq!(seconds_from_iso8601(text), Some(1_795_370_400), "{text}");
         }
-        assert_eq!(iso8601(1_795_370_400), "2026-11-22T18:00:00Z");
-        assert_eq!(seconds_of("yesterday"), None);
-        assert_eq!(milliseconds_of("2026-11-22T19:00:00.5+01:00"), Some(1_795_370_400_500));
-        assert_eq!(iso8601_of_milliseconds(1_795_370_400_500), "2026-11-22T18:00:00.5Z");
+        assert_eq!(seconds_from_iso8601("yesterday"), None);
+        assert_eq!(millis_from_iso8601("2026-11-22T19:00:00.5+01:00"), Some(1_795_370_400_500));
+        assert_eq!(iso8601_from_millis(1_795_370_400_500), "2026-11-22T18:00:00.5Z");
     }
 }

@@ -28,23 +28,23 @@ impl Setup {
     }
 
     /// Coiote connects to AWS IoT Core with this certificate from now on.
-    pub async fn give_external_certificate(&self, certificate_pem: &str, private_key: &str) -> Result<(), Error> {
+    pub async fn set_external_certificate(&self, certificate_pem: &str, private_key: &str) -> Result<(), Error> {
         let body = json!({"certificatePem": certificate_pem, "privateKey": private_key});
         self.call(Method::POST, EXTERNAL, &body).await
     }
 
     /// Whether there was one.
-    pub async fn take_external_certificate(&self) -> Result<bool, Error> {
+    pub async fn remove_external_certificate(&self) -> Result<bool, Error> {
         self.delete(EXTERNAL, &json!({})).await
     }
 
     /// Calls for devices may authenticate with this certificate from now on.
-    pub async fn register_client(&self, certificate_pem: &str) -> Result<(), Error> {
+    pub async fn register_client_certificate(&self, certificate_pem: &str) -> Result<(), Error> {
         self.call(Method::POST, CLIENTS, &json!({"certificatePem": certificate_pem})).await
     }
 
     /// Whether it was registered.
-    pub async fn remove_client(&self, certificate_pem: &str) -> Result<bool, Error> {
+    pub async fn remove_client_certificate(&self, certificate_pem: &str) -> Result<bool, Error> {
         self.delete(CLIENTS, &json!({"certificatePem": certificate_pem})).await
     }
 

@@ -39,12 +39,12 @@ impl Deadline {
     }
 
     /// What is left for saying what came of it.
-    pub fn left_for_the_outcome(&self) -> Duration {
+    pub fn left_for_outcome(&self) -> Duration {
         self.outcome.saturating_duration_since(Instant::now())
     }
 
     /// The time for a call that may take `at_most` so long; nothing when there is no time left for it.
-    pub fn allows(&self, at_most: Duration) -> Option<Duration> {
+    pub fn time_for(&self, at_most: Duration) -> Option<Duration> {
         let left = self.left();
         (!left.is_zero()).then_some(left.min(at_most))
     }
@@ -57,16 +57,16 @@ mod tests {
     #[test]
     fn a_call_gets_no_more_than_is_left() {
         let second = Duration::from_secs(1);
-        assert_eq!(Deadline::within(60 * second).allows(second), Some(second));
-        assert!(Deadline::within(second).allows(60 * second).is_some_and(|time| time <= second));
-        assert_eq!(Deadline::within(Duration::ZERO).allows(second), None);
+        assert_eq!(Deadline::within(60 * second).time_for(second), Some(second));
+        assert!(Deadline::within(second).time_for(60 * second).is_some_and(|time| time <= second));
+        assert_eq!(Deadline::within(Duration::ZERO).time_for(second), None);
     }
 
     #[test]
     fn something_is_kept_back_for_the_outcome() {
         for seconds in [1, 3, 30, 900] {
             let deadline = Deadline::within(Duration::from_secs(seconds));
-            assert!(deadline.left_for_the_outcome() > deadline.left(), "{seconds}");
+            assert!(deadline.left_for_outcome() > deadline.left(), "{seconds}");
             assert!(deadline.left() >= Duration::from_secs(seconds) * 79 / 100 - LAST_MOMENT, "{seconds}");
         }
     }

@@ -27,7 +27,7 @@ impl Https {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_limit));
-        let tls = trust_roots::trusting([])?.with_no_client_auth();
+        let tls = trust_roots::tls_config_builder([])?.with_no_client_auth();
         // A local stack has no TLS.
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let client =

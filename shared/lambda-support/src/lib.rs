@@ -6,7 +6,7 @@ mod https;
 mod logging;
 mod metering;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use deadline::Deadline;
-pub use metering::milliseconds;
+pub use metering::elapsed_ms;
 
 use crate::metering::Meter;
 
@@ -58,7 +58,7 @@ impl Function {
 }
 
 /// Tells of records that are of no form that is known, a line each; the others go on.
-pub fn left_out(records: &[String]) {
+pub fn log_unreadable_records(records: &[String]) {
     for reason in records {
         metrics::counter!("Failures", "code" => "EVENT_INVALID").increment(1);
         tracing::error!(code = "EVENT_INVALID", reason, "record left out");
@@ -71,8 +71,14 @@ pub fn now() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Time since `seconds`, which is given in seconds since 1970; zero where that lies ahead.
+pub fn time_since(seconds: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_secs(seconds))
+}
+
 /// The whole number that a variable of the function holds.
-pub fn number(variable: &str, default: u64) -> u64 {
+pub fn number_from_env(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(default)
 }
 

@@ -109,7 +109,7 @@ fn joined(lines: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// How long it took, in milliseconds with one decimal.
-pub fn milliseconds(since: Instant) -> f64 {
+pub fn elapsed_ms(since: Instant) -> f64 {
     rounded(since.elapsed())
 }
 

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use requests::{Device, Event, Millis, Record, Verdict};
 
-use crate::installation::Due;
+use crate::installation::DueIndex;
 use crate::update::Update;
 use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 
@@ -75,8 +75,8 @@ impl Item {
 
     /// Whether there is work that only a write can do: last words without items of their own, many appended events, or one
     /// that made a request wait, which is found by the index of hand-overs.
-    pub fn is_to_be_written(&self) -> bool {
-        let (hand_over_at, look_at) = (self.device.hand_over_at(), self.device.look_at());
+    pub fn needs_write(&self) -> bool {
+        let (hand_over_at, look_at) = (self.device.next_hand_over_at(), self.device.next_look_at());
         self.events > MOST_EVENTS
             || look_at.is_some_and(|wanted| self.look_at.is_none_or(|known| wanted < known))
             || self.device.unfiled().next().is_some()
@@ -105,12 +105,12 @@ impl Ledger {
         }
         if look_by.is_some() {
             // Whoever writes next has it say the earliest time again.
-            update = update.due(Due::Look, thing, look_by);
+            update = update.due(DueIndex::Look, thing, look_by);
         }
         let output = update.finish().return_values(ReturnValue::AllNew).send().await?;
         let attributes = output.attributes.ok_or_else(|| Error::Unavailable("no item in the answer".to_owned()))?;
         let (item, verdict) = Item::read(&attributes)?;
-        Ok((item, verdict.unwrap_or(Verdict::Nothing)))
+        Ok((item, verdict.unwrap_or(Verdict::Unchanged)))
     }
 
     /// Applies events to what is there and writes it, by compare-and-set; `item` is what is known of it. Where they change
@@ -128,7 +128,7 @@ impl Ledger {
         for _ in 0..MOST_CONFLICTS {
             let mut device = item.device.clone();
             let verdicts: Vec<Verdict> = events.iter().map(|event| device.apply(event)).collect();
-            if device == item.device && !item.is_to_be_written() && filed.is_empty() {
+            if device == item.device && !item.needs_write() && filed.is_empty() {
                 return Ok((item, verdicts));
             }
             let is_filed_before = |record: &Record| filed.contains(&record.name);
@@ -155,11 +155,13 @@ impl Ledger {
     /// Takes the device out of the index of looks, or moves it on, where it was looked at and nothing had to be written: the
     /// index may say a time that is over. `item` is what was read or written last; where somebody has written since, nothing
     /// is done.
-    pub async fn looked_at(&self, thing: &str, item: &Item, at: Millis) -> Result<(), Error> {
+    pub async fn postpone_look(&self, thing: &str, item: &Item, at: Millis) -> Result<(), Error> {
         let Some(known) = item.look_at.filter(|look_at| *look_at <= at) else { return Ok(()) };
-        let again =
-            item.device.look_at().map(|look_at| if look_at <= at { at.saturating_add(LOOK_AGAIN) } else { look_at });
-        let update = self.update_device(thing).due(Due::Look, thing, again).only_if(
+        let again = item
+            .device
+            .next_look_at()
+            .map(|look_at| if look_at <= at { at.saturating_add(LOOK_AGAIN) } else { look_at });
+        let update = self.update_device(thing).due(DueIndex::Look, thing, again).only_if(
             "lookAt",
             "#lookAt = :knownLookAt",
             [(":knownLookAt", number(known))],
@@ -179,12 +181,12 @@ impl Ledger {
         let state = serde_json::to_string(device).map_err(|error| Error::Unreadable(error.to_string()))?;
         let version = item.version.saturating_add(1);
         let mut update = self.update_device(thing).set("state", string(state)).set("version", number(version));
-        let look_at = look(item.look_at, device.look_at(), at);
+        let look_at = look(item.look_at, device.next_look_at(), at);
         if look_at != item.look_at {
-            update = update.due(Due::Look, thing, look_at);
+            update = update.due(DueIndex::Look, thing, look_at);
         }
-        let hand_over_at = device.hand_over_at();
-        update = update.due(Due::HandOver, thing, hand_over_at);
+        let hand_over_at = device.next_hand_over_at();
+        update = update.due(DueIndex::HandOver, thing, hand_over_at);
         let tells_jobs = tells_jobs(&item.device, device);
         if tells_jobs {
             update = update.set(JOBS, number(1));

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::{
-    Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WITHIN, Status, is_write, keys_overlap,
+    Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WINDOW, Status, is_write, keys_overlap,
     may_run_twice, timestamp,
 };
 use serde_json::{Map, Value as Json};
@@ -16,7 +16,7 @@ const BODY: &str = "body#";
 
 /// A request that has ended, as its item has it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ended {
+pub struct EndedRequest {
     pub name: Name,
     /// In the form of its answer, with its `keys`.
     pub fields: Map<String, Json>,
@@ -24,7 +24,7 @@ pub struct Ended {
 
 /// What is known of a request, for whoever is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct RequestSummary {
     pub operation: String,
     pub status: Status,
     pub task_id: Option<String>,
@@ -33,10 +33,10 @@ pub struct Word {
     pub properties: Option<String>,
 }
 
-impl Word {
+impl RequestSummary {
     /// What the record says.
-    pub fn of(record: &Record) -> Word {
-        Word {
+    pub fn from_record(record: &Record) -> RequestSummary {
+        RequestSummary {
             operation: record.operation.clone(),
             status: record.status(),
             task_id: record.task_id.clone(),
@@ -46,10 +46,10 @@ impl Word {
     }
 
     /// The last word that an item of the history holds.
-    fn read(item: &Attributes) -> Option<Word> {
+    fn read(item: &Attributes) -> Option<RequestSummary> {
         let owned = |name: &str| text(item, name).map(str::to_owned);
         let reason = |code: String| Reason { code: code.into(), message: owned("message").unwrap_or_default() };
-        Some(Word {
+        Some(RequestSummary {
             operation: owned("operation")?,
             status: Status::parse(text(item, "status")?)?,
             task_id: owned("taskId"),
@@ -61,7 +61,7 @@ impl Word {
 
 impl Ledger {
     /// The requests of a thing that ended, those that ended last first, while their items are there; at most so many.
-    pub async fn ended(&self, thing: &str, most: usize) -> Result<Vec<Ended>, Error> {
+    pub async fn ended(&self, thing: &str, most: usize) -> Result<Vec<EndedRequest>, Error> {
         let mut pages = self
             .client
             .query()
@@ -79,16 +79,16 @@ impl Ledger {
             ended.extend(of_item(&item?));
         }
         // Keys tell the order only of requests of the shadow.
-        let ended_at = |past: &Ended| past.fields.get("updatedAt").and_then(Json::as_str).map(str::to_owned);
+        let ended_at = |past: &EndedRequest| past.fields.get("updatedAt").and_then(Json::as_str).map(str::to_owned);
         ended.sort_by_cached_key(|past| Reverse((ended_at(past), past.name.sort_key())));
         ended.truncate(most);
         Ok(ended)
     }
 
     /// The last word of a request that has left the device's item; nothing where there is none.
-    pub async fn last_word(&self, thing: &str, name: &Name) -> Result<Option<Word>, Error> {
+    pub async fn last_word(&self, thing: &str, name: &Name) -> Result<Option<RequestSummary>, Error> {
         let past = self.get(thing, &format!("{REQUEST}{}", name.sort_key()), Consistency::Strong).await?;
-        Ok(past.as_ref().and_then(Word::read))
+        Ok(past.as_ref().and_then(RequestSummary::read))
     }
 
     /// Writes the last word of a request into an item of its own, which goes when its retention is over.
@@ -169,7 +169,7 @@ impl Ledger {
             let is_past = asks_for_token
                 && text(&item, "entry").is_some_and(|entry| entry < from.as_str())
                 && integer(&item, "requestedAt")
-                    .is_some_and(|at| at.saturating_add(SAME_TOKEN_WITHIN) < claim.requested_at);
+                    .is_some_and(|at| at.saturating_add(SAME_TOKEN_WINDOW) < claim.requested_at);
             if is_past {
                 break;
             }
@@ -201,7 +201,7 @@ impl Ledger {
     }
 
     /// Takes away the body of a request that was handed over: it may hold what is secret.
-    pub async fn drop_body(&self, thing: &str, name: &Name) -> Result<(), Error> {
+    pub async fn delete_body(&self, thing: &str, name: &Name) -> Result<(), Error> {
         self.client
             .delete_item()
             .table_name(&self.table)
@@ -213,7 +213,7 @@ impl Ledger {
     }
 }
 
-fn of_item(item: &Attributes) -> Option<Ended> {
+fn of_item(item: &Attributes) -> Option<EndedRequest> {
     let name = Name::parse(text(item, "entry")?.strip_prefix(REQUEST)?);
     let mut fields = Map::new();
     for field in ["operation", "status", "clientToken", "taskId", "updatedAt"] {
@@ -232,7 +232,7 @@ fn of_item(item: &Attributes) -> Option<Ended> {
     }
     let keys = item.get("keys").and_then(|keys| keys.as_l().ok()).into_iter().flatten();
     fields.insert("keys".to_owned(), keys.filter_map(|key| key.as_s().ok()).map(String::as_str).collect());
-    Some(Ended { name, fields })
+    Some(EndedRequest { name, fields })
 }
 
 fn past(item: &Attributes) -> Option<PastRequest> {
@@ -254,7 +254,7 @@ fn same_token(item: &Attributes, claim: &Claim) -> Option<Name> {
     let is_unsent_failure = status == Status::Failed && !was_sent(item);
     let is_same = text(item, "clientToken") == claim.client_token.as_deref()
         && text(item, "digest") == Some(claim.digest.as_str())
-        && requested_at.abs_diff(claim.requested_at) <= SAME_TOKEN_WITHIN
+        && requested_at.abs_diff(claim.requested_at) <= SAME_TOKEN_WINDOW
         && status != Status::Rejected
         && !is_unsent_failure;
     is_same.then(|| Name::parse(text(item, "entry").unwrap_or_default().trim_start_matches(REQUEST)))

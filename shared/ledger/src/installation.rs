@@ -13,32 +13,32 @@ const FAILURES: u64 = 3;
 
 /// An index by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum DueIndex {
     /// Devices that time has to look at.
     Look,
     /// Devices with a request that is to be handed over.
     HandOver,
 }
 
-impl Due {
+impl DueIndex {
     pub(crate) fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Due::Look => ("looks", "look", "lookAt"),
-            Due::HandOver => ("handOvers", "handOver", "handOverAt"),
+            DueIndex::Look => ("looks", "look", "lookAt"),
+            DueIndex::HandOver => ("handOvers", "handOver", "handOverAt"),
         }
     }
 }
 
 /// Names of all things that have requests, page by page.
 #[derive(Debug)]
-pub struct Things<'a> {
+pub struct ThingPages<'a> {
     ledger: &'a Ledger,
     /// Where the next page begins; nothing of the first one.
     from: Option<Attributes>,
     is_over: bool,
 }
 
-impl Things<'_> {
+impl ThingPages<'_> {
     /// Names on the next page, perhaps none; nothing after the last one.
     pub async fn next(&mut self) -> Result<Option<Vec<String>>, Error> {
         if self.is_over {
@@ -88,12 +88,18 @@ impl Circuit {
 
 impl Ledger {
     /// All things that have requests. It reads the whole table.
-    pub fn things(&self) -> Things<'_> {
-        Things { ledger: self, from: None, is_over: false }
+    pub fn things(&self) -> ThingPages<'_> {
+        ThingPages { ledger: self, from: None, is_over: false }
     }
 
     /// Names of the things that are due between these times (milliseconds since 1970, both included), earliest first, and when.
-    pub async fn due(&self, due: Due, from: Millis, to: Millis, most: i32) -> Result<Vec<(Millis, String)>, Error> {
+    pub async fn due(
+        &self,
+        due: DueIndex,
+        from: Millis,
+        to: Millis,
+        most: i32,
+    ) -> Result<Vec<(Millis, String)>, Error> {
         let (_, _, at) = due.names();
         let mut found = Vec::new();
         for number_of_shard in 0..SHARDS {
@@ -110,7 +116,7 @@ impl Ledger {
     }
 
     /// Number of things that are due at any time. At most those of one page, 1 MB of each shard, are counted: some 40,000.
-    pub async fn count(&self, due: Due) -> Result<u64, Error> {
+    pub async fn count(&self, due: DueIndex) -> Result<u64, Error> {
         let mut count = 0;
         for number_of_shard in 0..SHARDS {
             let shard = self.shard_of(due, number_of_shard, 0, Millis::MAX >> 1);
@@ -121,7 +127,7 @@ impl Ledger {
     }
 
     /// What is due between these times, in a shard of the index.
-    fn shard_of(&self, due: Due, number_of_shard: u32, from: Millis, to: Millis) -> QueryFluentBuilder {
+    fn shard_of(&self, due: DueIndex, number_of_shard: u32, from: Millis, to: Millis) -> QueryFluentBuilder {
         let (index, shard, at) = due.names();
         self.client
             .query()
@@ -142,7 +148,7 @@ impl Ledger {
     }
 
     /// Notes that Coiote did not answer, or not as it should. After some in a row the circuit is open.
-    pub async fn coiote_failed(&self, at: Millis) -> Result<Circuit, Error> {
+    pub async fn record_coiote_failure(&self, at: Millis) -> Result<Circuit, Error> {
         let counted = self
             .update(COIOTE, "circuit")
             .update_expression("ADD #failures :one")
@@ -159,7 +165,7 @@ impl Ledger {
     }
 
     /// Notes that Coiote answers again.
-    pub async fn coiote_answered(&self) -> Result<Circuit, Error> {
+    pub async fn record_coiote_answer(&self) -> Result<Circuit, Error> {
         self.set_circuit(0, 0).await
     }
 

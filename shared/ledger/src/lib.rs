@@ -21,8 +21,8 @@ mod update;
 
 pub use device::Item;
 pub use error::Error;
-pub use history::{Ended, Word};
-pub use installation::{Circuit, Due, Things};
+pub use history::{EndedRequest, RequestSummary};
+pub use installation::{Circuit, DueIndex, ThingPages};
 pub use stream::{Change, changes};
 
 use aws_sdk_dynamodb::Client;
@@ -81,12 +81,12 @@ impl Ledger {
 /// `REQUEST_RETENTION_DAYS` (30): no request outlives its record.
 pub fn request_lifetime() -> Millis {
     const HOUR: Millis = 60 * 60 * 1_000;
-    let hours = lambda_support::number("REQUEST_LIFETIME_HOURS", 168);
+    let hours = lambda_support::number_from_env("REQUEST_LIFETIME_HOURS", 168);
     hours.min(retention_days().saturating_mul(24)).saturating_mul(HOUR)
 }
 
 fn retention_days() -> u64 {
-    lambda_support::number("REQUEST_RETENTION_DAYS", 30)
+    lambda_support::number_from_env("REQUEST_RETENTION_DAYS", 30)
 }
 
 /// Whether a read has to see every write before it. Eventual reads cost half.

@@ -66,7 +66,8 @@ mod tests {
         let other = json!({"dynamodb": {"Keys": {"thing": {"S": "a"}, "entry": {"S": "body#17"}}}});
         let records = [record("a", None, 1), other, record("b", Some(5), 6), record("a", Some(1), 2), json!({})];
         let (told, not_understood) = changes(&records);
-        let versions: Vec<_> = told.iter().map(|c| (c.thing.as_str(), c.before.newest(), c.after.newest())).collect();
+        let versions: Vec<_> =
+            told.iter().map(|c| (c.thing.as_str(), c.before.newest_version(), c.after.newest_version())).collect();
         assert_eq!(versions, [("a", 0, 2), ("b", 5, 6)]);
         assert_eq!(not_understood.len(), 1);
     }

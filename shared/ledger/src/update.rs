@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::Millis;
 
-use crate::installation::Due;
+use crate::installation::DueIndex;
 use crate::{number, shard};
 
 pub(crate) struct Update {
@@ -41,7 +41,7 @@ impl Update {
     }
 
     /// Puts the thing into an index by time, or takes it out.
-    pub(crate) fn due(self, due: Due, thing: &str, at: Option<Millis>) -> Update {
+    pub(crate) fn due(self, due: DueIndex, thing: &str, at: Option<Millis>) -> Update {
         let (_, partition, time) = due.names();
         match at {
             Some(at) => self.set(partition, shard(thing)).set(time, number(at)),

@@ -40,7 +40,7 @@ impl Answer {
     }
 
     /// The answer that a record gives.
-    pub fn of(thing: &str, record: &Record, request_id: &str) -> Answer {
+    pub fn from_record(thing: &str, record: &Record, request_id: &str) -> Answer {
         Answer {
             request: Some(record.name.clone()),
             operation: Some(record.operation.clone()),
@@ -52,7 +52,7 @@ impl Answer {
     }
 
     #[must_use]
-    pub fn because(mut self, reason: impl Into<Option<Reason>>) -> Answer {
+    pub fn with_reason(mut self, reason: impl Into<Option<Reason>>) -> Answer {
         self.reason = reason.into();
         self
     }

@@ -28,7 +28,7 @@ const LONGEST_TOKEN: usize = 64;
 /// One request in the copy. What is empty is absent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub struct RequestCopy {
     pub operation: String,
     pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,11 +44,11 @@ pub struct Entry {
     pub properties: Option<serde_json::Value>,
 }
 
-impl Entry {
-    pub fn of(record: &Record) -> Entry {
+impl RequestCopy {
+    pub fn from_record(record: &Record) -> RequestCopy {
         let status = record.status();
         let shows_run = matches!(status, Status::InProgress | Status::Failed) && !record.run.is_empty();
-        Entry {
+        RequestCopy {
             operation: record.operation.clone(),
             status,
             client_token: record
@@ -66,7 +66,7 @@ impl Entry {
 
 /// The copy as it is at that time: the newest eight open requests, the last three that ended, and all that ended within five
 /// minutes; by the name of the request.
-pub fn entries(device: &Device, at: Millis) -> BTreeMap<String, Entry> {
+pub fn request_copies(device: &Device, at: Millis) -> BTreeMap<String, RequestCopy> {
     let open = device.open().iter().rev().take(OPEN_SHOWN);
     let is_recent = |record: &Record| record.updated_at.saturating_add(ENDED_STAYS) > at;
     let mut last: Vec<&Record> = device.ended().iter().collect();
@@ -76,10 +76,10 @@ pub fn entries(device: &Device, at: Millis) -> BTreeMap<String, Entry> {
     let ended: Vec<(usize, &Record)> = ended.collect();
     let surplus = ended.iter().filter(|(index, _)| *index < kept).count();
     let shown: Vec<&Record> = ended.into_iter().map(|(_, record)| record).chain(open.rev()).collect();
-    let mut entries: BTreeMap<String, Entry> = shown
+    let mut entries: BTreeMap<String, RequestCopy> = shown
         .iter()
         .filter(|record| !matches!(record.state, State::Ended(Status::Ignored)))
-        .map(|record| (record.name.to_string(), Entry::of(record)))
+        .map(|record| (record.name.to_string(), RequestCopy::from_record(record)))
         .collect();
     if size(&entries) > ROOM {
         let by_age: Vec<String> = shown.iter().map(|record| record.name.to_string()).collect();
@@ -92,7 +92,7 @@ pub fn entries(device: &Device, at: Millis) -> BTreeMap<String, Entry> {
 /// Leaves out what there is no room for: what ended before the last three, the oldest first; the ends of long messages; what
 /// reports say beyond success; more of the messages; and where names and ids are that long, what ended and then what is open,
 /// the oldest first.
-fn fit(entries: &mut BTreeMap<String, Entry>, surplus: &[String], kept: &[String]) {
+fn fit(entries: &mut BTreeMap<String, RequestCopy>, surplus: &[String], kept: &[String]) {
     if leave_out(entries, surplus) || shorten_messages(entries, SHORT_MESSAGE) {
         return;
     }
@@ -105,7 +105,7 @@ fn fit(entries: &mut BTreeMap<String, Entry>, surplus: &[String], kept: &[String
 }
 
 /// Whether the others have room then.
-fn leave_out(entries: &mut BTreeMap<String, Entry>, oldest_first: &[String]) -> bool {
+fn leave_out(entries: &mut BTreeMap<String, RequestCopy>, oldest_first: &[String]) -> bool {
     let mut total = size(entries);
     for name in oldest_first {
         if total <= ROOM {
@@ -120,7 +120,7 @@ fn leave_out(entries: &mut BTreeMap<String, Entry>, oldest_first: &[String]) -> 
 }
 
 /// Whether all have room then.
-fn shorten_messages(entries: &mut BTreeMap<String, Entry>, most: usize) -> bool {
+fn shorten_messages(entries: &mut BTreeMap<String, RequestCopy>, most: usize) -> bool {
     for reason in entries.values_mut().filter_map(|entry| entry.reason.as_mut()) {
         if let Some(beginning) = cut(&reason.message, most) {
             reason.message = format!("{beginning} …");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
-use crate::event::Wrote;
+use crate::event::DatamodelWrite;
 use crate::record::{Name, Reason, Record, State, Status};
 
 /// A request that ended stays with its device for so long, so that what comes late finds it.
@@ -89,7 +89,7 @@ pub struct ResultEntry {
     pub(crate) is_repeated: bool,
     /// When it was written; nothing while its fold is not concluded.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
-    pub wrote: Option<Wrote>,
+    pub wrote: Option<DatamodelWrite>,
     /// What folding it came to.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub(crate) word: Option<(Status, Option<Reason>)>,
@@ -129,7 +129,7 @@ mod gaps {
 
 /// Something that time asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum DueAction {
     /// Coiote's report about the task.
     Report { name: Name, task_id: String },
     /// The task's report; and where there is none, the task's removal, after which the request has ended. The task stays
@@ -162,7 +162,7 @@ impl Device {
     }
 
     /// Newest version of the operation shadow whose request was claimed.
-    pub fn newest(&self) -> u64 {
+    pub fn newest_version(&self) -> u64 {
         self.newest
     }
 
@@ -189,7 +189,7 @@ impl Device {
     }
 
     /// Mark of the last change by which somebody may have written over the copies; another value asks for a look.
-    pub fn copies_in_doubt(&self) -> (u64, u64) {
+    pub fn copies_overwrite_marker(&self) -> (u64, u64) {
         (self.resaved, self.beside_earlier)
     }
 
@@ -199,7 +199,7 @@ impl Device {
     }
 
     /// When time has to look at the device next.
-    pub fn look_at(&self) -> Option<Millis> {
+    pub fn next_look_at(&self) -> Option<Millis> {
         let open = self.open.iter().filter_map(|record| match record.state {
             State::Held => Some(record.void_at),
             State::Waiting => Some(record.expires_at),
@@ -219,7 +219,7 @@ impl Device {
     }
 
     /// When a request has to be handed over next. Nothing where none waits, or each waits for another one.
-    pub fn hand_over_at(&self) -> Option<Millis> {
+    pub fn next_hand_over_at(&self) -> Option<Millis> {
         self.open.iter().filter(|record| self.may_be_handed_over(record)).map(|record| record.due_at).min()
     }
 
@@ -229,7 +229,7 @@ impl Device {
     }
 
     /// What time asks for by now.
-    pub fn wanted(&self, at: Millis) -> Vec<Wanted> {
+    pub fn due_actions(&self, at: Millis) -> Vec<DueAction> {
         let mut wanted = Vec::new();
         for record in &self.open {
             let name = record.name.clone();
@@ -237,7 +237,7 @@ impl Device {
                 (State::Scheduled, Some(task_id)) if record.due_at <= at && record.reported_at == 0 => {
                     let task_id = task_id.clone();
                     if !is_to_be_removed(record, at) {
-                        wanted.push(Wanted::Report { name, task_id });
+                        wanted.push(DueAction::Report { name, task_id });
                     } else if !self.open.iter().any(|other| may_get_its_task(other, record)) {
                         let needs_it = |other: &Record| {
                             other.task_id.as_ref() == Some(&task_id)
@@ -245,11 +245,11 @@ impl Device {
                                 && !is_to_be_removed(other, at)
                         };
                         let is_shared = self.open.iter().any(needs_it);
-                        wanted.push(Wanted::Removal { name, task_id, is_shared });
+                        wanted.push(DueAction::Removal { name, task_id, is_shared });
                     }
                 }
                 (State::Waiting, _) if record.due_at <= at && self.may_be_handed_over(record) => {
-                    wanted.push(Wanted::HandOver { name });
+                    wanted.push(DueAction::HandOver { name });
                 }
                 _ => {}
             }

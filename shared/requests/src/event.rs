@@ -12,21 +12,25 @@ pub enum Event {
     /// A run wants to deal with a request.
     Claim(Box<Claim>),
     /// A run wants to hand over a request that waits.
-    Take(Take),
+    #[serde(rename = "take")]
+    ClaimDue(ClaimDue),
     /// Coiote took the task.
     Created(Created),
     /// The request was not handed over.
-    NotDone(NotDone),
+    #[serde(rename = "notDone")]
+    NotHandedOver(NotHandedOver),
     /// Coiote has written a result into the operation shadow.
-    Result(Returned),
+    Result(ResultReceived),
     /// A result was folded into the datamodel shadow.
     Folded(Folded),
     /// Coiote's report about a task.
     Report(Reported),
     /// The report of a task was asked for on its own.
-    Asked { name: Name, at: Millis },
+    #[serde(rename = "asked")]
+    ReportRequested { name: Name, at: Millis },
     /// The task of a request that is to end was removed at Coiote.
-    Removed { name: Name, at: Millis },
+    #[serde(rename = "removed")]
+    TaskRemoved { name: Name, at: Millis },
     /// A request is taken back by something else than a cancelRequest.
     Cancel(Cancel),
     /// Time has passed.
@@ -103,7 +107,7 @@ pub struct PastRequest {
 /// A run that wants to hand over a request that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Take {
+pub struct ClaimDue {
     pub name: Name,
     pub mark: String,
     pub run: String,
@@ -134,23 +138,23 @@ pub struct Created {
 /// A try to hand a request over that came to nothing, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NotDone {
+pub struct NotHandedOver {
     pub name: Name,
     pub mark: String,
     pub reason: Reason,
     /// Whether Coiote may have the task all the same.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub maybe: bool,
+    #[serde(rename = "maybe", default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_have_reached_coiote: bool,
     /// When to try again; never where that is of no use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub again_at: Option<Millis>,
+    #[serde(rename = "againAt", default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Millis>,
     pub at: Millis,
 }
 
 /// A result that Coiote has written into the operation shadow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Returned {
+pub struct ResultReceived {
     /// Of the shadow that carried it.
     pub version: u64,
     /// Tells this very run from every other.
@@ -172,7 +176,7 @@ pub struct Returned {
 /// When the fold of a result wrote into the datamodel shadow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Wrote {
+pub enum DatamodelWrite {
     Nothing,
     /// Once, in this second since 1970.
     At(u64),
@@ -192,7 +196,7 @@ pub struct Folded {
     /// Version of the datamodel shadow after it, and when that was written, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datamodel: Option<(u64, u64)>,
-    pub wrote: Wrote,
+    pub wrote: DatamodelWrite,
     pub at: Millis,
 }
 

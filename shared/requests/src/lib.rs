@@ -24,16 +24,19 @@ mod record;
 mod transitions;
 
 pub use answer::Answer;
-pub use copy::{Entry, entries, timestamp};
-pub use device::{Device, ResultEntry, Wanted};
+pub use copy::{RequestCopy, request_copies, timestamp};
+pub use device::{Device, DueAction, ResultEntry};
 pub use event::{
-    Cancel, Claim, Created, Event, Folded, History, NotDone, PastRequest, ReportStatus, Reported, Returned, Take, Wrote,
+    Cancel, Claim, ClaimDue, Created, DatamodelWrite, Event, Folded, History, NotHandedOver, PastRequest, ReportStatus,
+    Reported, ResultReceived,
 };
-pub use matching::{covered, keys_overlap, left_out_hash, named_paths, part_hash, path_hash, rejoined};
+pub use matching::{
+    covered_hashes, excluded_hash, keys_overlap, named_paths, partial_hash, path_hash, possible_failed_keys,
+};
 pub use record::{
     CANCEL_REQUEST, FIELDS, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice,
 };
-pub use transitions::{SAME_TOKEN_WITHIN, Verdict};
+pub use transitions::{SAME_TOKEN_WINDOW, Verdict};
 
 /// Milliseconds since 1970.
 pub type Millis = u64;

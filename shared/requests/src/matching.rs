@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use crate::event::Returned;
+use crate::event::ResultReceived;
 use crate::record::{Record, State, has_result};
 
 /// So many pieces of a list of failed keys are one key at most: no registered name has more than three commas.
@@ -18,12 +18,12 @@ pub fn path_hash(path: &str) -> u32 {
 }
 
 /// Hash that says: of what lies at this path nothing is said, though something is of what it lies in.
-pub fn left_out_hash(path: &str) -> u32 {
+pub fn excluded_hash(path: &str) -> u32 {
     fnv_1a([0].into_iter().chain(path.bytes()))
 }
 
 /// Hash that says: of single resource instances of the resource at this path something is said.
-pub fn part_hash(path: &str) -> u32 {
+pub fn partial_hash(path: &str) -> u32 {
     fnv_1a(path.bytes().chain([0]))
 }
 
@@ -33,17 +33,17 @@ fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
 
 /// What a read of these keys says something of, beside what its result names, as hashes: what it covered and did not find is
 /// gone.
-pub fn covered(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
-    let failed = rejoined(failed_keys);
+pub fn covered_hashes(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
+    let failed = possible_failed_keys(failed_keys);
     let has_failed = |key: &String| failed.iter().any(|failed| lies_in(key, failed));
     let read = keys.iter().filter(|key| !has_failed(key)).map(|key| path_hash(key));
     let left_out = failed.iter().filter(|failed| keys.iter().any(|key| lies_in(failed, key)));
-    read.chain(left_out.map(|failed| left_out_hash(failed))).collect()
+    read.chain(left_out.map(|failed| excluded_hash(failed))).collect()
 }
 
 /// All keys that the pieces of a list of failed keys may have been: it is one text that was split at commas, so a key that holds
 /// a comma stands there in pieces. One too many only means that something is not taken for gone.
-pub fn rejoined(pieces: &[String]) -> BTreeSet<String> {
+pub fn possible_failed_keys(pieces: &[String]) -> BTreeSet<String> {
     let starts = (0..pieces.len()).filter_map(|start| pieces.get(start..));
     let runs = starts.flat_map(|rest| (1..=MOST_PIECES.min(rest.len())).filter_map(|length| rest.get(..length)));
     let keys = runs.map(|run| run.join(",").trim().trim_end_matches('.').to_owned());
@@ -85,7 +85,7 @@ fn lies_in(path: &str, key: &str) -> bool {
 
 /// Whether every key of the request is met by a path of the result or by a failed key.
 pub(crate) fn is_met(keys: &[String], paths: &[u32], failed_keys: &[String]) -> bool {
-    let failed = rejoined(failed_keys);
+    let failed = possible_failed_keys(failed_keys);
     if paths.is_empty() && failed.is_empty() {
         return false;
     }
@@ -103,7 +103,7 @@ pub(crate) fn is_met(keys: &[String], paths: &[u32], failed_keys: &[String]) -> 
 }
 
 /// Whether the record may be answered by a result of that operation and version, as far as its state goes.
-pub(crate) fn waits_for_result(record: &Record, result: &Returned) -> bool {
+pub(crate) fn waits_for_result(record: &Record, result: &ResultReceived) -> bool {
     let state_fits = match record.state {
         State::Scheduled => true,
         // Its last word gives way to a result; or a report refused it, whose result has its failed keys.

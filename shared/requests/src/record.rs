@@ -185,7 +185,7 @@ impl Reason {
     }
 
     /// Several reasons as one: the code of the first, and the messages of all.
-    pub fn joined(reasons: impl IntoIterator<Item = Reason>) -> Option<Reason> {
+    pub fn join(reasons: impl IntoIterator<Item = Reason>) -> Option<Reason> {
         /// Messages that are spelled out; of 3,000 wrong keys nobody reads more.
         const MOST: usize = 8;
 
@@ -300,7 +300,7 @@ pub struct Record {
     pub run: String,
     /// An earlier try may have reached Coiote.
     #[serde(rename = "y", default, skip_serializing_if = "is_false")]
-    pub maybe: bool,
+    pub may_have_reached_coiote: bool,
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<String>,
     /// When Coiote took the task, by its own clock, in seconds since 1970.
@@ -369,7 +369,7 @@ impl Record {
     pub(crate) fn may_be_reopened(&self) -> bool {
         let is_unknown = match self.state {
             State::Ended(Status::Failed) => self.code() == code::OUTCOME_UNKNOWN,
-            State::Ended(Status::TimedOut) => self.maybe,
+            State::Ended(Status::TimedOut) => self.may_have_reached_coiote,
             _ => false,
         };
         is_unknown && self.task_id.is_none()
@@ -383,8 +383,10 @@ impl Record {
     pub fn may_have_been_sent(&self) -> bool {
         match self.state {
             State::Held | State::Scheduled => true,
-            State::Waiting => self.maybe,
-            State::Ended(_) => self.task_id.is_some() || self.maybe || self.code() == code::OUTCOME_UNKNOWN,
+            State::Waiting => self.may_have_reached_coiote,
+            State::Ended(_) => {
+                self.task_id.is_some() || self.may_have_reached_coiote || self.code() == code::OUTCOME_UNKNOWN
+            }
         }
     }
 

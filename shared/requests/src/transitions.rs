@@ -7,12 +7,15 @@ use crate::device::{
     ASK_AFTER, Device, ENDED_KEPT, ENDED_MOST, ENDED_STAYS, FOLD_MAY_TAKE, RESULT_MAY_TAKE, RESULT_STAYS,
     RESULTS_COUNTED, ResultEntry, TOKEN_STAYS,
 };
-use crate::event::{Cancel, Claim, Created, Event, Folded, NotDone, ReportStatus, Reported, Returned, Take, Wrote};
-use crate::matching::{came_before_hand_over, covered, is_met, keys_overlap, waits_for_result};
+use crate::event::{
+    Cancel, Claim, ClaimDue, Created, DatamodelWrite, Event, Folded, NotHandedOver, ReportStatus, Reported,
+    ResultReceived,
+};
+use crate::matching::{came_before_hand_over, covered_hashes, is_met, keys_overlap, waits_for_result};
 use crate::record::{CANCEL_REQUEST, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice};
 
 /// Two requests with one client token are the same request if their shadow updates lie no further apart, in seconds.
-pub const SAME_TOKEN_WITHIN: u64 = 5 * 60;
+pub const SAME_TOKEN_WINDOW: u64 = 5 * 60;
 
 /// Room of a device's records in bytes, well below the 400 KB of an item: what follows a claim has to fit as well.
 const MOST_BYTES: usize = 250_000;
@@ -32,15 +35,15 @@ pub enum Verdict {
     /// An earlier attempt of the same invocation holds the request and may still run.
     Busy,
     /// Whether the request came before is not known here: the claim has to be made again with its history.
-    LookUp,
+    NeedsHistory,
     /// The request has its last word.
     Ended(Status),
     /// The result is to be folded. It answers the request, if any.
     Fold(Option<Name>),
     /// The event changed something.
-    Done,
+    Changed,
     /// The event changed nothing.
-    Nothing,
+    Unchanged,
 }
 
 impl Device {
@@ -48,14 +51,14 @@ impl Device {
     pub fn apply(&mut self, event: &Event) -> Verdict {
         let verdict = match event {
             Event::Claim(claim) => self.claim(claim),
-            Event::Take(take) => self.take(take),
+            Event::ClaimDue(take) => self.take(take),
             Event::Created(created) => self.created(created),
-            Event::NotDone(not_done) => self.not_done(not_done),
+            Event::NotHandedOver(not_done) => self.not_done(not_done),
             Event::Result(result) => self.result_came(result),
             Event::Folded(folded) => self.folded(folded),
             Event::Report(report) => self.reported(report),
-            Event::Asked { name, at } => self.asked(name, *at),
-            Event::Removed { name, at } => self.removed(name, *at),
+            Event::ReportRequested { name, at } => self.asked(name, *at),
+            Event::TaskRemoved { name, at } => self.removed(name, *at),
             Event::Cancel(Cancel { name, by, at }) => self.cancel(name, by, *at),
             Event::Tick { at } => self.tick(*at),
         };
@@ -69,7 +72,7 @@ impl Device {
         let past = match self.standing(claim) {
             Standing::Decided(verdict) => return verdict,
             Standing::Void(index) => return self.take_over(index, claim),
-            Standing::Free { maybe } => maybe,
+            Standing::Free { may_have_reached_coiote } => may_have_reached_coiote,
         };
         let mut record = Record {
             name: claim.name.clone(),
@@ -84,7 +87,7 @@ impl Device {
             mark: claim.mark.clone(),
             void_at: claim.void_at,
             run: claim.run.clone(),
-            maybe: past,
+            may_have_reached_coiote: past,
             task_id: None,
             handed_over_at: 0,
             due_at: 0,
@@ -145,7 +148,7 @@ impl Device {
             return match record.state {
                 State::Held if record.mark == claim.mark => Standing::Decided(Verdict::Send),
                 State::Waiting if record.is_cancel() && record.updated_at == claim.at => {
-                    Standing::Decided(Verdict::Done)
+                    Standing::Decided(Verdict::Changed)
                 }
                 State::Held if claim.at > record.void_at => Standing::Void(index),
                 State::Held if record.run == claim.run => Standing::Decided(Verdict::Busy),
@@ -174,41 +177,41 @@ impl Device {
             if is_other || (record.task_id.is_none() && may_be_sent_again(maybe, record.status())) {
                 if is_write(&claim.operation) && claim.history.is_none() {
                     // A newer write of its keys may have left already.
-                    return Standing::Decided(Verdict::LookUp);
+                    return Standing::Decided(Verdict::NeedsHistory);
                 }
                 self.ended.remove(index);
-                return Standing::Free { maybe: maybe && !is_other };
+                return Standing::Free { may_have_reached_coiote: maybe && !is_other };
             }
             return Standing::Decided(Verdict::Duplicate(record.status()));
         }
         let is_new = claim.name.version().is_some_and(|version| version > self.newest) && !claim.redriven;
         // What is delivered late may repeat a request that has left already.
-        let is_late = claim.at / 1_000 > claim.requested_at.saturating_add(SAME_TOKEN_WITHIN);
+        let is_late = claim.at / 1_000 > claim.requested_at.saturating_add(SAME_TOKEN_WINDOW);
         let needs_tokens = is_late && claim.client_token.is_some() && !may_run_twice(&claim.operation);
         match (&claim.history, &claim.name) {
-            _ if is_new && !needs_tokens => Standing::Free { maybe: false },
-            (_, Name::Invocation(_)) => Standing::Free { maybe: false },
-            (None, _) => Standing::Decided(Verdict::LookUp),
+            _ if is_new && !needs_tokens => Standing::Free { may_have_reached_coiote: false },
+            (_, Name::Invocation(_)) => Standing::Free { may_have_reached_coiote: false },
+            (None, _) => Standing::Decided(Verdict::NeedsHistory),
             (Some(history), _) => match &history.same {
                 Some(past) if !is_another(past.requested_at, claim) => {
                     if may_be_sent_again(past.may_have_been_sent, past.status) {
-                        Standing::Free { maybe: past.may_have_been_sent }
+                        Standing::Free { may_have_reached_coiote: past.may_have_been_sent }
                     } else {
                         Standing::Decided(Verdict::Duplicate(past.status))
                     }
                 }
-                _ => Standing::Free { maybe: false },
+                _ => Standing::Free { may_have_reached_coiote: false },
             },
         }
     }
 
     /// The run that held it has ended without a word.
     fn take_over(&mut self, index: usize, claim: &Claim) -> Verdict {
-        let Some(record) = self.open.get_mut(index) else { return Verdict::Nothing };
+        let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
         if !may_run_twice(&record.operation) {
             return self.end_at(index, Status::Failed, Some(interrupted()), claim.at);
         }
-        record.maybe = true;
+        record.may_have_reached_coiote = true;
         if let Some(by) = record.canceled_by.clone() {
             return self.end_unsent(index, &by, claim.at);
         }
@@ -299,7 +302,7 @@ impl Device {
             let is_unsent_failure = record.status() == Status::Failed && !record.may_have_been_sent();
             record.client_token.as_ref() == Some(token)
                 && record.digest.as_deref() == Some(claim.digest.as_str())
-                && record.requested_at.abs_diff(claim.requested_at) <= SAME_TOKEN_WITHIN
+                && record.requested_at.abs_diff(claim.requested_at) <= SAME_TOKEN_WINDOW
                 && record.status() != Status::Rejected
                 && !is_unsent_failure
         };
@@ -323,16 +326,16 @@ impl Device {
         self.open.iter().chain(&self.ended).find(overtakes).map(|other| other.name.clone())
     }
 
-    fn take(&mut self, take: &Take) -> Verdict {
+    fn take(&mut self, take: &ClaimDue) -> Verdict {
         let Some(index) = self.open.iter().position(|record| record.name == take.name) else {
             return match self.find(&take.name) {
                 // This very event was appended twice.
                 Some(record) if record.updated_at == take.at => Verdict::Ended(record.status()),
                 Some(record) => Verdict::Duplicate(record.status()),
-                None => Verdict::Nothing,
+                None => Verdict::Unchanged,
             };
         };
-        let Some(record) = self.open.get(index) else { return Verdict::Nothing };
+        let Some(record) = self.open.get(index) else { return Verdict::Unchanged };
         if record.state == State::Held && record.mark == take.mark {
             return Verdict::Send;
         }
@@ -360,34 +363,34 @@ impl Device {
         if let Some(index) = self.ended.iter().position(|record| record.name == *name) {
             // Ours, and it comes late.
             if !self.ended.get(index).is_some_and(Record::may_be_reopened) {
-                return Verdict::Nothing;
+                return Verdict::Unchanged;
             }
             let mut record = self.ended.remove(index);
             record.is_filed = false;
             record.state = State::Waiting;
             self.insert(record);
         }
-        let Some(index) = self.open.iter().position(|record| record.name == *name) else { return Verdict::Nothing };
-        let Some(record) = self.open.get_mut(index) else { return Verdict::Nothing };
+        let Some(index) = self.open.iter().position(|record| record.name == *name) else { return Verdict::Unchanged };
+        let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
         if record.state == State::Scheduled {
             // Of two runs that both had it, the first one's task counts.
             let is_same = record.task_id.as_ref() == Some(&created.task_id);
             let notice = created.notice.as_ref().map(Reason::shortened);
             if !is_same || notice.is_none() || record.reason == notice {
-                return Verdict::Nothing;
+                return Verdict::Unchanged;
             }
             record.reason = notice;
             record.updated_at = *at;
-            return Verdict::Done;
+            return Verdict::Changed;
         }
         if record.state == State::Held && record.mark != created.mark {
             // Another run is handing it over now. If this word let a newer write pass, that run's could follow it.
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         }
         record.state = State::Scheduled;
         record.task_id = Some(created.task_id.clone());
         record.handed_over_at = created.handed_over_at;
-        record.maybe = false;
+        record.may_have_reached_coiote = false;
         record.mark.clear();
         record.void_at = 0;
         record.run.clear();
@@ -414,22 +417,22 @@ impl Device {
             self.attach(candidate, name.clone(), *at);
         }
         self.drop_candidate(name);
-        Verdict::Done
+        Verdict::Changed
     }
 
-    fn not_done(&mut self, not_done: &NotDone) -> Verdict {
-        let NotDone { name, mark, at, .. } = not_done;
+    fn not_done(&mut self, not_done: &NotHandedOver) -> Verdict {
+        let NotHandedOver { name, mark, at, .. } = not_done;
         let holds = |record: &Record| record.name == *name && record.state == State::Held && record.mark == *mark;
-        let Some(index) = self.open.iter().position(holds) else { return Verdict::Nothing };
-        if !not_done.maybe {
+        let Some(index) = self.open.iter().position(holds) else { return Verdict::Unchanged };
+        if !not_done.may_have_reached_coiote {
             self.drop_candidate(name);
         }
-        let Some(record) = self.open.get_mut(index) else { return Verdict::Nothing };
-        record.maybe |= not_done.maybe;
+        let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
+        record.may_have_reached_coiote |= not_done.may_have_reached_coiote;
         record.tries = record.tries.saturating_add(1);
         let unknown =
             |why: &Reason| Reason::new(code::OUTCOME_UNKNOWN, format!("it may have reached Coiote: {}", why.message));
-        if record.maybe && !may_run_twice(&record.operation) {
+        if record.may_have_reached_coiote && !may_run_twice(&record.operation) {
             let reason = Reason::new(
                 code::OUTCOME_UNKNOWN,
                 format!("it may have reached Coiote and is not sent twice: {}", not_done.reason.message),
@@ -439,15 +442,16 @@ impl Device {
         if let Some(by) = record.canceled_by.clone() {
             return self.end_unsent(index, &by, *at);
         }
-        let Some(again_at) = not_done.again_at else {
-            let reason = if record.maybe { unknown(&not_done.reason) } else { not_done.reason.clone() };
+        let Some(retry_at) = not_done.retry_at else {
+            let reason =
+                if record.may_have_reached_coiote { unknown(&not_done.reason) } else { not_done.reason.clone() };
             return self.end_at(index, Status::Failed, Some(reason), *at);
         };
         if record.expires_at <= *at {
             let reason = lifetime_over(record);
             return self.end_at(index, Status::TimedOut, Some(reason), *at);
         }
-        wait(record, Some(not_done.reason.clone()), again_at, *at);
+        wait(record, Some(not_done.reason.clone()), retry_at, *at);
         Verdict::Wait
     }
 
@@ -461,7 +465,7 @@ impl Device {
         }
     }
 
-    fn result_came(&mut self, result: &Returned) -> Verdict {
+    fn result_came(&mut self, result: &ResultReceived) -> Verdict {
         if let Some(known) = self.results.iter_mut().find(|known| known.version == result.version) {
             known.is_repeated |= known.mark != result.mark;
             let name = known.answers.clone().or_else(|| known.candidate.clone());
@@ -526,7 +530,7 @@ impl Device {
         let mut touched = result.touched.clone();
         let of = answers.as_ref().or(candidate.as_ref());
         if let Some(record) = of.and_then(|name| self.find(name)).filter(|record| !is_write(&record.operation)) {
-            touched.extend(covered(&record.keys, &result.failed_keys));
+            touched.extend(covered_hashes(&record.keys, &result.failed_keys));
         }
         self.counted.push(result.version);
         self.counted.sort_unstable_by(|one, other| other.cmp(one));
@@ -568,14 +572,14 @@ impl Device {
     fn folded(&mut self, folded: &Folded) -> Verdict {
         let newest = self.results.iter().map(|result| result.version).max();
         let Some(result) = self.results.iter_mut().find(|result| result.version == folded.version) else {
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         };
         if result.word.is_some() {
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         }
         result.word = Some((folded.status, folded.reason.as_ref().map(Reason::shortened)));
         result.at = folded.at;
-        result.wrote = Some(if result.is_repeated { Wrote::Unknown } else { folded.wrote });
+        result.wrote = Some(if result.is_repeated { DatamodelWrite::Unknown } else { folded.wrote });
         let answers = result.answers.clone();
         if folded.datamodel.is_some() {
             // Of a late result nothing is concluded: what is newer may have been written before it.
@@ -584,7 +588,7 @@ impl Device {
         if let Some(name) = answers {
             self.conclude_by_result(&name, folded.version, folded.status, folded.reason.clone(), folded.at);
         }
-        Verdict::Done
+        Verdict::Changed
     }
 
     fn conclude_by_result(&mut self, name: &Name, version: u64, status: Status, reason: Option<Reason>, at: Millis) {
@@ -596,7 +600,7 @@ impl Device {
                 record.proven = is_proven;
             }
             let notice = self.open.get(index).and_then(|record| record.reason.clone());
-            let reason = Reason::joined(reason.into_iter().chain(notice.filter(|_| status == Status::Succeeded)));
+            let reason = Reason::join(reason.into_iter().chain(notice.filter(|_| status == Status::Succeeded)));
             self.end_at(index, status, reason, at);
         } else if let Some(record) = self.ended.iter_mut().find(|record| is_its(record) && record.yields()) {
             end(record, status, reason, at);
@@ -612,10 +616,10 @@ impl Device {
         };
         let names: Vec<Name> =
             self.open.iter().chain(&self.ended).filter(|record| is_of(record)).map(|r| r.name.clone()).collect();
-        let mut verdict = Verdict::Nothing;
+        let mut verdict = Verdict::Unchanged;
         for name in names {
             if self.reported_of(&name, report) {
-                verdict = Verdict::Done;
+                verdict = Verdict::Changed;
             }
         }
         verdict
@@ -690,10 +694,10 @@ impl Device {
     fn asked(&mut self, name: &Name, at: Millis) -> Verdict {
         let Some(record) = self.open.iter_mut().find(|record| record.name == *name && record.state == State::Scheduled)
         else {
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         };
         if record.due_at > at {
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         }
         record.tries = record.tries.saturating_add(1);
         let passed = ASK_AFTER.get(record.tries.saturating_sub(1) as usize).copied().unwrap_or_default();
@@ -704,44 +708,44 @@ impl Device {
             Some(next) => next.min(record.expires_at),
             None => record.expires_at,
         };
-        Verdict::Done
+        Verdict::Changed
     }
 
     fn removed(&mut self, name: &Name, at: Millis) -> Verdict {
         let is_removed =
             |record: &Record| record.name == *name && record.state == State::Scheduled && record.reported_at == 0;
-        let Some(index) = self.open.iter().position(is_removed) else { return Verdict::Nothing };
-        let Some(record) = self.open.get(index) else { return Verdict::Nothing };
+        let Some(index) = self.open.iter().position(is_removed) else { return Verdict::Unchanged };
+        let Some(record) = self.open.get(index) else { return Verdict::Unchanged };
         match record.canceled_by.clone() {
             Some(by) => self.end_at(index, Status::Canceled, Some(canceled(&by)), at),
             None if record.expires_at <= at => self.end_at(index, Status::TimedOut, Some(lifetime_over(record)), at),
-            None => Verdict::Nothing,
+            None => Verdict::Unchanged,
         }
     }
 
     fn cancel(&mut self, name: &Name, by: &str, at: Millis) -> Verdict {
         let Some(index) = self.open.iter().position(|record| record.name == *name && !record.is_cancel()) else {
             let status = self.find(name).map(Record::status);
-            return status.map_or(Verdict::Nothing, Verdict::Duplicate);
+            return status.map_or(Verdict::Unchanged, Verdict::Duplicate);
         };
-        let Some(record) = self.open.get_mut(index) else { return Verdict::Nothing };
+        let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
         if record.canceled_by.is_some() || record.reported_at > 0 {
             // The second cannot be taken back any more: the device did it, and its result is awaited.
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         }
         record.canceled_by = Some(by.to_owned());
         match record.state {
             State::Waiting => self.end_unsent(index, by, at),
             _ => {
                 record.due_at = at;
-                Verdict::Done
+                Verdict::Changed
             }
         }
     }
 
     /// Ends a request that is taken back and is not at Coiote, as far as is known.
     fn end_unsent(&mut self, index: usize, by: &str, at: Millis) -> Verdict {
-        let maybe = self.open.get(index).is_some_and(|record| record.maybe);
+        let maybe = self.open.get(index).is_some_and(|record| record.may_have_reached_coiote);
         if maybe {
             let message = format!("taken back by {by}, but an earlier try may have reached Coiote");
             return self.end_at(index, Status::Failed, Some(Reason::new(code::OUTCOME_UNKNOWN, message)), at);
@@ -779,7 +783,7 @@ impl Device {
         self.insert(record);
         self.settle_cancel_requests(at);
         match self.find(&name).map(Record::status) {
-            Some(Status::InProgress) | None => Verdict::Done,
+            Some(Status::InProgress) | None => Verdict::Changed,
             Some(status) => Verdict::Ended(status),
         }
     }
@@ -821,12 +825,12 @@ impl Device {
     }
 
     fn tick(&mut self, at: Millis) -> Verdict {
-        let mut verdict = Verdict::Nothing;
+        let mut verdict = Verdict::Unchanged;
         let mut index = 0;
         while let Some(record) = self.open.get_mut(index) {
             if record.state == State::Held && record.void_at < at {
                 // Its run has ended without a word.
-                record.maybe = true;
+                record.may_have_reached_coiote = true;
             }
             let Some(record) = self.open.get(index) else { break };
             let word = match record.state {
@@ -863,7 +867,7 @@ impl Device {
             };
             if let Some((status, reason)) = word {
                 self.end_at(index, status, Some(reason), at);
-                verdict = Verdict::Done;
+                verdict = Verdict::Changed;
                 continue;
             }
             if let Some(record) = self.open.get_mut(index)
@@ -872,24 +876,24 @@ impl Device {
             {
                 if let Some(by) = record.canceled_by.clone() {
                     self.end_unsent(index, &by, at);
-                    verdict = Verdict::Done;
+                    verdict = Verdict::Changed;
                     continue;
                 }
                 let message = "the run that was handing it over ended without a word; it is handed over again";
                 wait(record, Some(Reason::new(code::INTERRUPTED, message)), at, at);
-                verdict = Verdict::Done;
+                verdict = Verdict::Changed;
                 continue;
             }
             index += 1;
         }
         let before = self.ended.len();
         self.forget(at);
-        if self.ended.len() != before { Verdict::Done } else { verdict }
+        if self.ended.len() != before { Verdict::Changed } else { verdict }
     }
 
     fn end_at(&mut self, index: usize, status: Status, reason: Option<Reason>, at: Millis) -> Verdict {
         if index >= self.open.len() {
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         }
         let mut record = self.open.remove(index);
         self.drop_candidate(&record.name);
@@ -938,14 +942,14 @@ impl Event {
     pub fn at(&self) -> Millis {
         match self {
             Event::Claim(claim) => claim.at,
-            Event::Take(take) => take.at,
+            Event::ClaimDue(take) => take.at,
             Event::Created(created) => created.at,
-            Event::NotDone(not_done) => not_done.at,
+            Event::NotHandedOver(not_done) => not_done.at,
             Event::Result(result) => result.at,
             Event::Folded(folded) => folded.at,
             Event::Report(report) => report.at,
             Event::Cancel(cancel) => cancel.at,
-            Event::Asked { at, .. } | Event::Removed { at, .. } | Event::Tick { at } => *at,
+            Event::ReportRequested { at, .. } | Event::TaskRemoved { at, .. } | Event::Tick { at } => *at,
         }
     }
 }
@@ -957,7 +961,7 @@ enum Standing {
     Void(usize),
     Free {
         /// An earlier try may have reached Coiote.
-        maybe: bool,
+        may_have_reached_coiote: bool,
     },
 }
 

@@ -12,9 +12,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use requests::{
-    Cancel, Claim, Created, Device, Event, Folded, History, Millis, Name, NotDone, Reason, Record, ReportStatus,
-    Reported, Returned, State, Status, Take, Verdict, Wanted, Wrote, code, has_result, is_write, keys_overlap,
-    may_run_twice, path_hash,
+    Cancel, Claim, ClaimDue, Created, DatamodelWrite, Device, DueAction, Event, Folded, History, Millis, Name,
+    NotHandedOver, Reason, Record, ReportStatus, Reported, ResultReceived, State, Status, Verdict, code, has_result,
+    is_write, keys_overlap, may_run_twice, path_hash,
 };
 
 /// When a world begins.
@@ -253,7 +253,7 @@ impl World {
     fn apply(&mut self, setup: &Setup, event: Event) -> Verdict {
         let event = sabotaged(setup, event, self);
         if setup.sabotage == Sabotage::NoTick && matches!(event, Event::Tick { .. }) {
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         }
         if setup.sabotage == Sabotage::NothingIsProven && matches!(event, Event::Report(_)) {
             let mut json = serde_json::to_value(&self.device).unwrap();
@@ -271,7 +271,7 @@ impl World {
         if setup.sabotage == Sabotage::CanceledIsFinal
             && matches!(&event, Event::Report(report) if is_canceled(&self.device, &report.task_id))
         {
-            return Verdict::Nothing;
+            return Verdict::Unchanged;
         }
         let before = self.device.clone();
         let mut verdict = self.device.apply(&event);
@@ -297,7 +297,7 @@ impl World {
         }
         let second = again.apply(event);
         let is_same = match event {
-            Event::Claim(_) | Event::Take(_) => second == *verdict,
+            Event::Claim(_) | Event::ClaimDue(_) => second == *verdict,
             Event::Result(_) => match verdict {
                 Verdict::Fold(name) => second == Verdict::Fold(name.clone()),
                 _ => matches!(second, Verdict::Duplicate(_)),
@@ -487,7 +487,7 @@ impl World {
         if twice {
             verdict = self.apply(setup, Event::Claim(Box::new(claim.clone())));
         }
-        if verdict == Verdict::LookUp {
+        if verdict == Verdict::NeedsHistory {
             // Nothing is ever filed here, so the history knows nothing.
             claim.history = Some(History::default());
             verdict = self.apply(setup, Event::Claim(Box::new(claim)));
@@ -520,7 +520,7 @@ impl World {
             return;
         }
         let mark = self.mark();
-        let take = Event::Take(Take {
+        let take = Event::ClaimDue(ClaimDue {
             name: name.clone(),
             mark: mark.clone(),
             run: "run-take".to_owned(),
@@ -543,12 +543,12 @@ impl World {
     }
 
     fn not_done(&self, run: &Run, maybe: bool, again: bool) -> Event {
-        Event::NotDone(NotDone {
+        Event::NotHandedOver(NotHandedOver {
             name: self.name(run.request),
             mark: run.mark.clone(),
             reason: Reason::new("COIOTE_UNAVAILABLE", "503"),
-            maybe,
-            again_at: again.then_some(self.now + 1_000),
+            may_have_reached_coiote: maybe,
+            retry_at: again.then_some(self.now + 1_000),
             at: self.now,
         })
     }
@@ -695,7 +695,7 @@ impl World {
         paths.dedup();
         let failed =
             if result.is_good { vec![String::new()] } else { request.keys.iter().map(|k| (*k).to_owned()).collect() };
-        let event = Event::Result(Returned {
+        let event = Event::Result(ResultReceived {
             version: result.version,
             mark: String::new(),
             reported_at: result.at / 1_000,
@@ -728,7 +728,7 @@ impl World {
                 status: if is_good { Status::Succeeded } else { Status::Failed },
                 reason,
                 datamodel: None,
-                wrote: Wrote::Nothing,
+                wrote: DatamodelWrite::Nothing,
                 at: self.now,
             }),
         );
@@ -746,17 +746,17 @@ impl World {
             properties: None,
             at: self.now,
         };
-        self.apply(setup, Event::Report(report)) == Verdict::Done
+        self.apply(setup, Event::Report(report)) == Verdict::Changed
     }
 
-    fn act_on(&mut self, setup: &Setup, wanted: &Wanted) {
+    fn act_on(&mut self, setup: &Setup, wanted: &DueAction) {
         match wanted {
-            Wanted::Report { name, task_id } => {
+            DueAction::Report { name, task_id } => {
                 if !self.report(setup, task_id) {
-                    self.apply(setup, Event::Asked { name: name.clone(), at: self.now });
+                    self.apply(setup, Event::ReportRequested { name: name.clone(), at: self.now });
                 }
             }
-            Wanted::Removal { name, task_id, is_shared } => {
+            DueAction::Removal { name, task_id, is_shared } => {
                 if !self.report(setup, task_id) {
                     self.removals.push(Removal {
                         name: name.clone(),
@@ -766,7 +766,7 @@ impl World {
                     });
                 }
             }
-            Wanted::HandOver { name } => self.hand_over(setup, name, false),
+            DueAction::HandOver { name } => self.hand_over(setup, name, false),
         }
     }
 
@@ -782,7 +782,7 @@ impl World {
 
     fn removed(&mut self, setup: &Setup, index: usize) {
         let removal = self.removals.remove(index);
-        self.apply(setup, Event::Removed { name: removal.name, at: self.now });
+        self.apply(setup, Event::TaskRemoved { name: removal.name, at: self.now });
     }
 
     /// The next moment at which time changes something.
@@ -952,12 +952,12 @@ impl World {
         add("tick".to_owned(), false, &|world| {
             world.apply(setup, Event::Tick { at: world.now });
         });
-        for wanted in self.device.wanted(self.now) {
-            let is_under_way = matches!(&wanted, Wanted::Removal { name, .. } if self.removals.iter().any(|other| other.name == *name));
+        for wanted in self.device.due_actions(self.now) {
+            let is_under_way = matches!(&wanted, DueAction::Removal { name, .. } if self.removals.iter().any(|other| other.name == *name));
             if !is_under_way {
                 add(format!("reconcile: {wanted:?}"), false, &|world| world.act_on(setup, &wanted));
             }
-            if let Wanted::HandOver { name } = &wanted {
+            if let DueAction::HandOver { name } = &wanted {
                 add(format!("reconcile: {wanted:?}, appended twice"), true, &|world| {
                     world.hand_over(setup, name, true)
                 });
@@ -974,7 +974,7 @@ impl World {
                 add(format!("reconcile removes the task of {name}"), false, &|world| world.delete(index));
                 add(format!("reconcile cannot remove the task of {name}"), true, &|world| {
                     let removal = world.removals.remove(index);
-                    world.apply(setup, Event::Asked { name: removal.name, at: world.now });
+                    world.apply(setup, Event::ReportRequested { name: removal.name, at: world.now });
                 });
             }
         }
@@ -1055,12 +1055,12 @@ impl World {
                 self.device_runs(setup, index, true, true);
                 continue;
             }
-            let mut changed = self.apply(setup, Event::Tick { at: self.now }) == Verdict::Done;
+            let mut changed = self.apply(setup, Event::Tick { at: self.now }) == Verdict::Changed;
             for task in self.tasks.clone() {
                 changed |= self.report(setup, &task.id);
             }
             let before = self.device.clone();
-            for wanted in self.device.wanted(self.now) {
+            for wanted in self.device.due_actions(self.now) {
                 self.act_on(setup, &wanted);
             }
             if changed || before != self.device || !self.runs.is_empty() || !self.removals.is_empty() {
@@ -1122,7 +1122,7 @@ fn sabotaged(setup: &Setup, event: Event, world: &World) -> Event {
             }
             Event::Result(result)
         }
-        (Sabotage::AnyAnswerIsCreated, Event::NotDone(not_done)) => Event::Created(Created {
+        (Sabotage::AnyAnswerIsCreated, Event::NotHandedOver(not_done)) => Event::Created(Created {
             name: not_done.name,
             mark: not_done.mark,
             task_id: "none".to_owned(),

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 use requests::{
-    Cancel, Claim, Created, Device, Event, Folded, History, Millis, Name, NotDone, PastRequest, Reason, Record,
-    ReportStatus, Reported, Returned, State, Status, Take, Verdict, Wanted, code, entries, named_paths,
+    Cancel, Claim, ClaimDue, Created, Device, DueAction, Event, Folded, History, Millis, Name, NotHandedOver,
+    PastRequest, Reason, Record, ReportStatus, Reported, ResultReceived, State, Status, Verdict, code, named_paths,
+    request_copies,
 };
 use serde_json::json;
 
@@ -89,22 +90,22 @@ impl Story {
 
     fn scheduled(&mut self, version: u64, operation: &str, keys: &[&str], task_id: &str) {
         assert_eq!(self.claim(version, operation, keys), Verdict::Send);
-        assert_eq!(self.created(version, task_id), Verdict::Done);
+        assert_eq!(self.created(version, task_id), Verdict::Changed);
     }
 
     fn not_done(&mut self, version: u64, maybe: bool, again: bool) -> Verdict {
-        self.apply(Event::NotDone(NotDone {
+        self.apply(Event::NotHandedOver(NotHandedOver {
             name: Name::Version(version),
             mark: format!("mark of {version}"),
             reason: Reason::new("COIOTE_UNAVAILABLE", "Coiote answers 503"),
-            maybe,
-            again_at: again.then_some(self.now + 1_000),
+            may_have_reached_coiote: maybe,
+            retry_at: again.then_some(self.now + 1_000),
             at: self.now,
         }))
     }
 
     fn take(&mut self, version: u64) -> Verdict {
-        self.apply(Event::Take(Take {
+        self.apply(Event::ClaimDue(ClaimDue {
             name: Name::Version(version),
             mark: format!("mark of {version}"),
             run: "run that takes".to_owned(),
@@ -113,8 +114,8 @@ impl Story {
         }))
     }
 
-    fn result_of(&self, version: u64, operation: &str, result: serde_json::Value, failed: &[&str]) -> Returned {
-        Returned {
+    fn result_of(&self, version: u64, operation: &str, result: serde_json::Value, failed: &[&str]) -> ResultReceived {
+        ResultReceived {
             mark: String::new(),
             version,
             reported_at: self.now / 1_000,
@@ -140,7 +141,7 @@ impl Story {
             status: Status::Succeeded,
             reason: None,
             datamodel: None,
-            wrote: requests::Wrote::Nothing,
+            wrote: requests::DatamodelWrite::Nothing,
             at: self.now,
         }))
     }
@@ -173,11 +174,11 @@ impl Story {
     }
 
     fn removed(&mut self, version: u64) -> Verdict {
-        self.apply(Event::Removed { name: Name::Version(version), at: self.now })
+        self.apply(Event::TaskRemoved { name: Name::Version(version), at: self.now })
     }
 
     fn asked(&mut self, version: u64) -> Verdict {
-        self.apply(Event::Asked { name: Name::Version(version), at: self.now })
+        self.apply(Event::ReportRequested { name: Name::Version(version), at: self.now })
     }
 
     fn tick(&mut self) -> Verdict {
@@ -196,13 +197,13 @@ impl Story {
         assert_eq!((record.status(), found), (status, code), "{record:?}");
     }
 
-    fn wanted(&self) -> Vec<Wanted> {
-        self.device.wanted(self.now)
+    fn due_actions(&self) -> Vec<DueAction> {
+        self.device.due_actions(self.now)
     }
 }
 
-fn removal(version: u64, task_id: &str, is_shared: bool) -> Wanted {
-    Wanted::Removal { name: Name::Version(version), task_id: task_id.to_owned(), is_shared }
+fn removal(version: u64, task_id: &str, is_shared: bool) -> DueAction {
+    DueAction::Removal { name: Name::Version(version), task_id: task_id.to_owned(), is_shared }
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn a_void_mark_is_taken_over_but_never_for_what_must_not_run_twice() {
     let mut story = story.after(61);
     let late = |claim: Claim| Claim { mark: "new".to_owned(), at: NOW + 61_000, void_at: NOW + 121_000, ..claim };
     assert_eq!(story.claims(late(read)), Verdict::Send);
-    assert!(story.record(1).maybe);
+    assert!(story.record(1).may_have_reached_coiote);
     assert_eq!(story.claims(late(execute)), Verdict::Ended(Status::Failed));
     story.is(2, Status::Failed, code::OUTCOME_UNKNOWN);
 }
@@ -258,12 +259,12 @@ fn time_gives_an_interrupted_request_back() {
     let mut story = Story::new();
     story.claim(1, "read", &[OFFSET]);
     story.claim(2, "delete", &["Test.1"]);
-    assert_eq!(story.device.look_at(), Some(NOW + 60_000));
+    assert_eq!(story.device.next_look_at(), Some(NOW + 60_000));
     let mut story = story.after(61);
     story.tick();
     story.is(1, Status::InProgress, code::INTERRUPTED);
     story.is(2, Status::Failed, code::OUTCOME_UNKNOWN);
-    assert_eq!(story.wanted(), [Wanted::HandOver { name: Name::Version(1) }]);
+    assert_eq!(story.due_actions(), [DueAction::HandOver { name: Name::Version(1) }]);
 }
 
 #[test]
@@ -406,7 +407,7 @@ fn a_late_execute_with_a_token_is_looked_up() {
         history,
         ..story.claim_of(2, "execute", &[REBOOT])
     };
-    assert_eq!(story.claims(claim(&story, None)), Verdict::LookUp);
+    assert_eq!(story.claims(claim(&story, None)), Verdict::NeedsHistory);
     assert_eq!(story.device, Device::default());
     let same_token = Some(History { same_token: Some(Name::Version(1)), ..History::default() });
     assert_eq!(story.claims(claim(&story, same_token)), Verdict::Ended(Status::Rejected));
@@ -448,14 +449,14 @@ fn writes_to_one_key_reach_coiote_in_their_order() {
     assert_eq!(story.claim(3, "write", &["Server.2.Lifetime"]), Verdict::Send, "another key");
     assert_eq!(story.claim(4, "read", &["Server.1.Lifetime"]), Verdict::Send, "no write");
     assert_eq!(story.take(2), Verdict::Wait);
-    assert_eq!(story.device.hand_over_at(), None);
-    assert!(story.wanted().is_empty());
+    assert_eq!(story.device.next_hand_over_at(), None);
+    assert!(story.due_actions().is_empty());
     story.not_done(1, true, true);
     assert_eq!(story.take(2), Verdict::Wait, "an older one that waits is still older");
     let mut story = story.after(2);
     assert_eq!(story.take(1), Verdict::Send);
     story.created(1, "t");
-    assert_eq!(story.wanted(), [Wanted::HandOver { name: Name::Version(2) }]);
+    assert_eq!(story.due_actions(), [DueAction::HandOver { name: Name::Version(2) }]);
     assert_eq!(story.take(2), Verdict::Send);
 }
 
@@ -478,7 +479,7 @@ fn a_write_that_comes_after_a_newer_one_is_overtaken() {
     let mut story = Story::new();
     story.claim(3, "read", &[OFFSET]);
     let claim = story.claim_of(1, "write", &[OFFSET]);
-    assert_eq!(story.claims(claim.clone()), Verdict::LookUp);
+    assert_eq!(story.claims(claim.clone()), Verdict::NeedsHistory);
     let history = Some(History { newer_write: Some(Name::Version(2)), ..History::default() });
     assert_eq!(story.claims(Claim { history, ..claim }), Verdict::Ended(Status::Failed));
     story.is(1, Status::Failed, code::OVERTAKEN);
@@ -519,9 +520,9 @@ fn a_redrive_goes_on_with_what_was_not_sent() {
     story.claim(1, "write", &[OFFSET]);
     story.not_done(1, true, false);
     let claim = redriven(story.claim_of(1, "write", &[OFFSET]));
-    assert_eq!(story.claims(claim.clone()), Verdict::LookUp);
+    assert_eq!(story.claims(claim.clone()), Verdict::NeedsHistory);
     assert_eq!(story.claims(Claim { history: Some(History::default()), ..claim }), Verdict::Send);
-    assert!(story.record(1).maybe);
+    assert!(story.record(1).may_have_reached_coiote);
 
     // What has left is in the history.
     let mut story = Story::new();
@@ -573,7 +574,7 @@ fn our_own_201_may_come_late() {
     story.not_done(1, true, false);
     story.created(1, "t");
     story.is(1, Status::Scheduled, "");
-    assert!(story.wanted().is_empty(), "its lifetime is not over");
+    assert!(story.due_actions().is_empty(), "its lifetime is not over");
     story.succeeds("t");
     story.is(1, Status::Succeeded, "");
 
@@ -585,7 +586,7 @@ fn our_own_201_may_come_late() {
     story.tick();
     story.is(1, Status::TimedOut, code::LIFETIME_OVER);
     story.created(1, "t");
-    assert_eq!(story.wanted(), [removal(1, "t", false)]);
+    assert_eq!(story.due_actions(), [removal(1, "t", false)]);
     story.removed(1);
     story.is(1, Status::TimedOut, code::LIFETIME_OVER);
 
@@ -595,15 +596,15 @@ fn our_own_201_may_come_late() {
     let late = story.created_of(1, "t");
     story.not_done(1, true, true);
     let mut story = story.after(2);
-    let take = Take {
+    let take = ClaimDue {
         name: Name::Version(1),
         mark: "new".to_owned(),
         run: "run".to_owned(),
         at: story.now,
         void_at: story.now + 60_000,
     };
-    story.apply(Event::Take(take));
-    assert_eq!(story.apply(Event::Created(late)), Verdict::Nothing);
+    story.apply(Event::ClaimDue(take));
+    assert_eq!(story.apply(Event::Created(late)), Verdict::Unchanged);
     assert_eq!(story.claim(2, "write", &[OFFSET]), Verdict::Wait);
 }
 
@@ -619,7 +620,7 @@ fn without_reports_scheduled_is_the_last_word_but_not_for_what_is_taken_back() {
     story.claim(1, "execute", &[REBOOT]);
     story.cancel(1);
     story.apply(Event::Created(created));
-    assert_eq!(story.wanted(), [removal(1, "t", false)]);
+    assert_eq!(story.due_actions(), [removal(1, "t", false)]);
 }
 
 #[test]
@@ -633,12 +634,12 @@ fn a_cancel_request_says_which_was_which() {
     story.claims(claim);
     story.created(3, "t3");
     let claim = story.claim_of(4, "cancelRequest", &["1", "2", "mine", "77", "3", "2"]);
-    assert_eq!(story.claims(claim.clone()), Verdict::Done);
-    assert_eq!(story.claims(claim), Verdict::Done, "the append was repeated");
+    assert_eq!(story.claims(claim.clone()), Verdict::Changed);
+    assert_eq!(story.claims(claim), Verdict::Changed, "the append was repeated");
     story.is(2, Status::Canceled, code::CANCELED);
     story.is(3, Status::Scheduled, "");
     story.is(4, Status::InProgress, "");
-    assert_eq!(story.wanted(), [removal(3, "t3", false)]);
+    assert_eq!(story.due_actions(), [removal(3, "t3", false)]);
 
     // Coiote is away, so much that the others have left meanwhile.
     for version in 10..14 {
@@ -649,9 +650,9 @@ fn a_cancel_request_says_which_was_which() {
     let mut story = story.after(400);
     story.tick();
     story.asked(3);
-    assert!(story.wanted().is_empty());
+    assert!(story.due_actions().is_empty());
     let mut story = story.after(60);
-    assert_eq!(story.wanted(), [removal(3, "t3", false)]);
+    assert_eq!(story.due_actions(), [removal(3, "t3", false)]);
     story.removed(3);
     story.is(3, Status::Canceled, code::CANCELED);
     story.is(4, Status::Succeeded, code::CANCEL_DONE);
@@ -684,7 +685,7 @@ fn an_execution_of_a_job_is_one_request_and_its_retry_another() {
         ..story.claim_of(execution, "execute", &[REBOOT])
     };
     let mut story = Story::new();
-    assert_eq!(story.claims(claim(&story, 1, None)), Verdict::LookUp, "it may have been forgotten");
+    assert_eq!(story.claims(claim(&story, 1, None)), Verdict::NeedsHistory, "it may have been forgotten");
     let first = claim(&story, 1, Some(History::default()));
     assert_eq!(story.claims(first.clone()), Verdict::Send);
     story.apply(Event::Created(Created { name: of_job(1), ..story.created_of(1, "t") }));
@@ -716,7 +717,7 @@ fn what_is_taken_back_while_it_is_handed_over_ends_when_that_is_known() {
     let held = |operation: &str| {
         let mut story = Story::new();
         story.claim(1, operation, &[OFFSET]);
-        assert_eq!(story.cancel(1), Verdict::Done);
+        assert_eq!(story.cancel(1), Verdict::Changed);
         story.is(1, Status::InProgress, "");
         story
     };
@@ -743,9 +744,9 @@ fn what_the_device_did_is_not_taken_back() {
     story.scheduled(1, "read", &[OFFSET], "t");
     story.succeeds("t");
     let claim = story.claim_of(2, "cancelRequest", &["1"]);
-    assert_eq!(story.claims(claim), Verdict::Done);
-    assert!(story.wanted().is_empty());
-    assert_eq!(story.removed(1), Verdict::Nothing);
+    assert_eq!(story.claims(claim), Verdict::Changed);
+    assert!(story.due_actions().is_empty());
+    assert_eq!(story.removed(1), Verdict::Unchanged);
     story.offset(3, "read");
     story.folded(3);
     story.is(1, Status::Succeeded, "");
@@ -755,10 +756,10 @@ fn what_the_device_did_is_not_taken_back() {
     let mut story = Story::new();
     story.scheduled(1, "read", &[OFFSET], "t");
     story.cancel(1);
-    assert_eq!(story.wanted(), [removal(1, "t", false)]);
+    assert_eq!(story.due_actions(), [removal(1, "t", false)]);
     story.succeeds("t");
-    assert!(story.wanted().is_empty());
-    assert_eq!(story.removed(1), Verdict::Nothing);
+    assert!(story.due_actions().is_empty());
+    assert_eq!(story.removed(1), Verdict::Unchanged);
     let mut story = story.after(60);
     story.tick();
     story.is(1, Status::Failed, code::RESULT_NOT_STORED);
@@ -768,25 +769,25 @@ fn what_the_device_did_is_not_taken_back() {
 fn a_request_times_out_when_its_task_is_away() {
     let mut story = Story::new();
     story.scheduled(1, "execute", &[REBOOT], "t");
-    assert_eq!(story.device.look_at(), Some(NOW + 60_000));
+    assert_eq!(story.device.next_look_at(), Some(NOW + 60_000));
     let mut asked_at = Vec::new();
     for _ in 0..4 {
-        let moment = story.device.look_at().unwrap();
+        let moment = story.device.next_look_at().unwrap();
         asked_at.push((moment - NOW) / 1_000);
         story.now = moment;
-        if story.wanted() == [removal(1, "t", false)] {
+        if story.due_actions() == [removal(1, "t", false)] {
             break;
         }
-        assert_eq!(story.wanted(), [Wanted::Report { name: Name::Version(1), task_id: "t".to_owned() }]);
+        assert_eq!(story.due_actions(), [DueAction::Report { name: Name::Version(1), task_id: "t".to_owned() }]);
         story.asked(1);
     }
     assert_eq!(asked_at, [60, 600, 3_600, LIFETIME / 1_000]);
     // Coiote is away: it is tried again a minute later, and not all the time.
     story.asked(1);
-    assert!(story.wanted().is_empty());
-    assert_eq!(story.device.look_at(), Some(story.now + 60_000));
+    assert!(story.due_actions().is_empty());
+    assert_eq!(story.device.next_look_at(), Some(story.now + 60_000));
     let mut story = story.after(60);
-    assert_eq!(story.wanted(), [removal(1, "t", false)]);
+    assert_eq!(story.due_actions(), [removal(1, "t", false)]);
     story.removed(1);
     story.is(1, Status::TimedOut, code::LIFETIME_OVER);
     // And it yields to what is proven.
@@ -804,7 +805,7 @@ fn a_result_that_does_not_come_within_a_minute_was_not_stored() {
         story.succeeds("t");
         story.is(1, status, expected);
         if status == Status::Scheduled {
-            assert_eq!(story.device.look_at(), Some(NOW + 60_000));
+            assert_eq!(story.device.next_look_at(), Some(NOW + 60_000));
             let mut story = story.after(59);
             story.tick();
             story.is(1, Status::Scheduled, "");
@@ -824,9 +825,9 @@ fn a_result_that_nobody_folds_does_not_keep_time_busy() {
     story.scheduled(1, "read", &[OFFSET], "t");
     story.offset(2, "read");
     story.succeeds("t");
-    assert_eq!(story.device.look_at(), Some(NOW + 15 * 60_000), "longer than Lambda tries");
+    assert_eq!(story.device.next_look_at(), Some(NOW + 15 * 60_000), "longer than Lambda tries");
     let mut story = story.after(15 * 60);
-    assert!(story.wanted().is_empty(), "the device did it");
+    assert!(story.due_actions().is_empty(), "the device did it");
     story.tick();
     story.is(1, Status::Failed, code::RESULT_NOT_STORED);
     story.folded(2);
@@ -842,7 +843,7 @@ fn a_report_older_than_the_201_is_not_the_requests_own() {
     story.is(1, Status::Succeeded, "");
     let mut story = story.after(5);
     story.scheduled(2, "execute", &[REBOOT], "t");
-    assert_eq!(story.report("t", early, ReportStatus::Success), Verdict::Nothing);
+    assert_eq!(story.report("t", early, ReportStatus::Success), Verdict::Unchanged);
     story.is(2, Status::Scheduled, "");
     story.report("t", early + 6, ReportStatus::Refused);
     story.is(2, Status::Failed, code::DEVICE_REFUSED);
@@ -868,18 +869,18 @@ fn one_task_of_two_requests_is_removed_when_none_needs_it() {
     story.scheduled(1, "observe", &[OFFSET], "t");
     story.scheduled(2, "observe", &[OFFSET], "t");
     story.cancel(1);
-    assert_eq!(story.wanted(), [removal(1, "t", true)]);
+    assert_eq!(story.due_actions(), [removal(1, "t", true)]);
     story.cancel(2);
-    assert_eq!(story.wanted(), [removal(1, "t", false), removal(2, "t", false)]);
+    assert_eq!(story.due_actions(), [removal(1, "t", false), removal(2, "t", false)]);
 
     // An equal request that is being handed over may get the task.
     let mut story = Story::new();
     story.scheduled(1, "observe", &[OFFSET], "t");
     story.cancel(1);
     story.claim(2, "observe", &[OFFSET]);
-    assert!(story.wanted().is_empty());
+    assert!(story.due_actions().is_empty());
     story.created(2, "t");
-    assert_eq!(story.wanted(), [removal(1, "t", true)]);
+    assert_eq!(story.due_actions(), [removal(1, "t", true)]);
 }
 
 #[test]
@@ -990,7 +991,7 @@ fn what_ended_stays_until_it_is_filed_old_and_followed_by_three() {
     let names: Vec<u64> = story.device.ended().iter().filter_map(|record| record.name.version()).collect();
     assert_eq!(names, [3, 4, 5]);
     // What left is known to be in the history.
-    assert_eq!(story.claim(1, "observe", &[OFFSET]), Verdict::LookUp);
+    assert_eq!(story.claim(1, "observe", &[OFFSET]), Verdict::NeedsHistory);
 }
 
 #[test]
@@ -999,7 +1000,7 @@ fn the_copy_shows_the_newest_eight_and_what_ended_last() {
     for version in 1..=10 {
         story.scheduled(version, "read", &[OFFSET], &format!("t{version}"));
     }
-    let names = |story: &Story| entries(&story.device, story.now).into_keys().collect::<Vec<_>>();
+    let names = |story: &Story| request_copies(&story.device, story.now).into_keys().collect::<Vec<_>>();
     assert_eq!(names(&story), ["10", "3", "4", "5", "6", "7", "8", "9"]);
     for version in 1..=5 {
         story.refuses(&format!("t{version}"));
@@ -1031,17 +1032,17 @@ fn the_copy_has_its_room_whatever_stands_in_the_reasons() {
                 at: story.now,
             }));
         } else {
-            story.apply(Event::NotDone(NotDone {
+            story.apply(Event::NotHandedOver(NotHandedOver {
                 name: Name::Version(version),
                 mark: format!("mark of {version}"),
                 reason: Reason::new("COIOTE_UNAVAILABLE", long.clone()),
-                maybe: false,
-                again_at: Some(story.now + 1_000),
+                may_have_reached_coiote: false,
+                retry_at: Some(story.now + 1_000),
                 at: story.now,
             }));
         }
     }
-    let copy = entries(&story.device, story.now);
+    let copy = request_copies(&story.device, story.now);
     let size = serde_json::to_string(&copy).unwrap().len();
     assert!(size <= ROOM, "{size}");
     for version in (193..=200).chain(188..=190) {
@@ -1073,7 +1074,7 @@ fn the_copy_has_its_room_whatever_stands_in_names_and_ids() {
             }
             story.now += 1_000;
         }
-        let copy = entries(&story.device, story.now);
+        let copy = request_copies(&story.device, story.now);
         let size = serde_json::to_string(&copy).unwrap().len();
         assert!(size <= ROOM, "{size}");
         assert_eq!(copy.len(), shown, "{token:?}, {task_id}: {size}");
@@ -1248,7 +1249,7 @@ fn page() -> String {
             ("lifetime over", &|story| {
                 story.now += LIFETIME;
                 story.tick();
-                if matches!(story.wanted().first(), Some(Wanted::Removal { .. })) {
+                if matches!(story.due_actions().first(), Some(DueAction::Removal { .. })) {
                     story.removed(1);
                 }
             }),

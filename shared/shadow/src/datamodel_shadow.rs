@@ -33,7 +33,7 @@ impl DatamodelShadows {
     ///
     /// [`Error::Conflict`] if others write all the time, [`Error::TooLarge`] if the data model does not fit even without its
     /// entries that have no value, and whatever the calls and `others` end with. The fold may be repeated, with the attempt
-    /// before counting as [`Wrote::Unknown`](requests::Wrote::Unknown).
+    /// before counting as [`DatamodelWrite::Unknown`](requests::DatamodelWrite::Unknown).
     pub async fn fold(
         &self,
         thing: &ThingName,

@@ -262,7 +262,7 @@ impl Tree {
 pub(super) mod tests {
     use serde_json::json;
 
-    use requests::Wrote;
+    use requests::DatamodelWrite;
 
     use super::super::other_results::EarlierResult;
     use super::*;
@@ -450,10 +450,10 @@ pub(super) mod tests {
             (101, OtherResults::default(), false, false),
             (99, OtherResults::new([fingerprint.clone()], []), false, false),
             (99, OtherResults::new([elsewhere.clone()], []), true, false),
-            (101, after(&fingerprint, Some(Wrote::At(101))), true, false),
-            (101, after(&fingerprint, Some(Wrote::At(102))), false, false),
-            (101, after(&fingerprint, Some(Wrote::Unknown)), true, false),
-            (101, after(&fingerprint, Some(Wrote::Nothing)), false, false),
+            (101, after(&fingerprint, Some(DatamodelWrite::At(101))), true, false),
+            (101, after(&fingerprint, Some(DatamodelWrite::At(102))), false, false),
+            (101, after(&fingerprint, Some(DatamodelWrite::Unknown)), true, false),
+            (101, after(&fingerprint, Some(DatamodelWrite::Nothing)), false, false),
             (101, after(&fingerprint, None), false, true),
             (101, after(&elsewhere, None), false, false),
             (99, after(&fingerprint, None), true, false),

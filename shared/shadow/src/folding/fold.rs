@@ -7,7 +7,7 @@ use super::decision::{Question, Tree, latest_time};
 use super::other_results::OtherResults;
 use super::scope::Scope;
 use crate::shadows::{Document, Error, Updated};
-use requests::Wrote;
+use requests::DatamodelWrite;
 
 /// Coiote wrote first so many times in a row: more than any number of notifications explains.
 const MOST_CONFLICTS: u32 = 10;
@@ -42,7 +42,7 @@ pub struct FoldOutcome {
     /// The datamodel shadow after it, for the ledger; nothing where it was not looked at, or AWS IoT did not tell the time.
     pub revision: Option<Revision>,
     /// When it wrote, for the ledger.
-    pub wrote: Wrote,
+    pub wrote: DatamodelWrite,
 }
 
 /// The call that comes next.
@@ -91,7 +91,7 @@ impl<'a> Fold<'a> {
                 dropped_valueless: false,
                 conflicts: 0,
                 revision: None,
-                wrote: Wrote::Nothing,
+                wrote: DatamodelWrite::Nothing,
             }),
             Some(known) if change.is_plain(scope) && change.resources() > 0 => {
                 Step::Write(Tree::of(change), known.version)
@@ -161,7 +161,7 @@ impl<'a> Fold<'a> {
         } else if decision.update.is_empty() {
             let written_at = latest_time(&current.metadata.reported).unwrap_or_default();
             let known = Revision { version: current.version, written_at };
-            self.done(Some(known), Wrote::Nothing)
+            self.done(Some(known), DatamodelWrite::Nothing)
         } else {
             Step::Write(decision.update, current.version)
         };
@@ -172,7 +172,7 @@ impl<'a> Fold<'a> {
         match written {
             Ok(Updated { version, timestamp }) => {
                 let known = timestamp.map(|written_at| Revision { version, written_at });
-                self.step = self.done(known, timestamp.map_or(Wrote::Unknown, Wrote::At));
+                self.step = self.done(known, timestamp.map_or(DatamodelWrite::Unknown, DatamodelWrite::At));
             }
             Err(Error::Conflict) if self.conflicts < MOST_CONFLICTS => {
                 self.conflicts += 1;
@@ -204,9 +204,9 @@ impl<'a> Fold<'a> {
         self.waits_left = 0;
     }
 
-    fn done(&self, known: Option<Revision>, wrote: Wrote) -> Step {
+    fn done(&self, known: Option<Revision>, wrote: DatamodelWrite) -> Step {
         // What was not answered may have been written.
-        let wrote = if self.repeats == 0 { wrote } else { Wrote::Unknown };
+        let wrote = if self.repeats == 0 { wrote } else { DatamodelWrite::Unknown };
         Step::Done(FoldOutcome {
             dropped_valueless: self.is_relieving,
             conflicts: self.conflicts,
@@ -259,8 +259,12 @@ mod tests {
             if at_once {
                 fold.was_written(Ok(AFTER)).unwrap();
                 let known = Some(Revision { version: 4, written_at: 105 });
-                let folded =
-                    FoldOutcome { dropped_valueless: false, conflicts: 0, revision: known, wrote: Wrote::At(105) };
+                let folded = FoldOutcome {
+                    dropped_valueless: false,
+                    conflicts: 0,
+                    revision: known,
+                    wrote: DatamodelWrite::At(105),
+                };
                 assert_eq!(done(&fold), folded);
             } else {
                 assert_eq!(*fold.step(), Step::Read);
@@ -271,7 +275,7 @@ mod tests {
     #[test]
     fn nothing_to_fold_is_no_call_and_nothing_new_is_no_write() {
         let (empty, scope) = (Change::default(), Scope::new(Some(vec![String::new()]), vec![]));
-        assert_eq!(done(&Fold::new(&empty, &scope, Some(100), None)).wrote, Wrote::Nothing);
+        assert_eq!(done(&Fold::new(&empty, &scope, Some(100), None)).wrote, DatamodelWrite::Nothing);
 
         let (change, scope) = (plain(), Scope::nothing());
         let mut fold = Fold::new(&change, &scope, Some(100), None);
@@ -281,7 +285,7 @@ mod tests {
         let known = Some(Revision { version: 3, written_at: 90 });
         assert_eq!(
             done(&fold),
-            FoldOutcome { dropped_valueless: false, conflicts: 0, revision: known, wrote: Wrote::Nothing }
+            FoldOutcome { dropped_valueless: false, conflicts: 0, revision: known, wrote: DatamodelWrite::Nothing }
         );
 
         // An older one that is under way must find another version.
@@ -338,7 +342,7 @@ mod tests {
         let mut arrived = fold.clone();
         arrived.was_read(Some(document(json!({"T": {"0": {"R": "new"}}}), 105)));
         arrived.was_told(OtherResults::default());
-        assert_eq!(done(&arrived).wrote, Wrote::Unknown);
+        assert_eq!(done(&arrived).wrote, DatamodelWrite::Unknown);
         fold.was_read(Some(document(json!({}), 90)));
         fold.was_told(OtherResults::default());
         assert_eq!(fold.was_written(lost()), lost().map(|_: Updated| ()));

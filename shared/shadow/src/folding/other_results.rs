@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use requests::{Wrote, left_out_hash, part_hash, path_hash};
+use requests::{DatamodelWrite, excluded_hash, partial_hash, path_hash};
 
 use super::change::Change;
 use super::place::Place;
@@ -11,15 +11,15 @@ use super::place::Place;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EarlierResult {
     pub fingerprint: Vec<u32>,
-    /// Nothing while its fold is not concluded. After more than one attempt it can only be [`Wrote::Unknown`].
-    pub wrote: Option<Wrote>,
+    /// Nothing while its fold is not concluded. After more than one attempt it can only be [`DatamodelWrite::Unknown`].
+    pub wrote: Option<DatamodelWrite>,
 }
 
 /// The other results of the device, as the ledger knows them.
 #[derive(Debug, Clone, Default)]
 pub struct OtherResults {
     newer: Vec<HashSet<u32>>,
-    earlier: Vec<(HashSet<u32>, Option<Wrote>)>,
+    earlier: Vec<(HashSet<u32>, Option<DatamodelWrite>)>,
 }
 
 /// Whether a time in the metadata is that of an older result's fold, and not of a write by Coiote.
@@ -57,9 +57,9 @@ impl OtherResults {
     /// Whether the fold of an older result may have written since a time, or may still do so.
     pub(super) fn may_write_after(&self, time: Option<u64>) -> bool {
         self.earlier.iter().any(|(_, wrote)| match wrote {
-            None | Some(Wrote::Unknown) => true,
-            Some(Wrote::At(at)) => time.is_none_or(|time| *at >= time),
-            Some(Wrote::Nothing) => false,
+            None | Some(DatamodelWrite::Unknown) => true,
+            Some(DatamodelWrite::At(at)) => time.is_none_or(|time| *at >= time),
+            Some(DatamodelWrite::Nothing) => false,
         })
     }
 
@@ -67,9 +67,9 @@ impl OtherResults {
         let mut explained = Explained::No;
         for (_, wrote) in self.earlier.iter().filter(|(earlier, _)| is_touched_within(earlier, place)) {
             match wrote {
-                Some(Wrote::Unknown) => return Explained::Yes,
-                Some(Wrote::At(at)) if *at == time => return Explained::Yes,
-                Some(Wrote::At(_) | Wrote::Nothing) => {}
+                Some(DatamodelWrite::Unknown) => return Explained::Yes,
+                Some(DatamodelWrite::At(at)) if *at == time => return Explained::Yes,
+                Some(DatamodelWrite::At(_) | DatamodelWrite::Nothing) => {}
                 None => explained = Explained::Perhaps,
             }
         }
@@ -79,7 +79,7 @@ impl OtherResults {
 
 impl Change {
     /// What the result says something of by itself, as hashes (FNV-1a, 32 bits) for the ledger, which adds what was read as a
-    /// whole ([`requests::covered`]). They are the same in every version of this program, so that what is in the ledger stays
+    /// whole ([`requests::covered_hashes`]). They are the same in every version of this program, so that what is in the ledger stays
     /// readable.
     pub fn fingerprint(&self) -> Vec<u32> {
         let mut hashes = HashSet::new();
@@ -87,7 +87,7 @@ impl Change {
             let place = resource.place();
             match resource.parts() {
                 Some(parts) if !parts.is_empty() => {
-                    hashes.insert(part_hash(&place.path()));
+                    hashes.insert(partial_hash(&place.path()));
                     hashes.extend(parts.keys().map(|part| path_hash(&place.below(part).path())));
                 }
                 _ => {
@@ -96,7 +96,7 @@ impl Change {
             }
         }
         hashes.extend(self.gone.iter().map(|path| path_hash(path)));
-        hashes.extend(self.unclear.iter().map(|path| left_out_hash(path)));
+        hashes.extend(self.unclear.iter().map(|path| excluded_hash(path)));
         let mut hashes: Vec<u32> = hashes.into_iter().collect();
         hashes.sort_unstable();
         hashes
@@ -109,7 +109,7 @@ fn is_touched(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
         if fingerprint.contains(&path_hash(level)) {
             return true;
         }
-        if fingerprint.contains(&left_out_hash(level)) {
+        if fingerprint.contains(&excluded_hash(level)) {
             return false;
         }
     }
@@ -117,7 +117,7 @@ fn is_touched(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
 }
 
 fn is_touched_within(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
-    is_touched(fingerprint, place) || fingerprint.contains(&part_hash(&place.path()))
+    is_touched(fingerprint, place) || fingerprint.contains(&partial_hash(&place.path()))
 }
 
 #[cfg(test)]
@@ -138,7 +138,7 @@ mod tests {
     fn newer(result: Json, read: &Read) -> OtherResults {
         let change = Change::from_result(result).0;
         let read = read.iter().filter(|_| !change.is_empty());
-        let covered = read.flat_map(|(keys, failed)| requests::covered(keys, failed));
+        let covered = read.flat_map(|(keys, failed)| requests::covered_hashes(keys, failed));
         OtherResults::new([change.fingerprint().into_iter().chain(covered).collect()], [])
     }
 
@@ -204,10 +204,10 @@ mod tests {
     fn a_time_is_explained_by_the_fold_that_wrote_then() {
         let fingerprint = Change::from_result(json!({"A": {"0": {"B": "1"}}})).0.fingerprint();
         for (wrote, explained) in [
-            (Some(Wrote::At(105)), Explained::Yes),
-            (Some(Wrote::At(104)), Explained::No),
-            (Some(Wrote::Nothing), Explained::No),
-            (Some(Wrote::Unknown), Explained::Yes),
+            (Some(DatamodelWrite::At(105)), Explained::Yes),
+            (Some(DatamodelWrite::At(104)), Explained::No),
+            (Some(DatamodelWrite::Nothing), Explained::No),
+            (Some(DatamodelWrite::Unknown), Explained::Yes),
             (None, Explained::Perhaps),
         ] {
             let others = OtherResults::new([], [EarlierResult { fingerprint: fingerprint.clone(), wrote }]);

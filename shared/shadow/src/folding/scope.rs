@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use requests::rejoined;
+use requests::possible_failed_keys;
 
 use super::place::Place;
 
@@ -21,7 +21,7 @@ impl Scope {
     /// `failed_keys` is Coiote's list as it is: one text that was split at commas, `[""]` where none failed.
     pub fn new(keys: Option<Vec<String>>, failed_keys: Vec<String>) -> Scope {
         let keys = keys.map(|keys| keys.iter().map(|key| without_last_dot(key).to_owned()).collect());
-        Scope { keys, failed: rejoined(&failed_keys) }
+        Scope { keys, failed: possible_failed_keys(&failed_keys) }
     }
 
     /// The scope of a write, whose result names what it wrote: nothing is taken for gone.

@@ -11,7 +11,7 @@ use crate::folding::decision::latest_time;
 use crate::folding::fold::{Fold, FoldOutcome, Revision, Step};
 use crate::folding::{Change, EarlierResult, OtherResults, Scope};
 use crate::shadows::{Document, Error, Updated};
-use requests::Wrote;
+use requests::DatamodelWrite;
 
 /// The guard that is taken out, to see that the exploration finds what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ struct State<'w> {
 #[derive(Debug, Clone, Default)]
 struct Entry {
     attempts: u32,
-    wrote: Option<Wrote>,
+    wrote: Option<DatamodelWrite>,
 }
 
 #[derive(Clone)]
@@ -76,7 +76,7 @@ enum Run<'w> {
 fn outside(result: Json, keys: Option<&[&'static str]>, puts: &[(&'static str, &'static str)]) -> Outside {
     let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<String>>();
     let none_failed = vec![String::new()];
-    let covered = keys.map(|keys| requests::covered(&owned(keys), &none_failed)).unwrap_or_default();
+    let covered = keys.map(|keys| requests::covered_hashes(&owned(keys), &none_failed)).unwrap_or_default();
     let scope = match keys {
         Some(keys) => Scope::new(Some(owned(keys)), none_failed),
         None => Scope::nothing(),
@@ -228,7 +228,7 @@ impl World {
             Step::Wait(_) => fold.goes_on(),
             Step::Done(FoldOutcome { revision: known, wrote, .. }) => {
                 let entry = &mut state.ledger[result];
-                entry.wrote = Some(if entry.attempts > 1 { Wrote::Unknown } else { wrote });
+                entry.wrote = Some(if entry.attempts > 1 { DatamodelWrite::Unknown } else { wrote });
                 state.known = known.or(state.known);
                 state.runs[run] = Run::Concluded;
                 return;
@@ -287,7 +287,7 @@ impl State<'_> {
         }
         times.extend(self.known.map(|known| known.written_at));
         times.extend(self.ledger.iter().filter_map(|entry| match entry.wrote {
-            Some(Wrote::At(at)) => Some(at),
+            Some(DatamodelWrite::At(at)) => Some(at),
             _ => None,
         }));
         for run in &self.runs {
@@ -296,7 +296,7 @@ impl State<'_> {
             {
                 times.extend(folded.revision.map(|known| known.written_at));
                 times.extend(match folded.wrote {
-                    Wrote::At(at) => Some(at),
+                    DatamodelWrite::At(at) => Some(at),
                     _ => None,
                 });
             }
@@ -305,8 +305,8 @@ impl State<'_> {
         times.dedup();
         let rank = |time: u64| times.partition_point(|known| *known < time) as u64;
         let known = |known: Option<Revision>| known.map(|known| (known.version, rank(known.written_at)));
-        let wrote = |wrote: Wrote| match wrote {
-            Wrote::At(at) => Wrote::At(rank(at)),
+        let wrote = |wrote: DatamodelWrite| match wrote {
+            DatamodelWrite::At(at) => DatamodelWrite::At(rank(at)),
             other => other,
         };
         let document = |document: &Document| {
