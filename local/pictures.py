@@ -43,7 +43,12 @@ def of_the_demo() -> str:
 def dashboard_widgets(deployment: Deployment) -> list[dict]:
     """As the template has them. Names that CloudFormation puts in stay out: a picture is of no single stack."""
     resources = deployment.template()["Resources"].values()
-    [text] = (r["Properties"]["DashboardBody"]["Fn::Sub"] for r in resources if r["Type"] == "AWS::CloudWatch::Dashboard")
+    [body] = (r["Properties"]["DashboardBody"] for r in resources if r["Type"] == "AWS::CloudWatch::Dashboard")
+    text, conditional = body["Fn::Sub"]
+    # With all that can be switched on
+    for name, choice in conditional.items():
+        _, shown, _ = choice["Fn::If"]
+        text = text.replace(f"${{{name}}}", shown["Fn::Sub"])
     numbers = re.sub(r"(?<=: )\$\{(?!!)[^}]*\}", "0", text)
     return json.loads(re.sub(r"\$\{(?!!)[^}]*\}", "…", numbers))["widgets"]
 

@@ -500,13 +500,27 @@ def test_the_doctor_tells_what_is_stuck(healthy, device):
         stack.aws.forget_outages(table)
 
 
-def test_the_doctor_tells_that_the_stream_is_disabled(healthy):
+@pytest.mark.parametrize("rule", ["JobRequestRule", "JobOverRule", "JobCanceledRule"])
+def test_the_doctor_tells_a_rule_of_jobs_that_does_not_fire(healthy, rule):
+    name = healthy.outputs[rule]
+    healthy.aws.iot.disable_topic_rule(ruleName=name)
+    try:
+        assert list(wrong(healthy)) == [f"rule {name}"]
+    finally:
+        healthy.aws.iot.enable_topic_rule(ruleName=name)
+
+
+@pytest.mark.parametrize(
+    ("function", "reader", "afterwards"),
+    [("AnswersFunction", "answers", "lwm2m rewrite-answers"), ("JobExecutionsFunction", "job-executions", "--enabled")],
+)
+def test_the_doctor_tells_that_the_stream_is_disabled(healthy, function, reader, afterwards):
     stack = healthy
-    listed = stack.aws.lambda_.list_event_source_mappings(FunctionName=stack.outputs["AnswersFunction"])
+    listed = stack.aws.lambda_.list_event_source_mappings(FunctionName=stack.outputs[function])
     [mapping] = [m["UUID"] for m in listed["EventSourceMappings"] if ":dynamodb:" in m["EventSourceArn"]]
     stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=False)
     try:
-        found = wrong(stack)["the ledger's stream to answers"]
-        assert mapping in found["advice"] and "lwm2m rewrite-answers" in found["advice"]
+        found = wrong(stack)[f"the ledger's stream to {reader}"]
+        assert mapping in found["advice"] and afterwards in found["advice"]
     finally:
         stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=True)

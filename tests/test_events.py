@@ -70,6 +70,7 @@ SENT = {
     ),
     "create-single-object": ("AWScreateCertAuth", {"keys": "LWM2M Bearer Selection", "values": ""}),
     "execute-of-older-version": ("AWSexecuteCertAuth", {"keys": "RDB.0.Persistent"}),
+    "read-of-older-version": ("AWSreadCertAuth", {"keys": "LWM2M Cellular Connectivity.0.PSM Timer (1)"}),
     "read-by-number-without-slash": ("AWSreadCertAuth", {"keys": "Device.0.UTC Offset"}),
     # As it is registered
     "read-blanks-count-as-one": ("AWSreadCertAuth", {"keys": "WLAN connectivity.0.Multicast Packets  Received"}),
@@ -118,6 +119,8 @@ REFUSED = {
     "mistake-no-operation": ("REJECTED", "OPERATION_MISSING", "operation: missing; one of: read,"),
     "mistake-unknown-operation": ("REJECTED", "OPERATION_UNKNOWN", 'no operation "Read"; did you mean "read"?'),
     "mistake-no-keys": ("REJECTED", "KEYS_MISSING", "keys: missing; an array"),
+    "mistake-object-instance-is-a-letter": ("REJECTED", "PATH_INVALID", 'did you mean "Device.0.UTC Offset"?'),
+    "mistake-object-instance-is-negative": ("REJECTED", "PATH_INVALID", "has to be a number from 0 to 65534"),
     "mistake-keys-not-an-array": ("REJECTED", "KEYS_INVALID", "keys: expected an array of paths, found a string"),
     "mistake-key-is-no-path": ("REJECTED", "PATH_INVALID", 'keys[0]: "Device..UTC Offset": an empty name'),
     "mistake-slashes-between-names": ("REJECTED", "PATH_INVALID", '(did you mean "Device.0.Battery Level"?)'),

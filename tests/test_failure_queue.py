@@ -78,6 +78,32 @@ def test_events_come_back_out_of_the_queue(stack, device):
     assert redrive(stack) == "The failure queue is empty.\n"
 
 
+def test_events_of_jobs_come_back_out_of_the_queue(stack, device):
+    """A request of a job, the end of its execution, and a canceled job: each to the function that has failed on it."""
+    stack.jobs.switch_events_on()
+    thing = device("sleeping")
+    rule = stack.outputs["JobRequestRule"]
+    stack.aws.iot.disable_topic_rule(ruleName=rule)
+    try:
+        job = stack.jobs.run([thing], {"operation": "execute", "keys": ["Device.0.Reboot"]})
+    finally:
+        stack.aws.iot.enable_topic_rule(ruleName=rule)
+    request = {"operation": "execute", "keys": ["Device.0.Reboot"]}
+    queued = stack.jobs.execution(job, thing)["queuedAt"]
+    execution = {"thingName": thing, "jobId": job, "executionNumber": 1, "timestamp": int(queued.timestamp())}
+    put(stack, failed(stack, execution | request))
+    assert f"waits: {thing} execute job:{job}:1 LEDGER_UNAVAILABLE" in redrive(stack, "--dry-run")
+    assert "1 sent again" in redrive(stack)
+    assert stack.jobs.status_of(job, thing, "IN_PROGRESS")["status"] == "IN_PROGRESS"
+
+    over = {"thingArn": stack.jobs.arn(thing), "jobId": job, "executionNumber": 1, "jobOver": "canceled"}
+    put(stack, failed(stack, over | {"timestamp": int(time.time())}))
+    put(stack, failed(stack, {"canceledJob": job}, "JOBS_NOT_LOOKED_AT", "JobExecutionsFunction"))
+    assert "2 sent again" in redrive(stack)
+    assert stack.jobs.end_of(job, thing)["status"] == "FAILED", "its request was taken back"
+    assert stack.coiote.runs(thing) == [] and waiting(stack) == 0
+
+
 def test_a_message_that_is_no_event_does_not_stop_it(stack, device):
     thing = device()
     event = request_of(stack, thing, {"operation": "read", "keys": ["Device.0.UTC Offset"]})

@@ -2,11 +2,17 @@
 
 import itertools
 import json
+import re
+import subprocess
 import time
 
 import pytest
 
+from command_line import LWM2M
+from stack.aws import base_environment
 from stack.aws_between import BROKEN, DENIED, THROTTLED, Refuse
+from stack.deployment import STACK_NAME
+from stack.local_stack import ROOT
 from stack.processes import wait_for
 
 OFFSET = "Device.0.UTC Offset"
@@ -555,6 +561,46 @@ def test_a_job_template_of_the_stack_does_what_it_says(stack, jobs, device, outp
         assert stack.coiote.datamodel(thing)["LwM2M Server"]["1"]["Lifetime"] == "86400"
 
 
+# ---------------------------------------------------------------- docs/fleets.md
+
+
+def commands_of_the_page() -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "fleets.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_commands_of_the_page_do_what_it_says(stack, jobs, device):
+    thing, model = device(), f"model-{next(_numbers)}"
+    stack.aws.iot.create_thing_type(thingTypeName=model)
+    stack.aws.iot.update_thing(thingName=thing, thingTypeName=model)
+    indexed, static, by_aws, by_lwm2m, watching, events = commands_of_the_page()
+    assert "create-dynamic-thing-group" in indexed, "of fleet indexing, which the local AWS does not have"
+    tools = f"{ROOT / '.local' / 'tools' / 'bin'}:{LWM2M.parent}"
+    environment = base_environment() | stack.aws.environment
+    environment["PATH"] = f"{tools}:{environment['PATH']}"
+
+    def shell(commands: str) -> str:
+        commands = commands.replace("anjay:demo_client", model).replace("my-device", f'"{thing}"')
+        done = subprocess.run(["bash", "-ec", commands], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    shell(static)
+    shell(by_aws)
+    watched = shell(watching)
+    assert '"numberOfSucceededThings": 1' in watched and '"status": "SUCCEEDED"' in watched
+    assert stack.coiote.datamodel(thing)["LwM2M Server"]["1"]["Lifetime"] == "86400"
+    # It is the same job once more.
+    shell(by_lwm2m.replace("lifetime-of-a-day", "by-the-command-line"))
+    assert jobs.end_of("by-the-command-line", thing)["status"] == "SUCCEEDED"
+    for job in ("lifetime-of-a-day", "by-the-command-line"):
+        described = jobs.describe(job)
+        assert described["jobExecutionsRolloutConfig"]["maximumPerMinute"] == 50
+        assert described["abortConfig"]["criteriaList"][0]["thresholdPercentage"] == 10
+    shell(events)
+    switched = stack.aws.iot.describe_event_configurations()["eventConfigurations"]
+    assert switched["JOB"]["Enabled"] and switched["JOB_EXECUTION"]["Enabled"]
+
+
 # ---------------------------------------------------------------- switched off
 
 
@@ -568,6 +614,8 @@ def test_where_jobs_are_off_nothing_is_there_and_they_are_found_when_it_is_on_ag
         assert not [rule for rule in rules if "/jobs/" in rule["topicPattern"] or "job" in rule["topicPattern"]]
         assert function not in [found["FunctionName"] for found in stack.aws.lambda_.list_functions()["Functions"]]
         assert stack.aws.iot.list_job_templates()["jobTemplates"] == []
+        dashboard = stack.aws.cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"]
+        assert json.loads(dashboard) and function not in dashboard and f"alarm:{STACK_NAME}-job" not in dashboard
         job = jobs.run([thing], REBOOT)
         version = stack.aws.request(thing, READ)
         assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED", "shadows do not need it"
