@@ -187,17 +187,18 @@ def test_the_records_of_a_key_come_in_order_and_no_batch_is_larger_than_asked_fo
     assert max(map(len, reader.batches())) == 5
 
 
-def test_a_batching_window_gathers_records(aws, table, function, mapped):
-    reader = function()
-    mapped(reader, BatchSize=100, MaximumBatchingWindowInSeconds=1)
-    put(aws, table, "a", "1", "2", "3")
-    reader.has_got(1)
-    assert reader.batches() == [["1", "2", "3"]]
-
+def test_a_batch_waits_until_its_window_ends_or_it_is_full(aws, table, function, mapped):
     begun = time.monotonic()
-    put(aws, table, "a", *map(str, range(100)))
-    reader.has_got(2)
-    assert len(reader.batches()[1]) == 100 and time.monotonic() - begun < 5
+    put(aws, table, "a", "0")
+    patient, full = function(), function()
+    mapped(patient, BatchSize=100, MaximumBatchingWindowInSeconds=1)
+    patient.has_got(1)
+    assert patient.batches() == [["0"]] and time.monotonic() - begun >= 1
+
+    mapped(full, BatchSize=100, MaximumBatchingWindowInSeconds=300)
+    put(aws, table, "a", *map(str, range(1, 100)))
+    full.has_got(1)
+    assert full.batches() == [list(map(str, range(100)))]
 
 
 def test_a_failing_batch_is_split_until_the_record_that_fails_is_given_up_alone(aws, table, function, mapped, queue):
