@@ -1,4 +1,4 @@
-"""Devices appear by themselves, and the integration comes and goes with the stack: a stack that makes its own certificates."""
+"""A stack that makes its own certificates: the integration is created, renewed and deleted with it, and devices announce themselves."""
 
 import contextlib
 import hashlib
@@ -38,11 +38,11 @@ AWS_TYPE = "acme:thermo"
 
 
 @pytest.fixture(scope="module")
-def whole(stack):
-    """`stack` is there because it has built everything; this one stands beside it."""
-    with LocalStack("test-devices", makes_certificates=True) as whole:
-        whole.start()
-        yield whole
+def undeployed(stack):
+    """A local stack without certificates, not deployed yet. `stack` has built everything."""
+    with LocalStack("test-devices", makes_certificates=True) as undeployed:
+        undeployed.start()
+        yield undeployed
 
 
 def fingerprint(pem: str) -> str:
@@ -64,14 +64,14 @@ def client_secret(stack, name: str = SECRET_NAME) -> dict | None:
         return None
 
 
-def nothing_is_there(stack) -> None:
+def assert_nothing_is_left(stack) -> None:
     integration = stack.coiote.integration()
     assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
     assert (certificates_at_iot(stack), policies_at_iot(stack), client_secret(stack)) == ({}, [], None)
 
 
-def everything_is_there(stack, secret_name: str = SECRET_NAME) -> tuple[str, str]:
-    """One certificate on each side, known on both; their fingerprints."""
+def assert_integrated(stack, secret_name: str = SECRET_NAME) -> tuple[str, str]:
+    """Checks that each side has one certificate that the other side knows; returns their fingerprints."""
     integration = stack.coiote.integration()
     [(certificate_id, status)] = certificates_at_iot(stack).items()
     assert status == "ACTIVE" and integration["externalCertificate"] == certificate_id
@@ -84,7 +84,7 @@ def everything_is_there(stack, secret_name: str = SECRET_NAME) -> tuple[str, str
     return certificate_id, fingerprint(secret["certificatePem"])
 
 
-def thing(stack, name: str) -> dict | None:
+def describe_thing(stack, name: str) -> dict | None:
     try:
         described = stack.aws.iot.describe_thing(thingName=name)
         return {key: value for key, value in described.items() if key != "ResponseMetadata"}
@@ -92,16 +92,16 @@ def thing(stack, name: str) -> dict | None:
         return None
 
 
-def appeared(stack, name: str) -> dict:
-    """The thing, once it and its three shadows are there."""
-    wait_for(f"thing {name}", lambda: thing(stack, name))
+def wait_for_thing(stack, name: str) -> dict:
+    """Waits for the thing and its three shadows; returns the thing."""
+    wait_for(f"thing {name}", lambda: describe_thing(stack, name))
     wait_for(f"the operation shadow of {name}", lambda: "version" in stack.aws.shadow(name, "operation"))
     wait_for(f"the datamodel shadow of {name}", lambda: stack.aws.reported(name, "datamodel"))
     wait_for(f"the classic shadow of {name}", lambda: stack.aws.reported(name, None))
-    return thing(stack, name)
+    return describe_thing(stack, name)
 
 
-# ---------------------------------------------------------------- the integration
+# ---------------------------------------------------------------- stacks that cannot be made
 
 
 @pytest.mark.parametrize(
@@ -112,32 +112,35 @@ def appeared(stack, name: str) -> dict:
     ],
 )
 @pytest.mark.parametrize("status", [401, 503])
-def test_a_stack_that_cannot_be_made_leaves_nothing(whole, fault, status, says):
-    whole.coiote.set_faults({"routes": {fault: status}})
+def test_a_stack_that_cannot_be_made_leaves_nothing(undeployed, fault, status, says):
+    undeployed.coiote.set_faults({"routes": {fault: status}})
     try:
         with pytest.raises(Failure):
-            whole.deploy()
-        assert says in reason(whole) and str(status) in reason(whole)
-        removed(whole)
-        nothing_is_there(whole)
+            undeployed.deploy()
+        assert says in failure_reasons(undeployed) and str(status) in failure_reasons(undeployed)
+        delete_stack(undeployed)
+        assert_nothing_is_left(undeployed)
     finally:
-        whole.coiote.set_faults({})
+        undeployed.coiote.set_faults({})
 
 
-def test_a_secret_that_is_somebody_elses_is_left_alone(whole):
-    whole.aws.secrets.create_secret(Name=SECRET_NAME, SecretString="theirs")
+def test_a_secret_that_is_somebody_elses_is_left_alone(undeployed):
+    undeployed.aws.secrets.create_secret(Name=SECRET_NAME, SecretString="theirs")
     with pytest.raises(Failure):
-        whole.deploy()
-    assert f"secret {SECRET_NAME} exists and is not this stack's" in reason(whole)
-    removed(whole)
-    assert whole.aws.secrets.get_secret_value(SecretId=SECRET_NAME)["SecretString"] == "theirs"
-    whole.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
-    nothing_is_there(whole)
+        undeployed.deploy()
+    assert f"secret {SECRET_NAME} exists and is not this stack's" in failure_reasons(undeployed)
+    delete_stack(undeployed)
+    assert undeployed.aws.secrets.get_secret_value(SecretId=SECRET_NAME)["SecretString"] == "theirs"
+    undeployed.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
+    assert_nothing_is_left(undeployed)
+
+
+# ---------------------------------------------------------------- events of CloudFormation, sent by the test
 
 
 @contextlib.contextmanager
-def cloudformation():
-    """Where CloudFormation waits for its answer: the URL, and what has come."""
+def answer_server():
+    """Server that takes the answers for CloudFormation; yields its URL and the list of the answers."""
     answers = []
 
     class Answer(Handler):
@@ -149,8 +152,8 @@ def cloudformation():
         yield f"http://127.0.0.1:{server.server_port}/answer?signature=s3cret", answers
 
 
-class ByHand:
-    """CloudFormation in the test's hand: what it sends to the function, and what it is answered."""
+class CustomResource:
+    """A custom resource whose events are sent by the test, with the function that answers them."""
 
     def __init__(self, function: Function, create: dict, answers: list[dict]):
         self._function, self._create, self._answers = function, create, answers
@@ -179,22 +182,24 @@ class ByHand:
 
 
 @pytest.fixture
-def by_hand(whole, policy):
-    """A function that the test sends what CloudFormation would: `(its Coiote's URL, its AWS's, stack)`."""
+def custom_resource(undeployed, policy):
+    """Starts functions to which the test sends the events of CloudFormation, for a Coiote, an AWS and the id of a stack."""
     with contextlib.ExitStack() as ending:
 
-        def start(coiote_url: str = whole.coiote.url, endpoint: str = whole.aws.endpoint, uuid: str = "0001") -> ByHand:
-            url, answers = ending.enter_context(cloudformation())
-            function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": endpoint})
+        def start(
+            coiote_url: str = undeployed.coiote.url, endpoint: str = undeployed.aws.endpoint, uuid: str = "0001"
+        ) -> CustomResource:
+            url, answers = ending.enter_context(answer_server())
+            function = Function(undeployed, "IntegrationCertificates", {"AWS_ENDPOINT_URL": endpoint})
             ending.callback(function.stop)
-            create = create_event(whole, url, coiote_url)
+            create = creation_event(undeployed, url, coiote_url)
             create["StackId"] = create["StackId"].replace("0001", uuid)
-            return ByHand(function, create, answers)
+            return CustomResource(function, create, answers)
 
         yield start
 
 
-def create_event(stack, url: str, coiote_url: str) -> dict:
+def creation_event(stack, url: str, coiote_url: str) -> dict:
     properties = {"CoioteUrl": coiote_url, "UserSecret": USER_SECRET_NAME, "ClientSecret": SECRET_NAME}
     properties |= {"PolicyName": "by-hand", "KeyType": "EC_P256", "ValidityDays": "30"}
     return {
@@ -209,51 +214,51 @@ def create_event(stack, url: str, coiote_url: str) -> dict:
 
 
 @pytest.fixture
-def policy(whole):
-    whole.aws.iot.create_policy(policyName="by-hand", policyDocument='{"Version": "2012-10-17", "Statement": []}')
+def policy(undeployed):
+    undeployed.aws.iot.create_policy(policyName="by-hand", policyDocument='{"Version": "2012-10-17", "Statement": []}')
     yield
-    # The function deletes it with what it made.
-    with contextlib.suppress(whole.aws.iot.exceptions.ResourceNotFoundException):
-        whole.aws.iot.delete_policy(policyName="by-hand")
+    # The function deletes it with everything that it made.
+    with contextlib.suppress(undeployed.aws.iot.exceptions.ResourceNotFoundException):
+        undeployed.aws.iot.delete_policy(policyName="by-hand")
 
 
 @pytest.mark.parametrize("step", ["CreateSecret", "POST /keys-and-certificate", "PUT /target-policies"])
-def test_a_step_that_aws_refuses_undoes_those_before_it(whole, policy, step):
-    with AwsBetween(whole).serve() as between, cloudformation() as (url, answers):
+def test_a_step_that_aws_refuses_undoes_those_before_it(undeployed, policy, step):
+    with AwsBetween(undeployed).serve() as between, answer_server() as (url, answers):
         between.always(step, DENIED)
-        function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": between.endpoint})
+        function = Function(undeployed, "IntegrationCertificates", {"AWS_ENDPOINT_URL": between.endpoint})
         try:
-            function.invoke(create_event(whole, url, whole.coiote.url))
+            function.invoke(creation_event(undeployed, url, undeployed.coiote.url))
         finally:
             function.stop()
     [answer] = answers
     assert (answer["Status"], answer["RequestId"], answer["LogicalResourceId"]) == ("FAILED", "request-1", "Integration")
     assert "ForbiddenException" in answer["Reason"] and "could not all be undone" not in answer["Reason"]
-    integration = whole.coiote.integration()
+    integration = undeployed.coiote.integration()
     assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
-    assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None)
+    assert (certificates_at_iot(undeployed), client_secret(undeployed)) == ({}, None)
     assert "s3cret" not in function.log.read_text()
 
     # The Delete that follows has nothing to remove, and succeeds also where AWS cannot be reached.
-    with cloudformation() as (url, answers):
-        function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    with answer_server() as (url, answers):
+        function = Function(undeployed, "IntegrationCertificates", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
         try:
             delete = {"RequestType": "Delete", "PhysicalResourceId": answer["PhysicalResourceId"]}
-            function.invoke(create_event(whole, url, whole.coiote.url) | delete)
+            function.invoke(creation_event(undeployed, url, undeployed.coiote.url) | delete)
         finally:
             function.stop()
         assert [answer["Status"] for answer in answers] == ["SUCCESS"]
 
 
-def test_what_was_replaced_and_cannot_be_removed_is_told_in_the_log(whole, policy):
+def test_a_replaced_certificate_that_cannot_be_removed_is_in_the_log(undeployed, policy):
     key = "arn:aws:kms:us-east-1:000000000000:key/mine"
-    with AwsBetween(whole).serve() as between, cloudformation() as (url, answers):
-        function = Function(whole, "IntegrationCertificates", {"AWS_ENDPOINT_URL": between.endpoint})
+    with AwsBetween(undeployed).serve() as between, answer_server() as (url, answers):
+        function = Function(undeployed, "IntegrationCertificates", {"AWS_ENDPOINT_URL": between.endpoint})
         try:
-            create = create_event(whole, url, whole.coiote.url)
+            create = creation_event(undeployed, url, undeployed.coiote.url)
             create["ResourceProperties"]["KmsKey"] = key
             function.invoke(create)
-            assert whole.aws.secrets.describe_secret(SecretId=SECRET_NAME)["KmsKeyId"] == key
+            assert undeployed.aws.secrets.describe_secret(SecretId=SECRET_NAME)["KmsKeyId"] == key
 
             old = create["ResourceProperties"]
             again = create | {"PhysicalResourceId": answers[0]["PhysicalResourceId"], "OldResourceProperties": old}
@@ -261,7 +266,7 @@ def test_what_was_replaced_and_cannot_be_removed_is_told_in_the_log(whole, polic
             function.invoke(again | {"RequestType": "Update", "ResourceProperties": old | {"Rotation": "1"}})
             [line] = [line for line in function.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
             assert line["level"] == "ERROR" and "ForbiddenException" in line["reason"]
-            [left] = [id for id, status in certificates_at_iot(whole).items() if status == "INACTIVE"]
+            [left] = [id for id, status in certificates_at_iot(undeployed).items() if status == "INACTIVE"]
             assert left in line["reason"]
 
             between.heal()
@@ -269,74 +274,77 @@ def test_what_was_replaced_and_cannot_be_removed_is_told_in_the_log(whole, polic
         finally:
             function.stop()
     assert [answer["Status"] for answer in answers] == ["SUCCESS"] * 3
-    integration = whole.coiote.integration()
+    integration = undeployed.coiote.integration()
     assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
-    assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None), "also what was left the last time"
+    assert (certificates_at_iot(undeployed), client_secret(undeployed)) == ({}, None), "also what was left the last time"
+
+
+# ---------------------------------------------------------------- updates that fail
 
 
 def calls_of_setup(stack) -> dict[str, int]:
     return {call: count for call, count in stack.coiote.stats()["requests"].items() if "ertificate" in call}
 
 
-def test_an_update_that_failed_goes_back_without_coiote(whole, by_hand):
-    cloudformation = by_hand()
+def test_an_update_that_failed_goes_back_without_coiote(undeployed, custom_resource):
+    cloudformation = custom_resource()
     old = cloudformation.properties
     new = old | {"Rotation": "1", "KeyType": "EC_P384"}
     assert cloudformation.create()["Status"] == "SUCCESS"
-    before = whole.coiote.integration(), client_secret(whole)
+    before = undeployed.coiote.integration(), client_secret(undeployed)
     for route in ("POST /auth/certificates", "POST /awsIntegration/auth/externalCertificate"):
-        whole.coiote.set_faults({"routes": {route: 503}})
+        undeployed.coiote.set_faults({"routes": {route: 503}})
         assert "503" in cloudformation.update(new, old)["Reason"]
-        asked = calls_of_setup(whole)
-        # With old and new swapped: what CloudFormation wants now is in force.
+        asked = calls_of_setup(undeployed)
+        # The old and new properties are swapped, so CloudFormation's state is in force already.
         assert cloudformation.update(old, new)["Status"] == "SUCCESS"
-        assert calls_of_setup(whole) == asked, "Coiote was not asked"
-        whole.coiote.set_faults({})
-        integration = whole.coiote.integration()
-        assert (integration["clientCertificates"], client_secret(whole)) == (before[0]["clientCertificates"], before[1])
+        assert calls_of_setup(undeployed) == asked, "Coiote was not asked"
+        undeployed.coiote.set_faults({})
+        integration = undeployed.coiote.integration()
+        assert (integration["clientCertificates"], client_secret(undeployed)) == (before[0]["clientCertificates"], before[1])
 
-    # Once it has succeeded, the same goes for the new one; and going back from there makes new certificates.
+    # After an update that succeeded, the new state is in force, and going back makes new certificates.
     assert cloudformation.update(new, old)["Status"] == "SUCCESS"
-    after = client_secret(whole)
-    assert cloudformation.update(new, old)["Status"] == "SUCCESS" and client_secret(whole) == after != before[1]
-    assert cloudformation.update(old, new)["Status"] == "SUCCESS" and client_secret(whole) != after
+    after = client_secret(undeployed)
+    assert cloudformation.update(new, old)["Status"] == "SUCCESS" and client_secret(undeployed) == after != before[1]
+    assert cloudformation.update(old, new)["Status"] == "SUCCESS" and client_secret(undeployed) != after
     assert cloudformation.delete()["Status"] == "SUCCESS"
-    assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None)
+    assert (certificates_at_iot(undeployed), client_secret(undeployed)) == ({}, None)
 
 
 OTHER_SECRET = "by-hand/another-name"
 
 
-def test_a_change_of_the_secrets_name_that_failed_goes_back_without_coiote(whole, by_hand):
-    with AwsBetween(whole).serve() as between:
-        cloudformation = by_hand(endpoint=between.endpoint)
+def test_a_change_of_the_secrets_name_that_failed_goes_back_without_coiote(undeployed, custom_resource):
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
         old = cloudformation.properties
         new = old | {"ClientSecret": OTHER_SECRET}
         cloudformation.create()
-        before = client_secret(whole)
-        whole.coiote.set_faults({"routes": {f"POST {EXTERNAL}": 503}})
-        # What was made under the new name cannot be deleted yet.
+        before = client_secret(undeployed)
+        undeployed.coiote.set_faults({"routes": {f"POST {EXTERNAL}": 503}})
+        # The secret with the new name cannot be deleted yet.
         between.once("DeleteSecret", ACCESS_DENIED)
         reason = cloudformation.update(new, old)["Reason"]
         assert "503" in reason and f"deleting secret {OTHER_SECRET}" in reason
-        assert client_secret(whole, OTHER_SECRET), "it is left"
-        asked = calls_of_setup(whole)
+        assert client_secret(undeployed, OTHER_SECRET), "it is left"
+        asked = calls_of_setup(undeployed)
         assert cloudformation.update(old, new)["Status"] == "SUCCESS"
-        assert calls_of_setup(whole) == asked, "Coiote was not asked"
-        assert (client_secret(whole), client_secret(whole, OTHER_SECRET)) == (before, None)
-        whole.coiote.set_faults({})
-        assert whole.coiote.integration()["clientCertificates"] == [fingerprint(before["certificatePem"])]
+        assert calls_of_setup(undeployed) == asked, "Coiote was not asked"
+        assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (before, None)
+        undeployed.coiote.set_faults({})
+        assert undeployed.coiote.integration()["clientCertificates"] == [fingerprint(before["certificatePem"])]
         cloudformation.delete()
 
 
-def test_an_earlier_secret_that_the_role_may_not_see_is_told_in_the_log(whole, by_hand):
-    """On AWS it may see the one under an earlier name only by its tag, and somebody may have taken that off."""
+def test_an_earlier_secret_that_the_role_may_not_see_is_in_the_log(undeployed, custom_resource):
+    """On AWS the role may see a secret with an earlier name only by its tag, which may have been removed."""
 
     def of_the_old_name(call: Call) -> object:
         return ACCESS_DENIED if call.json()["SecretId"] == SECRET_NAME else None
 
-    with AwsBetween(whole).serve() as between:
-        cloudformation = by_hand(endpoint=between.endpoint)
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
         old = cloudformation.properties
         new = old | {"ClientSecret": OTHER_SECRET}
         cloudformation.create()
@@ -345,47 +353,50 @@ def test_an_earlier_secret_that_the_role_may_not_see_is_told_in_the_log(whole, b
         assert cloudformation.update(new, old)["Status"] == "SUCCESS"
         [line] = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
         assert line["level"] == "ERROR" and f"secret {SECRET_NAME}: " in line["reason"] and "AccessDenied" in line["reason"]
-        assert client_secret(whole), "it is left"
-        registered = whole.coiote.integration()["clientCertificates"]
-        assert fingerprint(client_secret(whole, OTHER_SECRET)["certificatePem"]) in registered
-        # Once it may be seen, the removal under each name has all of it.
+        assert client_secret(undeployed), "it is left"
+        registered = undeployed.coiote.integration()["clientCertificates"]
+        assert fingerprint(client_secret(undeployed, OTHER_SECRET)["certificatePem"]) in registered
+        # When the role may see it again, the removal under each name removes everything.
         between.heal()
         assert cloudformation.delete(ClientSecret=OTHER_SECRET)["Status"] == "SUCCESS"
         assert cloudformation.delete()["Status"] == "SUCCESS"
-    integration = whole.coiote.integration()
+    integration = undeployed.coiote.integration()
     assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
-    assert (client_secret(whole), client_secret(whole, OTHER_SECRET)) == (None, None)
+    assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (None, None)
 
 
-def test_a_change_that_broke_off_is_not_taken_for_what_was_before(whole, by_hand):
-    with AwsBetween(whole).serve() as between:
-        cloudformation = by_hand(endpoint=between.endpoint)
+def test_a_change_that_broke_off_does_not_count_as_the_state_before(undeployed, custom_resource):
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
         old = cloudformation.properties
         new = old | {"Rotation": "1"}
         cloudformation.create()
-        # The new value is there, and the one before it cannot be put back.
+        # The new value is written, and the old one cannot be restored.
         between.once("PutSecretValue", None, *[DENIED] * 3)
         between.always("POST /keys-and-certificate", DENIED)
         assert "may have the new value" in cloudformation.update(new, old)["Reason"]
         between.heal()
-        integration = whole.coiote.integration()
-        assert fingerprint(client_secret(whole)["certificatePem"]) in integration["clientCertificates"]
-        # So it is made anew.
-        before = client_secret(whole)
-        assert cloudformation.update(old, new)["Status"] == "SUCCESS" and client_secret(whole) != before
-        registered = whole.coiote.integration()["clientCertificates"]
-        assert registered == [fingerprint(client_secret(whole)["certificatePem"])], "and what was there before is gone"
+        integration = undeployed.coiote.integration()
+        assert fingerprint(client_secret(undeployed)["certificatePem"]) in integration["clientCertificates"]
+        # The state of the secret is not known, so certificates are made anew.
+        before = client_secret(undeployed)
+        assert cloudformation.update(old, new)["Status"] == "SUCCESS" and client_secret(undeployed) != before
+        registered = undeployed.coiote.integration()["clientCertificates"]
+        assert registered == [fingerprint(client_secret(undeployed)["certificatePem"])], "and what was there before is gone"
         cloudformation.delete()
 
 
-def test_the_name_of_a_secret_that_is_still_being_deleted_is_waited_for(whole, by_hand):
-    whole.aws.secrets.create_secret(Name=SECRET_NAME, SecretString="of a stack before")
-    whole.aws.secrets.delete_secret(SecretId=SECRET_NAME, RecoveryWindowInDays=7)
-    with AwsBetween(whole).serve() as between:
-        cloudformation = by_hand(endpoint=between.endpoint)
+# ---------------------------------------------------------------- states that have to be waited for or cleared
+
+
+def test_the_name_of_a_secret_that_is_still_being_deleted_is_waited_for(undeployed, custom_resource):
+    undeployed.aws.secrets.create_secret(Name=SECRET_NAME, SecretString="of a stack before")
+    undeployed.aws.secrets.delete_secret(SecretId=SECRET_NAME, RecoveryWindowInDays=7)
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
 
         def is_deleted_now() -> None:
-            whole.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
+            undeployed.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
 
         between.once("DescribeSecret", None, is_deleted_now)
         between.once("CreateSecret", STILL_DELETED, STILL_DELETED)
@@ -394,106 +405,109 @@ def test_the_name_of_a_secret_that_is_still_being_deleted_is_waited_for(whole, b
         cloudformation.delete()
 
 
-def test_a_policy_that_aws_does_not_let_go_yet_is_waited_for(whole, by_hand):
-    with AwsBetween(whole).serve() as between:
-        cloudformation = by_hand(endpoint=between.endpoint)
+def test_a_policy_that_aws_does_not_let_go_yet_is_waited_for(undeployed, custom_resource):
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
         cloudformation.create()
         document = '{"Version": "2012-10-17", "Statement": []}'
-        whole.aws.iot.create_policy_version(policyName="by-hand", policyDocument=document, setAsDefault=True)
-        # More often than a retry of the usual kind goes on; the first is the one of the earlier version.
+        undeployed.aws.iot.create_policy_version(policyName="by-hand", policyDocument=document, setAsDefault=True)
+        # More often than usual retries; the first call deletes the earlier version.
         between.once("DELETE /policies", None, *[STILL_ATTACHED] * 4)
         assert cloudformation.delete()["Status"] == "SUCCESS"
-        assert between.calls.count("DELETE /policies") == 6 and policies_at_iot(whole) == []
+        assert between.calls.count("DELETE /policies") == 6 and policies_at_iot(undeployed) == []
 
 
-def test_a_policy_that_aws_never_lets_go_is_left_to_cloudformation(whole, by_hand):
-    with AwsBetween(whole).serve() as between:
-        cloudformation = by_hand(endpoint=between.endpoint)
+def test_a_policy_that_aws_never_lets_go_is_left_to_cloudformation(undeployed, custom_resource):
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
         cloudformation.create()
         between.always("DELETE /policies", STILL_ATTACHED)
         assert cloudformation.delete(seconds=8)["Status"] == "SUCCESS"
-        assert between.calls.count("DELETE /policies") > 1 and policies_at_iot(whole) == ["by-hand"]
+        assert between.calls.count("DELETE /policies") > 1 and policies_at_iot(undeployed) == ["by-hand"]
 
 
-def test_what_a_stack_that_was_removed_by_force_left_is_cleared(whole, by_hand):
-    by_hand().create()
-    left = whole.coiote.integration()
-    [old_certificate] = certificates_at_iot(whole)
-    # The next stack of this name: the first one is gone, and nobody has told the function.
-    cloudformation = by_hand(uuid="0002")
+def test_certificates_of_a_stack_that_was_removed_by_force_are_cleared(undeployed, custom_resource):
+    custom_resource().create()
+    left = undeployed.coiote.integration()
+    [old_certificate] = certificates_at_iot(undeployed)
+    # The next stack of this name: the first one is gone without an event.
+    cloudformation = custom_resource(uuid="0002")
     assert cloudformation.create()["Status"] == "SUCCESS"
-    integration = whole.coiote.integration()
-    assert integration["clientCertificates"] == [fingerprint(client_secret(whole)["certificatePem"])]
+    integration = undeployed.coiote.integration()
+    assert integration["clientCertificates"] == [fingerprint(client_secret(undeployed)["certificatePem"])]
     assert integration["clientCertificates"] != left["clientCertificates"]
-    assert old_certificate not in certificates_at_iot(whole), "it had the policy"
+    assert old_certificate not in certificates_at_iot(undeployed), "it had the policy"
     cloudformation.delete()
-    assert whole.coiote.integration()["clientCertificates"] == [] and client_secret(whole) is None
+    assert undeployed.coiote.integration()["clientCertificates"] == [] and client_secret(undeployed) is None
+
+
+# ---------------------------------------------------------------- a Coiote that answers in unusual ways
 
 
 EXTERNAL, CLIENT = "/awsIntegration/auth/externalCertificate", "/auth/certificates"
-# What a Coiote answers that is set up
-SET_UP = {f"{method} {path}": (200, None) for method in ("POST", "DELETE") for path in (EXTERNAL, CLIENT)}
+# Answers of a Coiote that accepts everything
+ACCEPTS_ALL = {f"{method} {path}": (200, None) for method in ("POST", "DELETE") for path in (EXTERNAL, CLIENT)}
 
 
-def test_what_another_integration_left_at_coiote_is_removed_first(whole, by_hand):
-    with scripted_coiote(whole.authority, SET_UP) as script:
-        cloudformation = by_hand(script.url)
+def test_the_certificate_of_another_integration_at_coiote_is_removed_first(undeployed, custom_resource):
+    with scripted_coiote(undeployed.authority, ACCEPTS_ALL) as script:
+        cloudformation = custom_resource(script.url)
         assert cloudformation.create()["Status"] == "SUCCESS"
         assert script.asked == [f"POST {CLIENT}", f"DELETE {EXTERNAL}", f"POST {EXTERNAL}"]
         cloudformation.delete()
 
 
 def last_registered(script) -> str:
-    """The client certificate that Coiote was given last."""
+    """The client certificate that was registered last."""
     return [body["certificatePem"] for asked, body in script.bodies if asked == f"POST {CLIENT}"][-1]
 
 
-# Whether it still accepts the certificate that is to stay: it does not, or it cannot be told, or it does.
-LOOKS = [(401, {"message": "unknown certificate"}), (503, {"message": "too busy"}), (502, b"a gateway"), (200, [])]
+# Answers to the look whether Coiote still accepts the certificate that is to stay: it does not, that is not known, or it does
+LOOK_ANSWERS = [(401, {"message": "unknown certificate"}), (503, {"message": "too busy"}), (502, b"a gateway"), (200, [])]
 
 
-def seen_to(look: tuple) -> list[str]:
+def expected_calls(look: tuple) -> list[str]:
     again = [f"POST {CLIENT}", "GET /devices"] if look[0] != 200 else []
     return [f"DELETE {CLIENT}", "GET /devices", *again]
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look[0]))
-def test_a_coiote_that_removes_more_than_it_is_asked_for_does_not_lose_the_new_certificate(whole, by_hand, look):
-    with scripted_coiote(whole.authority, SET_UP | {"GET /devices": [look, (200, [])]}) as script:
-        cloudformation = by_hand(script.url)
+@pytest.mark.parametrize("look", LOOK_ANSWERS, ids=lambda look: str(look[0]))
+def test_a_coiote_that_removes_more_than_it_is_asked_for_does_not_lose_the_new_certificate(undeployed, custom_resource, look):
+    with scripted_coiote(undeployed.authority, ACCEPTS_ALL | {"GET /devices": [look, (200, [])]}) as script:
+        cloudformation = custom_resource(script.url)
         cloudformation.create()
         script.asked.clear()
         old = cloudformation.properties
         assert cloudformation.update(old | {"Rotation": "1"}, old)["Status"] == "SUCCESS"
-        assert [call.partition("?")[0] for call in script.asked] == [f"POST {CLIENT}", f"POST {EXTERNAL}", *seen_to(look)]
-        assert last_registered(script) == client_secret(whole)["certificatePem"]
+        assert [call.partition("?")[0] for call in script.asked] == [f"POST {CLIENT}", f"POST {EXTERNAL}", *expected_calls(look)]
+        assert last_registered(script) == client_secret(undeployed)["certificatePem"]
         cloudformation.delete()
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look[0]))
-def test_nor_the_old_one_when_a_renewal_is_undone(whole, by_hand, look):
+@pytest.mark.parametrize("look", LOOK_ANSWERS, ids=lambda look: str(look[0]))
+def test_nor_does_it_lose_the_old_certificate_when_a_renewal_is_undone(undeployed, custom_resource, look):
     given = [(200, None), (401, {"message": "not you"})]
-    with scripted_coiote(whole.authority, SET_UP | {f"POST {EXTERNAL}": given, "GET /devices": [look, (200, [])]}) as script:
-        cloudformation = by_hand(script.url)
+    with scripted_coiote(undeployed.authority, ACCEPTS_ALL | {f"POST {EXTERNAL}": given, "GET /devices": [look, (200, [])]}) as script:
+        cloudformation = custom_resource(script.url)
         cloudformation.create()
-        before = client_secret(whole)
+        before = client_secret(undeployed)
         script.asked.clear()
         old = cloudformation.properties
         reason = cloudformation.update(old | {"Rotation": "1"}, old)["Reason"]
         assert "giving Coiote the certificate" in reason and "could not all be undone" not in reason
-        assert [call.partition("?")[0] for call in script.asked] == [f"POST {CLIENT}", f"POST {EXTERNAL}", *seen_to(look)]
+        assert [call.partition("?")[0] for call in script.asked] == [f"POST {CLIENT}", f"POST {EXTERNAL}", *expected_calls(look)]
         [removed] = [body["certificatePem"] for asked, body in script.bodies if asked == f"DELETE {CLIENT}"]
-        assert client_secret(whole) == before != removed
+        assert client_secret(undeployed) == before != removed
         assert (last_registered(script) == before["certificatePem"]) == (look[0] != 200)
         cloudformation.delete()
 
 
 @pytest.mark.parametrize("look", [401, 503])
-def test_a_certificate_that_is_refused_for_good_is_told(whole, by_hand, look):
-    """Registering it again may be in vain: then it depends on what Coiote answers to it."""
-    answers = SET_UP | {"GET /devices": (look, {"message": "no"}), f"POST {CLIENT}": [(200, None), (200, None), (500, None)]}
-    with scripted_coiote(whole.authority, answers) as script:
-        cloudformation = by_hand(script.url)
+def test_a_certificate_that_is_refused_for_good_is_in_the_log(undeployed, custom_resource, look):
+    """Registering it again may fail: then Coiote's answer to that is in the log."""
+    answers = ACCEPTS_ALL | {"GET /devices": (look, {"message": "no"}), f"POST {CLIENT}": [(200, None), (200, None), (500, None)]}
+    with scripted_coiote(undeployed.authority, answers) as script:
+        cloudformation = custom_resource(script.url)
         cloudformation.create()
         old = cloudformation.properties
         assert cloudformation.update(old | {"Rotation": "1"}, old)["Status"] == "SUCCESS"
@@ -502,25 +516,25 @@ def test_a_certificate_that_is_refused_for_good_is_told(whole, by_hand, look):
         cloudformation.delete()
 
 
-def test_cloudformation_is_answered_also_when_time_is_up(whole, policy):
-    with scripted_coiote(whole.authority, {"POST /auth/certificates": SLOW}) as script, cloudformation() as (url, answers):
-        function = Function(whole, "IntegrationCertificates", {})
+def test_cloudformation_is_answered_also_when_time_is_up(undeployed, policy):
+    with scripted_coiote(undeployed.authority, {"POST /auth/certificates": SLOW}) as script, answer_server() as (url, answers):
+        function = Function(undeployed, "IntegrationCertificates", {})
         try:
-            function.invoke(create_event(whole, url, script.url), seconds=6)
+            function.invoke(creation_event(undeployed, url, script.url), seconds=6)
         finally:
             function.stop()
         [answer] = answers
         assert answer["Status"] == "FAILED" and "within the function's time" in answer["Reason"]
-        assert (certificates_at_iot(whole), client_secret(whole)) == ({}, None)
+        assert (certificates_at_iot(undeployed), client_secret(undeployed)) == ({}, None)
 
 
-def test_what_cloudformation_is_never_told_is_in_the_log(whole):
-    function = Function(whole, "IntegrationCertificates", {})
+def test_an_answer_that_does_not_reach_cloudformation_is_in_the_log(undeployed):
+    function = Function(undeployed, "IntegrationCertificates", {})
     try:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
-            event = create_event(whole, f"http://127.0.0.1:{held.getsockname()[1]}/answer?signature=s3cret", whole.coiote.url)
-            # Of what was never created: there is nothing to do but to answer.
+            event = creation_event(undeployed, f"http://127.0.0.1:{held.getsockname()[1]}/answer?signature=s3cret", undeployed.coiote.url)
+            # The deletion of a resource that was never created only has to be answered.
             event |= {"RequestType": "Delete", "PhysicalResourceId": "not-created-1"}
             results = [function.invoke(event), function.invoke({"no": "request"})]
     finally:
@@ -532,46 +546,49 @@ def test_what_cloudformation_is_never_told_is_in_the_log(whole):
     assert "s3cret" not in function.log.read_text()
 
 
-def test_a_coiote_that_cannot_be_reached_is_told(whole):
+# ---------------------------------------------------------------- whole stacks that fail, or have long names
+
+
+def test_a_coiote_that_cannot_be_reached_is_the_reason(undeployed):
     with socket.socket() as held:
         # Bound but not listening: connections to it are refused.
         held.bind(("127.0.0.1", 0))
         with pytest.raises(Failure):
-            whole.deploy(CoioteUrl=f"https://localhost:{held.getsockname()[1]}")
-    assert "Coiote could not be reached" in reason(whole)
-    removed(whole)
-    nothing_is_there(whole)
+            undeployed.deploy(CoioteUrl=f"https://localhost:{held.getsockname()[1]}")
+    assert "Coiote could not be reached" in failure_reasons(undeployed)
+    delete_stack(undeployed)
+    assert_nothing_is_left(undeployed)
 
 
-def test_a_wrong_password_is_told(whole):
-    whole.aws.secrets.create_secret(
-        Name="wrong-user", SecretString=json.dumps({"username": "x", "password": "s3cret", "caPem": whole.authority.pem})
+def test_a_wrong_password_is_the_reason(undeployed):
+    undeployed.aws.secrets.create_secret(
+        Name="wrong-user", SecretString=json.dumps({"username": "x", "password": "s3cret", "caPem": undeployed.authority.pem})
     )
     with pytest.raises(Failure) as failed:
-        whole.deploy(CoioteUserSecretName="wrong-user")
-    assert "Coiote refused the credentials" in reason(whole)
-    assert "s3cret" not in reason(whole) + str(failed.value)
-    removed(whole)
-    nothing_is_there(whole)
+        undeployed.deploy(CoioteUserSecretName="wrong-user")
+    assert "Coiote refused the credentials" in failure_reasons(undeployed)
+    assert "s3cret" not in failure_reasons(undeployed) + str(failed.value)
+    delete_stack(undeployed)
+    assert_nothing_is_left(undeployed)
 
 
-def test_a_stack_may_have_a_name_of_128_characters(whole):
+def test_a_stack_may_have_a_name_of_128_characters(undeployed):
     name = "long" * 32
-    parameters = whole.parameters | {"CoioteSecretName": "of-the-long-one", "ClientKeyType": "EC_P256"}
-    whole.deployment.deploy(whole.aws, parameters, stack_name=name)
+    parameters = undeployed.parameters | {"CoioteSecretName": "of-the-long-one", "ClientKeyType": "EC_P256"}
+    undeployed.deployment.deploy(undeployed.aws, parameters, stack_name=name)
     try:
-        made = whole.aws.cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+        made = undeployed.aws.cloudformation.describe_stack_resources(StackName=name)["StackResources"]
         longest = {"AWS::Lambda::Function": 64, "AWS::SQS::Queue": 80, "AWS::IoT::Policy": 128, "AWS::IAM::Role": 64}
         for kind, limit in longest.items():
             names = [r["PhysicalResourceId"].rpartition("/")[2] for r in made if r["ResourceType"] == kind]
             assert names and max(map(len, names)) <= limit, names
     finally:
-        removed(whole, name)
-    nothing_is_there(whole)
+        delete_stack(undeployed, name)
+    assert_nothing_is_left(undeployed)
 
 
-def removed(stack, name: str = STACK_NAME) -> None:
-    """As `sam delete`, which looks only twice a minute whether it is done."""
+def delete_stack(stack, name: str = STACK_NAME) -> None:
+    """Deletes a stack as `sam delete` does, which looks only twice a minute whether it is done."""
     stack.aws.cloudformation.delete_stack(StackName=name)
     wait_for("the stack to be deleted", lambda: not stack_is_there(stack, name), seconds=60)
 
@@ -586,20 +603,23 @@ def stack_is_there(stack, name: str = STACK_NAME) -> bool:
     return True
 
 
-def reason(stack) -> str:
+def failure_reasons(stack) -> str:
     events = stack.aws.cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
     return "\n".join(event.get("ResourceStatusReason", "") for event in events)
 
 
+# ---------------------------------------------------------------- the deployed stack and its devices
+
+
 @pytest.fixture(scope="module")
-def deployed(whole):
-    # As somebody who was asked for a password and had none to give: the secret's name wins.
-    whole.deploy(CoioteUser="nobody", CoioteUserPassword="-")
-    everything_is_there(whole)
-    return whole
+def deployed(undeployed):
+    # With an answer to the question for a password by a user without one: the secret's name takes precedence.
+    undeployed.deploy(CoioteUser="nobody", CoioteUserPassword="-")
+    assert_integrated(undeployed)
+    return undeployed
 
 
-def test_the_client_certificate_is_as_asked_for_and_no_secret_is_logged(deployed):
+def test_the_client_certificate_has_the_requested_form_and_no_secret_is_logged(deployed):
     secret = client_secret(deployed)
     certificate = x509.load_pem_x509_certificate(secret["certificatePem"].encode())
     assert certificate.public_key().key_size == 2048
@@ -637,7 +657,7 @@ def test_the_policy_allows_shadows_and_announcements_and_nothing_else(deployed):
     assert alone["Action"] == "iot:ListNamedShadowsForThing" and alone["Resource"] == "*"
 
 
-def test_the_doctor_tells_what_is_wrong_with_the_certificate_and_its_policy(deployed):
+def test_the_doctor_reports_errors_of_the_certificate_and_its_policy(deployed):
     def look() -> tuple[int, str]:
         ended = run(deployed, "doctor")
         return ended.returncode, ended.stdout
@@ -645,7 +665,7 @@ def test_the_doctor_tells_what_is_wrong_with_the_certificate_and_its_policy(depl
     name = deployed.outputs["CoiotePolicyName"]
     code, shown = look()
     assert code == 0 and f"ok      policy {name}: it allows what Coiote does in AWS IoT" in shown, shown
-    certificate_id, _ = everything_is_there(deployed)
+    certificate_id, _ = assert_integrated(deployed)
     assert f"ok      certificate of Coiote ({certificate_id[:8]}…): valid for" in shown
     iot = deployed.aws.iot
     [version] = iot.list_policy_versions(policyName=name)["policyVersions"]
@@ -667,7 +687,7 @@ def test_the_doctor_tells_what_is_wrong_with_the_certificate_and_its_policy(depl
 def test_a_device_appears_and_is_managed(deployed):
     name = "urn:dev:first"
     deployed.coiote.add_device(name)
-    made = appeared(deployed, name)
+    made = wait_for_thing(deployed, name)
     assert made["attributes"] == {"protocol": "LwM2M"} and ":" in made["thingTypeName"]
     classic = deployed.aws.reported(name, None)
     assert classic["endpointName"] == name and "lwm2mUri" in classic
@@ -681,7 +701,7 @@ def test_a_device_appears_and_is_managed(deployed):
 def test_notifications_and_sends_arrive_in_the_datamodel_shadow(deployed):
     name = "urn:dev:observed"
     deployed.coiote.add_device(name)
-    appeared(deployed, name)
+    wait_for_thing(deployed, name)
     observe = {"operation": "observe", "keys": ["Device.0.Battery Level"], "attributes": [{"gt": 50, "lt": 20}]}
     version = deployed.aws.request(name, observe)
     deployed.aws.last_word(name, version, ("SCHEDULED",))
@@ -706,7 +726,7 @@ def test_notifications_and_sends_arrive_in_the_datamodel_shadow(deployed):
 def test_a_device_goes_and_comes_back(deployed):
     name = "urn:dev:comes-and-goes"
     deployed.coiote.add_device(name)
-    appeared(deployed, name)
+    wait_for_thing(deployed, name)
 
     def last(operation: str) -> bool:
         return deployed.aws.reported(name, None).get("lwm2mLastUpOp") == operation
@@ -718,18 +738,18 @@ def test_a_device_goes_and_comes_back(deployed):
     deployed.coiote.set_state(name, "online")
     wait_for("the update", lambda: last("Update"))
     assert deployed.aws.last_word(name, version)["status"] == "SUCCEEDED"
-    before = thing(deployed, name)
+    before = describe_thing(deployed, name)
     deployed.coiote.set_state(name, "deregistered")
     deployed.coiote.set_state(name, "online")
     wait_for("the registration", lambda: last("Register"))
-    assert thing(deployed, name) == before
+    assert describe_thing(deployed, name) == before
 
 
 def test_ten_devices_of_three_new_types_at_once(deployed):
     for number in range(10):
         deployed.coiote.add_device(f"ten-{number}", manufacturer="ten", model=f"model-{number % 3}")
     for number in range(10):
-        assert appeared(deployed, f"ten-{number}")["thingTypeName"] == f"ten:model-{number % 3}"
+        assert wait_for_thing(deployed, f"ten-{number}")["thingTypeName"] == f"ten:model-{number % 3}"
     types = [t["thingTypeName"] for t in deployed.aws.iot.list_thing_types()["thingTypes"]]
     assert sorted(name for name in types if name.startswith("ten:")) == ["ten:model-0", "ten:model-1", "ten:model-2"]
 
@@ -739,13 +759,13 @@ def test_many_thing_types_already_there(deployed):
         deployed.aws.iot.create_thing_type(thingTypeName=f"many:{number:03}")
     for number, model in enumerate(("149", "new")):
         deployed.coiote.add_device(f"many-{number}", manufacturer="many", model=model)
-        assert appeared(deployed, f"many-{number}")["thingTypeName"] == f"many:{model}"
+        assert wait_for_thing(deployed, f"many-{number}")["thingTypeName"] == f"many:{model}"
 
 
 def test_the_same_announcement_five_times(deployed):
     name = "urn:dev:five-times"
     deployed.coiote.add_device(name)
-    made, shadow = appeared(deployed, name), deployed.aws.shadow(name, "operation")
+    made, shadow = wait_for_thing(deployed, name), deployed.aws.shadow(name, "operation")
     for _ in range(5):
         deployed.coiote.announce(name)
     group = deployed.outputs["CreateThingLogGroup"]
@@ -755,10 +775,10 @@ def test_the_same_announcement_five_times(deployed):
         return [line["status"] for line in lines if line["message"] == "the thing is there"] == ["CREATED"] + ["EXISTS"] * 5
 
     wait_for("all six announcements to be dealt with", announced)
-    assert (thing(deployed, name), deployed.aws.shadow(name, "operation")["version"]) == (made, shadow["version"])
+    assert (describe_thing(deployed, name), deployed.aws.shadow(name, "operation")["version"]) == (made, shadow["version"])
 
 
-# ---------------------------------------------------------------- create-thing by itself
+# ---------------------------------------------------------------- create-thing alone
 
 
 def announcement(name: str, device_type: str = TYPE) -> dict:
@@ -770,14 +790,14 @@ def test_a_thing_with_another_type_moves_and_keeps_the_rest(stack, environment_o
     attributes = {"attributes": {"owner": "me"}}
     stack.aws.iot.create_thing(thingName="moves", thingTypeName="wrong:type", attributePayload=attributes)
     result = environment_of("CreateThing").invoke(announcement("moves"))
-    assert (result["status"], thing(stack, "moves")["thingTypeName"]) == ("CORRECTED", AWS_TYPE)
-    assert thing(stack, "moves")["attributes"] == {"owner": "me", "protocol": "LwM2M"}
+    assert (result["status"], describe_thing(stack, "moves")["thingTypeName"]) == ("CORRECTED", AWS_TYPE)
+    assert describe_thing(stack, "moves")["attributes"] == {"owner": "me", "protocol": "LwM2M"}
 
 
 def test_a_thing_without_a_type_gets_one(stack, environment_of):
     stack.aws.iot.create_thing(thingName="typeless")
     assert environment_of("CreateThing").invoke(announcement("typeless"))["status"] == "CORRECTED"
-    assert thing(stack, "typeless")["thingTypeName"] == AWS_TYPE
+    assert describe_thing(stack, "typeless")["thingTypeName"] == AWS_TYPE
 
 
 def test_a_deprecated_type(stack, environment_of):
@@ -787,25 +807,25 @@ def test_a_deprecated_type(stack, environment_of):
     function = environment_of("CreateThing")
     result = function.invoke(announcement("deprecated-type", "old.type"))
     assert (result["status"], result["code"]) == ("CREATED", "THING_TYPE_DEPRECATED")
-    made = thing(stack, "deprecated-type")
+    made = describe_thing(stack, "deprecated-type")
     assert made.get("thingTypeName") is None and made["attributes"] == {"protocol": "LwM2M"}
     assert "version" in stack.aws.shadow("deprecated-type", "operation")
     [line] = [line for line in function.log_lines() if line.get("code") == "THING_TYPE_DEPRECATED"]
     assert line["level"] == "WARN" and "undo the deprecation" in line["reason"]
 
     assert "code" not in function.invoke(announcement("has-it-already", "old.type"))
-    assert thing(stack, "has-it-already")["thingTypeName"] == "old:type"
+    assert describe_thing(stack, "has-it-already")["thingTypeName"] == "old:type"
 
     stack.aws.iot.deprecate_thing_type(thingTypeName="old:type", undoDeprecate=True)
     assert function.invoke(announcement("deprecated-type", "old.type"))["status"] == "CORRECTED"
-    assert thing(stack, "deprecated-type")["thingTypeName"] == "old:type"
+    assert describe_thing(stack, "deprecated-type")["thingTypeName"] == "old:type"
 
 
 def test_encoded_names(stack, environment_of):
     function = environment_of("CreateThing")
     result = function.invoke(announcement("urn%3Adev%3A1", "anjay.demo_client"))
     assert (result["thingName"], result["thingType"]) == ("urn:dev:1", "anjay:demo_client")
-    assert thing(stack, "urn:dev:1")["thingTypeName"] == "anjay:demo_client"
+    assert describe_thing(stack, "urn:dev:1")["thingTypeName"] == "anjay:demo_client"
 
 
 @pytest.mark.parametrize(
@@ -832,7 +852,7 @@ def test_names_that_aws_cannot_take(environment_of, event, code, says):
         ("update operation", DENIED, "OPERATION_SHADOW_NOT_CREATED"),
     ],
 )
-def test_what_aws_iot_does_not_take_is_an_error_that_a_later_attempt_makes_good(
+def test_a_refusal_by_aws_iot_is_an_error_that_a_later_attempt_makes_good(
     stack, environment_of, aws_between, call, fault, code
 ):
     name = f"not-taken-{call}-{fault.code}".replace(" ", "-").replace("/", "")
@@ -846,7 +866,7 @@ def test_what_aws_iot_does_not_take_is_an_error_that_a_later_attempt_makes_good(
     # Lambda's retry, or a redrive
     aws_between.heal()
     assert function.invoke(announcement(name, "not.taken"))["status"] in ("CREATED", "EXISTS")
-    assert thing(stack, name)["thingTypeName"] == "not:taken" and "version" in stack.aws.shadow(name, "operation")
+    assert describe_thing(stack, name)["thingTypeName"] == "not:taken" and "version" in stack.aws.shadow(name, "operation")
 
 
 @pytest.mark.parametrize(
@@ -869,12 +889,12 @@ def test_a_type_that_aws_cannot_take_does_not_cost_the_thing(stack, environment_
     function = environment_of("CreateThing")
     result = function.invoke(event)
     assert (result["status"], result["code"], result.get("thingType")) == ("CREATED", code, thing_type)
-    made = thing(stack, name)
+    made = describe_thing(stack, name)
     assert (made.get("thingTypeName"), made["attributes"]) == (thing_type, {"protocol": "LwM2M"})
     assert "version" in stack.aws.shadow(name, "operation")
     assert [line["level"] for line in function.log_lines() if line.get("code") == code] == ["WARN"]
-    # Again, and it is left as it is
-    assert (function.invoke(event)["status"], thing(stack, name).get("thingTypeName")) == ("EXISTS", thing_type)
+    # A second announcement leaves it as it is.
+    assert (function.invoke(event)["status"], describe_thing(stack, name).get("thingTypeName")) == ("EXISTS", thing_type)
 
 
 @pytest.mark.parametrize(
@@ -884,7 +904,7 @@ def test_a_type_that_aws_cannot_take_does_not_cost_the_thing(stack, environment_
 def test_a_device_of_any_manufacturer_appears(deployed, manufacturer, thing_type):
     name = f"made-by-{hashlib.sha256(manufacturer.encode()).hexdigest()[:8]}"
     deployed.coiote.add_device(name, manufacturer=manufacturer, model="model")
-    assert appeared(deployed, name).get("thingTypeName") == thing_type
+    assert wait_for_thing(deployed, name).get("thingTypeName") == thing_type
 
 
 def test_bad_names_end_in_the_failure_queue(deployed):
@@ -895,7 +915,7 @@ def test_bad_names_end_in_the_failure_queue(deployed):
     def received() -> dict | None:
         for message in deployed.aws.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", []):
             record = json.loads(message["Body"])
-            # What other tests have left there is theirs.
+            # Messages of other tests are left alone.
             if unquote(record["requestPayload"].get("coioteDeviceId", "")) == name:
                 return record
         return None
@@ -909,35 +929,35 @@ def test_bad_names_end_in_the_failure_queue(deployed):
 
 
 @contextlib.contextmanager
-def asking(stack, name: str, request: dict):
-    """Makes requests meanwhile, one after the other; all their answers."""
+def requests_meanwhile(stack, name: str, request: dict):
+    """Makes requests in the background, one after the other; yields the list of their answers."""
     answers, is_over = [], threading.Event()
 
-    def ask() -> None:
+    def make_requests() -> None:
         while not is_over.is_set():
             answers.append(stack.aws.last_word(name, stack.aws.request(name, request), seconds=90))
 
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask)
+        done = pool.submit(make_requests)
         try:
             yield answers
         finally:
             is_over.set()
-        asked.result()
+        done.result()
 
 
 def test_new_certificates_take_over_without_a_gap(deployed):
     name = "urn:dev:rotated"
     deployed.coiote.add_device(name)
-    appeared(deployed, name)
-    before = everything_is_there(deployed)
+    wait_for_thing(deployed, name)
+    before = assert_integrated(deployed)
     read = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
     # The function is warm, with the old certificate.
     assert deployed.aws.last_word(name, deployed.aws.request(name, read))["status"] == "SUCCEEDED"
 
-    with asking(deployed, name, read) as answers:
+    with requests_meanwhile(deployed, name, read) as answers:
         deployed.deploy(CertificateRotation="now", ClientKeyType="EC_P256")
-        after = everything_is_there(deployed)
+        after = assert_integrated(deployed)
     assert {answer["status"] for answer in answers} == {"SUCCEEDED"}, answers
     certificate = x509.load_pem_x509_certificate(client_secret(deployed)["certificatePem"].encode())
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
@@ -945,13 +965,13 @@ def test_new_certificates_take_over_without_a_gap(deployed):
     answer = deployed.aws.last_word(name, deployed.aws.request(name, read))
     assert answer["status"] == "SUCCEEDED"
 
-    # The same again changes nothing.
+    # The same parameters once more change nothing.
     deployed.deploy(CertificateRotation="now", ClientKeyType="EC_P256", LogLevel="warn")
-    assert everything_is_there(deployed) == after
+    assert assert_integrated(deployed) == after
 
 
 def test_an_update_that_fails_leaves_the_old_certificates_in_use(deployed):
-    before = everything_is_there(deployed)
+    before = assert_integrated(deployed)
     deployed.coiote.set_faults({"routes": {"POST /awsIntegration/auth/externalCertificate": 401}})
     try:
         with pytest.raises(Failure):
@@ -964,21 +984,21 @@ def test_an_update_that_fails_leaves_the_old_certificates_in_use(deployed):
     assert integration["clientCertificates"] == [fingerprint(client_secret(deployed)["certificatePem"])] == [before[1]]
 
 
-def status(stack) -> str:
+def stack_status(stack) -> str:
     return stack.aws.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]["StackStatus"]
 
 
 def test_a_renewal_while_coiote_is_away_is_rolled_back(deployed):
-    before = everything_is_there(deployed)
+    before = assert_integrated(deployed)
     deployed.coiote.set_faults({"routes": {f"{method} {path}": 503 for method in ("POST", "DELETE") for path in (EXTERNAL, CLIENT)}})
     try:
         with pytest.raises(Failure):
             deployed.deploy(CertificateRotation="away", ClientKeyType="EC_P256")
-        wait_for("the stack to have gone back", lambda: status(deployed).endswith("COMPLETE"))
+        wait_for("the stack to have gone back", lambda: stack_status(deployed).endswith("COMPLETE"))
     finally:
         deployed.coiote.set_faults({})
-    assert status(deployed) == "UPDATE_ROLLBACK_COMPLETE"
-    assert everything_is_there(deployed) == before
+    assert stack_status(deployed) == "UPDATE_ROLLBACK_COMPLETE"
+    assert assert_integrated(deployed) == before
     events = deployed.aws.cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
     of_integration = [event["ResourceStatus"] for event in events if event["LogicalResourceId"] == "Integration"]
     sent_back = ["UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_FAILED", "UPDATE_IN_PROGRESS"]
@@ -986,35 +1006,34 @@ def test_a_renewal_while_coiote_is_away_is_rolled_back(deployed):
 
 
 def test_the_secrets_name_can_be_changed(deployed):
-    before = everything_is_there(deployed)
+    before = assert_integrated(deployed)
     deployed.deploy(CoioteSecretName="another/name")
-    assert not set(before) & set(everything_is_there(deployed, "another/name"))
+    assert not set(before) & set(assert_integrated(deployed, "another/name"))
     assert client_secret(deployed) is None
     name = "urn:dev:first"
     version = deployed.aws.request(name, {"operation": "read", "keys": ["Device.0.UTC Offset"]})
     assert deployed.aws.last_word(name, version)["status"] == "SUCCEEDED"
     deployed.deploy(CoioteSecretName=SECRET_NAME)
-    everything_is_there(deployed)
+    assert_integrated(deployed)
     assert client_secret(deployed, "another/name") is None
 
 
 def test_deleting_the_stack_removes_all_of_it(deployed):
-    # Some of it is gone already.
     [certificate_id] = certificates_at_iot(deployed)
     deployed.delete()
-    nothing_is_there(deployed)
+    assert_nothing_is_left(deployed)
     assert certificate_id not in certificates_at_iot(deployed)
     # The things are the user's.
-    assert thing(deployed, "urn:dev:first")
+    assert describe_thing(deployed, "urn:dev:first")
     assert not stack_is_there(deployed)
 
 
 def test_a_stack_is_deleted_although_much_of_it_is_gone_already(deployed):
     deployed.deploy()
-    certificate_id, _ = everything_is_there(deployed)
+    certificate_id, _ = assert_integrated(deployed)
     deployed.aws.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
     deployed.aws.iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
     deployed.aws.secrets.delete_secret(SecretId=SECRET_NAME, ForceDeleteWithoutRecovery=True)
-    removed(deployed)
+    delete_stack(deployed)
     assert (certificates_at_iot(deployed), policies_at_iot(deployed), client_secret(deployed)) == ({}, [], None)
     assert deployed.coiote.integration()["externalCertificate"] is None
