@@ -1,4 +1,4 @@
-"""The command line for people, through its binary: requests and their answers, devices, values, and the doctor."""
+"""The command line `lwm2m`, through its binary: requests and their answers, devices, values, jobs, and the doctor."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ DONE, WRONG, NO_COMMAND, NOT_VALID, REJECTED, FAILED, TIMED_OUT, CANCELED, OPEN 
 REBOOT = "Device.0.Reboot"
 OFFSET = "Device.0.UTC Offset"
 
-# Each subcommand that is an operation: its paths, and the fields of the request that it makes
+# Subcommands that are operations, each with paths and the fields of the request that it makes
 OPERATIONS = {
     "read": ([OFFSET, "/1/1/1"], {"keys": [OFFSET, "/1/1/1"]}),
     "write": (
@@ -62,7 +62,7 @@ def as_json(stack, *arguments: str, status: int = DONE) -> dict | list:
 
 @pytest.fixture(scope="module")
 def all_operations(stack):
-    """All of them at once, each on a device of its own: they mostly wait."""
+    """All operations, started concurrently, each on a device of its own: they mostly wait."""
     started = {}
     for subcommand, (paths, _) in OPERATIONS.items():
         thing = f"urn:cli:{subcommand}"
@@ -89,7 +89,7 @@ def test_every_operation_is_made_and_its_outcome_shown(stack, all_operations, su
     assert stack.aws.answers(thing)[str(shown["request"])]["clientToken"] == shown["clientToken"]
 
 
-def test_what_was_read_and_written_is_shown_at_its_path(stack, device):
+def test_values_that_were_read_and_written_are_shown_at_their_paths(stack, device):
     thing = device()
     assert as_json(stack, "write", thing, f"{OFFSET}=+02:00", "/1/1/1=68")["values"] == {
         "LwM2M Server.1.Lifetime": "68",
@@ -103,7 +103,7 @@ def test_what_was_read_and_written_is_shown_at_its_path(stack, device):
     assert "</3/0/14>" in lwm2m(stack, "discover", thing, "Device.0")
 
 
-def test_what_is_happening_is_told_beside_it(stack, device):
+def test_progress_is_shown_on_standard_error(stack, device):
     ended = run(stack, "execute", device(), REBOOT)
     lines = ended.stderr.splitlines()
     assert "waits for the function that takes it" in lines[0] and lines[-1].endswith("SUCCEEDED")
@@ -125,8 +125,8 @@ INVALID = {
 
 
 @pytest.mark.parametrize("case", INVALID)
-def test_a_request_that_is_not_valid_is_told_before_anything_is_looked_for(case):
-    """Not even a region is there, and nobody who could be asked."""
+def test_an_invalid_request_is_reported_before_aws_is_connected_to(case):
+    """There is no region, and no AWS that could be called."""
     arguments, code, part = INVALID[case]
     environment = {name: value for name, value in base_environment().items() if name not in CREDENTIALS}
     ended = subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=30)
@@ -156,7 +156,7 @@ def test_each_outcome_has_its_exit_status(stack, device):
     refused = run(stack, "execute", thing, REBOOT)
     assert (refused.returncode, refused.stdout.split()[0]) == (FAILED, "FAILED")
     assert "DEVICE_REFUSED: " in refused.stdout
-    # What the objects' descriptions say against it is sent here, and rejected there.
+    # With a mistake by the objects' descriptions, it is sent, and the function rejects it.
     rejected = run(stack, "read", thing, "Device.0.UTC Ofset", "--object-checks=notice")
     assert (rejected.returncode, rejected.stdout.split()[0]) == (REJECTED, "REJECTED")
     assert "RESOURCE_UNKNOWN  " in rejected.stderr, "the notice"
@@ -172,7 +172,7 @@ def test_each_outcome_has_its_exit_status(stack, device):
 
 
 def test_a_request_whose_time_is_over_has_its_exit_status(stack, device):
-    """Its answer is written by hand, because no request lives shorter than an hour."""
+    """The test writes the answer, because the shortest lifetime of a request is an hour."""
     sleeper = device("sleeping")
     command = start(stack, "read", sleeper, "Device.0")
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(sleeper)), None))
@@ -191,11 +191,11 @@ def test_a_request_need_not_be_waited_for(stack, device):
     assert stack.aws.last_word(thing, made["request"], ("SCHEDULED",))["clientToken"] == "mine"
 
 
-def test_who_does_not_want_to_wait_any_more_is_told_that_the_request_goes_on(stack, device):
+def test_an_interrupted_wait_says_that_the_request_goes_on(stack, device):
     thing = device("sleeping")
     waiting = start(stack, "execute", thing, REBOOT)
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(thing)), None))
-    # It has looked once at least, and so it minds the signal.
+    # After its first look it handles the signal.
     assert "waits for the function" in waiting.stderr.readline()
     waiting.send_signal(signal.SIGINT)
     _, told = waiting.communicate(timeout=30)
@@ -203,7 +203,7 @@ def test_who_does_not_want_to_wait_any_more_is_told_that_the_request_goes_on(sta
     assert f"The request goes on. lwm2m requests {thing}" in told and f"lwm2m cancel {thing} {version}" in told
 
 
-def test_requests_are_taken_back_by_version_and_by_token(stack, device):
+def test_requests_are_canceled_by_version_and_by_token(stack, device):
     thing = device("sleeping")
     waiting = start(stack, "read", thing, "Device.0")
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(thing)), None))
@@ -216,7 +216,7 @@ def test_requests_are_taken_back_by_version_and_by_token(stack, device):
     assert nothing.returncode == FAILED and "NOTHING_TO_CANCEL" in nothing.stdout
 
 
-# ---------------------------------------------------------------- what there is
+# ---------------------------------------------------------------- lists
 
 
 def test_requests_are_listed_newest_first(stack, device):
@@ -238,13 +238,13 @@ def test_requests_are_listed_newest_first(stack, device):
     table = lwm2m(stack, "requests", thing).splitlines()
     assert table[0].split() == ["REQUEST", "OPERATION", "PATHS", "STATUS", "REASON", "SINCE", "CLIENT", "TOKEN"]
     assert re.fullmatch(rf"{second} +read +{OFFSET} +SCHEDULED +- +\S+Z +second", table[1])
-    # Who may not look at the stack sees what the shadow shows.
+    # Without rights on the stack, the requests in the shadow are listed.
     of_shadow = run(stack, "requests", thing, "--stack", "nobody-s")
     assert of_shadow.returncode == DONE and "Only those that the operation shadow shows" in of_shadow.stderr
     assert [line.split()[0] for line in of_shadow.stdout.splitlines()] == [line.split()[0] for line in table]
 
 
-def test_history_is_listed_beyond_what_the_shadow_shows(stack, device):
+def test_older_requests_than_those_in_the_shadow_are_listed(stack, device):
     thing = device()
     stack.aws.dynamodb.put_item(
         TableName=stack.outputs["RequestsTable"],
@@ -299,7 +299,7 @@ def test_the_data_model_is_shown_whole_and_in_part(stack, device):
     assert run(stack, "datamodel", thing, "Device/0").returncode == NOT_VALID
 
 
-# ---------------------------------------------------------------- what is documented
+# ---------------------------------------------------------------- documentation
 
 
 def test_every_subcommand_and_option_is_documented():
@@ -307,7 +307,7 @@ def test_every_subcommand_and_option_is_documented():
     listed = subprocess.run([LWM2M, "--help"], check=True, capture_output=True, text=True).stdout
     subcommands = set(re.findall(r"^  ([a-z-]+)  ", listed.partition("Commands:")[2], re.MULTILINE)) - {"help"}
     assert len(subcommands) > len(OPERATIONS)
-    # Those of operating have their options on the page about that.
+    # The options of these are on the page about operation.
     operating = {"doctor", "redrive", "rewrite-answers"}
     pages = {name: page + (ROOT / "docs" / "operations.md").read_text() if name in operating else page for name in subcommands}
     for name, text in pages.items():
@@ -320,8 +320,8 @@ def test_every_subcommand_and_option_is_documented():
 # ---------------------------------------------------------------- completion
 
 
-def completed(*words: str) -> list[str]:
-    """What bash offers for the last word."""
+def completions(*words: str) -> list[str]:
+    """Completions of bash for the last word."""
     script = """
         source <(COMPLETE=bash "$LWM2M")
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9
@@ -334,13 +334,13 @@ def completed(*words: str) -> list[str]:
 
 
 def test_the_shell_completes_the_paths_of_described_objects():
-    assert "Device.0." in completed("lwm2m", "read", "thing", "Dev")
-    assert completed("lwm2m", "read", "thing", "Device.0.UTC") == [OFFSET]
-    assert completed("lwm2m", "read", "thing", r"LwM2M\ Server.1.Life") == ["LwM2M Server.1.Lifetime"]
-    assert completed("lwm2m", "execute", "thing", "Device.0.Re") == [REBOOT, "Device.0.Reset Error Code"]
-    assert completed("lwm2m", "write", "thing", "/", "Device.0.Battery L") == [], "it cannot be written"
-    assert completed("lwm2m", "datamodel", "thing", "Device.0.UTC") == [OFFSET]
-    assert "write-attributes" in completed("lwm2m", "wr")
+    assert "Device.0." in completions("lwm2m", "read", "thing", "Dev")
+    assert completions("lwm2m", "read", "thing", "Device.0.UTC") == [OFFSET]
+    assert completions("lwm2m", "read", "thing", r"LwM2M\ Server.1.Life") == ["LwM2M Server.1.Lifetime"]
+    assert completions("lwm2m", "execute", "thing", "Device.0.Re") == [REBOOT, "Device.0.Reset Error Code"]
+    assert completions("lwm2m", "write", "thing", "/", "Device.0.Battery L") == [], "it cannot be written"
+    assert completions("lwm2m", "datamodel", "thing", "Device.0.UTC") == [OFFSET]
+    assert "write-attributes" in completions("lwm2m", "wr")
 
 
 # ---------------------------------------------------------------- jobs
@@ -360,7 +360,7 @@ def test_a_job_is_made_for_a_group_and_watched_to_its_end(stack, device):
     assert ended == {"SUCCEEDED": 1, "FAILED": 1}
 
 
-def test_a_job_of_a_device_that_sleeps_is_still_open_when_nobody_watches_any_more(stack, device):
+def test_a_job_of_a_sleeping_device_is_still_open_when_the_watch_times_out(stack, device):
     thing = device("sleeping")
     options = ["--thing", thing, "--continuous", "--abort-at", "10", "--timeout-minutes", "60"]
     lwm2m(stack, "job", "create", "cli-sleeper", "read", OFFSET, *options)
@@ -373,7 +373,7 @@ def test_a_job_of_a_device_that_sleeps_is_still_open_when_nobody_watches_any_mor
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
         (["write", "Device.0.UTC Ofset=+01:00", "--thing", "any"], NOT_VALID, 'did you mean "UTC Offset"'),
         (["execute", REBOOT], NOT_VALID, "a job needs a --thing or a --group"),
@@ -382,42 +382,42 @@ def test_a_job_of_a_device_that_sleeps_is_still_open_when_nobody_watches_any_mor
     ],
     ids=["not valid", "no target", "unknown group", "unknown operation"],
 )
-def test_a_job_that_cannot_be_made_is_told_and_not_made(stack, arguments, status, told):
+def test_a_job_that_cannot_be_made_is_reported_and_not_made(stack, arguments, status, message):
     ended = run(stack, "job", "create", "cli-no-job", *arguments)
-    assert ended.returncode == status and told in ended.stderr, ended.stderr
+    assert ended.returncode == status and message in ended.stderr, ended.stderr
     assert "cli-no-job" not in [job["jobId"] for job in stack.aws.iot.list_jobs()["jobs"]]
 
 
 # ---------------------------------------------------------------- doctor
 
 
-# Nothing else is wrong with this stack: certificates of the tests are valid for two days.
-SHORT = f"client certificate for Coiote (secret {SECRET_NAME})"
+# The only thing that is wrong with this stack: certificates of the tests are valid for two days.
+SHORT_LIVED = f"client certificate for Coiote (secret {SECRET_NAME})"
 
 
-def wrong(stack) -> dict[str, dict]:
-    """What the doctor finds wrong, beside that."""
+def other_errors(stack) -> dict[str, dict]:
+    """Errors that the doctor reports, except for the short-lived certificate, by subject."""
     found = {finding["subject"]: finding for finding in as_json(stack, "doctor", status=WRONG)}
-    assert re.fullmatch(r"valid for \d days? only", found.pop(SHORT)["told"])
+    assert re.fullmatch(r"valid for \d days? only", found.pop(SHORT_LIVED)["told"])
     return {subject: finding for subject, finding in found.items() if finding["state"] == "wrong"}
 
 
 @pytest.fixture
 def healthy(stack):
-    """Nothing is left of what other tests brought about."""
+    """The stack with an empty failure queue."""
     stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
     return stack
 
 
-def test_the_doctor_tells_what_it_looked_at(healthy):
-    assert wrong(healthy) == {}
+def test_the_doctor_lists_its_checks(healthy):
+    assert other_errors(healthy) == {}
     ended = run(healthy, "doctor")
     assert ended.returncode == WRONG
     shown = ended.stdout
     for part in (
         f"ok      stack {STACK_NAME}: CREATE_COMPLETE",
         f"ok      rule {healthy.outputs['CreateThingRule']}: enabled, and may invoke",
-        f"WRONG   {SHORT}: valid for",
+        f"WRONG   {SHORT_LIVED}: valid for",
         '        → deploy with another CertificateRotation: docs/deploy.md, "Renew the certificates"',
         f"ok      Coiote at {healthy.coiote.url}: it answers, and takes the client certificate",
         "unsure  certificate of Coiote: the stack has not made it",
@@ -428,24 +428,24 @@ def test_the_doctor_tells_what_it_looked_at(healthy):
     assert re.search(r"^Wrong: 1 of \d+\.$", shown, re.MULTILINE)
 
 
-def test_the_doctor_tells_a_rule_that_does_not_fire(healthy):
+def test_the_doctor_reports_a_rule_that_does_not_fire(healthy):
     stack, rule = healthy, healthy.outputs["OperationRequestRule"]
     stack.aws.iot.disable_topic_rule(ruleName=rule)
     try:
-        [(subject, found)] = wrong(stack).items()
+        [(subject, found)] = other_errors(stack).items()
         assert subject == f"rule {rule}" and found["advice"] == f"aws iot enable-topic-rule --rule-name {rule}"
     finally:
         stack.aws.iot.enable_topic_rule(ruleName=rule)
 
 
-def test_the_doctor_tells_a_rule_that_may_not_invoke_its_function(healthy):
+def test_the_doctor_reports_a_rule_that_may_not_invoke_its_function(healthy):
     stack, function = healthy, healthy.outputs["OperationResponseFunction"]
     [statement] = json.loads(stack.aws.lambda_.get_policy(FunctionName=function)["Policy"])["Statement"]
     stack.aws.lambda_.remove_permission(FunctionName=function, StatementId=statement["Sid"])
     try:
-        [found] = wrong(stack).values()
+        [found] = other_errors(stack).values()
         assert found["told"] == f"it may not invoke {function}"
-        # Its advice is a command that helps.
+        # The command in its advice repairs it.
         words = found["advice"].split()[3:]
         arguments = dict(zip(words[::2], words[1::2], strict=True))
         stack.aws.lambda_.add_permission(
@@ -455,7 +455,7 @@ def test_the_doctor_tells_a_rule_that_may_not_invoke_its_function(healthy):
             Principal=arguments["--principal"],
             SourceArn=arguments["--source-arn"],
         )
-        assert wrong(stack) == {}
+        assert other_errors(stack) == {}
     finally:
         with contextlib.suppress(stack.aws.lambda_.exceptions.ResourceNotFoundException):
             stack.aws.lambda_.remove_permission(FunctionName=function, StatementId="rule")
@@ -469,7 +469,7 @@ def test_the_doctor_tells_a_rule_that_may_not_invoke_its_function(healthy):
         )
 
 
-def test_the_doctor_tells_that_coiote_is_not_reached_or_refuses(healthy):
+def test_the_doctor_reports_a_coiote_that_is_not_reached_or_refuses(healthy):
     stack = healthy
     good = stack.secret(stack.client)
     subject = f"Coiote at {stack.coiote.url}"
@@ -479,20 +479,20 @@ def test_the_doctor_tells_that_coiote_is_not_reached_or_refuses(healthy):
     ]:
         stack.aws.secrets.put_secret_value(SecretId=SECRET_NAME, SecretString=secret)
         try:
-            found = wrong(stack)[subject]
+            found = other_errors(stack)[subject]
             assert found["told"].startswith(f"{code}: ") and code in found["advice"]
         finally:
             stack.aws.secrets.put_secret_value(SecretId=SECRET_NAME, SecretString=good)
 
 
-def test_the_doctor_tells_what_is_stuck(healthy, device):
+def test_the_doctor_reports_events_and_requests_that_are_stuck(healthy, device):
     stack, thing = healthy, device("sleeping")
     stack.aws.sqs.send_message(QueueUrl=stack.outputs["FailureQueueUrl"], MessageBody="no event")
     circuit = {"thing": {"S": "#coiote"}, "entry": {"S": "circuit"}, "failures": {"N": "3"}, "openSince": {"N": "1000"}}
     table = stack.outputs["RequestsTable"]
     stack.aws.dynamodb.put_item(TableName=table, Item=circuit)
     try:
-        found = wrong(stack)
+        found = other_errors(stack)
         assert found["failure queue"]["told"] == "1 messages wait in it" and "lwm2m redrive" in found["failure queue"]["advice"]
         assert "away since" in found["Coiote as the functions see it"]["told"]
     finally:
@@ -501,11 +501,11 @@ def test_the_doctor_tells_what_is_stuck(healthy, device):
 
 
 @pytest.mark.parametrize("rule", ["JobRequestRule", "JobOverRule", "JobCanceledRule"])
-def test_the_doctor_tells_a_rule_of_jobs_that_does_not_fire(healthy, rule):
+def test_the_doctor_reports_a_rule_of_jobs_that_does_not_fire(healthy, rule):
     name = healthy.outputs[rule]
     healthy.aws.iot.disable_topic_rule(ruleName=name)
     try:
-        assert list(wrong(healthy)) == [f"rule {name}"]
+        assert list(other_errors(healthy)) == [f"rule {name}"]
     finally:
         healthy.aws.iot.enable_topic_rule(ruleName=name)
 
@@ -514,13 +514,13 @@ def test_the_doctor_tells_a_rule_of_jobs_that_does_not_fire(healthy, rule):
     ("function", "reader", "afterwards"),
     [("AnswersFunction", "answers", "lwm2m rewrite-answers"), ("JobExecutionsFunction", "job-executions", "--enabled")],
 )
-def test_the_doctor_tells_that_the_stream_is_disabled(healthy, function, reader, afterwards):
+def test_the_doctor_reports_a_disabled_stream(healthy, function, reader, afterwards):
     stack = healthy
     listed = stack.aws.lambda_.list_event_source_mappings(FunctionName=stack.outputs[function])
     [mapping] = [m["UUID"] for m in listed["EventSourceMappings"] if ":dynamodb:" in m["EventSourceArn"]]
     stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=False)
     try:
-        found = wrong(stack)[f"the ledger's stream to {reader}"]
+        found = other_errors(stack)[f"the ledger's stream to {reader}"]
         assert mapping in found["advice"] and afterwards in found["advice"]
     finally:
         stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=True)

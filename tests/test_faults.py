@@ -1,8 +1,8 @@
-"""Each fault of Coiote and of AWS, against an operation that may run twice and one that must not, through its binary.
+"""Faults of Coiote and of AWS, each with an operation that may run twice and one that must not, through the binary.
 
-A fault lasts for one invocation of four seconds here. What is expected after it: the word in the operation shadow, how many
-tasks Coiote has, and whether the invocation is an error, which Lambda makes again. What may get better waits in the ledger, and
-is no error.
+A fault lasts for one invocation of four seconds. After it, tests look at the status in the operation shadow, the number of tasks
+at Coiote, and whether the invocation is an error, which Lambda retries. A request whose fault may pass waits in the ledger, and is
+no error.
 """
 
 import itertools
@@ -26,7 +26,7 @@ KINDS = {
     "read": {"operation": "read", "keys": ["Device.0.UTC Offset"]},
     "execute": {"operation": "execute", "keys": ["Device.0.Reboot"]},
 }
-# Of a call within an invocation
+# Most attempts of a call within an invocation
 MOST_TRIES = 3
 
 
@@ -43,8 +43,8 @@ class Outcome(NamedTuple):
     asked: list[str]
 
 
-def again(code: str, tasks: int = 0) -> Expected:
-    """It waits in the ledger, and the shadow says why it has to."""
+def waits(code: str, tasks: int = 0) -> Expected:
+    """The request waits in the ledger, and the shadow says why."""
     return Expected("IN_PROGRESS", code, tasks)
 
 
@@ -63,14 +63,14 @@ def says(message: str) -> dict:
 UNKNOWN = failed("OUTCOME_UNKNOWN", 0)
 UNKNOWN_AND_DONE = failed("OUTCOME_UNKNOWN", 1)
 
-# Fault → Coiote's answers, what is expected of read, and of execute
-LASTING = {
+# Fault → Coiote's answers, and the expected outcome of a read and of an execute
+COIOTE_FAULTS = {
     "search: 400": ({SEARCH: (400, says("no"))}, failed("COIOTE_REFUSED"), failed("COIOTE_REFUSED")),
     "search: 401": ({SEARCH: (401, says("no"))}, failed("COIOTE_UNAUTHORIZED"), failed("COIOTE_UNAUTHORIZED")),
     "search: 404": ({SEARCH: (404, says("no"))}, failed("COIOTE_UNEXPECTED_ANSWER"), failed("COIOTE_UNEXPECTED_ANSWER")),
-    "search: 429": ({SEARCH: (429, says("slow down"))}, again("COIOTE_THROTTLED"), again("COIOTE_THROTTLED")),
-    "search: 500": ({SEARCH: (500, b"<html>")}, again("COIOTE_UNAVAILABLE"), again("COIOTE_UNAVAILABLE")),
-    "search: 503": ({SEARCH: (503, says("no"))}, again("COIOTE_UNAVAILABLE"), again("COIOTE_UNAVAILABLE")),
+    "search: 429": ({SEARCH: (429, says("slow down"))}, waits("COIOTE_THROTTLED"), waits("COIOTE_THROTTLED")),
+    "search: 500": ({SEARCH: (500, b"<html>")}, waits("COIOTE_UNAVAILABLE"), waits("COIOTE_UNAVAILABLE")),
+    "search: 503": ({SEARCH: (503, says("no"))}, waits("COIOTE_UNAVAILABLE"), waits("COIOTE_UNAVAILABLE")),
     "search: no JSON": (
         {SEARCH: (200, b"<html>")},
         failed("COIOTE_UNEXPECTED_ANSWER"),
@@ -84,9 +84,9 @@ LASTING = {
     "search: empty list": ({SEARCH: (200, [])}, failed("DEVICE_UNKNOWN"), failed("DEVICE_UNKNOWN")),
     "search: two devices": ({SEARCH: (200, ["d:1", "d:2"])}, failed("DEVICE_AMBIGUOUS"), failed("DEVICE_AMBIGUOUS")),
     "search: redirected": ({SEARCH: (302, None)}, failed("COIOTE_REFUSED"), failed("COIOTE_REFUSED")),
-    "search: reset": ({SEARCH: RESET}, again("COIOTE_INTERRUPTED"), again("COIOTE_INTERRUPTED")),
-    "search: lost": ({SEARCH: LOST}, again("COIOTE_INTERRUPTED"), again("COIOTE_INTERRUPTED")),
-    "search: slow": ({SEARCH: SLOW}, again("COIOTE_TIMED_OUT"), again("COIOTE_TIMED_OUT")),
+    "search: reset": ({SEARCH: RESET}, waits("COIOTE_INTERRUPTED"), waits("COIOTE_INTERRUPTED")),
+    "search: lost": ({SEARCH: LOST}, waits("COIOTE_INTERRUPTED"), waits("COIOTE_INTERRUPTED")),
+    "search: slow": ({SEARCH: SLOW}, waits("COIOTE_TIMED_OUT"), waits("COIOTE_TIMED_OUT")),
     "task: 400": ({CREATE: (400, says("values: 2 for\n1 keys"))}, failed("COIOTE_REFUSED"), failed("COIOTE_REFUSED")),
     "task: 401": ({CREATE: (401, says("no"))}, failed("COIOTE_UNAUTHORIZED"), failed("COIOTE_UNAUTHORIZED")),
     "task: 403": ({CREATE: (403, says("no"))}, failed("COIOTE_UNAUTHORIZED"), failed("COIOTE_UNAUTHORIZED")),
@@ -102,25 +102,25 @@ LASTING = {
         failed("TEMPLATE_MISSING"),
     ),
     "task: 409": ({CREATE: (409, says("conflict"))}, failed("COIOTE_REFUSED"), failed("COIOTE_REFUSED")),
-    "task: 429": ({CREATE: (429, says("slow down"))}, again("COIOTE_THROTTLED"), again("COIOTE_THROTTLED")),
+    "task: 429": ({CREATE: (429, says("slow down"))}, waits("COIOTE_THROTTLED"), waits("COIOTE_THROTTLED")),
     "task: 429 for an hour": (
         {CREATE: (429, says("slow down"), {"Retry-After": "3600"})},
-        again("COIOTE_THROTTLED"),
-        again("COIOTE_THROTTLED"),
+        waits("COIOTE_THROTTLED"),
+        waits("COIOTE_THROTTLED"),
     ),
-    "task: 500": ({CREATE: (500, b"<html>")}, again("COIOTE_UNAVAILABLE"), UNKNOWN),
-    "task: 502": ({CREATE: (502, b"<html>")}, again("COIOTE_UNAVAILABLE"), UNKNOWN),
-    "task: 503": ({CREATE: (503, says("maintenance"))}, again("COIOTE_UNAVAILABLE"), again("COIOTE_UNAVAILABLE")),
-    # A gateway's, which says nothing of Coiote
-    "task: 503 of a gateway": ({CREATE: (503, b"<html>")}, again("COIOTE_UNAVAILABLE"), UNKNOWN),
-    "task: 504": ({CREATE: (504, b"<html>")}, again("COIOTE_UNAVAILABLE"), UNKNOWN),
+    "task: 500": ({CREATE: (500, b"<html>")}, waits("COIOTE_UNAVAILABLE"), UNKNOWN),
+    "task: 502": ({CREATE: (502, b"<html>")}, waits("COIOTE_UNAVAILABLE"), UNKNOWN),
+    "task: 503": ({CREATE: (503, says("maintenance"))}, waits("COIOTE_UNAVAILABLE"), waits("COIOTE_UNAVAILABLE")),
+    # The answer of a gateway, which says nothing about Coiote
+    "task: 503 of a gateway": ({CREATE: (503, b"<html>")}, waits("COIOTE_UNAVAILABLE"), UNKNOWN),
+    "task: 504": ({CREATE: (504, b"<html>")}, waits("COIOTE_UNAVAILABLE"), UNKNOWN),
     "task: another success": ({CREATE: (200, "d:task:1")}, UNKNOWN, UNKNOWN),
     "task: no id": ({CREATE: (201, None)}, UNKNOWN_AND_DONE, UNKNOWN_AND_DONE),
     "task: no JSON": ({CREATE: (201, b"<html>")}, UNKNOWN_AND_DONE, UNKNOWN_AND_DONE),
-    "task: reset": ({CREATE: RESET}, again("COIOTE_INTERRUPTED"), UNKNOWN),
-    "task: lost": ({CREATE: LOST}, again("COIOTE_INTERRUPTED", 3), UNKNOWN_AND_DONE),
-    # What was silent for the whole of its time is not asked again.
-    "task: slow": ({CREATE: SLOW}, again("COIOTE_TIMED_OUT", 1), UNKNOWN_AND_DONE),
+    "task: reset": ({CREATE: RESET}, waits("COIOTE_INTERRUPTED"), UNKNOWN),
+    "task: lost": ({CREATE: LOST}, waits("COIOTE_INTERRUPTED", 3), UNKNOWN_AND_DONE),
+    # A call that got no answer for the whole time is not repeated.
+    "task: slow": ({CREATE: SLOW}, waits("COIOTE_TIMED_OUT", 1), UNKNOWN_AND_DONE),
     "session: 401": ({SESSION: (401, says("no"))}, scheduled("SESSION_NOT_STARTED"), scheduled("SESSION_NOT_STARTED")),
     "session: 404": ({SESSION: (404, says("no"))}, scheduled("SESSION_NOT_STARTED"), scheduled("SESSION_NOT_STARTED")),
     "session: 409": ({SESSION: (409, says("no"))}, scheduled("SESSION_NOT_STARTED"), scheduled("SESSION_NOT_STARTED")),
@@ -128,7 +128,7 @@ LASTING = {
     "session: 503": ({SESSION: (503, says("no"))}, scheduled("SESSION_NOT_STARTED"), scheduled("SESSION_NOT_STARTED")),
     "session: lost": ({SESSION: LOST}, scheduled("SESSION_NOT_STARTED"), scheduled("SESSION_NOT_STARTED")),
     "session: slow": ({SESSION: SLOW}, scheduled("SESSION_NOT_STARTED"), scheduled("SESSION_NOT_STARTED")),
-    # What passes
+    # Faults that pass
     "search: 503 once": ({SEARCH: [(503, None), (200, ["d:1"])]}, scheduled(), scheduled()),
     "search: lost twice": ({SEARCH: [LOST, LOST, (200, ["d:1"])]}, scheduled(), scheduled()),
     "task: 429 once": (
@@ -145,7 +145,7 @@ LASTING = {
 
 
 def new_request(stack, device, kind: str) -> dict:
-    """A request in a shadow, as the rule passes it on; the deployed function never sees it."""
+    """The event of a request in a shadow; the deployed function does not get it."""
     thing = device()
     version = stack.aws.shadow(thing, "operation")["version"]
     return request(thing, version, kind)
@@ -155,7 +155,7 @@ def request(thing: str, version: int, kind: str) -> dict:
     return KINDS[kind] | {"thingName": thing, "version": version, "timestamp": int(time.time()), "clientToken": "a-token"}
 
 
-def check(expected: Expected, outcome: Outcome) -> None:
+def assert_outcome(expected: Expected, outcome: Outcome) -> None:
     entry = outcome.entry
     assert "errorType" not in outcome.result, outcome
     assert (entry["status"], entry.get("reason", {}).get("code")) == (expected.status, expected.code), outcome
@@ -181,7 +181,7 @@ def invoke(stack, event: dict, **environment: str) -> tuple[dict, dict]:
 
 @pytest.fixture(scope="module")
 def ledgers(stack):
-    """Ledgers for what is done side by side."""
+    """A queue of ledgers, for requests that are handled concurrently."""
     made = [OwnLedger(stack, f"ledger-of-faults-{number}") for number in range(8)]
     free: queue.Queue[OwnLedger] = queue.Queue()
     for ledger in made:
@@ -192,12 +192,12 @@ def ledgers(stack):
 
 
 @pytest.fixture(scope="module")
-def lasting(stack, ledgers) -> dict:
-    """All of them side by side: they mostly wait."""
+def outcomes(stack, ledgers) -> dict:
+    """Outcomes of all faults of Coiote, which are run concurrently: they mostly wait."""
 
     def run(case: tuple[str, str, dict]) -> Outcome:
         fault, kind, event = case
-        answers = {start: list(a) if isinstance(a, list) else a for start, a in LASTING[fault][0].items()}
+        answers = {start: list(a) if isinstance(a, list) else a for start, a in COIOTE_FAULTS[fault][0].items()}
         ledger = ledgers.get()
         ledger.forget_outages()
         try:
@@ -208,7 +208,7 @@ def lasting(stack, ledgers) -> dict:
             ledgers.put(ledger)
 
     cases = []
-    for number, fault in enumerate(LASTING):
+    for number, fault in enumerate(COIOTE_FAULTS):
         for kind in KINDS:
             thing = f"fault-{number}-{kind}"
             stack.add_thing(thing)
@@ -218,37 +218,37 @@ def lasting(stack, ledgers) -> dict:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fault", LASTING)
-def test_coiote(lasting, fault, kind):
-    check(LASTING[fault][1 + list(KINDS).index(kind)], lasting[fault, kind])
+@pytest.mark.parametrize("fault", COIOTE_FAULTS)
+def test_a_fault_of_coiote(outcomes, fault, kind):
+    assert_outcome(COIOTE_FAULTS[fault][1 + list(KINDS).index(kind)], outcomes[fault, kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_listens(stack, device, kind):
+def test_a_coiote_that_is_not_listening(stack, device, kind):
     with socket.socket() as held:
-        # Bound but not listening: nobody else gets the port, and connections to it are refused.
+        # Bound but not listening: no other process gets the port, and connections to it are refused.
         held.bind(("127.0.0.1", 0))
         url = f"https://localhost:{held.getsockname()[1]}"
         result, entry = invoke(stack, new_request(stack, device, kind), COIOTE_URL=url)
-    check(again("COIOTE_UNREACHABLE"), Outcome(result, entry, 0, []))
+    assert_outcome(waits("COIOTE_UNREACHABLE"), Outcome(result, entry, 0, []))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_certificate_is_for_another_name(stack, device, kind):
     with scripted_coiote(stack.authority, {}, name="not-localhost") as script:
         result, entry = invoke(stack, new_request(stack, device, kind), COIOTE_URL=script.url)
-        check(failed("COIOTE_NOT_TRUSTED"), Outcome(result, entry, len(script.tasks), script.asked))
+        assert_outcome(failed("COIOTE_NOT_TRUSTED"), Outcome(result, entry, len(script.tasks), script.asked))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_certificate_leads_to_another_root(stack, device, kind):
     with scripted_coiote(certificates.Authority("another root"), {}) as script:
         result, entry = invoke(stack, new_request(stack, device, kind), COIOTE_URL=script.url)
-        check(failed("COIOTE_NOT_TRUSTED"), Outcome(result, entry, len(script.tasks), script.asked))
+        assert_outcome(failed("COIOTE_NOT_TRUSTED"), Outcome(result, entry, len(script.tasks), script.asked))
 
 
-# Fault of AWS → what it does to which call, and what is expected: the function's error where there is nothing in the shadow.
-# The first UpdateItem claims the request, the second one says what came of it.
+# Fault of AWS → its effects on calls, and the expected outcome: the function's error where there is no answer in the shadow.
+# The first UpdateItem claims the request, the second one records the outcome.
 AWS = {
     "claim: throttled once": ("UpdateItem", [LEDGER_THROTTLED], scheduled()),
     "claim: broken once": ("UpdateItem", [BROKEN], scheduled()),
@@ -262,7 +262,7 @@ AWS = {
     "secret: throttled once": ("GetSecretValue", [THROTTLED], scheduled()),
     "secret: broken once": ("GetSecretValue", [BROKEN], scheduled()),
     "secret: denied": ("GetSecretValue", DENIED, failed("SECRET_UNAVAILABLE")),
-    "secret: throttled": ("GetSecretValue", THROTTLED, again("SECRET_UNAVAILABLE")),
+    "secret: throttled": ("GetSecretValue", THROTTLED, waits("SECRET_UNAVAILABLE")),
     "claim: throttled": ("UpdateItem", LEDGER_THROTTLED, "LEDGER_UNAVAILABLE"),
     "claim: broken": ("UpdateItem", BROKEN, "LEDGER_UNAVAILABLE"),
     "claim: denied": ("UpdateItem", ACCESS_DENIED, "LEDGER_REFUSED"),
@@ -271,7 +271,7 @@ AWS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", AWS)
-def test_aws(stack, device, environment_of, aws_between, fault, kind):
+def test_a_fault_of_aws(stack, device, environment_of, aws_between, fault, kind):
     call, faults, expected = AWS[fault]
     if isinstance(faults, list):
         aws_between.once(call, *faults)
@@ -284,14 +284,14 @@ def test_aws(stack, device, environment_of, aws_between, fault, kind):
         assert call in aws_between.calls and aws_between.nothing_is_left_of(call)
         if isinstance(expected, Expected):
             entry = stack.aws.answer_as(event["thingName"], result)
-            check(expected, Outcome(result, entry, len(script.tasks), script.asked))
+            assert_outcome(expected, Outcome(result, entry, len(script.tasks), script.asked))
             return
-        # Nobody could be told, so nothing was handed over, and the event is kept. The device may have been looked for.
+        # The claim could not be recorded, so nothing was handed over, and the event is kept. The device may have been looked for.
         handed_over = [asked for asked in script.asked if not asked.startswith(SEARCH)]
         assert (result["errorType"], handed_over) == (expected, [])
         [line] = [line for line in function.log_lines() if line.get("message") == "request not recorded"]
         assert line["code"] == expected
-        # Lambda tries again, and a person sends through what is left: nothing is lost.
+        # A retry by Lambda, or a redrive, hands it over: nothing is lost.
         aws_between.heal()
         assert function.invoke(event | {"redriven": True}, seconds=SECONDS)["status"] == "SCHEDULED"
         assert len(script.tasks) == 1
@@ -308,7 +308,7 @@ def test_a_ledger_that_is_away(stack, device, environment_of):
 def test_the_device_is_found_while_the_request_is_claimed(stack, device, environment_of, aws_between):
     event = new_request(stack, device, "execute")
     with scripted_coiote(stack.authority, {}) as script:
-        # The claim gets no further before the device was looked for.
+        # The claim is delayed until the device was looked for.
         aws_between.once("UpdateItem", lambda: wait_for("the search", lambda: script.asked))
         function = environment_of("OperationRequest", COIOTE_URL=script.url, AWS_ENDPOINT_URL=aws_between.endpoint)
         assert function.invoke(event)["status"] == "SCHEDULED"
@@ -317,7 +317,7 @@ def test_the_device_is_found_while_the_request_is_claimed(stack, device, environ
         assert len(script.tasks) == 1
 
 
-def test_a_secret_that_arrives_in_part_is_nowhere_to_be_read(stack, device, environment_of, aws_between):
+def test_a_secret_that_arrives_in_part_is_never_logged(stack, device, environment_of, aws_between):
     aws_between.always("GetSecretValue", CutAnswer())
     event = new_request(stack, device, "read")
     function = environment_of("OperationRequest", AWS_ENDPOINT_URL=aws_between.endpoint, RUST_LOG="info")
@@ -347,7 +347,7 @@ def test_a_call_that_fails_says_how_long_it_took(stack, device, environment_of):
         ('{"certificatePem": "s3cret", "privateKey": "s3cret"}', "SECRET_INVALID", "not valid PEM"),
     ],
 )
-def test_a_secret_that_does_not_serve(stack, device, environment_of, secret, code, message):
+def test_a_secret_that_cannot_be_used(stack, device, environment_of, secret, code, message):
     name = f"broken-{code}-{len(message)}"
     if secret is not None:
         stack.aws.secrets.create_secret(Name=name, SecretString=secret)
@@ -355,45 +355,45 @@ def test_a_secret_that_does_not_serve(stack, device, environment_of, secret, cod
     event = new_request(stack, device, "read")
     result = function.invoke(event)
     entry = stack.aws.answer_as(event["thingName"], result)
-    check(failed(code), Outcome(result, entry, 0, []))
+    assert_outcome(failed(code), Outcome(result, entry, 0, []))
     assert name in entry["reason"]["message"] and message in entry["reason"]["message"]
     assert "s3cret" not in str(result) + str(entry) + function.log.read_text()
 
 
 @pytest.mark.parametrize("url", ["", "http://localhost:8088", "https://localhost:8088/api", "localhost"])
-def test_a_url_that_is_none(stack, device, environment_of, url):
+def test_a_url_that_is_not_valid(stack, device, environment_of, url):
     event = new_request(stack, device, "execute")
     result = environment_of("OperationRequest", COIOTE_URL=url).invoke(event)
     assert (result["status"], result["reason"]["code"]) == ("FAILED", "COIOTE_URL_INVALID")
 
 
 def due(event: dict) -> dict:
-    """What reconcile invokes operation-request with, when the request's time has come."""
+    """The event by which reconcile invokes operation-request for a request that is due."""
     return {"thingName": event["thingName"], "due": str(event["version"])}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_waits_is_handed_over_when_coiote_is_back(stack, device, environment_of, kind):
+def test_a_waiting_request_is_handed_over_when_coiote_is_back(stack, device, environment_of, kind):
     event = new_request(stack, device, kind)
     answers = {CREATE: [(503, says("maintenance"), {"Retry-After": "60"}), (201, "d:task:1")]}
     with scripted_coiote(stack.authority, answers) as script:
         waiting = environment_of("OperationRequest", COIOTE_URL=script.url).invoke(event, seconds=SECONDS)
         entry = stack.aws.answer_as(event["thingName"], waiting)
         assert (entry["status"], entry["reason"]["code"]) == ("IN_PROGRESS", "COIOTE_UNAVAILABLE")
-        # Another delivery, or Lambda's own retry, changes nothing: it waits.
+        # Another delivery, or Lambda's own retry, changes nothing.
         again = environment_of("OperationRequest", COIOTE_URL=script.url).invoke(event, seconds=SECONDS)
         assert (again["status"], script.tasks) == ("IN_PROGRESS", [])
-        # In its turn, in another environment. The reason has gone with what it said.
+        # It is handed over by another environment, and the reason is removed.
         handed_over = environment_of("OperationRequest", COIOTE_URL=script.url).invoke(due(event), seconds=SECONDS)
         entry = stack.aws.answer_as(event["thingName"], handed_over)
         assert (entry["status"], "reason" in entry, entry["clientToken"]) == ("SCHEDULED", False, "a-token")
-        # And that came twice.
+        # The event of the due request comes twice.
         twice = environment_of("OperationRequest", COIOTE_URL=script.url).invoke(due(event), seconds=SECONDS)
         assert (twice["status"], len(script.tasks)) == ("IGNORED", 1)
 
 
 def test_while_coiote_counts_as_away_it_is_left_alone(stack, device, environment_of, ledgers):
-    """After three failures in a row, whichever requests and environments met them."""
+    """Coiote counts as away after three failures in a row, of any requests and environments."""
     ledger = ledgers.get()
     ledger.forget_outages()
     try:
@@ -403,11 +403,11 @@ def test_while_coiote_counts_as_away_it_is_left_alone(stack, device, environment
                 answer = function.invoke(new_request(stack, device, "read"), seconds=SECONDS)
                 assert answer["reason"]["code"] == "COIOTE_UNAVAILABLE"
             asked = len(script.asked)
-            # One that has seen it counts on it.
+            # An environment that has seen it does not call Coiote.
             answer = function.invoke(new_request(stack, device, "execute"), seconds=SECONDS)
             assert (answer["status"], answer["reason"]["code"]) == ("IN_PROGRESS", "COIOTE_AWAY")
             assert len(script.asked) == asked
-            # One that has not asks the ledger. It may have begun to look for the device meanwhile.
+            # One that has not asks the ledger; meanwhile it may have begun to look for the device.
             other = environment_of("OperationRequest", COIOTE_URL=script.url, **ledger.environment)
             answer = other.invoke(new_request(stack, device, "execute"), seconds=SECONDS)
             assert (answer["status"], answer["reason"]["code"]) == ("IN_PROGRESS", "COIOTE_AWAY")
@@ -419,7 +419,7 @@ def test_while_coiote_counts_as_away_it_is_left_alone(stack, device, environment
 @pytest.mark.parametrize(
     "fault", [Refuse(429, "TooManyRequestsException"), BROKEN, CutAnswer()], ids=["throttled", "broken", "half an answer"]
 )
-def test_what_waits_goes_on_waiting_where_operation_request_gives_no_answer(
+def test_waiting_requests_go_on_waiting_where_operation_request_gives_no_answer(
     stack, device, environment_of, aws_between, own_ledger, fault
 ):
     away = {SEARCH: (503, says("maintenance")), "GET /taskReports/findSince": (200, [])}
@@ -448,7 +448,7 @@ def test_what_waits_goes_on_waiting_where_operation_request_gives_no_answer(
 
 
 def test_a_task_whose_answer_could_not_be_written_is_remembered(stack, device, environment_of, aws_between):
-    """By the environment that has created it."""
+    """The environment that has created the task remembers it."""
     for kind in KINDS:
         event = new_request(stack, device, kind)
         with scripted_coiote(stack.authority, {}) as script:
@@ -471,8 +471,8 @@ class Interrupted(NamedTuple):
 
 @pytest.fixture(scope="module")
 def interrupted(stack, ledgers) -> dict:
-    """What comes of requests whose run ended without a word, once its mark is void: half a minute after its time was up. Side by
-    side, because of that half minute."""
+    """Outcomes of requests whose function was killed, after the claim has expired: half a minute after the function's time was up.
+    They run concurrently because of that half minute."""
     numbers = itertools.count(1)
 
     def run(case: tuple[str, str]) -> Interrupted:
@@ -519,8 +519,8 @@ def interrupted(stack, ledgers) -> dict:
 @pytest.mark.parametrize(
     ("kind", "expected"), [("read", (2, "SCHEDULED", None)), ("execute", (1, "FAILED", "OUTCOME_UNKNOWN"))]
 )
-def test_a_function_that_was_ended_in_mid_sentence(interrupted, kind, expected, again):
-    """A retry, and a redriven event whose attempts have all ended without a word, go on; an execute is not sent twice."""
+def test_a_function_that_was_killed_while_it_ran(interrupted, kind, expected, again):
+    """A retry goes on, and so does a redriven event whose attempts have left no answer; an execute is not sent twice."""
     outcome = interrupted[kind, again]
     assert outcome.tasks_before == 1, "while the first may still be at it, nothing is sent"
     assert (outcome.tasks, outcome.entry["status"], outcome.entry.get("reason", {}).get("code")) == expected

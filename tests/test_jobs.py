@@ -21,7 +21,7 @@ REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
 WRITE = {"operation": "write", "keys": [OFFSET], "values": ["+02:00"]}
 READ = {"operation": "read", "keys": ["Device.0"]}
 FOREIGN = {"steps": ["a document of somebody else"]}
-# An execution that was queued, and what a notification of it may take, on the local stack
+# Time limit of finding a queued execution, and of its notification, on the local stack
 SECONDS_TO_BE_FOUND = 60
 
 _numbers = itertools.count(1)
@@ -35,7 +35,7 @@ def jobs(stack):
 
 @pytest.fixture
 def group(jobs):
-    """A thing group of these things."""
+    """Creates thing groups; returns name and ARN."""
 
     def create(*things: str, parent: str | None = None) -> tuple[str, str]:
         name = f"group-{next(_numbers)}"
@@ -44,20 +44,20 @@ def group(jobs):
     return create
 
 
-def runs(stack, thing: str) -> int:
-    """How often the device has really run anything."""
+def run_count(stack, thing: str) -> int:
+    """Number of operations that the device has run."""
     return len(stack.coiote.runs(thing))
 
 
 def notification(thing: str, job: str, execution: dict, request: object) -> dict:
-    """What the rule makes of the message on notify-next."""
-    told = {"thingName": thing, "jobId": job, "executionNumber": execution["executionNumber"]}
+    """The event that the rule makes of the message on notify-next."""
+    event = {"thingName": thing, "jobId": job, "executionNumber": execution["executionNumber"]}
     fields = request if isinstance(request, dict) else {}
-    return told | {"timestamp": int(execution["queuedAt"].timestamp())} | fields
+    return event | {"timestamp": int(execution["queuedAt"].timestamp())} | fields
 
 
-def invoked(stack, event: dict) -> dict:
-    """The answer of operation-request to an event, as the rule brings it."""
+def invoke_operation_request(stack, event: dict) -> dict:
+    """Invokes operation-request as the rule does; returns its result."""
     answer = stack.aws.lambda_.invoke(FunctionName=stack.outputs["OperationRequestFunction"], Payload=json.dumps(event))
     return json.loads(answer["Payload"].read())
 
@@ -87,13 +87,13 @@ def test_an_execution_ends_with_what_the_device_did(stack, jobs, device, request
     assert jobs.describe(job)["status"] == "COMPLETED"
 
 
-def test_what_the_report_says_stands_in_the_details(jobs, device):
+def test_the_report_is_in_the_details(jobs, device):
     thing = device()
     execution = jobs.end_of(jobs.run([thing], {"operation": "discover", "keys": ["Device.0"]}), thing)
     assert "</3/0" in json.loads(execution["details"]["properties"])["Device.0"]
 
 
-def test_what_the_device_refuses_has_failed_with_its_words(stack, jobs, device):
+def test_an_execution_that_the_device_refuses_has_failed_with_its_message(stack, jobs, device):
     thing = device()
     stack.coiote.refuse(thing, {"Device.0.Reboot": "4.05 Method Not Allowed"})
     execution = jobs.end_of(jobs.run([thing], REBOOT), thing)
@@ -106,14 +106,14 @@ def test_a_request_of_a_job_stands_among_the_devices_others(stack, jobs, device)
     job = jobs.run([thing], READ)
     jobs.status_of(job, thing, "IN_PROGRESS")
     name = f"job:{job}:1"
-    wait_for("its copy", lambda: word(stack, thing, job)[0] == "SCHEDULED")
+    wait_for("its copy", lambda: status_and_code(stack, thing, job)[0] == "SCHEDULED")
     assert stack.aws.answers(thing)[name]["operation"] == "read"
-    # And so it can be taken back as they can.
+    # It can be canceled as they can.
     version = stack.aws.request(thing, {"operation": "cancelRequest", "requests": [name]})
     assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
     execution = jobs.end_of(job, thing)
     assert (execution["status"], execution["details"]["code"]) == ("FAILED", "CANCELED")
-    assert runs(stack, thing) == 0
+    assert run_count(stack, thing) == 0
 
 
 # ---------------------------------------------------------------- sleeping devices
@@ -123,25 +123,25 @@ def test_a_sleeping_devices_execution_is_in_progress_until_it_wakes(stack, jobs,
     thing = device("sleeping")
     job = jobs.run([thing], WRITE)
     execution = jobs.status_of(job, thing, "IN_PROGRESS")
-    # What is told is that Coiote has the task.
+    # The details say that Coiote has the task.
     wait_for("the task", lambda: jobs.execution(job, thing)["details"].get("taskId"))
-    assert runs(stack, thing) == 0 and "code" not in execution["details"]
+    assert run_count(stack, thing) == 0 and "code" not in execution["details"]
     stack.coiote.set_state(thing, "online")
     assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
 
 
-def test_the_jobs_timeout_takes_the_request_back(stack, jobs, device):
+def test_the_jobs_timeout_cancels_the_request(stack, jobs, device):
     thing = device("sleeping")
     job = jobs.run([thing], REBOOT, timeoutConfig={"inProgressTimeoutInMinutes": 1})
     assert jobs.end_of(job, thing)["status"] == "TIMED_OUT"
-    wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    wait_for("the request to be taken back", lambda: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
     stack.coiote.set_state(thing, "online")
-    # What it does next shows that the reboot is gone.
+    # The next operation shows that the reboot is gone.
     assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
-    assert runs(stack, thing) == 1
+    assert run_count(stack, thing) == 1
 
 
-def word(stack, thing: str, job: str, number: int = 1) -> tuple[str | None, str | None]:
+def status_and_code(stack, thing: str, job: str, number: int = 1) -> tuple[str | None, str | None]:
     answer = stack.aws.answers(thing).get(f"job:{job}:{number}", {})
     return answer.get("status"), answer.get("reason", {}).get("code")
 
@@ -166,23 +166,23 @@ def test_a_device_that_joins_later_gets_a_continuous_job(stack, jobs, device, gr
     assert jobs.end_of(job, first)["status"] == "SUCCEEDED"
     stack.aws.iot.add_thing_to_thing_group(thingGroupName=name, thingName=later)
     assert jobs.end_of(job, later)["status"] == "SUCCEEDED"
-    assert (runs(stack, first), runs(stack, later)) == (1, 1)
-    # One that comes back gets it once more, as another execution.
+    assert (run_count(stack, first), run_count(stack, later)) == (1, 1)
+    # A device that comes back gets it once more, as another execution.
     stack.aws.iot.remove_thing_from_thing_group(thingGroupName=name, thingName=later)
     stack.aws.iot.add_thing_to_thing_group(thingGroupName=name, thingName=later)
     wait_for("the second execution", lambda: jobs.execution(job, later)["executionNumber"] == 2)
     assert jobs.end_of(job, later)["status"] == "SUCCEEDED"
-    assert runs(stack, later) == 2
+    assert run_count(stack, later) == 2
     stack.aws.iot.cancel_job(jobId=job)
 
 
-def test_a_rollout_is_as_slow_as_it_is_told_to_be(stack, jobs, device, group):
+def test_a_rollout_has_the_pace_that_the_job_sets(stack, jobs, device, group):
     things = [device() for _ in range(3)]
     job = jobs.run([group(*things)[1]], WRITE, jobExecutionsRolloutConfig={"maximumPerMinute": 1})
     for thing in things:
-        wait_for("its turn", lambda thing=thing: runs(stack, thing) == 1)
+        wait_for("its turn", lambda thing=thing: run_count(stack, thing) == 1)
     began = sorted(jobs.execution(job, thing)["queuedAt"] for thing in things)
-    # A minute takes five seconds here; times are told in whole seconds.
+    # A minute takes five seconds here; times are in whole seconds.
     assert all((later - earlier).total_seconds() >= 4 for earlier, later in itertools.pairwise(began)), began
     wait_for("all to end", lambda: jobs.counts(job) == {"SUCCEEDED": 3})
 
@@ -200,7 +200,7 @@ def test_a_job_stops_when_too_many_fail(stack, jobs, device, group):
     )
     wait_for("the job to be canceled", lambda: jobs.describe(job)["status"] == "CANCELED")
     assert jobs.describe(job)["reasonCode"] == "ABORT_CANCEL"
-    assert sum(runs(stack, thing) for thing in things) == jobs.counts(job)["FAILED"] < len(things)
+    assert sum(run_count(stack, thing) for thing in things) == jobs.counts(job)["FAILED"] < len(things)
 
 
 def test_several_jobs_of_a_thing_run_one_after_the_other(stack, jobs, device):
@@ -226,140 +226,140 @@ def test_a_retry_of_the_job_runs_an_execute_again_and_a_second_notification_does
     )
     wait_for("the third execution", lambda: jobs.execution(job, thing)["executionNumber"] == 3)
     last = jobs.end_of(job, thing)
-    assert last["status"] == "FAILED" and runs(stack, thing) == 3
+    assert last["status"] == "FAILED" and run_count(stack, thing) == 3
     for number in (1, 2, 3):
         execution = jobs.execution(job, thing, number)
         assert execution["details"]["code"] == "DEVICE_REFUSED"
-        answer = invoked(stack, notification(thing, job, execution, REBOOT))
+        answer = invoke_operation_request(stack, notification(thing, job, execution, REBOOT))
         assert (answer["status"], answer["reason"]["code"]) == ("IGNORED", "DUPLICATE"), answer
-    assert runs(stack, thing) == 3
+    assert run_count(stack, thing) == 3
 
 
 def test_late_and_repeated_notifications_run_once(stack, jobs, device):
-    """Also when the device's item has forgotten the request."""
+    """They run once also when the request is no longer in the device's item."""
     thing = device()
     job = jobs.run([thing], REBOOT)
     execution = jobs.end_of(job, thing)
     event = notification(thing, job, execution, REBOOT)
-    assert invoked(stack, event)["status"] == "IGNORED"
+    assert invoke_operation_request(stack, event)["status"] == "IGNORED"
     table = stack.outputs["RequestsTable"]
     stack.aws.dynamodb.delete_item(TableName=table, Key={"thing": {"S": thing}, "entry": {"S": "device"}})
-    assert invoked(stack, event)["status"] == "IGNORED"
-    assert runs(stack, thing) == 1
+    assert invoke_operation_request(stack, event)["status"] == "IGNORED"
+    assert run_count(stack, thing) == 1
     # A job that was deleted and made again with the same name, a minute later, is another one.
     stack.aws.iot.delete_job(jobId=job)
     again = event | {"timestamp": event["timestamp"] + 60}
-    assert invoked(stack, again)["status"] == "SCHEDULED"
-    wait_for("the second run", lambda: runs(stack, thing) == 2)
+    assert invoke_operation_request(stack, again)["status"] == "SCHEDULED"
+    wait_for("the second run", lambda: run_count(stack, thing) == 2)
     for repeated in (again, event):
-        assert invoked(stack, repeated)["status"] == "IGNORED"
-    assert runs(stack, thing) == 2
+        assert invoke_operation_request(stack, repeated)["status"] == "IGNORED"
+    assert run_count(stack, thing) == 2
 
 
-# ---------------------------------------------------------------- taken back
+# ---------------------------------------------------------------- canceling
 
 
-def test_an_execution_that_is_canceled_is_taken_back(stack, jobs, device):
+def test_the_request_of_a_canceled_execution_is_canceled(stack, jobs, device):
     thing = device("sleeping")
     job = jobs.run([thing], REBOOT)
     jobs.status_of(job, thing, "IN_PROGRESS")
     stack.aws.iot.cancel_job_execution(jobId=job, thingName=thing, force=True)
-    wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    wait_for("the request to be taken back", lambda: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
     assert jobs.execution(job, thing)["status"] == "CANCELED", "it is left as AWS has ended it"
     stack.coiote.set_state(thing, "online")
     assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
-    assert runs(stack, thing) == 1
+    assert run_count(stack, thing) == 1
 
 
-def test_what_is_under_way_goes_on_when_its_job_is_canceled_without_force(stack, jobs, device, group):
+def test_a_running_execution_goes_on_when_its_job_is_canceled_without_force(stack, jobs, device, group):
     sleeper, behind = device("sleeping"), device()
     foreign = jobs.create([behind], FOREIGN)
     job = jobs.run([group(sleeper, behind)[1]], REBOOT)
     jobs.status_of(job, sleeper, "IN_PROGRESS")
     stack.aws.iot.cancel_job(jobId=job)
     assert jobs.status_of(job, behind, "CANCELED")["status"] == "CANCELED"
-    # Its event has been dealt with when the log says so.
+    # The log says when its event has been handled.
     stack.aws.log_line(stack.outputs["JobExecutionsLogGroup"], "looked for executions", job=job)
-    assert word(stack, sleeper, job)[0] == "SCHEDULED"
+    assert status_and_code(stack, sleeper, job)[0] == "SCHEDULED"
     stack.coiote.set_state(sleeper, "online")
     assert jobs.end_of(job, sleeper)["status"] == "SUCCEEDED"
-    assert (runs(stack, sleeper), runs(stack, behind)) == (1, 0)
+    assert (run_count(stack, sleeper), run_count(stack, behind)) == (1, 0)
     stack.aws.iot.cancel_job(jobId=foreign)
 
 
-def delete(stack, jobs, thing: str, job: str) -> None:
+def delete_execution(stack, jobs, thing: str, job: str) -> None:
     stack.aws.iot.delete_job_execution(jobId=job, thingName=thing, executionNumber=1, force=True)
 
 
-def remove(stack, jobs, thing: str, job: str) -> None:
-    """As the rule brings what the local AWS never says of an execution that is under way."""
+def report_removal(stack, jobs, thing: str, job: str) -> None:
+    """Sends the event of a removed execution, which the local AWS lacks for one that is in progress."""
     event = {"thingArn": jobs.arn(thing), "jobId": job, "executionNumber": 1, "jobOver": "removed"}
-    invoked(stack, event | {"timestamp": int(time.time())})
+    invoke_operation_request(stack, event | {"timestamp": int(time.time())})
 
 
-@pytest.mark.parametrize("end", [delete, remove])
-def test_an_execution_that_is_gone_is_taken_back(stack, jobs, device, end):
+@pytest.mark.parametrize("end", [delete_execution, report_removal])
+def test_the_request_of_a_removed_execution_is_canceled(stack, jobs, device, end):
     thing = device("sleeping")
     job = jobs.run([thing], REBOOT)
     jobs.status_of(job, thing, "IN_PROGRESS")
     end(stack, jobs, thing, job)
-    wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    wait_for("the request to be taken back", lambda: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
     stack.coiote.set_state(thing, "online")
     assert stack.aws.last_word(thing, stack.aws.request(thing, READ))["status"] == "SUCCEEDED"
-    assert runs(stack, thing) == 1
+    assert run_count(stack, thing) == 1
 
 
-def under_way(jobs, group, things: list[str]) -> str:
-    """A job of them all, each of whose executions was claimed."""
+def start_job(jobs, group, things: list[str]) -> str:
+    """Creates a job for the things, and waits until all executions are claimed."""
     job = jobs.run([group(*things)[1]], REBOOT)
     for thing in things:
         jobs.status_of(job, thing, "IN_PROGRESS")
     return job
 
 
-def cancel(stack, job: str, things: list[str]) -> None:
-    """Cancels the job, and waits until its requests are taken back."""
+def cancel_job(stack, job: str, things: list[str]) -> None:
+    """Cancels the job, and waits until its requests are canceled."""
     stack.aws.iot.cancel_job(jobId=job, force=True)
     for thing in things:
-        wait_for("it to be taken back", lambda thing=thing: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+        wait_for("it to be taken back", lambda thing=thing: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
 
 
-def test_a_canceled_job_is_taken_back_from_all_things(stack, jobs, device, group):
+def test_the_requests_of_a_canceled_job_are_canceled_for_all_things(stack, jobs, device, group):
     things = [device("sleeping") for _ in range(3)]
-    job = under_way(jobs, group, things)
-    cancel(stack, job, things)
+    job = start_job(jobs, group, things)
+    cancel_job(stack, job, things)
     for thing in things:
         stack.coiote.set_state(thing, "online")
         assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
-        assert runs(stack, thing) == 1
+        assert run_count(stack, thing) == 1
 
 
-def test_the_event_of_the_job_alone_takes_its_requests_back(stack, jobs, device, group):
-    """Where nobody tells of each execution."""
+def test_the_event_of_the_job_alone_cancels_its_requests(stack, jobs, device, group):
+    """Events of executions are switched off."""
     things = [device("sleeping") for _ in range(2)]
-    job = under_way(jobs, group, things)
+    job = start_job(jobs, group, things)
     stack.aws.iot.update_event_configurations(eventConfigurations={"JOB_EXECUTION": {"Enabled": False}})
     try:
-        cancel(stack, job, things)
+        cancel_job(stack, job, things)
     finally:
         jobs.switch_events_on()
 
 
 def test_an_execution_that_was_canceled_before_it_was_claimed_is_not_run(stack, jobs, device):
-    """Its notification was on its way: AWS refuses to take it for begun, and so the request is taken back."""
+    """Its notification was on its way: AWS refuses IN_PROGRESS, and the request is canceled."""
     thing = device("sleeping")
     blocking = jobs.create([thing], FOREIGN)
     job = jobs.run([thing], REBOOT)
     execution = jobs.execution(job, thing)
     stack.aws.iot.cancel_job_execution(jobId=job, thingName=thing)
-    assert invoked(stack, notification(thing, job, execution, REBOOT))["status"] == "SCHEDULED"
-    wait_for("the request to be taken back", lambda: word(stack, thing, job) == ("CANCELED", "CANCELED"))
+    assert invoke_operation_request(stack, notification(thing, job, execution, REBOOT))["status"] == "SCHEDULED"
+    wait_for("the request to be taken back", lambda: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
     assert jobs.execution(job, thing)["status"] == "CANCELED"
     stack.aws.iot.cancel_job(jobId=blocking)
-    assert runs(stack, thing) == 0
+    assert run_count(stack, thing) == 0
 
 
-# ---------------------------------------------------------------- what nobody was told of
+# ---------------------------------------------------------------- executions without a notification
 
 
 def test_an_execution_behind_a_foreign_job_is_found(stack, jobs, device):
@@ -383,7 +383,7 @@ def test_an_execution_whose_notification_was_lost_is_found(stack, jobs, device):
     finally:
         stack.aws.iot.enable_topic_rule(ruleName=rule)
     assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
-    assert runs(stack, thing) == 1
+    assert run_count(stack, thing) == 1
 
 
 # ---------------------------------------------------------------- bad input
@@ -393,7 +393,7 @@ def test_an_execution_whose_notification_was_lost_is_found(stack, jobs, device):
 def test_a_document_without_an_operation_is_left_alone(stack, jobs, device, document):
     thing, witness = device(), device()
     foreign = jobs.create([thing], document)
-    # What comes after it is done: it would have been as well; and by a look what stands behind a foreign job.
+    # A later execution is done, so this one would have been, too; and a look finds executions behind a foreign job.
     assert jobs.end_of(jobs.run([witness], READ), witness)["status"] == "SUCCEEDED"
     blocking = jobs.create([witness], FOREIGN)
     assert jobs.end_of(jobs.run([witness], READ), witness, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
@@ -421,7 +421,7 @@ def test_a_document_that_is_not_valid_is_rejected_with_its_findings(stack, jobs,
     assert execution["status"] == "REJECTED", execution
     assert code == execution["details"]["code"] and words in execution["details"]["message"], execution
     assert all(len(value) <= 1024 for value in execution["details"].values())
-    assert runs(stack, thing) == 0
+    assert run_count(stack, thing) == 0
 
 
 def test_a_thing_that_is_no_device_of_coiote_has_failed_with_a_code(stack, jobs):
@@ -447,8 +447,8 @@ def test_a_request_that_waits_says_so_and_is_done_when_coiote_is_back(stack, job
     assert done["status"] == "SUCCEEDED" and "code" not in done["details"], done
 
 
-def told_by_the_stream(stack, thing: str) -> dict:
-    """The device's item as the stream brings it when it is new."""
+def stream_event(stack, thing: str) -> dict:
+    """The event of the stream for the device's item, as if it were new."""
     key = {"thing": {"S": thing}, "entry": {"S": "device"}}
     item = stack.aws.dynamodb.get_item(TableName=stack.outputs["RequestsTable"], Key=key, ConsistentRead=True)["Item"]
     return {"Records": [{"eventSource": "aws:dynamodb", "dynamodb": {"Keys": key, "NewImage": item}}]}
@@ -464,9 +464,9 @@ def sleeping(stack, jobs, device):
 
 
 @pytest.mark.parametrize("fault", [THROTTLED, BROKEN, DENIED], ids=["throttled", "broken", "denied"])
-def test_what_aws_does_not_take_is_brought_again(stack, sleeping, environment_of, aws_between, fault):
+def test_an_update_that_aws_refuses_is_retried(stack, sleeping, environment_of, aws_between, fault):
     thing, _ = sleeping
-    function, event = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint), told_by_the_stream(stack, thing)
+    function, event = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint), stream_event(stack, thing)
     aws_between.always("POST /things", fault)
     assert function.invoke(event)["errorType"] == "JOB_EXECUTION_NOT_TOLD"
     aws_between.heal()
@@ -477,12 +477,12 @@ def test_the_status_counts_more_than_its_details(stack, jobs, sleeping, environm
     thing, job = sleeping
     function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
     aws_between.once("POST /things", Refuse(400, "InvalidRequestException"))
-    assert function.invoke(told_by_the_stream(stack, thing)) is None
+    assert function.invoke(stream_event(stack, thing)) is None
     assert aws_between.nothing_is_left_of("POST /things")
     assert list(jobs.execution(job, thing)["details"]) == ["taskId"]
 
 
-def test_what_aws_throttles_holds_up_no_answer_in_a_shadow(stack, jobs, device, aws_between):
+def test_throttling_by_aws_delays_no_answer_in_a_shadow(stack, jobs, device, aws_between):
     thing, other = device(), device()
     function = stack.outputs["JobExecutionsFunction"]
     configured = stack.aws.lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
@@ -491,7 +491,7 @@ def test_what_aws_throttles_holds_up_no_answer_in_a_shadow(stack, jobs, device, 
     aws_between.always("POST /things", THROTTLED)
     try:
         job = jobs.run([thing], READ)
-        wait_for("its answer in the shadow", lambda: word(stack, thing, job)[0] == "SUCCEEDED")
+        wait_for("its answer in the shadow", lambda: status_and_code(stack, thing, job)[0] == "SUCCEEDED")
         assert stack.aws.last_word(other, stack.aws.request(other, READ))["status"] == "SUCCEEDED"
         assert jobs.execution(job, thing)["status"] == "QUEUED", "AWS has not been told of anything"
         aws_between.heal()
@@ -500,23 +500,23 @@ def test_what_aws_throttles_holds_up_no_answer_in_a_shadow(stack, jobs, device, 
         stack.aws.lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": configured})
 
 
-def test_a_request_of_a_shadow_does_not_invoke_what_speaks_to_jobs(stack, jobs, device):
-    """Nothing is paid for jobs where there are none."""
+def test_a_request_of_a_shadow_does_not_invoke_job_executions(stack, jobs, device):
+    """Without jobs, nothing is billed for them."""
     of_shadow, of_job = device(), device()
     assert stack.aws.last_word(of_shadow, stack.aws.request(of_shadow, READ))["status"] == "SUCCEEDED"
-    # What comes after it in the stream has been told.
+    # The next record in the stream has been handled.
     assert jobs.end_of(jobs.run([of_job], READ), of_job)["status"] == "SUCCEEDED"
     lines = stack.aws.log_lines(stack.outputs["JobExecutionsLogGroup"])
     told = {line.get("thing") for line in lines if line.get("message") == "AWS IoT Jobs told"}
     assert of_job in told and of_shadow not in told
 
 
-def test_an_update_that_aws_never_takes_holds_up_no_other(stack, jobs, sleeping, environment_of, aws_between):
+def test_an_update_that_aws_never_accepts_delays_no_other(stack, jobs, sleeping, environment_of, aws_between):
     thing, job = sleeping
     function = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
     refused = Refuse(400, "InvalidRequestException")
     aws_between.once("POST /things", refused, refused)
-    assert function.invoke(told_by_the_stream(stack, thing)) is None, "or Lambda brings the same records for a day"
+    assert function.invoke(stream_event(stack, thing)) is None, "or Lambda brings the same records for a day"
     assert aws_between.nothing_is_left_of("POST /things")
     [line] = [line for line in function.log_lines() if line.get("message") == "AWS IoT Jobs does not take the update"]
     assert line["code"] == "JOB_EXECUTION_NOT_TAKEN"
@@ -539,7 +539,7 @@ def test_a_look_that_aws_does_not_answer_is_made_again_by_the_next_one(environme
     ("output", "operation", "keys"),
     [
         ("RebootJobTemplate", "execute", "Device.0.Reboot"),
-        # All is a path with nothing in it.
+        # The path of the whole data model is empty.
         ("ReadAllJobTemplate", "read", ""),
         ("ObserveBatteryJobTemplate", "observe", BATTERY),
         ("DailyLifetimeJobTemplate", "write", "LwM2M Server.1.Lifetime"),
@@ -589,7 +589,7 @@ def test_the_commands_of_the_page_do_what_it_says(stack, jobs, device):
     watched = shell(watching)
     assert '"numberOfSucceededThings": 1' in watched and '"status": "SUCCEEDED"' in watched
     assert stack.coiote.datamodel(thing)["LwM2M Server"]["1"]["Lifetime"] == "86400"
-    # It is the same job once more.
+    # The same job once more.
     shell(by_lwm2m.replace("lifetime-of-a-day", "by-the-command-line"))
     assert jobs.end_of("by-the-command-line", thing)["status"] == "SUCCEEDED"
     for job in ("lifetime-of-a-day", "by-the-command-line"):
