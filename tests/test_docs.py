@@ -16,7 +16,7 @@ BUILT = {".git", ".local", ".aws-sam", "target", "dist"}
 # Text in capitals that is no code: values of parameters and attributes
 OTHER_WORDS = {"EC_P256", "EC_P384", "RSA_2048", "RSA_4096", "SCREAMING_SNAKE_CASE", "IN_PROGRESS", "TIMED_OUT"}
 # Calls and macros that name a variable of the environment
-VARIABLE = re.compile(r'(?:variable|var|var_os|env!|number|is_on|endpoint_url)\(\s*"([A-Z0-9_]+)"')
+VARIABLE = re.compile(r'(?:variable|var|var_os|env!|number_from_env|is_on|endpoint_url)\(\s*"([A-Z0-9_]+)"')
 WORDS = re.compile(r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)"')
 # A constant that is named like its text is a code, also where it is a single word.
 CONSTANT = re.compile(r'const (\w+): &str = "(\w+)"')
