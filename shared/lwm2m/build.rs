@@ -1,8 +1,8 @@
-//! Compiles the object definitions in: OMA's registry from `objects.tsv` and `object-versions.tsv`, and the user's own from the project's
-//! `objects` folder, in OMA's DDF XML.
+//! Compiles object definitions into constant tables: those of OMA's registry from `objects.tsv` and `object-versions.tsv`, and
+//! the user's own from the project's `objects` folder, which are in OMA's DDF XML.
 //!
-//! They become constant tables without a single pointer, so that nothing has to be set up or relocated when a function
-//! starts: what is not looked at is not even read from disk.
+//! The tables contain no pointers, so nothing has to be set up or relocated when a function starts, and pages that are not
+//! used are not even read from disk.
 
 #[path = "build/ddf.rs"]
 mod ddf;
@@ -60,7 +60,7 @@ fn generate() -> Result<(), String> {
     fs::write(&into, tables::source(objects)?).map_err(|error| format!("{}: {error}", into.display()))
 }
 
-/// The XML files of the folder in the order of their names; none where there is no such folder.
+/// XML files of a folder, sorted by name; empty where there is no such folder.
 fn definition_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut files = Vec::new();

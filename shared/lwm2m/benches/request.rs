@@ -1,6 +1,6 @@
-//! Parse, check and encode a request, by its number of keys: `cargo bench --package lwm2m`.
+//! Time to parse, check and encode a request, by its number of keys: `cargo bench --package lwm2m`.
 //!
-//! The time for a key should stay about the same from 1 to 3,000 keys; sorting may add its logarithm.
+//! The time per key should be about the same from 1 to 3,000 keys; sorting may add a logarithm.
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -41,7 +41,7 @@ fn observe(bencher: Bencher, count: usize) {
     handle(bencher, count, json!({"operation": "observe", "keys": keys, "attributes": attributes}));
 }
 
-/// Every key is wrong, and near to a right one.
+/// Every key is wrong and similar to a valid one.
 #[divan::bench(args = COUNTS)]
 fn mistakes(bencher: Bencher, count: usize) {
     let keys: Vec<String> = (0..count).map(|i| format!("Temperature.{i}.Sensor Valeu")).collect();

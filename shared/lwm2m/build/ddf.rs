@@ -1,10 +1,10 @@
-//! OMA's DDF XML, as the registry publishes it: one or more `Object` elements below `LWM2M`.
+//! Parser of OMA's DDF XML: one or more `Object` elements below `LWM2M`.
 
 use roxmltree::{Document, Node};
 
 use crate::definitions::{self, Object, Resource};
 
-/// The error names the line.
+/// Parses a file of definitions. Errors name the line.
 pub(crate) fn objects(xml: &[u8]) -> Result<Vec<Object>, String> {
     let xml = std::str::from_utf8(xml).map_err(|error| {
         let line = 1 + xml.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
@@ -59,7 +59,7 @@ fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Ite
     node.children().filter(move |child| child.has_tag_name(name))
 }
 
-/// All of the element's text, also where a comment stands in it.
+/// Text of a child element, without comments in it.
 fn text(node: Node, name: &'static str) -> Option<String> {
     let child = children(node, name).next()?;
     Some(child.children().filter_map(|part| part.text().filter(|_| part.is_text())).collect())

@@ -1,16 +1,17 @@
-//! An object's definition, whichever file it came from.
+//! Definitions of objects and their fields, independent of the format of the file.
 
-/// `Definition of an object` in OMA LwM2M Core 1.1, annex D.1.
+/// Definition of an object (OMA LwM2M Core 1.1, annex D.1).
 #[derive(Clone)]
 pub(crate) struct Object {
     pub(crate) id: u16,
     pub(crate) name: String,
-    /// Major and minor; `1.0` where the definition leaves it out.
+    /// Major and minor version; 1.0 where the definition does not name one.
     pub(crate) version: (u16, u16),
     pub(crate) multiple: bool,
     pub(crate) resources: Vec<Resource>,
 }
 
+/// Definition of a resource.
 #[derive(Clone)]
 pub(crate) struct Resource {
     pub(crate) id: u16,
@@ -19,21 +20,24 @@ pub(crate) struct Resource {
     pub(crate) writable: bool,
     pub(crate) executable: bool,
     pub(crate) multiple: bool,
-    /// A variant of `DataType`.
+    /// Name of a variant of `DataType`.
     pub(crate) data_type: &'static str,
-    /// The range or enumeration as it was written; empty where there is none.
+    /// Range or enumeration as the definition spells it; empty for none.
     pub(crate) range: String,
 }
 
+/// Parses an id; `of` names the place in the error.
 pub(crate) fn id(text: &str, of: &str) -> Result<u16, String> {
     text.trim().parse().map_err(|_| format!("{of} {text:?} is not a number from 0 to 65535"))
 }
 
-/// In bytes; far beyond any registered one. A longer text would not fit into the tables.
+/// Greatest length of a name in bytes, far beyond the registered ones. A longer text would not fit into the tables.
 const LONGEST_NAME: usize = 255;
+
+/// Greatest length of a range in bytes.
 const LONGEST_RANGE: usize = 4_000;
 
-/// The name as it was registered, also where words have two blanks between them; a line break is only the file's layout.
+/// Checks a name. Blanks stay as registered, even two in a row, but line breaks are only layout of the file.
 pub(crate) fn name(text: &str, of: &str) -> Result<String, String> {
     let name = one_line(text);
     if name.is_empty() {
@@ -47,7 +51,7 @@ pub(crate) fn name(text: &str, of: &str) -> Result<String, String> {
     }
 }
 
-/// The text without what surrounds it; where it has line breaks or tabs, with one blank between words.
+/// The trimmed text, on one line: a text with line breaks or tabs gets one blank between words.
 fn one_line(text: &str) -> String {
     if text.contains(['\n', '\r', '\t']) {
         text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -56,6 +60,7 @@ fn one_line(text: &str) -> String {
     }
 }
 
+/// Checks the text of a range.
 pub(crate) fn range(text: &str, of: &str) -> Result<String, String> {
     let range = one_line(text);
     if range.len() > LONGEST_RANGE {
@@ -67,7 +72,7 @@ pub(crate) fn range(text: &str, of: &str) -> Result<String, String> {
     }
 }
 
-/// `1.0` and so on; empty for `1.0`.
+/// Parses a version such as `1.0`; empty means 1.0.
 pub(crate) fn version(text: &str, of: &str) -> Result<(u16, u16), String> {
     let text = text.trim();
     let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
@@ -78,29 +83,29 @@ pub(crate) fn version(text: &str, of: &str) -> Result<(u16, u16), String> {
     }
 }
 
-/// Refuses what is neither `Mandatory` nor `Optional`; which of them it is decides nothing.
+/// Refuses texts other than `Mandatory` and `Optional`. The value itself is not used.
 pub(crate) fn check_mandatory(text: &str, of: &str) -> Result<(), String> {
     match text.trim().to_ascii_lowercase().as_str() {
-        // Some published files leave it out.
+        // Missing in some published files
         "mandatory" | "optional" | "" => Ok(()),
         _ => Err(format!("{of}: Mandatory is {text:?}, not Mandatory or Optional")),
     }
 }
 
-/// `Single` or `Multiple`.
+/// Parses `Single` or `Multiple`.
 pub(crate) fn multiple(text: &str, of: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "multiple" => Ok(true),
-        // Some published files leave it out.
+        // Missing in some published files
         "single" | "" => Ok(false),
         _ => Err(format!("{of}: MultipleInstances is {text:?}, not Single or Multiple")),
     }
 }
 
-/// Readable, writable, executable.
+/// Parses operations to readable, writable and executable.
 pub(crate) fn operations(text: &str, of: &str) -> Result<(bool, bool, bool), String> {
     match text.trim().to_ascii_uppercase().as_str() {
-        // Only a bootstrap server touches it.
+        // Only for bootstrap servers
         "" => Ok((false, false, false)),
         "R" => Ok((true, false, false)),
         "W" => Ok((false, true, false)),
@@ -113,7 +118,7 @@ pub(crate) fn operations(text: &str, of: &str) -> Result<(bool, bool, bool), Str
     }
 }
 
-/// The data types of annex C; empty for a resource that is only executed.
+/// Parses a data type of annex C; empty for executable resources.
 pub(crate) fn data_type(text: &str, of: &str) -> Result<&'static str, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "" | "none" => Ok("None"),

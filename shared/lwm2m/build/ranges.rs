@@ -1,17 +1,18 @@
-//! The field `RangeEnumeration` of a definition. It is free text, so it is understood in the forms that are in use, and
-//! what is in none of them limits nothing.
+//! Parser of the field `RangeEnumeration` of a definition. The field is free text, so the parser takes the forms that are in
+//! use; a text in another form does not limit values.
 
-/// What a value of the resource has to be.
+/// Limit of the values of a resource.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Limit {
     /// A number in one of the intervals.
     Value(Vec<(f64, f64)>),
-    /// As many bytes as one of the intervals allows.
+    /// A length in bytes in one of the intervals.
     Length(Vec<(f64, f64)>),
-    /// One of these texts, or a text of such a length where the definition leaves open which is meant.
+    /// One of these texts; with `or_length`, alternatively a text of such a length, as the definition does not say which.
     Words { words: Vec<String>, or_length: bool },
 }
 
+/// Parses a range for a data type; `None` if it does not limit values.
 pub(crate) fn limit(range: &str, data_type: &str) -> Option<Limit> {
     let range = range.trim();
     match data_type {
@@ -22,9 +23,10 @@ pub(crate) fn limit(range: &str, data_type: &str) -> Option<Limit> {
     }
 }
 
-/// `0..100`, also `1...63`, `-30..-120`, `0-100` and `[1:4]` as some are written; lists such as `0..3, 99` and
-/// `"0","1"`; `8 bit` and `2 bytes`. A number that stands alone means different things in different definitions and is
-/// not checked.
+/// Parses intervals of numbers: `0..100`, also in the forms `1...63`, `-30..-120`, `0-100` and `[1:4]`; lists such as
+/// `0..3, 99` and `"0","1"`; sizes such as `8 bit` and `2 bytes`.
+///
+/// A single number has different meanings in different definitions and is not checked.
 fn values(range: &str, data_type: &str) -> Option<Vec<(f64, f64)>> {
     if let Some(bits) = bits(range).filter(|_| data_type != "Float") {
         let unsigned = 2_f64.powi(bits) - 1.0;
@@ -51,7 +53,7 @@ fn one_of_values(part: &str, alone: bool) -> Option<(f64, f64)> {
     }
 }
 
-/// Lengths (`0..255`, `1..64 bytes`, `16-32-48 bytes`, `10 or 26 bytes`) or, of a String, also the texts themselves
+/// Parses the limit of a String: lengths (`0..255`, `1..64 bytes`, `16-32-48 bytes`, `10 or 26 bytes`) or texts
 /// (`"eco","comfort"`, `ON;OFF`).
 fn string(range: &str) -> Option<Limit> {
     let (lengths_only, has_unit) = without_unit(range);
@@ -67,13 +69,13 @@ fn string(range: &str) -> Option<Limit> {
     let parts: Vec<&str> = parts(range).collect();
     let is_quoted = parts.iter().all(|part| unquoted(part).len() < part.len());
     let is_word = |part: &&str| !part.is_empty() && !part.contains(char::is_whitespace) && !part.contains("..");
-    // Without quotes a longer text is a description, and a word alone may be one
+    // Without quotes, longer texts are descriptions, and so may be single words
     let are_words = parts.len() > 1 && parts.iter().all(is_word);
     let words = parts.into_iter().map(|part| unquoted(part).to_owned()).collect();
     (is_quoted || are_words).then_some(Limit::Words { words, or_length: false })
 }
 
-/// A length is only checked against a range or a list.
+/// Parses intervals of lengths: a range or a list, but not a single number.
 fn lengths(range: &str) -> Option<Vec<(f64, f64)>> {
     if let [from, to] = hyphenated(range)?[..] {
         return bounded(vec![interval(from, to)?]);
@@ -93,7 +95,7 @@ fn hyphenated(range: &str) -> Option<Vec<&str>> {
     if range.is_empty() { None } else { Some(range.split('-').map(str::trim).collect()) }
 }
 
-/// The parts of a list; a comma or the like within quotes belongs to the part.
+/// Parts of a list. Separators within quotes belong to the part.
 fn parts(range: &str) -> impl Iterator<Item = &str> {
     let mut quote = None;
     let mut separates = move |c: char| {
@@ -131,7 +133,7 @@ fn unquoted(part: &str) -> &str {
     }
 }
 
-/// What stands before `bytes` and the like, and whether there was one.
+/// The text before a unit such as `bytes`, and whether there is a unit.
 fn without_unit(range: &str) -> (&str, bool) {
     let lower = range.to_ascii_lowercase();
     let units = ["bytes", "byte", "characters", "chars", "octets"];
@@ -141,7 +143,7 @@ fn without_unit(range: &str) -> (&str, bool) {
     }
 }
 
-/// `8 bit`, `16-bit`, `8-Bits`, `2 bytes`.
+/// Parses a size to bits: `8 bit`, `16-bit`, `8-Bits`, `2 bytes`.
 fn bits(range: &str) -> Option<i32> {
     let lower = range.to_ascii_lowercase();
     let units = [("bits", 1), ("bit", 1), ("bytes", 8), ("byte", 8)];
@@ -155,12 +157,12 @@ fn interval(from: &str, to: &str) -> Option<(f64, f64)> {
     Some((from.min(to), from.max(to)))
 }
 
-/// Not `nan`; `inf` is an end that is open.
+/// Parses a number, which may be infinite for an open interval, but not `nan`.
 fn number(text: &str) -> Option<f64> {
     text.trim().parse().ok().filter(|value: &f64| !value.is_nan())
 }
 
-/// None where one of the intervals holds every number.
+/// The intervals, or `None` if one of them contains all numbers.
 fn bounded(intervals: Vec<(f64, f64)>) -> Option<Vec<(f64, f64)>> {
     let is_open = |(from, to): &(f64, f64)| from.is_infinite() && to.is_infinite();
     if intervals.iter().any(is_open) { None } else { Some(intervals) }

@@ -1,7 +1,9 @@
-//! `objects.tsv`: facts of OMA's registry, a line for an object (`O`) and then one for each of its resources (`R`).
+//! Parser of `objects.tsv` and `object-versions.tsv`, which hold OMA's registry: a line for each object (`O`), followed by one
+//! for each of its resources (`R`).
 
 use crate::definitions::{self, Object, Resource};
 
+/// Parses `objects.tsv`: the newest version of each object.
 pub(crate) fn objects(text: &str) -> Result<Vec<Object>, String> {
     let mut objects: Vec<Object> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -24,8 +26,8 @@ pub(crate) fn objects(text: &str) -> Result<Vec<Object>, String> {
     Ok(objects)
 }
 
-/// `object-versions.tsv`: older versions, each with the resources that differ from the newest version's in `newest`; the
-/// others are those of the newest.
+/// Parses `object-versions.tsv`: older versions of objects, with those resources that differ from the newest version. The
+/// other resources are taken from `newest`.
 pub(crate) fn older_versions(text: &str, newest: &[Object]) -> Result<Vec<Object>, String> {
     let mut objects: Vec<Object> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {

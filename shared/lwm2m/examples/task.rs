@@ -1,4 +1,4 @@
-//! What becomes of a request, without any AWS or Coiote: the task that would be sent, or everything that is wrong.
+//! Prints the task that a request becomes, or its findings, without AWS and Coiote.
 //!
 //! ```sh
 //! cargo run --package lwm2m --example task < events/read.json

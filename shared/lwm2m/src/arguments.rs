@@ -1,17 +1,21 @@
 //! Arguments of an Execute, in the form of OMA LwM2M Core 1.1, section 6.3.5: `0='abc',1`.
 
-/// Checked arguments: digits, each with an optional quoted value, separated by commas; or nothing at all.
+/// Valid arguments of an Execute: digits, each with an optional quoted value, separated by commas. May be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments(String);
 
 impl Arguments {
+    /// Checks arguments against the specification's grammar:
+    ///
     /// ```text
     /// arglist = arg *( "," arg )
     /// arg     = DIGIT / DIGIT "=" "'" *CHAR "'"
     /// CHAR    = "!" / %x23-26 / %x28-5B / %x5D-7E
     /// ```
     ///
-    /// The error says what is wrong, without repeating the arguments.
+    /// # Errors
+    ///
+    /// A message with the position and what is expected there. It does not repeat the arguments.
     pub fn parse(text: &str) -> Result<Arguments, String> {
         let mut rest = text;
         while !rest.is_empty() {
@@ -42,6 +46,7 @@ impl Arguments {
         Ok(Arguments(text.to_owned()))
     }
 
+    /// The arguments as they are sent.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,14 +61,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_specifications_form_is_taken_as_it_is() {
+    fn arguments_in_the_form_of_the_specification_pass_unchanged() {
         for text in ["", "0", "1,2", "0='abc'", "0='abc',1", "2='10.3'", "7,0='https://www.oma.org',3=''", "0='a,b'"] {
             assert_eq!(Arguments::parse(text), Ok(Arguments(text.to_owned())));
         }
     }
 
     #[test]
-    fn anything_else_is_told_where_it_goes_wrong() {
+    fn errors_name_the_position() {
         for (text, at) in [
             ("abc", "character 0"),
             ("0=abc", "character 0"),

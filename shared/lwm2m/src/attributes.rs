@@ -6,33 +6,45 @@ use serde_json::{Map, Value as Json};
 
 use crate::finding::{Code, Finding, Quoted};
 use crate::path::Level;
-use crate::value::{whole_number, written};
+use crate::value::{number_text, whole_number};
 
-/// The attributes of one key, in the order in which they were given. None at all leaves the key's attributes as they
-/// are.
+/// Attributes of one key, in the order in which they were given. An empty set leaves the key's attributes unchanged.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Attributes(Vec<(Attribute, AttributeValue)>);
 
+/// Name of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attribute {
+    /// Minimum period between notifications, in seconds.
     Pmin,
+    /// Maximum period between notifications, in seconds.
     Pmax,
+    /// Minimum period between evaluations, in seconds.
     Epmin,
+    /// Maximum period between evaluations, in seconds.
     Epmax,
+    /// Upper threshold: crossing it leads to a notification.
     Gt,
+    /// Lower threshold: crossing it leads to a notification.
     Lt,
+    /// Step: change of the value that leads to a notification.
     St,
+    /// Edge of a Boolean that leads to a notification: 0 for falling, 1 for rising.
     Edge,
+    /// Whether notifications are confirmable.
     Con,
+    /// Maximum number of notifications in the historical queue.
     Hqmax,
 }
 
-/// An attribute's value.
+/// Value of an attribute.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttributeValue {
+    /// Sets the attribute.
     Number {
-        /// As JSON wrote it, whole where it has to be; `0` and `1` for booleans.
+        /// The number as JSON wrote it, without a fraction where it has to be whole; `0` and `1` for booleans.
         text: String,
+        /// The number itself.
         value: f64,
     },
     /// Unsets the attribute, as `null`.
@@ -42,6 +54,7 @@ pub enum AttributeValue {
 }
 
 impl Attribute {
+    /// All attributes.
     pub const ALL: &[Attribute] = &[
         Attribute::Pmin,
         Attribute::Pmax,
@@ -55,6 +68,7 @@ impl Attribute {
         Attribute::Hqmax,
     ];
 
+    /// The name, as requests and devices spell it.
     pub fn name(self) -> &'static str {
         match self {
             Attribute::Pmin => "pmin",
@@ -70,7 +84,7 @@ impl Attribute {
         }
     }
 
-    /// Whether it only has a meaning for a single value, which an object or an object instance does not have.
+    /// Whether the attribute is only for single values, which objects and object instances do not have.
     pub fn is_of_a_value(self) -> bool {
         matches!(self, Attribute::Gt | Attribute::Lt | Attribute::St | Attribute::Edge)
     }
@@ -79,7 +93,7 @@ impl Attribute {
         let text = match json {
             Json::Null => return Ok(AttributeValue::Null),
             Json::String(text) if text.is_empty() => return Ok(AttributeValue::Empty),
-            Json::Number(number) => written(&number),
+            Json::Number(number) => number_text(&number),
             Json::Bool(flag) if matches!(self, Attribute::Edge | Attribute::Con) => u8::from(flag).to_string(),
             _ => String::new(),
         };
@@ -114,7 +128,11 @@ impl fmt::Display for Attribute {
 }
 
 impl Attributes {
-    /// The findings say which attribute is wrong and why; they are all that could be told.
+    /// Parses the attributes of one key.
+    ///
+    /// # Errors
+    ///
+    /// All findings, each with the name of the attribute.
     pub fn parse(object: Map<String, Json>) -> Result<Attributes, Vec<Finding>> {
         let mut findings = Vec::new();
         let mut attributes = Attributes::default();
@@ -134,7 +152,7 @@ impl Attributes {
         if findings.is_empty() { Ok(attributes) } else { Err(findings) }
     }
 
-    /// What the specification says of attributes that stand together.
+    /// Combinations that the specification forbids.
     fn contradictions(&self) -> Vec<Finding> {
         use Attribute::*;
         let value = |wanted: Attribute| {
@@ -143,27 +161,27 @@ impl Attributes {
                 _ => None,
             })
         };
-        let mut told = Vec::new();
+        let mut messages = Vec::new();
         for (least, most) in [(Pmin, Pmax), (Epmin, Epmax)] {
             if let (Some(a), Some(b)) = (value(least), value(most))
                 && a > b
                 // 0 counts as not set
                 && b != 0.0
             {
-                told.push(format!("{least} ({a}) has to be at most {most} ({b})"));
+                messages.push(format!("{least} ({a}) has to be at most {most} ({b})"));
             }
         }
         match (value(Lt), value(Gt), value(St)) {
-            (Some(lt), Some(gt), _) if lt >= gt => told.push(format!("lt ({lt}) has to be below gt ({gt})")),
+            (Some(lt), Some(gt), _) if lt >= gt => messages.push(format!("lt ({lt}) has to be below gt ({gt})")),
             (Some(lt), Some(gt), Some(st)) if lt + 2.0 * st >= gt => {
-                told.push(format!("lt + 2 st ({lt} + 2 x {st}) has to be below gt ({gt})"));
+                messages.push(format!("lt + 2 st ({lt} + 2 x {st}) has to be below gt ({gt})"));
             }
             _ => {}
         }
-        told.into_iter().map(|message| Finding::new(Code::AttributesContradict, message)).collect()
+        messages.into_iter().map(|message| Finding::new(Code::AttributesContradict, message)).collect()
     }
 
-    /// Attributes that need a value, where they stand at an object or an object instance, which has none.
+    /// Findings about attributes for single values at an object or an object instance.
     pub fn without_a_value(&self, level: Level) -> impl Iterator<Item = Finding> {
         let has_no_value = level < Level::Resource;
         self.iter().filter(move |(attribute, _)| has_no_value && attribute.is_of_a_value()).map(
@@ -174,10 +192,12 @@ impl Attributes {
         )
     }
 
+    /// Whether there are no attributes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// The attributes and their values.
     pub fn iter(&self) -> impl Iterator<Item = (Attribute, &AttributeValue)> {
         self.0.iter().map(|(attribute, value)| (*attribute, value))
     }
@@ -193,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_specification_allows_is_taken() {
+    fn attributes_that_the_specification_allows_pass() {
         for json in [
             r#"{}"#,
             r#"{"pmin": 30, "pmax": 30}"#,
@@ -201,7 +221,7 @@ mod tests {
             r#"{"gt": -65.5, "lt": -105.5, "st": 4.0}"#,
             r#"{"gt": 1e3, "edge": 1, "con": true}"#,
             r#"{"pmin": null, "gt": "", "con": ""}"#,
-            // One of the two unset: nothing to compare
+            // One of the two is unset
             r#"{"pmin": 5, "pmax": 0}"#,
             r#"{"pmin": 50, "pmax": null}"#,
         ] {
@@ -232,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_told_and_all_of_it() {
+    fn all_mistakes_are_reported() {
         for (json, expected) in [
             (
                 r#"{"pminn": 1}"#,

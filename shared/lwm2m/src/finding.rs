@@ -1,45 +1,70 @@
-//! What is wrong with a request, in words that the person who wrote it can act on.
+//! Findings about a request: errors and notices for its author.
 //!
-//! A finding names the field and the position, what was found and what would have been right, in one line. It quotes
-//! paths and names, but never a value or an argument: those may be secrets (keys, passwords) and end up in a shadow.
+//! A finding names the field, the position, what was found and what is expected, in one line. It quotes paths and names, but
+//! never a value or an argument: those may be secrets (keys, passwords), and findings end up in a shadow.
 
 use std::fmt;
 
-/// Stable codes: users and alarms match on them, so a code's meaning never changes. docs/errors.md explains each.
+/// Code of a finding. Users and alarms match on codes, so the meaning of a code never changes. docs/errors.md explains them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
+    /// `operation` is missing.
     OperationMissing,
+    /// There is no such operation.
     OperationUnknown,
+    /// `keys` is missing or empty.
     KeysMissing,
+    /// `keys` is not an array of strings.
     KeysInvalid,
+    /// The operation does not take these keys together.
     KeyCount,
+    /// A key is given twice.
     KeyDuplicate,
+    /// A key is not a path.
     PathInvalid,
+    /// The operation cannot address the level of a path.
     PathLevel,
+    /// `values` is missing.
     ValuesMissing,
+    /// `values` is not an array.
     ValuesInvalid,
+    /// There are not as many values as keys.
     ValueCount,
+    /// A value or a key cannot be sent to Coiote.
     ValueNotEncodable,
+    /// `attributes` is missing.
     AttributesMissing,
+    /// `attributes` is not an array of objects, or an attribute has an invalid value.
     AttributesInvalid,
+    /// There are not as many objects of attributes as keys.
     AttributeCount,
+    /// There is no such attribute.
     AttributeUnknown,
+    /// An attribute has no meaning at its path.
     AttributeNotAllowed,
+    /// Attributes of a key contradict each other.
     AttributesContradict,
+    /// `arguments` is not of the form of the specification.
     ArgumentsInvalid,
+    /// There is no such object instance or resource instance.
     InstanceUnknown,
+    /// A multiple resource is addressed without a resource instance.
     InstanceMissing,
+    /// The object has no such resource.
     ResourceUnknown,
+    /// The object or the resource does not allow the operation.
     NotAllowed,
+    /// A value does not have the type of its resource.
     ValueType,
+    /// A value is outside the range of its resource.
     ValueRange,
-    /// Nobody described the object, but one with a similar name.
+    /// The object has no description, but one with a similar name has.
     ObjectNotDescribed,
-    /// Notice: a number was translated to the name of the newest version, and another version has another.
+    /// Notice: an id was translated to the name of the newest version, and another version has another name.
     NameOfNewestVersion,
     /// Notice: an Opaque value looks like hexadecimal digits and is read as base64.
     ValueIsBase64,
-    /// A number was translated to a name that is not the only one's.
+    /// An id was translated to a name that belongs to several objects or resources.
     NameAmbiguous,
     /// Notice: attributes were given that are not sent.
     AttributesIgnored,
@@ -48,6 +73,7 @@ pub enum Code {
 }
 
 impl Code {
+    /// The code as authors of requests see it.
     pub fn as_str(self) -> &'static str {
         match self {
             Code::OperationMissing => "OPERATION_MISSING",
@@ -91,20 +117,22 @@ impl fmt::Display for Code {
     }
 }
 
-/// One thing that is wrong with a request, or (as a notice) that was ignored.
+/// Error in a request, or a notice about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// Kind of the finding.
     pub code: Code,
     /// One line, for the author of the request.
     pub message: String,
 }
 
 impl Finding {
+    /// A finding with a message of one line.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Finding { code, message: message.into() }
     }
 
-    /// The same, with the place in the request before it.
+    /// The finding with a place in the request before its message.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
         Finding { code: self.code, message: format!("{place}: {}", self.message) }
     }
@@ -117,7 +145,10 @@ impl From<Finding> for Vec<Finding> {
 }
 
 /// Text from the request, quoted for a one-line message: control characters escaped, and cut after 80 characters.
-pub struct Quoted<'a>(pub &'a str);
+pub struct Quoted<'a>(
+    /// The text to quote.
+    pub &'a str,
+);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_in_one_line_and_cuts_what_is_long() {
+    fn text_is_quoted_in_one_line_and_cut() {
         assert_eq!(Quoted("Device.0").to_string(), r#""Device.0""#);
         assert_eq!(Quoted("a\nb\"c").to_string(), r#""a\nb\"c""#);
         assert_eq!(Quoted(&"x".repeat(80)).to_string(), format!("\"{}\"", "x".repeat(80)));

@@ -1,19 +1,19 @@
-//! The keys of an operation, in the forms that its template takes.
+//! The keys of an operation, in the forms that its task template takes.
 //!
-//! Coiote's templates take all keys in one parameter, joined by commas and without an escape. So a key that holds a
-//! comma (`Access Control.0.Validity (MCC, MNC)`) can only be sent alone, never beside values, and never where the text
-//! behind a comma could be taken for another key. The types here can only be made of keys that can be sent.
+//! Coiote's templates take all keys in one parameter, joined by commas, without an escape for commas in keys. So a key with a
+//! comma (`Access Control.0.Validity (MCC, MNC)`) can be sent only alone, without values, and only if the text behind the
+//! comma does not look like a key itself. The types of this module consist of keys that can be sent.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::attributes::Attributes;
 use crate::finding::{Code, Finding, Quoted};
 use crate::path::{Level, Path, Target};
 use crate::value::Value;
 
-/// A path with its position in the request, for messages.
+/// A path and its position among the keys of the request, for messages.
 #[derive(Debug, Clone)]
-pub(crate) struct Key {
+pub(crate) struct PositionedPath {
     pub(crate) position: usize,
     pub(crate) path: Path,
 }
@@ -22,73 +22,79 @@ pub(crate) struct Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys(Vec<Path>);
 
-/// The whole data model, or some of it.
+/// The whole data model, or parts of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
+    /// The whole data model.
     All,
+    /// Everything at and below these paths.
     Keys(Keys),
 }
 
-/// Paths with a value each: unique, and each of them can be sent beside the others and their values.
+/// Unique paths with a value each, which can be sent in one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignments(Vec<(Path, Value)>);
 
-/// Paths with attributes each: unique, and they can be sent in one parameter.
+/// Unique paths with attributes each, which can be sent in one parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttributedKeys(Vec<(Path, Attributes)>);
 
 impl Keys {
-    pub(crate) fn new(keys: Vec<Key>) -> Result<Keys, Vec<Finding>> {
+    pub(crate) fn new(keys: Vec<PositionedPath>) -> Result<Keys, Vec<Finding>> {
         no_comma_between_keys(&keys)?;
         Ok(Keys(keys.into_iter().map(|key| key.path).collect()))
     }
 
+    /// The paths, in the order in which they are sent.
     pub fn paths(&self) -> &[Path] {
         &self.0
     }
 }
 
 impl Assignments {
-    pub(crate) fn new(keys: Vec<Key>, values: Vec<Value>) -> Result<Assignments, Vec<Finding>> {
+    pub(crate) fn new(keys: Vec<PositionedPath>, values: Vec<Value>) -> Result<Assignments, Vec<Finding>> {
         unique(&keys)?;
-        none_holds_a_comma(&keys, "beside values")?;
+        no_comma(&keys, "beside values")?;
         Ok(Assignments(keys.into_iter().map(|key| key.path).zip(values).collect()))
     }
 
+    /// The paths and their values, in the order in which they are sent.
     pub fn iter(&self) -> impl Iterator<Item = &(Path, Value)> {
         self.0.iter()
     }
 }
 
 impl AttributedKeys {
-    pub(crate) fn new(keys: Vec<Key>, attributes: Vec<Attributes>) -> Result<AttributedKeys, Vec<Finding>> {
+    pub(crate) fn new(keys: Vec<PositionedPath>, attributes: Vec<Attributes>) -> Result<AttributedKeys, Vec<Finding>> {
         unique(&keys)?;
         no_comma_between_keys(&keys)?;
         Ok(AttributedKeys(keys.into_iter().map(|key| key.path).zip(attributes).collect()))
     }
 
+    /// The paths and their attributes, in the order in which they are sent.
     pub fn iter(&self) -> impl Iterator<Item = &(Path, Attributes)> {
         self.0.iter()
     }
 }
 
-/// Keeps the first of equal keys, in the given order.
-pub(crate) fn deduplicated(mut keys: Vec<Key>) -> Vec<Key> {
+/// Removes duplicates; the first of equal keys stays, in its order.
+pub(crate) fn deduplicated(mut keys: Vec<PositionedPath>) -> Vec<PositionedPath> {
     let mut seen = HashSet::new();
     keys.retain(|key| seen.insert(key.path.clone()));
     keys
 }
 
-/// Leaves out every path that lies below another: the other one covers it.
+/// Splits keys into those that stay and those that lie below another key, which covers them.
 pub(crate) fn without_covered<T>(keys: Vec<T>, path: impl Fn(&T) -> &Path) -> (Vec<T>, Vec<T>) {
     let all: HashSet<Path> = keys.iter().map(|key| path(key).clone()).collect();
     keys.into_iter().partition(|key| !path(key).ancestors().any(|ancestor| all.contains(&ancestor)))
 }
 
-pub(crate) fn unique(keys: &[Key]) -> Result<(), Vec<Finding>> {
-    let mut first_of = std::collections::HashMap::new();
+/// Refuses duplicates.
+pub(crate) fn unique(keys: &[PositionedPath]) -> Result<(), Vec<Finding>> {
+    let mut first_of = HashMap::new();
     let mut findings = Vec::new();
-    for Key { position, path } in keys {
+    for PositionedPath { position, path } in keys {
         let first = *first_of.entry(path).or_insert(*position);
         if first != *position {
             let key = path.to_string();
@@ -101,12 +107,12 @@ pub(crate) fn unique(keys: &[Key]) -> Result<(), Vec<Finding>> {
     if findings.is_empty() { Ok(()) } else { Err(findings) }
 }
 
-/// For keys that are sent without values.
-pub(crate) fn no_comma_between_keys(keys: &[Key]) -> Result<(), Vec<Finding>> {
+/// Refuses commas that Coiote would split at, in keys that are sent without values.
+pub(crate) fn no_comma_between_keys(keys: &[PositionedPath]) -> Result<(), Vec<Finding>> {
     match keys {
-        [Key { position, path }] => {
+        [PositionedPath { position, path }] => {
             let key = path.to_string();
-            match key.split(',').skip(1).find(|piece| reads_as_a_key(piece)) {
+            match key.split(',').skip(1).find(|piece| looks_like_a_key(piece)) {
                 None => Ok(()),
                 Some(piece) => {
                     let message = format!(
@@ -119,12 +125,13 @@ pub(crate) fn no_comma_between_keys(keys: &[Key]) -> Result<(), Vec<Finding>> {
                 }
             }
         }
-        keys => none_holds_a_comma(keys, "beside other keys; send it in a request of its own"),
+        keys => no_comma(keys, "beside other keys; send it in a request of its own"),
     }
 }
 
-/// Whether it says by itself where in a data model it is: a bare word is no key unless an object is described by it.
-fn reads_as_a_key(piece: &str) -> bool {
+/// Whether the text addresses a part of the data model by itself. A single word does so only as the name of a described
+/// object.
+fn looks_like_a_key(piece: &str) -> bool {
     match Target::parse(piece) {
         Ok(Target::Root) => true,
         Ok(Target::Path(path)) => path.level() > Level::Object || path.descriptions().next().is_some(),
@@ -132,8 +139,8 @@ fn reads_as_a_key(piece: &str) -> bool {
     }
 }
 
-/// For keys that are sent beside others, or beside values.
-pub(crate) fn none_holds_a_comma(keys: &[Key], beside: &str) -> Result<(), Vec<Finding>> {
+/// Refuses commas in keys that are sent with other keys or with values; `beside` says with which.
+pub(crate) fn no_comma(keys: &[PositionedPath], beside: &str) -> Result<(), Vec<Finding>> {
     let findings: Vec<_> = keys
         .iter()
         .map(|key| (key.position, key.path.to_string()))

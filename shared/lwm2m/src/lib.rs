@@ -1,18 +1,19 @@
-//! The LwM2M operation model that both functions share.
+//! The LwM2M operation model: paths, values, attributes, operations, and the tasks that they become at Coiote.
 //!
-//! A device session is expensive: minutes of waiting for a sleeping device, and its battery. So a request is parsed,
-//! here and once, into an [`Operation`] that can only be valid, and everything after that works on the type. The way
-//! is one-directional:
+//! A device session is expensive: it costs minutes of waiting for a sleeping device, and battery. So a request is parsed once
+//! into an [`Operation`], which is valid by construction, and all later steps work on that type:
 //!
 //! ```text
 //! Request (JSON fields of the event)  →  Operation (typed)  →  Task (template name and parameters for Coiote)
 //! ```
 //!
-//! Nothing here does I/O or knows AWS or HTTP.
+//! The crate does no I/O, and knows neither AWS nor HTTP.
+
+#![warn(missing_docs)]
 
 pub mod arguments;
 pub mod attributes;
-pub mod check;
+mod check;
 pub mod finding;
 pub mod keys;
 pub mod objects;
@@ -22,6 +23,7 @@ pub mod request;
 pub mod task;
 mod time;
 pub mod value;
+mod value_fit;
 
 pub use finding::{Code, Finding};
 pub use operation::{Operation, OperationName};

@@ -1,43 +1,52 @@
-//! What is known of LwM2M objects: those of OMA's registry, and those that the user has added (see `objects/`).
+//! Descriptions of LwM2M objects: those of OMA's registry, and those that the user has added (see `objects/`).
 //!
-//! Facts only, compiled in as constant tables (see `build.rs`) that cost nothing at start. An object can have several
-//! descriptions: two objects bear one name (`Location` is 6 and 3336), and an id can have several versions. So look-ups
-//! give all of them, the newest version of an id first, and whoever asks is right when one fits.
+//! They are compiled in as constant tables (see `build.rs`), which cost nothing at start. A name can have several
+//! descriptions: two objects share a name (`Location` is 6 and 3336), and an id can have several versions. So look-ups return
+//! all of them, the newest version of an id first, and a request is valid if it fits one.
 //!
-//! Between the words of a name any number of blanks counts as one: some names are registered with two.
+//! Any number of blanks between the words of a name counts as one, because some names are registered with two.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-/// An object's description.
+/// Description of a version of an object.
 #[derive(Clone, Copy)]
 pub struct Object(&'static ObjectRow);
 
-/// A resource's description.
+/// Description of a resource.
 #[derive(Clone, Copy)]
 pub struct Resource(&'static ResourceRow);
 
-/// A data type of OMA LwM2M Core 1.1, annex C.
+/// Data type of a resource (OMA LwM2M Core 1.1, annex C).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataType {
-    /// Of a resource that is only executed, or whose definition leaves it out.
+    /// No type: the resource is executable, or its definition does not name a type.
     None,
+    /// Text in UTF-8.
     String,
+    /// Signed integer of at most 64 bits.
     Integer,
+    /// Unsigned integer of at most 64 bits.
     UnsignedInteger,
+    /// Floating-point number.
     Float,
+    /// `true` or `false`.
     Boolean,
+    /// Bytes.
     Opaque,
+    /// Point in time in seconds.
     Time,
+    /// Link to an object instance.
     Objlnk,
+    /// Links in CoRE Link Format.
     Corelnk,
 }
 
-/// What a value has to lie in.
+/// Range or enumeration of the values of a resource.
 #[derive(Clone, Copy)]
 pub struct Range(&'static RangeRow);
 
-/// From here on, ids of resources are the vendors' own (OMA LwM2M Core 1.1, section 7.1).
+/// Smallest id that vendors may use for resources of their own (OMA LwM2M Core 1.1, section 7.1).
 pub const FIRST_VENDOR_RESOURCE: u16 = 26241;
 
 struct ObjectRow {
@@ -56,7 +65,7 @@ struct ResourceRow {
     executable: bool,
     multiple: bool,
     data_type: DataType,
-    /// Index plus one; 0 where there is none.
+    /// Index of the range plus one; 0 for none.
     range: u16,
 }
 
@@ -67,7 +76,7 @@ struct RangeRow {
     count: u16,
 }
 
-/// What of a value a range limits, and in which table its parts stand.
+/// Property of a value that a range limits, and the table with the range's parts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code, reason = "which ones occur depends on the definitions")]
 enum Measured {
@@ -77,11 +86,11 @@ enum Measured {
     Length,
     /// The text itself: `WORDS`.
     Words,
-    /// The text, or its length in bytes; its definition leaves open which: `WORDS`.
+    /// The text, or its length in bytes, as the definition does not say which: `WORDS`.
     WordsOrLength,
 }
 
-/// A piece of `TEXTS`: two numbers instead of a pointer, which would have to be relocated at every start.
+/// A part of `TEXTS`. A pointer would have to be relocated at every start.
 struct Text {
     at: u32,
     len: u16,
@@ -97,13 +106,13 @@ impl Text {
 }
 
 impl Object {
-    /// In bytes, with room for more blanks than were registered; a longer text is no described object's name.
+    /// Length in bytes above which a text is not the name of a described object. It leaves room for additional blanks.
     pub const LONGEST_NAME: usize = LONGEST_OBJECT_NAME + 16;
 
-    /// The descriptions of objects with this name.
+    /// Descriptions with this name.
     pub fn by_name(name: &str) -> impl Iterator<Item = Object> + Clone {
         let row = |index: &u16| OBJECTS.get(usize::from(*index));
-        // A longer text is none, and costly to compare
+        // A longer text is costly to compare
         let name = if name.len() > Object::LONGEST_NAME { "" } else { name };
         let order = |index: &u16| {
             let known = row(index).map(|object| object.name.get()).unwrap_or_default();
@@ -118,7 +127,7 @@ impl Object {
         found.take(count).filter_map(move |index| row(index).map(Object))
     }
 
-    /// The descriptions of objects that bear this name in any version, with their other versions.
+    /// Descriptions of all versions of the objects that have this name in any version.
     pub fn of_any_version(name: &str) -> impl Iterator<Item = Object> + Clone {
         let mut last = None;
         Object::by_name(name)
@@ -126,77 +135,88 @@ impl Object {
             .flat_map(|object| Object::by_id(object.id()))
     }
 
-    /// The descriptions of the object with this id, the newest version first.
+    /// Descriptions of the object with this id, the newest version first.
     pub fn by_id(id: u16) -> impl Iterator<Item = Object> + Clone {
         let from = OBJECTS.partition_point(|object| object.id < id);
         OBJECTS.get(from..).unwrap_or_default().iter().take_while(move |object| object.id == id).map(Object)
     }
 
+    /// All descriptions, by id, the newest version of an id first.
     pub fn all() -> impl Iterator<Item = Object> {
         OBJECTS.iter().map(Object)
     }
 
+    /// Id of the object.
     pub fn id(self) -> u16 {
         self.0.id
     }
 
+    /// Name of the object in this version.
     pub fn name(self) -> &'static str {
         self.0.name.get()
     }
 
-    /// Whether it can have several object instances; one that cannot has only instance 0.
+    /// Whether the object can have several instances. Otherwise it has only instance 0.
     pub fn is_multiple(self) -> bool {
         self.0.multiple
     }
 
+    /// Descriptions of the object's resources, by id.
     pub fn resources(self) -> impl Iterator<Item = Resource> + Clone {
         let first = usize::from(self.0.first);
         RESOURCES.get(first..first + usize::from(self.0.count)).unwrap_or_default().iter().map(Resource)
     }
 
-    /// Usually one; some definitions give a name twice.
+    /// Descriptions of the resources with this name: usually one, but some definitions give a name twice.
     pub fn resources_named(self, name: &str) -> impl Iterator<Item = Resource> + Clone {
         self.resources().filter(move |resource| is_same_name(resource.name(), name))
     }
 }
 
 impl Resource {
+    /// Id of the resource.
     pub fn id(self) -> u16 {
         self.0.id
     }
 
+    /// Name of the resource.
     pub fn name(self) -> &'static str {
         self.0.name.get()
     }
 
+    /// Whether the resource can be read.
     pub fn is_readable(self) -> bool {
         self.0.readable
     }
 
+    /// Whether the resource can be written.
     pub fn is_writable(self) -> bool {
         self.0.writable
     }
 
+    /// Whether the resource can be executed.
     pub fn is_executable(self) -> bool {
         self.0.executable
     }
 
-    /// Whether it has resource instances instead of a value of its own.
+    /// Whether the resource has resource instances instead of a single value.
     pub fn is_multiple(self) -> bool {
         self.0.multiple
     }
 
+    /// Data type of the values.
     pub fn data_type(self) -> DataType {
         self.0.data_type
     }
 
+    /// Range of the values, if its definition has one that can be checked.
     pub fn range(self) -> Option<Range> {
         RANGES.get(usize::from(self.0.range).checked_sub(1)?).map(Range)
     }
 }
 
 impl DataType {
-    /// With its article, for messages.
+    /// The type with an article, for messages.
     pub fn with_article(self) -> &'static str {
         match self {
             DataType::None => "no value",
@@ -212,23 +232,24 @@ impl DataType {
         }
     }
 
+    /// Whether values of the type are numbers.
     pub fn is_numeric(self) -> bool {
         matches!(self, DataType::Integer | DataType::UnsignedInteger | DataType::Float | DataType::Time)
     }
 }
 
 impl Range {
-    /// Whether it limits the length in bytes and not the value.
+    /// Whether the range limits the length in bytes, not the value.
     pub fn is_of_length(self) -> bool {
         self.0.of == Measured::Length
     }
 
-    /// Whether it names the values that there are.
+    /// Whether the range is a list of values.
     pub fn is_enumeration(self) -> bool {
         matches!(self.0.of, Measured::Words | Measured::WordsOrLength)
     }
 
-    /// Whether a value may have this number or, where the range is of that, this length.
+    /// Whether the range contains this number, which is a length for a range of lengths.
     pub fn contains(self, value: f64) -> bool {
         let in_intervals = || self.part(&INTERVALS).iter().any(|(from, to)| (*from..=*to).contains(&value));
         match self.0.of {
@@ -238,7 +259,7 @@ impl Range {
         }
     }
 
-    /// Whether it is one of the values that an enumeration names.
+    /// Whether the range is an enumeration with this value.
     pub fn names(self, text: &str) -> bool {
         self.is_enumeration() && self.words().any(|word| word == text)
     }
@@ -257,12 +278,12 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
     name.split_whitespace()
 }
 
-/// Whether the names differ in nothing but the number of blanks between words.
+/// Whether two names are equal up to the number of blanks between words.
 pub fn is_same_name(a: &str, b: &str) -> bool {
     a == b || (a.bytes().next() == b.bytes().next() && words(a).eq(words(b)))
 }
 
-/// As its definition writes it; a long one is cut.
+/// The range in the form of its definition, cut if it is long.
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LONGEST: usize = 100;
@@ -280,9 +301,9 @@ impl fmt::Debug for Object {
     }
 }
 
-/// The name most like `wanted` among `known`, where one is so like it that it may have been meant.
+/// The known name that is most similar to `wanted`, if it is similar enough for a suggestion.
 pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    /// Longer than any name there is; comparing costs the product of the lengths.
+    /// Longer than any name. Comparing costs the product of the lengths.
     const LONGEST: usize = 100;
 
     let length = wanted.chars().count();
@@ -299,7 +320,7 @@ pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option
         .map(|(_, name)| name)
 }
 
-/// How many bytes the tables take in the binary.
+/// Size of the tables in the binary, in bytes.
 pub fn size_of_tables() -> usize {
     TEXTS.len()
         + size_of_val(&OBJECTS)
@@ -374,7 +395,7 @@ mod tests {
             match line.split('\t').collect::<Vec<_>>()[..] {
                 ["O", id, name, ..] => {
                     of_version = name;
-                    // By the older name as by the newest
+                    // Found by the older name as well as by the newest
                     for name in [name, names[id]] {
                         let mut found = Object::of_any_version(name).filter(|object| object.id().to_string() == id);
                         assert!(found.any(|object| object.name() == of_version), "{line}");
@@ -400,14 +421,14 @@ mod tests {
                 _ => assert!(line.starts_with('#'), "{line}"),
             }
         }
-        // Resources that the newest version has no more; with another name, other operations, multiplicity, type
+        // Resources that the newest version lacks, or has with another name, other operations, multiplicity or type
         assert_eq!((gone, others), (8, [11, 11, 18, 18]));
     }
 
     #[test]
-    fn a_name_can_mean_several_and_none() {
+    fn a_name_can_belong_to_several_objects_or_none() {
         let ids = |name| Object::by_name(name).map(Object::id).collect::<Vec<_>>();
-        // Each with its older versions
+        // With the older versions of each
         assert_eq!(ids("Location"), [6, 3336, 3336, 3336]);
         assert_eq!(ids("Device"), [3, 3, 3]);
         assert_eq!(ids("Runtime Database"), [10260]);
@@ -433,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_name_is_one_that_may_have_been_meant() {
+    fn the_nearest_name_is_similar() {
         let known = ["UTC Offset", "Timezone", "Current Time"];
         let near = |wanted| nearest(wanted, known.into_iter());
         assert_eq!(near("UTC Ofset"), Some("UTC Offset"));

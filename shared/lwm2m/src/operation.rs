@@ -1,4 +1,4 @@
-//! The operations, as types that can only be valid and can always be encoded.
+//! LwM2M operations, as types that are valid by construction and can always be encoded.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,34 +8,56 @@ use crate::arguments::Arguments;
 use crate::keys::{Assignments, AttributedKeys, Keys, Selection};
 use crate::path::{Level, Path};
 
-/// A valid request. Every part of it was checked when it was made, so nothing further in checks again.
+/// A valid LwM2M operation with all of its parameters.
+///
+/// All parts are checked when they are constructed, so later steps do not check again. Made by
+/// [`Request::parse`](crate::Request::parse).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
+    /// Reads values.
     Read(Selection),
+    /// Writes values.
     Write(Assignments),
+    /// Starts observations, each with its attributes.
     Observe(AttributedKeys),
+    /// Cancels observations.
     CancelObserve(Selection),
-    Execute { resource: Path, arguments: Option<Arguments> },
+    /// Executes a resource.
+    Execute {
+        /// Path of the resource.
+        resource: Path,
+        /// Arguments, if any.
+        arguments: Option<Arguments>,
+    },
+    /// Sets and unsets attributes.
     WriteAttributes(AttributedKeys),
+    /// Discovers what a device has at the paths, and the attributes there.
     Discover(Keys),
+    /// Creates an object instance.
     Create(NewInstance),
+    /// Deletes object instances and resource instances.
     Delete(Keys),
+    /// Reads values in one message.
     ReadComposite(Selection),
+    /// Writes values in one message.
     WriteComposite(Assignments),
+    /// Starts one observation of several paths.
     ObserveComposite(Selection),
+    /// Cancels an observation of several paths.
     CancelObserveComposite(Selection),
 }
 
-/// What a Create makes: one object instance.
+/// Object instance that a Create makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewInstance {
-    /// An object instance whose resources the device fills by itself; of an object's path also its id.
+    /// An object instance whose values the device chooses. For the path of an object, the device chooses its id, too.
     Bare(Path),
-    /// An object instance with the values of its resources.
+    /// An object instance with values for its resources.
     With(Assignments),
 }
 
 impl Operation {
+    /// Name of the operation.
     pub fn name(&self) -> OperationName {
         match self {
             Operation::Read(_) => OperationName::Read,
@@ -54,8 +76,10 @@ impl Operation {
         }
     }
 
-    /// The keys as they are sent to Coiote, in that order: paths by name. The whole data model is one key, spelled as the
-    /// operation's template takes it: an empty text, or `all` where an observation is cancelled.
+    /// The keys in the form and order in which they are sent to Coiote: paths by name.
+    ///
+    /// The whole data model is one key in the form that the operation's template takes: an empty text, or `all` to cancel
+    /// observations.
     pub fn keys(&self) -> Vec<String> {
         let texts = |paths: &[Path]| paths.iter().map(Path::to_string).collect();
         let selected = |selection: &Selection, all: &str| match selection {
@@ -84,24 +108,28 @@ impl Operation {
 
 macro_rules! operation_names {
     ($($variant:ident = $name:literal addresses $from:ident to $to:ident),* $(,)?) => {
-        /// An operation's name, as requests write it.
+        /// Name of an operation, as requests spell it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum OperationName { $($variant),* }
+        pub enum OperationName {
+            $(#[doc = concat!("`", $name, "`")] $variant),*
+        }
 
         impl OperationName {
+            /// All operations.
             pub const ALL: &[OperationName] = &[$(OperationName::$variant),*];
 
+            /// The name, as requests spell it.
             pub fn as_str(self) -> &'static str {
                 match self { $(OperationName::$variant => $name),* }
             }
 
-            /// The levels of the data model between which the operation can address (OMA LwM2M Core 1.1, section 6.3; the
-            /// resource instances of a Delete 1.2).
+            /// Highest and lowest level of the data model that the operation can address (OMA LwM2M Core 1.1, section 6.3;
+            /// for resource instances of a Delete, 1.2).
             pub fn levels(self) -> RangeInclusive<Level> {
                 match self { $(OperationName::$variant => Level::$from..=Level::$to),* }
             }
 
-            /// Whether it can address the level: a Delete takes no resource as a whole.
+            /// Whether the operation can address the level. Delete skips one: it takes no resource as a whole.
             pub fn addresses(self, level: Level) -> bool {
                 self.levels().contains(&level) && !(self == OperationName::Delete && level == Level::Resource)
             }
@@ -111,7 +139,7 @@ macro_rules! operation_names {
 
 operation_names! {
     Read = "read" addresses Root to ResourceInstance,
-    // A value is a scalar here, so it needs a resource or a resource instance.
+    // A value is a scalar, so it belongs to a resource or a resource instance
     Write = "write" addresses Resource to ResourceInstance,
     Observe = "observe" addresses Object to ResourceInstance,
     CancelObserve = "cancelObserve" addresses Root to ResourceInstance,
@@ -124,6 +152,21 @@ operation_names! {
     WriteComposite = "writeComposite" addresses Resource to ResourceInstance,
     ObserveComposite = "observeComposite" addresses Root to ResourceInstance,
     CancelObserveComposite = "cancelObserveComposite" addresses Root to ResourceInstance,
+}
+
+impl OperationName {
+    /// Levels that the operation can address, for messages.
+    pub(crate) fn level_names(self) -> String {
+        if self == OperationName::Delete {
+            return format!("{} or {}", Level::ObjectInstance.name(), Level::ResourceInstance.name());
+        }
+        let levels = self.levels();
+        if levels.start() == levels.end() {
+            levels.start().name().to_owned()
+        } else {
+            format!("{} to {}", levels.start().name(), levels.end().name())
+        }
+    }
 }
 
 impl fmt::Display for OperationName {

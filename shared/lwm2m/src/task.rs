@@ -1,17 +1,34 @@
-//! What Coiote is asked to do: the name of a task template and its parameters, which are strings.
+//! Tasks of Coiote: the name of a task template and its parameters, which are strings.
 //!
-//! Made from the typed operation alone, so there is nothing left to refuse here. Template names and encodings are
-//! Coiote's; this is the one place that knows them.
+//! A task is made from an operation alone and cannot fail. This is the only module that knows the template names and
+//! encodings of Coiote.
 
 use crate::attributes::{AttributeValue, Attributes};
 use crate::keys::{Assignments, AttributedKeys};
 use crate::operation::{NewInstance, Operation};
 
-/// A task as Coiote's REST API takes it.
+/// A task in the form that Coiote's REST API takes.
+///
+/// ```
+/// use lwm2m::{Request, Strictness, Task};
+/// use serde_json::json;
+///
+/// let mut event = json!({"operation": "write", "keys": ["/3/0/14", "/1/1/1"], "values": ["+02:00", 86400]});
+/// let request = Request::take(|field| event.as_object_mut()?.remove(field));
+/// let operation = request.parse(Strictness::Reject).unwrap().operation;
+///
+/// let task = Task::from(&operation);
+/// assert_eq!(task.template, "AWSwriteCertAuth");
+/// assert_eq!(task.parameters, [
+///     ("keys", "Device.0.UTC Offset,LwM2M Server.1.Lifetime".to_owned()),
+///     ("values", "+02:00,86400".to_owned()),
+/// ]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
+    /// Name of the task template.
     pub template: String,
-    /// Names and values, in the order of the template.
+    /// Names and values of the parameters, in the order of the template.
     pub parameters: Vec<(&'static str, String)>,
 }
 
@@ -44,13 +61,13 @@ fn values(assignments: &Assignments) -> String {
     join(assignments.iter().map(|(_, value)| value.as_str().to_owned()))
 }
 
-/// `null` is how the template spells an attribute that is to be unset.
+/// Attributes of all keys; `null` is the template's spelling for an attribute to unset.
 fn attributes(keys: &AttributedKeys, null: &str) -> String {
     let attributes = join(keys.iter().map(|(_, attributes)| dictionary(attributes, null)));
     format!("[{attributes}]")
 }
 
-/// The form of a Python dictionary, without spaces between its parts.
+/// Attributes in the form of a Python dictionary, without spaces between its parts.
 fn dictionary(attributes: &Attributes, null: &str) -> String {
     let entries = attributes.iter().map(|(name, value)| match value {
         AttributeValue::Number { text, .. } => format!("'{name}':{text}"),

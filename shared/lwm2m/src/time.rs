@@ -1,10 +1,10 @@
-//! Points in time as Coiote writes them: ISO 8601, `2022-10-07T13:33:22Z`.
+//! Points in time in the form in which Coiote shows them: ISO 8601, `2022-10-07T13:33:22Z`.
 
 const SECONDS_OF_A_DAY: i64 = 86_400;
 
-/// The seconds since 1970-01-01T00:00:00Z of a date and time with `Z` or an offset, in whole seconds: LwM2M's Time has no
-/// smaller ones, so a fraction can only be zero.
-pub(crate) fn seconds(text: &str) -> Option<i64> {
+/// Parses a date and time with `Z` or an offset to seconds since 1970-01-01T00:00:00Z. A fraction has to be zero, because
+/// LwM2M's Time has whole seconds.
+pub(crate) fn parse(text: &str) -> Option<i64> {
     let (date, time) = text.split_once('T')?;
     let (rest, day) = date.rsplit_once('-')?;
     let (year, month) = rest.rsplit_once('-')?;
@@ -24,34 +24,35 @@ pub(crate) fn seconds(text: &str) -> Option<i64> {
         None => time,
     };
     let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    let is_one = (1..=12).contains(&month)
-        && (1..=days_of(year, month)).contains(&day)
+    let is_valid = (1..=12).contains(&month)
+        && (1..=days_of_month(year, month)).contains(&day)
         && hour < 24
         && minute < 60
         && second < 60;
-    is_one.then(|| days_since_1970(year, month, day) * SECONDS_OF_A_DAY + hour * 3_600 + minute * 60 + second - offset)
+    is_valid
+        .then(|| days_since_1970(year, month, day) * SECONDS_OF_A_DAY + hour * 3_600 + minute * 60 + second - offset)
 }
 
-/// A year of four digits, or one of more or before 0 with its sign: `2022`, `+12022`, `-0044`.
+/// Parses a year: four digits, or a sign and more digits, or a minus and four digits (`2022`, `+12022`, `-0044`).
 fn year_of(text: &str) -> Option<i64> {
-    /// As many as Java's Instant has.
+    /// As many as the `Instant` of Java takes.
     const MOST_DIGITS: usize = 10;
 
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let is_long = digits.len() > 4 && digits.len() <= MOST_DIGITS && !digits.starts_with('0');
-    let is_one = match text.bytes().next()? {
+    let has_form = match text.bytes().next()? {
         b'+' => is_long,
         b'-' => (digits.len() == 4 && digits != "0000") || is_long,
         _ => digits.len() == 4,
     };
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    if is_one && is_number { text.parse().ok() } else { None }
+    if has_form && is_number { text.parse().ok() } else { None }
 }
 
-/// As Coiote writes it; none beyond the years that [`seconds`] takes.
-pub(crate) fn written(seconds: i64) -> Option<String> {
+/// Formats seconds since 1970 in the form in which Coiote shows them; `None` beyond the years that [`parse`] takes.
+pub(crate) fn format(seconds: i64) -> Option<String> {
     let (days, second) = (seconds.div_euclid(SECONDS_OF_A_DAY), seconds.rem_euclid(SECONDS_OF_A_DAY));
-    // A first guess at the year, at most one off: 400 years have 146,097 days
+    // The guess is off by one at most: 400 years have 146,097 days
     let guess = 1970 + days.checked_mul(400)?.div_euclid(146_097);
     let year = (guess - 1..=guess + 1).rev().find(|year| days >= days_since_1970(*year, 1, 1))?;
     let month = (1..=12).rev().find(|month| days >= days_since_1970(year, *month, 1))?;
@@ -65,7 +66,7 @@ pub(crate) fn written(seconds: i64) -> Option<String> {
     year_of(&year).map(|_| format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
 }
 
-/// Numbers of exactly so many digits, with the separator between them.
+/// Parses numbers of exactly these counts of digits, with the separator between them.
 fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> Option<[i64; N]> {
     let mut parts = text.split(separator);
     let mut numbers = [0; N];
@@ -81,7 +82,7 @@ fn is_leap_year(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-fn days_of(year: i64, month: i64) -> i64 {
+fn days_of_month(year: i64, month: i64) -> i64 {
     match month {
         2 => 28 + i64::from(is_leap_year(year)),
         4 | 6 | 9 | 11 => 30,
@@ -93,7 +94,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let before = year - 1;
     let leap_days = |year: i64| year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let years = (year - 1970) * 365 + leap_days(before) - leap_days(1969);
-    years + (1..month).map(|month| days_of(year, month)).sum::<i64>() + day - 1
+    years + (1..month).map(|month| days_of_month(year, month)).sum::<i64>() + day - 1
 }
 
 #[cfg(test)]
@@ -116,21 +117,21 @@ mod tests {
             ("+1000000000-12-31T23:59:59Z", 31_556_889_864_403_199),
             ("-1000000000-01-01T00:00:00Z", -31_557_014_167_219_200),
         ] {
-            assert_eq!(seconds(text), Some(expected), "{text}");
-            assert_eq!(written(expected).as_deref(), Some(text));
+            assert_eq!(parse(text), Some(expected), "{text}");
+            assert_eq!(format(expected).as_deref(), Some(text));
         }
         for (text, expected) in [
             ("2022-10-07T15:33:22+02:00", 1_665_149_602),
             ("2022-10-07T08:03:22-05:30", 1_665_149_602),
             ("2022-10-07T13:33:22.000Z", 1_665_149_602),
         ] {
-            assert_eq!(seconds(text), Some(expected), "{text}");
+            assert_eq!(parse(text), Some(expected), "{text}");
         }
-        assert_eq!((written(i64::MAX), written(i64::MIN)), (None, None));
+        assert_eq!((format(i64::MAX), format(i64::MIN)), (None, None));
     }
 
     #[test]
-    fn what_is_no_point_in_time() {
+    fn other_texts_are_refused() {
         for text in [
             "",
             "now",
@@ -154,7 +155,7 @@ mod tests {
             "--022-10-07T13:33:22Z",
             "2022-10-07T13:33:22\u{663}Z",
         ] {
-            assert_eq!(seconds(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

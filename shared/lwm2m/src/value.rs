@@ -1,19 +1,19 @@
 //! Values that are written to a device.
 //!
-//! Coiote's write templates take all values in one parameter, joined by commas and without an escape. A value that
-//! holds a comma would arrive as two, and shift every value after it to the wrong resource; so such a value cannot be
-//! made into a [`Value`] at all.
+//! Coiote's write templates take all values in one parameter, joined by commas, without an escape for commas in values. A
+//! value with a comma would arrive as two and shift every value after it to the wrong resource, so it cannot become a
+//! [`Value`].
 
 use serde_json::{Number, Value as Json};
 
-/// A value as it is sent: the text of a string, number or boolean, without a comma.
+/// A value in the form in which it is sent: the text of a string, number or boolean, without a comma.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
     text: String,
     given_as: Form,
 }
 
-/// What a value was given as: a text may only look like a number or a boolean.
+/// JSON type of a value. A text may look like a number or a boolean without being one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Text,
@@ -22,12 +22,16 @@ enum Form {
 }
 
 impl Value {
-    /// Strings are taken as they are; numbers as `written` says; booleans become `true` and `false`. The error says what
-    /// is wrong, without repeating the value.
+    /// Takes a value from JSON. Strings and numbers stay as written, but a number loses the plus of its exponent; booleans
+    /// become `true` and `false`.
+    ///
+    /// # Errors
+    ///
+    /// A message that says what is wrong. It does not repeat the value.
     pub fn parse(json: Json) -> Result<Value, &'static str> {
         let (text, given_as) = match json {
             Json::String(text) => (text, Form::Text),
-            Json::Number(number) => (written(&number), Form::Number),
+            Json::Number(number) => (number_text(&number), Form::Number),
             Json::Bool(boolean) => (boolean.to_string(), Form::Boolean),
             Json::Null => return Err("null cannot be sent; a value is a string, a number or a boolean"),
             Json::Array(_) => {
@@ -41,36 +45,37 @@ impl Value {
         Ok(Value { text, given_as })
     }
 
-    /// Whether it was given as a text.
+    /// Whether the value was given as a string.
     pub(crate) fn is_text(&self) -> bool {
         self.given_as == Form::Text
     }
 
+    /// The text that is sent.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The same value in another form, which holds no comma either.
+    /// The value in another form, which must not contain a comma.
     pub(crate) fn in_form(&self, text: String) -> Value {
         debug_assert!(!text.contains(','));
         Value { text, given_as: self.given_as }
     }
 
-    /// See [`whole_number`].
+    /// Text of the value as a whole number, see [`whole_number`].
     pub(crate) fn whole_number(&self) -> Option<String> {
         whole_number(&self.text, self.given_as == Form::Number)
     }
 }
 
-/// The number as JSON wrote it (`9007199254740993` keeps every digit, `1.50` its zero), but without the plus of an exponent.
-pub(crate) fn written(number: &Number) -> String {
+/// Text of a JSON number, which keeps its digits (`9007199254740993`, `1.50`), but not the plus of an exponent.
+pub(crate) fn number_text(number: &Number) -> String {
     number.to_string().replace('+', "")
 }
 
-/// The digits of a number without a fraction that is given with one, or, where it was given as a number, with an exponent:
-/// `68` of `68.0`, of the text `"68.0"` and of the number `6.8e1`.
+/// Text of a whole number that was given with a fraction of zeros or, as a JSON number, with an exponent: `68` for `68.0`, for
+/// the text `"68.0"` and for the number `6.8e1`.
 pub(crate) fn whole_number(text: &str, is_number: bool) -> Option<String> {
-    /// As many as 64 bits can need, with room.
+    /// More than 64 bits need.
     const MOST_DIGITS: usize = 40;
 
     let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_is_refused_and_not_repeated() {
+    fn values_that_cannot_be_sent_are_refused_and_not_repeated() {
         for json in [r#""s3cret,x""#, r#"null"#, r#"["s3cret"]"#, r#"{"a":"s3cret"}"#] {
             let message = Value::parse(serde_json::from_str(json).unwrap()).unwrap_err();
             assert!(!message.contains("s3cret"), "{message}");

@@ -1,4 +1,4 @@
-//! What the build reads: OMA's DDF files as they are published, odd ones included, and what it says of others.
+//! Parsing of definitions by the build: published DDF files, including odd ones, and errors for invalid ones.
 
 #![allow(clippy::panic, clippy::unwrap_used)] // A test that fails panics.
 
@@ -11,7 +11,7 @@ mod ranges;
 #[path = "../build/tables.rs"]
 mod tables;
 
-/// A definition with the parts that a test varies.
+/// A DDF file with the parts that a test varies.
 fn definition(object: &str, items: &str) -> String {
     format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -34,7 +34,7 @@ fn item(id: &str, fields: &str) -> String {
 }
 
 #[test]
-fn a_published_file_is_taken() {
+fn a_published_file_is_parsed() {
     let items = [
         item(
             "0",
@@ -83,7 +83,6 @@ fn several_objects_and_several_versions_in_one_file() {
     assert!(tables::source(ddf::objects(both.as_bytes()).unwrap()).is_ok());
 }
 
-/// The forms that are in use, and what they mean for a type.
 #[test]
 fn ranges_are_understood_in_the_forms_that_are_in_use() {
     use ranges::{Limit, limit};
@@ -120,7 +119,7 @@ fn ranges_are_understood_in_the_forms_that_are_in_use() {
         ("0..1); panic!(", "Float", None),
         ("ON;OFF", "Float", None),
         ("\"", "Integer", None),
-        // Texts: their length, or which ones there are
+        // Texts: their length, or a list
         ("0..255", "String", length(&[(0.0, 255.0)])),
         ("0-255 bytes", "String", length(&[(0.0, 255.0)])),
         ("1..64 Bytes", "String", length(&[(1.0, 64.0)])),
@@ -147,7 +146,7 @@ fn ranges_are_understood_in_the_forms_that_are_in_use() {
     }
 }
 
-/// Whatever a definition holds, the generated source is made of numbers, of names of ours, and of one escaped text.
+/// The generated source consists of numbers, names of our own, and one escaped text.
 #[test]
 fn no_text_of_a_definition_gets_into_the_generated_source_unchecked() {
     let odd = "a\"]; fn main() {} /* \\ { } \u{202e} \u{1f600} &lt; '";
@@ -165,7 +164,7 @@ fn no_text_of_a_definition_gets_into_the_generated_source_unchecked() {
             assert!(source.is_ascii());
             let (before, text) = source.split_once("static TEXTS: &str = \"").unwrap();
             let (text, after) = text.split_once("\";\n").unwrap();
-            // Nothing in the text ends the literal
+            // No character of the text ends the literal
             assert!(!text.replace("\\\\", "").replace("\\\"", "").contains('"'), "{text}");
             let rest = format!("{before}{after}").replace("f64::INFINITY", "").replace("f64::NEG_INFINITY", "");
             assert!(!rest.contains("inf") && !rest.contains("NaN") && !rest.contains("main"), "{rest}");
@@ -190,7 +189,7 @@ fn the_newest_version_comes_first_and_a_name_keeps_its_blanks() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told_with_its_place() {
+fn errors_name_the_place() {
     for (xml, expected) in [
         (String::new(), "the document does not have a root node"),
         ("<LWM2M>".to_owned(), "line 1: the root node was opened but never closed"),

@@ -1,4 +1,4 @@
-//! Request in, findings out: what the objects' descriptions say of a request.
+//! Checks of requests against the objects' descriptions: request in, findings out.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // A test that fails panics.
 
@@ -16,7 +16,7 @@ fn findings(event: Json) -> Vec<String> {
     parse(event, Strictness::Reject).err().unwrap_or_default()
 }
 
-/// The request passes, and nothing is said of it.
+/// Asserts that the request passes without notices.
 fn assert_passes(event: Json) {
     match parse(event.clone(), Strictness::Reject) {
         Ok(accepted) => assert_eq!(accepted.notices, [], "{event}"),
@@ -24,75 +24,75 @@ fn assert_passes(event: Json) {
     }
 }
 
-fn assert_told(event: Json, expected: &[&str]) {
+/// Asserts that the request is rejected with these findings, or sent with them as notices.
+fn assert_findings(event: Json, expected: &[&str]) {
     assert_eq!(findings(event.clone()), expected, "{event}");
-    // The same findings do not hold it up where the user wants only to be told.
     let accepted = parse(event.clone(), Strictness::Notice).unwrap_or_else(|f| panic!("{event}: {f:#?}"));
     let notices: Vec<String> = accepted.notices.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
     assert_eq!(notices, expected, "{event}");
 }
 
 #[test]
-fn a_resource_that_is_not_there() {
-    assert_told(
+fn unknown_resources() {
+    assert_findings(
         json!({"operation": "read", "keys": ["Device.0", "Device.0.UTC Ofset", "/3/0/9999"]}),
         &[
             "RESOURCE_UNKNOWN keys[1]: \"Device.0.UTC Ofset\": no such resource in Device (did you mean \"UTC Offset\"?)",
             "RESOURCE_UNKNOWN keys[2]: \"/3/0/9999\": no resource 9999 in Device",
         ],
     );
-    // Right in one of the objects of the name
+    // Valid in one of the objects of this name
     assert_passes(json!({"operation": "read", "keys": ["Location.0.Latitude", "Location.0.Numeric Latitude"]}));
-    assert_told(
+    assert_findings(
         json!({"operation": "read", "keys": ["Location.0.Lattitude"]}),
         &[
             "RESOURCE_UNKNOWN keys[0]: \"Location.0.Lattitude\": no such resource in Location (did you mean \"Latitude\"?)",
         ],
     );
-    // A vendor's own
+    // Ids of vendors
     assert_passes(json!({"operation": "read", "keys": ["/3/0/26241", "Device.0.32000"]}));
 }
 
 #[test]
-fn what_a_resource_cannot_do() {
-    assert_told(
+fn operations_that_a_resource_does_not_allow() {
+    assert_findings(
         json!({"operation": "write", "keys": ["Device.0.Manufacturer"], "values": ["x"]}),
         &["NOT_ALLOWED keys[0]: \"Device.0.Manufacturer\": write is not possible: Manufacturer can only be read"],
     );
-    assert_told(
+    assert_findings(
         json!({"operation": "execute", "keys": ["Device.0.UTC Offset"]}),
         &[
             "NOT_ALLOWED keys[0]: \"Device.0.UTC Offset\": execute is not possible: UTC Offset can only be read and written",
         ],
     );
-    assert_told(
+    assert_findings(
         json!({"operation": "read", "keys": ["Device.0.Reboot", "Firmware Update.0.Package"]}),
         &[
             "NOT_ALLOWED keys[0]: \"Device.0.Reboot\": read is not possible: Reboot can only be executed",
             "NOT_ALLOWED keys[1]: \"Firmware Update.0.Package\": read is not possible: Package can only be written",
         ],
     );
-    assert_told(
+    assert_findings(
         json!({"operation": "observe", "keys": ["LWM2M Security.0.Secret Key"], "attributes": [{}]}),
         &[
             "NOT_ALLOWED keys[0]: \"LWM2M Security.0.Secret Key\": observe is not possible: Secret Key can only be accessed by a bootstrap server",
         ],
     );
-    // Above the resources, the device reads what can be read
+    // Above the level of resources, the device reads all that is readable
     assert_passes(json!({"operation": "read", "keys": ["Firmware Update.0", "Device"]}));
     assert_passes(json!({"operation": "discover", "keys": ["Device.0.Reboot"]}));
 }
 
 #[test]
-fn single_and_multiple() {
-    assert_told(
+fn instances_of_single_and_multiple_resources_and_objects() {
+    assert_findings(
         json!({"operation": "read", "keys": ["Device.1", "LwM2M Server.5", "Device.0.UTC Offset.0"]}),
         &[
             "INSTANCE_UNKNOWN keys[0]: \"Device.1\": Device has a single object instance: Device.0",
             "INSTANCE_UNKNOWN keys[2]: \"Device.0.UTC Offset.0\": UTC Offset has a single value and no resource instances",
         ],
     );
-    assert_told(
+    assert_findings(
         json!({"operation": "write", "keys": ["Portfolio.5.Identity"], "values": ["AVS"]}),
         &[
             "INSTANCE_MISSING keys[0]: \"Portfolio.5.Identity\": Identity is a multiple resource; give each resource instance a key, as in Portfolio.5.Identity.0",
@@ -103,12 +103,12 @@ fn single_and_multiple() {
 }
 
 #[test]
-fn instances_that_come_and_go() {
+fn creating_and_deleting_instances() {
     assert_passes(json!({"operation": "create", "keys": ["Portfolio.3"]}));
     // The device chooses the id
     assert_passes(json!({"operation": "create", "keys": ["Portfolio"]}));
     assert_passes(json!({"operation": "create", "keys": ["/16"], "values": []}));
-    // A device may lack the one instance of an optional object, and an optional resource
+    // The single instance of an optional object may be missing, and so may an optional resource
     for event in [
         json!({"operation": "create", "keys": ["LWM2M Bearer Selection"]}),
         json!({"operation": "create", "keys": ["LWM2M Bearer Selection.0"]}),
@@ -121,7 +121,7 @@ fn instances_that_come_and_go() {
     }
     assert_passes(json!({"operation": "create", "keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]}));
     assert_passes(json!({"operation": "delete", "keys": ["Portfolio.3", "LwM2M Server.1"]}));
-    // Mandatory, but what could be deleted can be made again
+    // Mandatory, but an instance that could be deleted can be created again
     for operation in ["delete", "create"] {
         assert_passes(json!({"operation": operation, "keys": ["Robot.0"]}));
     }
@@ -129,9 +129,9 @@ fn instances_that_come_and_go() {
         let object = key.split('.').next().unwrap();
         let told =
             format!("NOT_ALLOWED keys[0]: \"{key}\": {object} has a single object instance; no other can be created");
-        assert_told(json!({"operation": "create", "keys": [key]}), &[&told]);
+        assert_findings(json!({"operation": "create", "keys": [key]}), &[&told]);
     }
-    assert_told(
+    assert_findings(
         json!({"operation": "delete", "keys": ["Device.0.UTC Offset.0", "/0/1/0/0"]}),
         &[
             "INSTANCE_UNKNOWN keys[0]: \"Device.0.UTC Offset.0\": UTC Offset has a single value and no resource instances",
@@ -139,7 +139,7 @@ fn instances_that_come_and_go() {
             "INSTANCE_UNKNOWN keys[1]: \"/0/1/0/0\": LWM2M Server URI has a single value and no resource instances",
         ],
     );
-    assert_told(
+    assert_findings(
         json!({"operation": "delete", "keys": ["Device.0", "/0/1"]}),
         &[
             "NOT_ALLOWED keys[0]: \"Device.0\": the object instance of Device cannot be deleted",
@@ -150,7 +150,7 @@ fn instances_that_come_and_go() {
 
 #[test]
 fn values_of_every_type() {
-    // Resource → values that fit, values that do not
+    // Resource, valid values, invalid values
     let lnk = "LWM2M Security.0.OSCORE Security Mode";
     for (key, fits, does_not) in [
         (
@@ -213,15 +213,15 @@ fn values_of_every_type() {
 }
 
 #[test]
-fn a_value_is_told_its_type_or_range_but_not_repeated() {
-    assert_told(
+fn findings_name_the_type_or_range_and_do_not_repeat_the_value() {
+    assert_findings(
         json!({"operation": "write", "keys": ["LwM2M Server.1.Lifetime", "Device.0.Current Time"], "values": ["s3cret", "now"]}),
         &[
             "VALUE_TYPE values[0]: Lifetime is an Integer: expected a whole number of at most 64 bits",
             "VALUE_TYPE values[1]: Current Time is a Time: expected a time without a fraction, as in 2022-10-07T13:33:22Z, or whole seconds since 1970",
         ],
     );
-    assert_told(
+    assert_findings(
         json!({"operation": "write", "keys": ["Light Control.0.Dimmer"], "values": [101]}),
         &["VALUE_RANGE values[0]: outside of 0..100, the range for Dimmer"],
     );
@@ -229,8 +229,8 @@ fn a_value_is_told_its_type_or_range_but_not_repeated() {
 }
 
 #[test]
-fn attributes_that_mean_nothing_there() {
-    assert_told(
+fn attributes_without_a_meaning() {
+    assert_findings(
         json!({"operation": "observe", "keys": ["Device.0.UTC Offset", "Device.0.Battery Level"], "attributes": [{"gt": 1}, {"gt": 1, "edge": 1}]}),
         &[
             "ATTRIBUTE_NOT_ALLOWED attributes[0]: gt needs a number; UTC Offset is a String",
@@ -242,7 +242,7 @@ fn attributes_that_mean_nothing_there() {
         "keys": ["Device.0.Battery Level", "Digital Input.0.Digital Input State", "Device", "Vendor.0.x"],
         "attributes": [{"gt": 20, "lt": 10}, {"edge": 1}, {"pmin": 5}, {"gt": 1, "edge": 0}],
     }));
-    // The level is a matter of form: it is rejected in any case
+    // A wrong level is an error of form and rejected in any case
     let event = json!({"operation": "observe", "keys": ["Vendor.0"], "attributes": [{"st": 1}]});
     let told = [
         "ATTRIBUTE_NOT_ALLOWED attributes[0]: st is for a resource or a resource instance, this is an object instance",
@@ -252,7 +252,7 @@ fn attributes_that_mean_nothing_there() {
 }
 
 #[test]
-fn all_findings_are_told_together_those_of_form_first() {
+fn all_findings_are_reported_those_of_form_first() {
     assert_eq!(
         findings(
             json!({"operation": "write", "keys": ["Device.0.Manufacturer", "Device..0", "Device.0.Timezon"], "values": [1, "a,b"]})
@@ -267,7 +267,7 @@ fn all_findings_are_told_together_those_of_form_first() {
 }
 
 #[test]
-fn an_object_that_nobody_described_passes_as_it_is() {
+fn an_object_without_a_description_passes_unchanged() {
     assert_passes(json!({"operation": "write", "keys": ["Boiler Controller.7.Set Point.3"], "values": ["anything"]}));
     assert_passes(json!({"operation": "execute", "keys": ["Boiler Controller.7.Restart"]}));
     let sent = |keys: Json| {
@@ -275,7 +275,7 @@ fn an_object_that_nobody_described_passes_as_it_is() {
         let notices: Vec<String> = accepted.notices.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
         (Task::from(&accepted.operation).parameters, notices)
     };
-    // A hint where another name may have been meant, once for an object
+    // A hint at a similar name, once for each object
     assert_eq!(
         sent(json!(["Devise.0.Timezone", "Devise.0.UTC Offset"])),
         (vec![("keys", "Devise.0.Timezone,Devise.0.UTC Offset".to_owned())], vec![
@@ -307,8 +307,8 @@ fn numbers_are_sent_as_names() {
 }
 
 #[test]
-fn a_number_whose_name_is_shared() {
-    assert_told(
+fn ids_whose_name_is_shared() {
+    assert_findings(
         json!({"operation": "execute", "keys": ["/10329/0/133"]}),
         &[
             "NAME_AMBIGUOUS keys[0]: \"/10329/0/133\": resources 132 and 133 share the name \"Intonation Change\", and Coiote takes names only",
@@ -343,17 +343,17 @@ fn a_comma_that_coiote_would_split_at() {
 }
 
 #[test]
-fn a_name_that_ends_in_a_number_is_not_taken_for_a_resource_instance_against_its_author() {
+fn a_resource_name_that_ends_in_a_number_passes_where_no_resource_instance_can_be_meant() {
     assert_passes(json!({"operation": "execute", "keys": ["Boiler.0.Mode 2.5"]}));
     assert_passes(json!({"operation": "discover", "keys": ["Vendor.0.PM2.5"]}));
 }
 
 #[test]
-fn a_resource_whose_definition_leaves_the_type_out_takes_any_attribute() {
+fn a_resource_without_a_type_takes_any_attribute() {
     assert_passes(json!({"operation": "observe", "keys": ["/10482/0/5"], "attributes": [{"gt": 1}]}));
 }
 
-/// As Coiote shows the data model of a real device, with two objects of the vendor's own.
+/// The data model of a real device in the form of Coiote, with two objects of the vendor.
 #[test]
 fn a_real_devices_data_model_passes_path_by_path() {
     let readable = include_str!("data/device.txt").lines().filter(|line| !line.is_empty());
@@ -366,7 +366,7 @@ fn a_real_devices_data_model_passes_path_by_path() {
     assert!(count > 100, "{count}");
 }
 
-/// The task's parameters, and what its author is told beside it.
+/// The parameters of the task, and the notices.
 fn sent(event: Json) -> (Vec<(&'static str, String)>, Vec<String>) {
     let accepted = parse(event.clone(), Strictness::Reject).unwrap_or_else(|f| panic!("{event}: {f:#?}"));
     let notices = accepted.notices.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
@@ -376,7 +376,7 @@ fn sent(event: Json) -> (Vec<(&'static str, String)>, Vec<String>) {
 #[test]
 fn every_registered_version_of_an_object_is_known() {
     for event in [
-        // Gone, renamed, of another type, executable, single, in versions before the newest one
+        // Removed, renamed, of another type, executable or single in versions before the newest one
         json!({"operation": "read", "keys": ["LWM2M Cellular Connectivity.0.PSM Timer (1)"]}),
         json!({"operation": "read", "keys": ["LWM2M Cellular Connectivity.0.PSM Timer"]}),
         json!({"operation": "read", "keys": ["LWM2M Cellular Connectivity.0.Serving PLMN Rate control"]}),
@@ -390,18 +390,18 @@ fn every_registered_version_of_an_object_is_known() {
     ] {
         assert_passes(event);
     }
-    // It has to fit one of them
-    assert_told(
+    // A request has to fit one of the versions
+    assert_findings(
         json!({"operation": "write", "keys": ["LwM2M Server.1.Short Server ID"], "values": [1]}),
         &[
             "NOT_ALLOWED keys[0]: \"LwM2M Server.1.Short Server ID\": write is not possible: Short Server ID can only be read",
         ],
     );
-    assert_told(
+    assert_findings(
         json!({"operation": "write", "keys": ["WLAN connectivity.0.WEP Key Index"], "values": [5]}),
         &["VALUE_RANGE values[0]: outside of 1..4, the range for WEP Key Index"],
     );
-    assert_told(
+    assert_findings(
         json!({"operation": "execute", "keys": ["RDB.0.Exists"]}),
         &["NOT_ALLOWED keys[0]: \"RDB.0.Exists\": execute is not possible: Exists can only be read and written"],
     );
@@ -422,21 +422,21 @@ fn a_number_is_sent_under_the_newest_name_and_fits_any_version() {
             "NAME_OF_NEWEST_VERSION keys[0]: \"LWM2M Cellular Connectivity.0.4\": sent as \"LWM2M Cellular Connectivity.0.PSM Timer\", the newest version's name; another has \"PSM Timer (1)\"".to_owned()
         ])
     );
-    // The object's old name says which version is meant, and that name stays
+    // The object's old name selects the version, and stays
     assert_eq!(
         sent(json!({"operation": "execute", "keys": ["Runtime Database.0.3"]})),
         (keys("Runtime Database.0.Unset"), vec![
             "NAME_OF_NEWEST_VERSION keys[0]: \"Runtime Database.0.3\": sent as \"Runtime Database.0.Unset\", an older version's name, as its object; another has \"Persistent\"".to_owned()
         ])
     );
-    // A number that only an older version has is sent under its name, and is no news
+    // An id that only an older version has is sent under its name, without a notice
     assert_eq!(
         sent(json!({"operation": "read", "keys": ["/10/0/6"]})),
         (keys("LWM2M Cellular Connectivity.0.Serving PLMN Rate control"), vec![])
     );
-    // Named alike in all versions
+    // The same name in all versions
     assert_eq!(sent(json!({"operation": "read", "keys": ["/3/0/11"]})), (keys("Device.0.Error Code"), vec![]));
-    // An older version calls 41 as the newest calls 42
+    // The name of 41 in an older version is that of 42 in the newest
     let (parameters, notices) = sent(json!({"operation": "read", "keys": ["/12/0/42"]}));
     assert_eq!((parameters, notices), (keys("WLAN connectivity.0.Multicast Packets  Received"), vec![]));
     assert_eq!(
@@ -457,7 +457,7 @@ fn blanks_between_words_count_as_one() {
 }
 
 #[test]
-fn near_misses_are_that_path_or_told() {
+fn near_misses_are_valid_or_lead_to_a_suggestion() {
     assert_eq!(
         sent(json!({"operation": "read", "keys": ["3/0/14"]})),
         (vec![("keys", "Device.0.UTC Offset".to_owned())], vec![])
@@ -485,8 +485,8 @@ fn near_misses_are_that_path_or_told() {
             assert!(findings[0].ends_with(told), "{findings:?}");
         }
     }
-    // Perhaps a vendor's own object, but its first part is a described one
-    assert_told(
+    // May be an object of a vendor, but its first part is a described object
+    assert_findings(
         json!({"operation": "read", "keys": ["Device.Info.0.Battery"]}),
         &[
             "OBJECT_NOT_DESCRIBED keys[0]: \"Device.Info.0.Battery\": nobody described this object; its first part is a described one, behind which the object instance stands (did you mean \"Device.0\"?)",
@@ -506,14 +506,14 @@ fn near_misses_are_that_path_or_told() {
         let (_, notices) = sent(json!({"operation": "read", "keys": [key]}));
         assert!(notices[0].ends_with(&format!("(did you mean \"{meant}\"?)")), "{notices:?}");
     }
-    // Like nothing known
+    // Not similar to a described name
     assert_passes(
         json!({"operation": "read", "keys": ["Vendor/0/x", "ACME-7.x.0.y", "Größe.0.Länge", "3/4-way valve.0.State"]}),
     );
 }
 
 #[test]
-fn what_may_have_been_meant_can_be_read() {
+fn suggestions_can_be_read() {
     for key in [
         "/3//14",
         "3/x/14",
@@ -553,7 +553,7 @@ fn values_are_sent_in_a_form_that_coiote_shows() {
         ("Buzzer.0.Level", json!(50), "50"),
         ("Light Control.0.On/Off", json!(true), "true"),
         ("Light Control.0.On/Off", json!("false"), "false"),
-        // Coiote has no other form of them
+        // Coiote has only this form of them
         ("Light Control.0.On/Off", json!(1.0), "true"),
         ("Light Control.0.On/Off", json!(1), "true"),
         ("Light Control.0.On/Off", json!("1"), "true"),
@@ -565,7 +565,7 @@ fn values_are_sent_in_a_form_that_coiote_shows() {
         ("Buzzer.0.Delay Duration", serde_json::from_str("1E+1").unwrap(), "1e1"),
         ("Buzzer.0.Delay Duration", json!("1e+1"), "1e1"),
         ("Device.0.Current Time", json!("+12022-02-28T14:00:00+02:00"), "+12022-02-28T12:00:00Z"),
-        // Nobody described it, so nobody knows better
+        // Without a description, values pass unchanged
         ("Vendor.0.x", json!(68.0), "68.0"),
         ("Vendor.0.x", json!("2022-10-07T15:33:22+02:00"), "2022-10-07T15:33:22+02:00"),
     ] {
@@ -577,7 +577,7 @@ fn values_are_sent_in_a_form_that_coiote_shows() {
 }
 
 #[test]
-fn hexadecimal_digits_for_an_opaque_resource_are_told() {
+fn hexadecimal_digits_for_an_opaque_resource_lead_to_a_notice() {
     for (value, is_told) in [
         ("0x0102", true),
         ("0x01020", true),
@@ -602,12 +602,12 @@ fn hexadecimal_digits_for_an_opaque_resource_are_told() {
     }
 }
 
-/// As Coiote shows the whole of a real device: what can be read can be written back, in the same form.
+/// The values of a real device in the form of Coiote: they can be written back in the same form.
 #[test]
 fn a_real_devices_values_can_be_written_back_as_they_are_shown() {
     let device: Json = serde_json::from_str(include_str!("data/real-device.json")).unwrap();
     let is_no_value = |value: &Json| value.get("noValue").is_some();
-    // By name, from the registry itself: the operations in any version
+    // Operations in any version, from the registry itself
     let mut operations: HashMap<(&str, &str), String> = HashMap::new();
     let mut names = HashMap::new();
     for line in include_str!("../objects.tsv").lines() {

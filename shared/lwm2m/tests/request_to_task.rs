@@ -1,4 +1,4 @@
-//! Request in, task out: what each operation sends to Coiote, byte for byte.
+//! Encoding of each operation for Coiote, byte for byte: request in, task out.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // A test that fails panics.
 
@@ -10,7 +10,7 @@ fn request(event: &str) -> Request {
     Request::take(|field| event.as_object_mut().and_then(|object| object.remove(field)))
 }
 
-/// Template and parameters, and the codes of the notices.
+/// Template, parameters and the codes of the notices.
 fn task(event: &str) -> (String, Vec<(&'static str, String)>, Vec<&'static str>) {
     match request(event).parse(Strictness::Reject) {
         Ok(accepted) => {
@@ -21,9 +21,8 @@ fn task(event: &str) -> (String, Vec<(&'static str, String)>, Vec<&'static str>)
     }
 }
 
-/// Every operation's keys one by one are what its parameter joins.
 #[test]
-fn the_keys_of_an_operation_are_told_as_they_are_sent() {
+fn the_parameter_keys_joins_the_keys_of_an_operation() {
     for (event, keys) in [
         (r#"{"operation": "read", "keys": ["/"]}"#, vec![""]),
         (r#"{"operation": "cancelObserve", "keys": ["/3", "all"]}"#, vec!["all"]),
@@ -130,7 +129,7 @@ fn observe_sorts_the_keys_and_attributes_follow_their_key() {
 }
 
 #[test]
-fn observe_drops_a_covered_key_with_its_attributes_and_says_so() {
+fn observe_drops_a_covered_key_with_its_attributes_and_a_notice() {
     let (_, parameters, notices) = task(
         r#"{"operation": "observe", "keys": ["Device.0.Battery Level", "Device", "Device.0"],
             "attributes": [{"pmin": 1}, {"pmin": 2}, {}]}"#,
@@ -226,7 +225,7 @@ fn delete_takes_object_instances_and_resource_instances() {
 }
 
 #[test]
-fn observe_composite_does_not_send_attributes_and_says_so() {
+fn observe_composite_does_not_send_attributes_and_leads_to_a_notice() {
     let (template, parameters, notices) = task(
         r#"{"operation": "observeComposite", "keys": ["LwM2M Server.1.Lifetime", "Device.0.UTC Offset"],
             "attributes": [{"pmin": 1}, {}]}"#,
@@ -237,7 +236,7 @@ fn observe_composite_does_not_send_attributes_and_says_so() {
 }
 
 #[test]
-fn a_field_that_the_operation_does_not_have_is_left_out_and_said() {
+fn a_field_that_the_operation_does_not_have_is_not_sent_and_leads_to_a_notice() {
     let (_, parameters, notices) =
         task(r#"{"operation": "read", "keys": ["Device.0"], "values": [1], "arguments": "0", "attributes": null}"#);
     assert_eq!(parameters, [("keys", "Device.0".to_owned())]);
@@ -245,7 +244,7 @@ fn a_field_that_the_operation_does_not_have_is_left_out_and_said() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_code_field_position_and_remedy() {
+fn findings_name_code_field_position_and_remedy() {
     for (event, expected) in [
         (r#"{"keys": ["Device"]}"#, vec!["OPERATION_MISSING operation: missing; one of: read, write,"]),
         (
