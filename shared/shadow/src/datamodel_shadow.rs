@@ -1,4 +1,4 @@
-//! The datamodel shadows of all things.
+//! The datamodel shadow, which holds the last known values of the device.
 
 use serde_json::json;
 
@@ -9,31 +9,32 @@ use crate::thing::ThingName;
 
 const SHADOW_NAME: &str = "datamodel";
 
-/// The datamodel shadows of all things. Nothing of them is remembered: another environment may write next.
+/// The datamodel shadows of all things. Nothing is cached, because another environment may write next.
 pub struct DatamodelShadows {
     shadows: Shadows,
 }
 
 impl DatamodelShadows {
+    /// Datamodel shadows by a client of shadows.
     pub fn new(shadows: Shadows) -> DatamodelShadows {
         DatamodelShadows { shadows }
     }
 
-    /// Folds a change into the thing's datamodel shadow: one call where nothing has happened since the last result and
-    /// there is nothing to take away.
+    /// Folds a change into the thing's datamodel shadow. It takes one call if nothing was written since the last result and
+    /// nothing has to be removed.
     ///
-    /// The result must be registered in the ledger by then, so that folds of older ones know of it.
+    /// The result must already be registered in the ledger, so that folds of older results know about it.
     ///
-    /// - `reported_at`: when the operation shadow was updated with the result, in seconds since 1970.
-    /// - `known`: as the last fold that was concluded left the datamodel shadow; `None` unless this result is the newest one
-    ///   that is registered.
-    /// - `others`: reads the ledger anew. It is called after the shadow was read, and again after each conflict.
+    /// - `scope`: the scope of the read, within which places that the result does not mention are removed.
+    /// - `reported_at`: time of the update of the operation shadow with the result, in seconds since 1970.
+    /// - `known`: the datamodel shadow after the last complete fold; `None` unless this result is the newest registered one.
+    /// - `others`: reads the other results from the ledger. Called after the shadow is read, and again after each conflict.
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] if others write all the time, [`Error::TooLarge`] if the data model does not fit even without its
-    /// entries that have no value, and whatever the calls and `others` end with. The fold may be repeated, with the attempt
-    /// before counting as [`DatamodelWrite::Unknown`](requests::DatamodelWrite::Unknown).
+    /// [`Error::Conflict`] if other writes keep coming first, [`Error::TooLarge`] if the document is too large even without
+    /// resources that have no value, and the errors of the calls and of `others`. The fold may be repeated; the previous attempt
+    /// then counts as [`DatamodelWrite::Unknown`](requests::DatamodelWrite::Unknown).
     pub async fn fold(
         &self,
         thing: &ThingName,
@@ -46,19 +47,19 @@ impl DatamodelShadows {
         let mut fold = Fold::new(change, scope, reported_at, known);
         loop {
             match fold.step().clone() {
-                Step::Read => fold.was_read(self.shadows.get(thing, SHADOW_NAME).await?),
+                Step::Read => fold.document_read(self.shadows.get(thing, SHADOW_NAME).await?),
                 Step::Create => {
                     self.shadows.update(thing, SHADOW_NAME, json!({}), None).await?;
-                    fold.goes_on();
+                    fold.resume();
                 }
-                Step::AskOthers => fold.was_told(others().await?),
+                Step::ReadLedger => fold.ledger_read(others().await?),
                 Step::Write(update, version) => {
                     let state = json!({ "reported": update.into_json() });
-                    fold.was_written(self.shadows.update_once(thing, SHADOW_NAME, state, version).await)?;
+                    fold.write_answered(self.shadows.update_once(thing, SHADOW_NAME, state, version).await)?;
                 }
                 Step::Wait(at_most) => {
                     tokio::time::sleep(at_most.mul_f64(fastrand::f64())).await;
-                    fold.goes_on();
+                    fold.resume();
                 }
                 Step::Done(folded) => return Ok(folded),
             }

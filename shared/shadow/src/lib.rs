@@ -6,6 +6,8 @@
 //! - [`folding`]: how a result changes the datamodel shadow. No I/O.
 //! - [`shadows`]: the AWS IoT calls GetThingShadow and UpdateThingShadow.
 
+#![warn(missing_docs)]
+
 pub mod datamodel_shadow;
 pub mod folding;
 pub mod operation_shadow;

@@ -1,4 +1,4 @@
-//! The operation shadow: the copies of records that authors of requests read, and what Coiote reports.
+//! The operation shadow, which holds the copies of records that authors of requests read, and Coiote's results.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -16,28 +16,30 @@ pub struct OperationShadows {
 /// The operation shadow of one thing, as it was read.
 #[derive(Debug, Clone, Default)]
 pub struct OperationShadow {
+    /// Version of the shadow.
     pub version: u64,
     /// Names of the requests that have a copy there.
     pub requests: Vec<String>,
-    /// What Coiote reported last, perhaps with parts of earlier results beside it.
+    /// The last result that Coiote reported, possibly with parts of earlier ones.
     pub result: Json,
 }
 
-/// An update of what stands in the operation shadow beside Coiote's own words.
+/// An update of the copies, and of leftovers of earlier results.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CopiesUpdate {
-    /// By the name of the request; `null` takes a copy away.
+    /// Copies by the name of the request; `null` removes a copy.
     pub requests: Map<String, Json>,
-    /// Parts of earlier results, each as `null`.
+    /// Parts of earlier results to remove, each as `null`.
     pub result: Option<Json>,
 }
 
 impl OperationShadows {
+    /// Operation shadows by a client of shadows.
     pub fn new(shadows: Shadows) -> OperationShadows {
         OperationShadows { shadows }
     }
 
-    /// Makes the operation shadow where there is none, so that it can be edited; whether it had to be made.
+    /// Creates the operation shadow if it is missing, so that it can be edited. Returns whether it was missing.
     pub async fn ensure(&self, thing: &ThingName) -> Result<bool, Error> {
         if self.shadows.get::<Document>(thing, SHADOW_NAME).await?.is_some() {
             return Ok(false);
@@ -45,7 +47,7 @@ impl OperationShadows {
         self.shadows.update(thing, SHADOW_NAME, json!({}), None).await.map(|_| true)
     }
 
-    /// Reads the shadow. Nothing where there is none.
+    /// Reads the shadow; `None` where there is none.
     pub async fn read(&self, thing: &ThingName) -> Result<Option<OperationShadow>, Error> {
         let Some(mut document) = self.shadows.get::<Json>(thing, SHADOW_NAME).await? else { return Ok(None) };
         let requests = document.state.reported.get("requests").and_then(Json::as_object);
@@ -56,7 +58,7 @@ impl OperationShadows {
         }))
     }
 
-    /// Writes copies, if the shadow still has that version, where one is given.
+    /// Updates the copies. With a version, on the condition that the shadow still has it.
     pub async fn write(&self, thing: &ThingName, copies: CopiesUpdate, version: Option<u64>) -> Result<(), Error> {
         let mut reported = Map::new();
         reported.insert("requests".to_owned(), Json::Object(copies.requests));

@@ -1,4 +1,4 @@
-//! The two calls on a named shadow, with their errors told apart by what helps against them.
+//! The AWS IoT calls GetThingShadow and UpdateThingShadow, with errors by their remedy.
 
 use aws_sdk_iotdataplane::Client;
 use aws_sdk_iotdataplane::config::http::HttpResponse;
@@ -13,60 +13,68 @@ use serde_json::{Value as Json, json};
 
 use crate::thing::ThingName;
 
+/// Client for named shadows.
 #[derive(Debug, Clone)]
 pub struct Shadows {
     client: Client,
 }
 
-/// What GetThingShadow answers, as far as it is of use: `M` is what is wanted of the metadata, which are larger than the
-/// state.
+/// A shadow document. `M` is the needed part of the metadata, which are larger than the state.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Document<M: Default = State> {
-    pub state: State,
+pub struct Document<M: Default = ShadowState> {
+    /// The state.
+    pub state: ShadowState,
+    /// The needed part of the metadata.
     pub metadata: M,
+    /// Version of the shadow.
     pub version: u64,
 }
 
-/// What UpdateThingShadow answers, as far as it is of use here: what was written is known.
+/// The needed part of UpdateThingShadow's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(crate) struct Updated {
+pub(crate) struct Written {
     pub(crate) version: u64,
-    /// When, in seconds since 1970; the metadata of what was written have the same time.
+    /// Time of the update in seconds since 1970, which the metadata have for the written values, too.
     #[serde(default)]
     pub(crate) timestamp: Option<u64>,
 }
 
+/// State of a shadow document, or the part of its metadata of the same form.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct State {
+pub struct ShadowState {
+    /// State that the author of requests asks for.
     #[serde(default)]
     pub desired: Json,
+    /// State that was reported.
     #[serde(default)]
     pub reported: Json,
 }
 
+/// Error of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The shadow has moved on from the version that the update was meant for.
+    /// The shadow has another version than the update requires.
     #[error("the shadow changes too often")]
     Conflict,
-    /// The update would make the document larger than AWS IoT takes (8 KB by default).
+    /// The document would exceed the size limit of AWS IoT (8 KB by default).
     #[error("the shadow would exceed the size that AWS IoT takes")]
     TooLarge,
-    /// AWS IoT does not take the call itself: made again, it would be refused again.
+    /// AWS IoT refused the call. A retry would be refused, too.
     #[error("AWS IoT refused the call: {0}")]
     Refused(String),
-    /// Throttled, failed, or not reached.
+    /// AWS IoT throttled the call, failed, or could not be reached. A retry may succeed.
     #[error("AWS IoT could not be asked: {0}")]
     Unavailable(String),
 }
 
 impl Shadows {
+    /// Shadows by a client of AWS IoT's data plane.
     pub fn new(client: Client) -> Shadows {
         Shadows { client }
     }
 
-    /// Nothing where there is no such shadow.
+    /// Reads a shadow; `None` where there is none.
     pub(crate) async fn get<M>(&self, thing: &ThingName, shadow: &str) -> Result<Option<Document<M>>, Error>
     where
         M: Default + DeserializeOwned,
@@ -81,28 +89,28 @@ impl Shadows {
         }
     }
 
-    /// Merges `state` in, if the shadow is still at `version` where one is given; the version and the time of that.
+    /// Merges `state` into the shadow. With a version, on the condition that the shadow still has it.
     pub(crate) async fn update(
         &self,
         thing: &ThingName,
         shadow: &str,
         state: Json,
         version: Option<u64>,
-    ) -> Result<Updated, Error> {
-        updated(self.to_update(thing, shadow, state, version).send().await?)
+    ) -> Result<Written, Error> {
+        written(self.to_update(thing, shadow, state, version).send().await?)
     }
 
-    /// As [`Shadows::update`], in one attempt: so a conflict is not with a write of our own whose answer was lost.
+    /// As [`Shadows::update`], without retries. So a conflict cannot be with an own write whose answer was lost.
     pub(crate) async fn update_once(
         &self,
         thing: &ThingName,
         shadow: &str,
         state: Json,
         version: u64,
-    ) -> Result<Updated, Error> {
+    ) -> Result<Written, Error> {
         let once = aws_sdk_iotdataplane::Config::builder().retry_config(RetryConfig::disabled());
         let update = self.to_update(thing, shadow, state, Some(version));
-        updated(update.customize().config_override(once).send().await?)
+        written(update.customize().config_override(once).send().await?)
     }
 
     fn to_update(
@@ -121,7 +129,7 @@ impl Shadows {
     }
 }
 
-fn updated(output: UpdateThingShadowOutput) -> Result<Updated, Error> {
+fn written(output: UpdateThingShadowOutput) -> Result<Written, Error> {
     let answer = output.payload.map(Blob::into_inner).unwrap_or_default();
     serde_json::from_slice(&answer).map_err(|error| Error::Unavailable(error.to_string()))
 }
@@ -135,8 +143,8 @@ where
         match status(&error) {
             Some(409) => Error::Conflict,
             Some(413) => Error::TooLarge,
-            // 401 and 403 as well: what the role may not do, it may not do in a minute either.
             Some(429) => Error::Unavailable(summary),
+            // Includes 401 and 403: the role will not get the permission by itself
             Some(400..500) => Error::Refused(summary),
             _ => Error::Unavailable(summary),
         }

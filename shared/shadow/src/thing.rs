@@ -1,24 +1,26 @@
-//! The envelope of an event: what both rules pass beside the request or the result.
+//! Names of things, and the envelope that the rules put around an event.
 
 use std::fmt;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
-/// A thing's name: 1 to 128 characters of `a-z A-Z 0-9 : _ -` (AWS IoT API reference, CreateThing).
+/// Name of a thing: 1 to 128 characters of `a-z A-Z 0-9 : _ -` (AWS IoT API reference, CreateThing).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ThingName(String);
 
 impl ThingName {
+    /// Checks a name.
     pub fn parse(name: &str) -> Option<ThingName> {
         (matches!(name.len(), 1..=128) && name.chars().all(ThingName::allows)).then(|| ThingName(name.to_owned()))
     }
 
-    /// Whether the character may stand in a name.
+    /// Whether a name may contain the character.
     pub fn allows(c: char) -> bool {
         c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-')
     }
 
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -30,27 +32,32 @@ impl fmt::Display for ThingName {
     }
 }
 
-/// Which thing an event is about, and which update of its operation shadow it comes from.
+/// Envelope of an event: the thing, and the update of its operation shadow that led to the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
+    /// The thing that the event is about.
     pub thing: ThingName,
-    /// Version of the operation shadow; absent in events of the peer's own rule and in some written by hand.
+    /// Version of the operation shadow; absent in events of AVSystem's own rule and in some that are written by hand.
     pub version: Option<u64>,
-    /// When that update was made, in seconds since 1970.
+    /// Time of the update, in seconds since 1970.
     pub timestamp: Option<u64>,
-    /// The token of the client that updated the shadow.
+    /// Token of the client that updated the shadow.
     pub client_token: Option<String>,
-    /// Whether the update carried `reported` beside the request, as saving a whole document does.
+    /// Whether the update contained `reported` besides the request, as when a client saves the whole document.
     pub with_reported: bool,
-    /// Whether an operator sends the event through again, out of the failure queue.
+    /// Whether an operator sent the event again from the failure queue.
     pub redriven: bool,
 }
 
 impl Envelope {
-    /// The envelope of the event, and what it holds. The error is one line for whoever wrote the event.
+    /// Splits an event into its envelope and the other fields.
     ///
-    /// The event comes as its text because not every text that is JSON by its letters is JSON that can be read: a string
-    /// with half a surrogate pair, or arrays in arrays without end.
+    /// Takes the text of the event, because some texts are JSON by their grammar and still cannot be parsed: strings with
+    /// half a surrogate pair, arrays that are nested too deep.
+    ///
+    /// # Errors
+    ///
+    /// A message of one line for the author of the event.
     pub fn open(event: &RawValue) -> Result<(Envelope, Map<String, Json>), String> {
         match serde_json::from_str(event.get()) {
             Ok(Json::Object(mut event)) => Ok((Envelope::take(&mut event)?, event)),
@@ -64,7 +71,7 @@ impl Envelope {
             Some(Json::String(name)) => ThingName::parse(&name)
                 .ok_or("thingName: not a thing's name (1 to 128 characters of a-z A-Z 0-9 : _ -)")?,
             Some(_) => return Err("thingName: not a string".to_owned()),
-            None if event.contains_key("thingArn") => of_arn(event.remove("thingArn"))?,
+            None if event.contains_key("thingArn") => name_in_arn(event.remove("thingArn"))?,
             None => return Err("thingName: missing; the rule has to pass topic(3) AS thingName".to_owned()),
         };
         Ok(Envelope {
@@ -78,8 +85,8 @@ impl Envelope {
     }
 }
 
-/// The thing of an ARN, `arn:aws:iot:<region>:<account>:thing/<name>`, by which events of AWS IoT Jobs tell it.
-fn of_arn(arn: Option<Json>) -> Result<ThingName, String> {
+/// Name of the thing in an ARN (`arn:aws:iot:<region>:<account>:thing/<name>`), which events of AWS IoT Jobs have.
+fn name_in_arn(arn: Option<Json>) -> Result<ThingName, String> {
     let name = arn.as_ref().and_then(Json::as_str).and_then(|arn| arn.rsplit_once('/')).map(|(_, name)| name);
     name.and_then(ThingName::parse).ok_or_else(|| "thingArn: not the ARN of a thing".to_owned())
 }
@@ -91,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_that_aws_takes() {
+    fn names_are_restricted_as_by_aws() {
         for name in ["a", "urn:imei:0123-4_5", &"x".repeat(128)] {
             assert_eq!(ThingName::parse(name).map(|name| name.0), Some(name.to_owned()));
         }
@@ -101,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thing_may_be_told_by_its_arn() {
+    fn a_thing_may_be_given_by_its_arn() {
         let open =
             |event: Json| Envelope::take(&mut event.as_object().unwrap().clone()).map(|envelope| envelope.thing.0);
         assert_eq!(open(json!({"thingArn": "arn:aws:iot:us-east-1:1:thing/urn:a"})), Ok("urn:a".to_owned()));

@@ -1,80 +1,83 @@
-//! The order in which a change is folded in: which call comes next, without the calls.
+//! The order of the calls by which a change is folded into the datamodel shadow, as a state machine.
 
 use std::time::Duration;
 
 use super::change::Change;
-use super::decision::{Question, Tree, latest_time};
+use super::decision::{DecisionInput, latest_time};
 use super::other_results::OtherResults;
 use super::scope::Scope;
-use crate::shadows::{Document, Error, Updated};
+use super::update::Update;
+use crate::shadows::{Document, Error, Written};
 use requests::DatamodelWrite;
 
-/// Coiote wrote first so many times in a row: more than any number of notifications explains.
+/// Number of conflicts after which a fold gives up, more than notifications can explain.
 const MOST_CONFLICTS: u32 = 10;
 
-/// So many times the fold waits for older ones under way: half a second on average, while one takes a tenth of that.
+/// Number of waits for older folds under way: half a second on average, ten times the duration of a fold.
 const MOST_WAITS: u32 = 20;
 
-/// So many times a write is repeated that AWS IoT did not answer, or not take for now.
+/// Number of repeats of a write that AWS IoT did not answer or throttled.
 const MOST_REPEATS: u32 = 2;
 
-/// Between a look at others and the next; one of them takes about that long.
+/// Longest wait before the document is read again, about the duration of a fold.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// Before a write is repeated.
+/// Longest wait before a write is repeated.
 const LONG: Duration = Duration::from_millis(500);
 
-/// A version of the datamodel shadow, and when the last of what stands in it was written.
+/// A version of the datamodel shadow and the time of its latest write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision {
+    /// Version of the shadow.
     pub version: u64,
-    /// Seconds since 1970.
+    /// Time of the latest write, in seconds since 1970.
     pub written_at: u64,
 }
 
-/// How a change was folded in.
+/// Result of folding a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoldOutcome {
-    /// Entries without a value had to make room.
+    /// Whether resources without a value were removed, to make room.
     pub dropped_valueless: bool,
-    /// How many times somebody else's write came first.
+    /// Number of times another write came first.
     pub conflicts: u32,
-    /// The datamodel shadow after it, for the ledger; nothing where it was not looked at, or AWS IoT did not tell the time.
+    /// The datamodel shadow after the fold; `None` where it was not read, or AWS IoT did not return the time.
     pub revision: Option<Revision>,
-    /// When it wrote, for the ledger.
+    /// Write of the fold, for the ledger.
     pub wrote: DatamodelWrite,
 }
 
-/// The call that comes next.
+/// The next call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Read the datamodel shadow.
     Read,
-    /// Make an empty one: an update of a shadow that is not there cannot be conditional, so it must not say anything.
+    /// Create an empty shadow. An update of a missing shadow cannot be conditional, so it must not contain values.
     Create,
-    /// Read the ledger.
-    AskOthers,
-    /// Write, if the shadow has still this version.
-    Write(Tree, u64),
-    /// Wait, so long at most, before what comes next.
+    /// Read the other results from the ledger.
+    ReadLedger,
+    /// Write on the condition that the shadow still has this version.
+    Write(Update, u64),
+    /// Wait for a random time up to this one.
     Wait(Duration),
+    /// The fold is complete.
     Done(FoldOutcome),
 }
 
-/// A change on its way into the datamodel shadow.
+/// A change that is being folded into the datamodel shadow.
 #[derive(Debug, Clone)]
 pub(crate) struct Fold<'a> {
     change: &'a Change,
     scope: &'a Scope,
     reported_at: Option<u64>,
     step: Step,
-    /// As it was read last.
+    /// The document as it was read last.
     current: Option<Document>,
     others: OtherResults,
     conflicts: u32,
     repeats: u32,
     waits_left: u32,
-    is_relieving: bool,
+    drops_valueless: bool,
 }
 
 impl<'a> Fold<'a> {
@@ -84,7 +87,7 @@ impl<'a> Fold<'a> {
         reported_at: Option<u64>,
         known: Option<Revision>,
     ) -> Fold<'a> {
-        // While the shadow is as it was left when the result had not been reported, nothing in it is newer.
+        // If the latest write is not later than the result's report, nothing in the shadow is newer than the result
         let is_older = |known: &Revision| reported_at.is_none_or(|reported_at| known.written_at <= reported_at);
         let step = match known.filter(is_older) {
             _ if change.is_empty() => Step::Done(FoldOutcome {
@@ -93,8 +96,8 @@ impl<'a> Fold<'a> {
                 revision: None,
                 wrote: DatamodelWrite::Nothing,
             }),
-            Some(known) if change.is_plain(scope) && change.resources() > 0 => {
-                Step::Write(Tree::of(change), known.version)
+            Some(known) if change.needs_no_document(scope) && change.resources() > 0 => {
+                Step::Write(Update::of(change), known.version)
             }
             _ => Step::Read,
         };
@@ -108,7 +111,7 @@ impl<'a> Fold<'a> {
             conflicts: 0,
             repeats: 0,
             waits_left: MOST_WAITS,
-            is_relieving: false,
+            drops_valueless: false,
         }
     }
 
@@ -117,20 +120,20 @@ impl<'a> Fold<'a> {
     }
 
     /// After [`Step::Read`].
-    pub(crate) fn was_read(&mut self, current: Option<Document>) {
-        self.step = if current.is_some() { Step::AskOthers } else { Step::Create };
+    pub(crate) fn document_read(&mut self, current: Option<Document>) {
+        self.step = if current.is_some() { Step::ReadLedger } else { Step::Create };
         self.current = current;
     }
 
     /// After [`Step::Create`] and [`Step::Wait`].
-    pub(crate) fn goes_on(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.step = Step::Read;
     }
 
-    /// After [`Step::AskOthers`].
-    pub(crate) fn was_told(&mut self, others: OtherResults) {
+    /// After [`Step::ReadLedger`].
+    pub(crate) fn ledger_read(&mut self, others: OtherResults) {
         self.others = others;
-        self.is_relieving = false;
+        self.drops_valueless = false;
         self.decide();
     }
 
@@ -139,24 +142,24 @@ impl<'a> Fold<'a> {
             self.step = Step::Read;
             return;
         };
-        let question = Question {
+        let input = DecisionInput {
             change: self.change,
             scope: self.scope,
             reported_at: self.reported_at,
             current,
             others: &self.others,
-            is_patient: self.waits_left > 0,
-            is_relieving: self.is_relieving,
-            is_confirming: false,
+            waits_for_folds: self.waits_left > 0,
+            drops_valueless: self.drops_valueless,
+            rewrites_unchanged: false,
         };
-        let decision = question.decide();
-        self.step = if decision.is_open {
+        let decision = input.decide();
+        self.step = if decision.has_to_wait {
             self.waits_left -= 1;
             Step::Wait(SHORT)
-        } else if decision.update.is_empty() && self.others.may_write_after(self.reported_at) && !self.is_relieving {
-            // What stands there already has to be written all the same: an older result that read the ledger before this one
-            // was in it must find another version, and one that has just written makes this one look again.
-            let update = Question { is_confirming: true, ..question }.decide().update;
+        } else if decision.update.is_empty() && self.others.may_write_after(self.reported_at) && !self.drops_valueless {
+            // Values that are there already are written again: an older result that read the ledger before this one was in
+            // it has to find another version, and one that has just written makes this one read again
+            let update = DecisionInput { rewrites_unchanged: true, ..input }.decide().update;
             Step::Write(update, current.version)
         } else if decision.update.is_empty() {
             let written_at = latest_time(&current.metadata.reported).unwrap_or_default();
@@ -167,16 +170,20 @@ impl<'a> Fold<'a> {
         };
     }
 
-    /// After [`Step::Write`]. The error is one that this fold can do nothing about.
-    pub(crate) fn was_written(&mut self, written: Result<Updated, Error>) -> Result<(), Error> {
+    /// After [`Step::Write`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the write, if the fold cannot do anything about it.
+    pub(crate) fn write_answered(&mut self, written: Result<Written, Error>) -> Result<(), Error> {
         match written {
-            Ok(Updated { version, timestamp }) => {
+            Ok(Written { version, timestamp }) => {
                 let known = timestamp.map(|written_at| Revision { version, written_at });
                 self.step = self.done(known, timestamp.map_or(DatamodelWrite::Unknown, DatamodelWrite::At));
             }
             Err(Error::Conflict) if self.conflicts < MOST_CONFLICTS => {
                 self.conflicts += 1;
-                // What was written without a look only needs one.
+                // A write without a read needs no wait before the read
                 self.step = if self.current.is_some() { Step::Wait(SHORT) } else { Step::Read };
             }
             Err(Error::Unavailable(_)) if self.repeats < MOST_REPEATS => {
@@ -184,8 +191,8 @@ impl<'a> Fold<'a> {
                 self.step = Step::Wait(LONG);
             }
             Err(Error::TooLarge) if self.current.is_none() => self.step = Step::Read,
-            Err(Error::TooLarge) if !self.is_relieving => {
-                self.is_relieving = true;
+            Err(Error::TooLarge) if !self.drops_valueless => {
+                self.drops_valueless = true;
                 self.decide();
             }
             Err(error) => return Err(error),
@@ -193,22 +200,22 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    /// What decides how it goes on, and when what it read was written.
+    /// The parts that decide how the fold continues.
     #[cfg(test)]
     pub(crate) fn state(&self) -> (&Step, Option<&Document>, bool) {
         (&self.step, self.current.as_ref(), self.waits_left == 0)
     }
 
     #[cfg(test)]
-    pub(crate) fn lose_patience(&mut self) {
+    pub(crate) fn stop_waiting(&mut self) {
         self.waits_left = 0;
     }
 
     fn done(&self, known: Option<Revision>, wrote: DatamodelWrite) -> Step {
-        // What was not answered may have been written.
+        // A write without an answer may have been made
         let wrote = if self.repeats == 0 { wrote } else { DatamodelWrite::Unknown };
         Step::Done(FoldOutcome {
-            dropped_valueless: self.is_relieving,
+            dropped_valueless: self.drops_valueless,
             conflicts: self.conflicts,
             revision: known,
             wrote,
@@ -220,11 +227,11 @@ impl<'a> Fold<'a> {
 mod tests {
     use serde_json::json;
 
-    use super::super::decision::tests::document;
     use super::super::other_results::EarlierResult;
+    use super::super::tests::document;
     use super::*;
 
-    const AFTER: Updated = Updated { version: 4, timestamp: Some(105) };
+    const AFTER: Written = Written { version: 4, timestamp: Some(105) };
 
     fn plain() -> Change {
         Change::from_result(json!({"T": {"0": {"R": "new"}}})).0
@@ -242,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_result_is_one_call_while_nothing_has_happened_since_the_last() {
+    fn a_change_without_removals_is_one_call_if_nothing_was_written_since_the_last_result() {
         let whole = Scope::new(Some(vec!["T".to_owned()]), vec![]);
         let known = |written_at| Some(Revision { version: 3, written_at });
         for (scope, reported_at, known, at_once) in [
@@ -257,7 +264,7 @@ mod tests {
             let mut fold = Fold::new(&change, &scope, reported_at, known);
             assert_eq!(is_write(&fold, 3), at_once, "{scope:?} {reported_at:?} {known:?}");
             if at_once {
-                fold.was_written(Ok(AFTER)).unwrap();
+                fold.write_answered(Ok(AFTER)).unwrap();
                 let known = Some(Revision { version: 4, written_at: 105 });
                 let folded = FoldOutcome {
                     dropped_valueless: false,
@@ -273,57 +280,57 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_fold_is_no_call_and_nothing_new_is_no_write() {
+    fn an_empty_change_makes_no_call_and_unchanged_values_no_write() {
         let (empty, scope) = (Change::default(), Scope::new(Some(vec![String::new()]), vec![]));
         assert_eq!(done(&Fold::new(&empty, &scope, Some(100), None)).wrote, DatamodelWrite::Nothing);
 
         let (change, scope) = (plain(), Scope::nothing());
         let mut fold = Fold::new(&change, &scope, Some(100), None);
-        fold.was_read(Some(document(json!({"T": {"0": {"R": "new"}}}), 90)));
+        fold.document_read(Some(document(json!({"T": {"0": {"R": "new"}}}), 90)));
         let mut beside_another = fold.clone();
-        fold.was_told(OtherResults::default());
+        fold.ledger_read(OtherResults::default());
         let known = Some(Revision { version: 3, written_at: 90 });
         assert_eq!(
             done(&fold),
             FoldOutcome { dropped_valueless: false, conflicts: 0, revision: known, wrote: DatamodelWrite::Nothing }
         );
 
-        // An older one that is under way must find another version.
-        beside_another.was_told(OtherResults::new([], [EarlierResult { fingerprint: vec![], wrote: None }]));
+        // An older fold under way has to find another version
+        beside_another.ledger_read(OtherResults::new([], [EarlierResult { fingerprint: vec![], wrote: None }]));
         let Step::Write(update, 3) = beside_another.step().clone() else { panic!("{:?}", beside_another.step()) };
         assert_eq!(update.into_json(), json!({"T": {"0": {"R": "new"}}}));
     }
 
     #[test]
-    fn a_shadow_that_is_not_there_is_made_before_anything_is_said() {
+    fn a_missing_shadow_is_created_empty_before_it_is_written() {
         let (change, scope) = (plain(), Scope::nothing());
         let mut fold = Fold::new(&change, &scope, Some(100), None);
-        fold.was_read(None);
+        fold.document_read(None);
         assert_eq!(*fold.step(), Step::Create);
-        fold.goes_on();
-        fold.was_read(Some(Document { version: 1, ..Document::default() }));
-        assert_eq!(*fold.step(), Step::AskOthers);
-        fold.was_told(OtherResults::default());
+        fold.resume();
+        fold.document_read(Some(Document { version: 1, ..Document::default() }));
+        assert_eq!(*fold.step(), Step::ReadLedger);
+        fold.ledger_read(OtherResults::default());
         assert!(is_write(&fold, 1));
     }
 
     #[test]
-    fn conflicts_are_looked_at_again_but_not_for_ever() {
+    fn a_conflict_leads_to_another_read_but_not_for_ever() {
         let (change, scope) = (plain(), Scope::nothing());
         let mut fold = Fold::new(&change, &scope, Some(100), Some(Revision { version: 2, written_at: 90 }));
-        fold.was_written(Err(Error::Conflict)).unwrap();
+        fold.write_answered(Err(Error::Conflict)).unwrap();
         for conflicts in 1.. {
-            fold.was_read(Some(document(json!({}), 90)));
-            fold.was_told(OtherResults::default());
+            fold.document_read(Some(document(json!({}), 90)));
+            fold.ledger_read(OtherResults::default());
             assert!(is_write(&fold, 3));
-            match fold.was_written(Err(Error::Conflict)) {
+            match fold.write_answered(Err(Error::Conflict)) {
                 Ok(()) => assert_eq!(*fold.step(), Step::Wait(SHORT)),
                 Err(error) => {
                     assert_eq!((error, conflicts), (Error::Conflict, MOST_CONFLICTS));
                     break;
                 }
             }
-            fold.goes_on();
+            fold.resume();
         }
     }
 
@@ -333,34 +340,34 @@ mod tests {
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         let lost = || Err(Error::Unavailable("lost".to_owned()));
         for _ in 0..MOST_REPEATS {
-            fold.was_read(Some(document(json!({}), 90)));
-            fold.was_told(OtherResults::default());
-            fold.was_written(lost()).unwrap();
+            fold.document_read(Some(document(json!({}), 90)));
+            fold.ledger_read(OtherResults::default());
+            fold.write_answered(lost()).unwrap();
             assert_eq!(*fold.step(), Step::Wait(LONG));
-            fold.goes_on();
+            fold.resume();
         }
         let mut arrived = fold.clone();
-        arrived.was_read(Some(document(json!({"T": {"0": {"R": "new"}}}), 105)));
-        arrived.was_told(OtherResults::default());
+        arrived.document_read(Some(document(json!({"T": {"0": {"R": "new"}}}), 105)));
+        arrived.ledger_read(OtherResults::default());
         assert_eq!(done(&arrived).wrote, DatamodelWrite::Unknown);
-        fold.was_read(Some(document(json!({}), 90)));
-        fold.was_told(OtherResults::default());
-        assert_eq!(fold.was_written(lost()), lost().map(|_: Updated| ()));
+        fold.document_read(Some(document(json!({}), 90)));
+        fold.ledger_read(OtherResults::default());
+        assert_eq!(fold.write_answered(lost()), lost().map(|_: Written| ()));
     }
 
     #[test]
-    fn what_does_not_fit_is_written_once_more_without_entries_that_have_no_value() {
+    fn a_document_that_is_too_large_is_written_without_valueless_resources() {
         let (change, scope) = (plain(), Scope::nothing());
         let mut fold = Fold::new(&change, &scope, Some(100), Some(Revision { version: 2, written_at: 90 }));
-        fold.was_written(Err(Error::TooLarge)).unwrap();
-        fold.was_read(Some(document(json!({"T": {"0": {"N": {"noValue": true}}}}), 90)));
-        fold.was_told(OtherResults::default());
-        fold.was_written(Err(Error::TooLarge)).unwrap();
+        fold.write_answered(Err(Error::TooLarge)).unwrap();
+        fold.document_read(Some(document(json!({"T": {"0": {"N": {"noValue": true}}}}), 90)));
+        fold.ledger_read(OtherResults::default());
+        fold.write_answered(Err(Error::TooLarge)).unwrap();
         let Step::Write(update, 3) = fold.step().clone() else { panic!("{:?}", fold.step()) };
         assert_eq!(update.into_json(), json!({"T": {"0": {"R": "new", "N": null}}}));
         let mut still_too_large = fold.clone();
-        assert_eq!(still_too_large.was_written(Err(Error::TooLarge)), Err(Error::TooLarge));
-        fold.was_written(Ok(AFTER)).unwrap();
+        assert_eq!(still_too_large.write_answered(Err(Error::TooLarge)), Err(Error::TooLarge));
+        fold.write_answered(Ok(AFTER)).unwrap();
         assert!(done(&fold).dropped_valueless);
     }
 
@@ -370,13 +377,13 @@ mod tests {
         let under_way = |wrote| OtherResults::new([], [EarlierResult { fingerprint: plain().fingerprint(), wrote }]);
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         for _ in 0..MOST_WAITS {
-            fold.was_read(Some(document(json!({"T": {"0": {"R": "held"}}}), 105)));
-            fold.was_told(under_way(None));
+            fold.document_read(Some(document(json!({"T": {"0": {"R": "held"}}}), 105)));
+            fold.ledger_read(under_way(None));
             assert_eq!(*fold.step(), Step::Wait(SHORT));
-            fold.goes_on();
+            fold.resume();
         }
-        fold.was_read(Some(document(json!({"T": {"0": {"R": "held"}}}), 105)));
-        fold.was_told(under_way(None));
+        fold.document_read(Some(document(json!({"T": {"0": {"R": "held"}}}), 105)));
+        fold.ledger_read(under_way(None));
         assert!(is_write(&fold, 3));
     }
 }

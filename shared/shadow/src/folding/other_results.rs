@@ -1,4 +1,4 @@
-//! What the ledger knows of a device's other results: which resources they touch, and when they were written.
+//! Other results of a device, from the ledger: the resources that they touch, and the times when they were written.
 
 use std::collections::HashSet;
 
@@ -7,33 +7,33 @@ use requests::{DatamodelWrite, excluded_hash, partial_hash, path_hash};
 use super::change::Change;
 use super::place::Place;
 
-/// A result with a lower version.
+/// A result with a lower version of the operation shadow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EarlierResult {
+    /// Fingerprint of the result, see [`Change::fingerprint`], with the paths that were read as a whole.
     pub fingerprint: Vec<u32>,
-    /// Nothing while its fold is not concluded. After more than one attempt it can only be [`DatamodelWrite::Unknown`].
+    /// Write of its fold; `None` while the fold is under way. After more than one attempt, only [`DatamodelWrite::Unknown`] is possible.
     pub wrote: Option<DatamodelWrite>,
 }
 
-/// The other results of the device, as the ledger knows them.
+/// Other results of a device, as the ledger knows them.
 #[derive(Debug, Clone, Default)]
 pub struct OtherResults {
     newer: Vec<HashSet<u32>>,
     earlier: Vec<(HashSet<u32>, Option<DatamodelWrite>)>,
 }
 
-/// Whether a time in the metadata is that of an older result's fold, and not of a write by Coiote.
+/// Certainty of an answer about folds that may be under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Explained {
+pub(super) enum Certainty {
     No,
-    /// A fold under way may have written it.
+    /// It depends on a fold under way.
     Perhaps,
     Yes,
 }
 
 impl OtherResults {
-    /// `newer`: the fingerprints of all results with a higher version, whatever became of them. `earlier`: those with a
-    /// lower one.
+    /// `newer` are the fingerprints of all registered results with a higher version, `earlier` the results with a lower one.
     pub fn new(
         newer: impl IntoIterator<Item = Vec<u32>>,
         earlier: impl IntoIterator<Item = EarlierResult>,
@@ -44,17 +44,12 @@ impl OtherResults {
         }
     }
 
-    /// Whether a result with a higher version says anything of this resource, or of what it lies in.
-    pub fn touches(&self, object: &str, instance: &str, resource: &str) -> bool {
-        self.touches_within(&Place::new([object, instance, resource]))
+    /// Whether a newer result touches the place, a level above it, or a resource instance below it.
+    pub(super) fn touches(&self, place: &Place<'_>) -> bool {
+        self.newer.iter().any(|newer| touches(newer, place))
     }
 
-    /// Also of a single resource instance of it.
-    pub(super) fn touches_within(&self, place: &Place<'_>) -> bool {
-        self.newer.iter().any(|newer| is_touched_within(newer, place))
-    }
-
-    /// Whether the fold of an older result may have written since a time, or may still do so.
+    /// Whether the fold of an older result may have written at or after a time, or may still write.
     pub(super) fn may_write_after(&self, time: Option<u64>) -> bool {
         self.earlier.iter().any(|(_, wrote)| match wrote {
             None | Some(DatamodelWrite::Unknown) => true,
@@ -63,48 +58,50 @@ impl OtherResults {
         })
     }
 
-    pub(super) fn explain(&self, place: &Place<'_>, time: u64) -> Explained {
-        let mut explained = Explained::No;
-        for (_, wrote) in self.earlier.iter().filter(|(earlier, _)| is_touched_within(earlier, place)) {
+    /// Whether the fold of an older result, and not Coiote, wrote the value that the document has at the place since a time.
+    pub(super) fn older_fold_wrote(&self, place: &Place<'_>, time: u64) -> Certainty {
+        let mut answer = Certainty::No;
+        for (_, wrote) in self.earlier.iter().filter(|(earlier, _)| touches(earlier, place)) {
             match wrote {
-                Some(DatamodelWrite::Unknown) => return Explained::Yes,
-                Some(DatamodelWrite::At(at)) if *at == time => return Explained::Yes,
+                Some(DatamodelWrite::Unknown) => return Certainty::Yes,
+                Some(DatamodelWrite::At(at)) if *at == time => return Certainty::Yes,
                 Some(DatamodelWrite::At(_) | DatamodelWrite::Nothing) => {}
-                None => explained = Explained::Perhaps,
+                None => answer = Certainty::Perhaps,
             }
         }
-        explained
+        answer
     }
 }
 
 impl Change {
-    /// What the result says something of by itself, as hashes (FNV-1a, 32 bits) for the ledger, which adds what was read as a
-    /// whole ([`requests::covered_hashes`]). They are the same in every version of this program, so that what is in the ledger stays
-    /// readable.
+    /// Hashes (FNV-1a, 32 bits) of the paths that the result touches by itself. The ledger keeps them, and adds the paths that
+    /// were read as a whole ([`requests::covered_hashes`]).
+    ///
+    /// The hashes are the same in all versions of this program, so that entries of the ledger stay readable.
     pub fn fingerprint(&self) -> Vec<u32> {
         let mut hashes = HashSet::new();
         for resource in &self.resources {
             let place = resource.place();
-            match resource.parts() {
-                Some(parts) if !parts.is_empty() => {
+            match resource.instances() {
+                Some(instances) if !instances.is_empty() => {
                     hashes.insert(partial_hash(&place.path()));
-                    hashes.extend(parts.keys().map(|part| path_hash(&place.below(part).path())));
+                    hashes.extend(instances.keys().map(|id| path_hash(&place.below(id).path())));
                 }
                 _ => {
                     hashes.insert(path_hash(&place.path()));
                 }
             }
         }
-        hashes.extend(self.gone.iter().map(|path| path_hash(path)));
-        hashes.extend(self.unclear.iter().map(|path| excluded_hash(path)));
+        hashes.extend(self.removed.iter().map(|path| path_hash(path)));
+        hashes.extend(self.not_understood.iter().map(|path| excluded_hash(path)));
         let mut hashes: Vec<u32> = hashes.into_iter().collect();
         hashes.sort_unstable();
         hashes
     }
 }
 
-/// The innermost level of which anything is said decides.
-fn is_touched(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
+/// Whether a fingerprint touches the place or a level above it. The innermost level that is in the fingerprint decides.
+fn touches_at_or_above(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
     for level in place.levels().iter().rev() {
         if fingerprint.contains(&path_hash(level)) {
             return true;
@@ -116,8 +113,9 @@ fn is_touched(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
     false
 }
 
-fn is_touched_within(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
-    is_touched(fingerprint, place) || fingerprint.contains(&partial_hash(&place.path()))
+/// Whether a fingerprint touches the place, a level above it, or a resource instance below it.
+fn touches(fingerprint: &HashSet<u32>, place: &Place<'_>) -> bool {
+    touches_at_or_above(fingerprint, place) || fingerprint.contains(&partial_hash(&place.path()))
 }
 
 #[cfg(test)]
@@ -126,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// What was read, and what of it failed; nothing of a write.
+    /// Keys that were read, and those that failed; `None` for a write.
     type Read = Option<(Vec<String>, Vec<String>)>;
 
     fn read(keys: &[&str], failed: &[&str]) -> Read {
@@ -134,7 +132,7 @@ mod tests {
         Some((owned(keys), owned(failed)))
     }
 
-    /// As the ledger has it: a result that proves nothing answers nobody, so nothing is known of what was read.
+    /// A newer result as the ledger has it. An empty result answers no request, so it covers nothing.
     fn newer(result: Json, read: &Read) -> OtherResults {
         let change = Change::from_result(result).0;
         let read = read.iter().filter(|_| !change.is_empty());
@@ -148,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_touches_what_it_names_and_what_it_read() {
+    fn a_result_touches_the_paths_that_it_names_and_that_were_read() {
         let one = json!({"A": {"0": {"B": "1"}}});
         for (result, scope, touched, untouched) in [
             (one.clone(), None, &["A 0 B"][..], &["A 0 C", "A 1 B", "B 0 B", "A 0 B.1"][..]),
@@ -161,14 +159,14 @@ mod tests {
             (json!({"A": {"0": {"B": ["?"], "C": "1"}}}), read(&["A.0"], &[""]), &["A 0 C", "A 0 D"], &["A 0 B"]),
             (json!({"A": {"5": null}, "B": null}), None, &["A 5 B", "B 0 B"], &["A 4 B"]),
             (json!({"A": {"0": {"B": {"4": "5"}}}}), None, &["A 0 B"], &["A 0 C"]),
-            // A result without paths proves nothing.
+            // A result without paths proves nothing
             (json!({}), read(&["A"], &[""]), &[], &["A 0 B"]),
         ] {
             let others = newer(result.clone(), &scope);
             let touches = |path: &str| {
                 let mut names = path.split(' ');
                 let mut next = || names.next().unwrap();
-                others.touches(next(), next(), next())
+                others.touches(&Place::new([next(), next(), next()]))
             };
             for path in touched {
                 assert!(touches(path), "{result} {scope:?} {path}");
@@ -180,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_multiple_resource_only_what_is_told_is_touched() {
+    fn of_a_multiple_resource_only_the_reported_instances_are_touched() {
         let part = Place::new(["A", "0", "B", "4"]);
         let other = Place::new(["A", "0", "B", "5"]);
         let result = json!({"A": {"0": {"B": {"4": "1"}}}});
@@ -188,8 +186,8 @@ mod tests {
             [(None, false), (read(&["A.0.B.4"], &[""]), false), (read(&["A.0.B"], &[""]), true)]
         {
             let others = newer(result.clone(), &scope);
-            assert!(others.touches_within(&part));
-            assert_eq!(others.touches_within(&other), touches_other, "{scope:?}");
+            assert!(others.touches(&part));
+            assert_eq!(others.touches(&other), touches_other, "{scope:?}");
         }
     }
 
@@ -197,22 +195,22 @@ mod tests {
     fn a_read_of_everything_touches_everything() {
         let result = json!({"A": {"0": {"B": "1", "C": {"0": "1"}}}, "D": {"0": {"E": {"noValue": true}}}});
         let others = newer(result, &read(&[""], &[""]));
-        assert!(others.touches("A", "0", "B") && others.touches("F", "1", "G"));
+        assert!(others.touches(&Place::new(["A", "0", "B"])) && others.touches(&Place::new(["F", "1", "G"])));
     }
 
     #[test]
-    fn a_time_is_explained_by_the_fold_that_wrote_then() {
+    fn a_value_is_from_the_older_fold_that_wrote_at_its_time() {
         let fingerprint = Change::from_result(json!({"A": {"0": {"B": "1"}}})).0.fingerprint();
-        for (wrote, explained) in [
-            (Some(DatamodelWrite::At(105)), Explained::Yes),
-            (Some(DatamodelWrite::At(104)), Explained::No),
-            (Some(DatamodelWrite::Nothing), Explained::No),
-            (Some(DatamodelWrite::Unknown), Explained::Yes),
-            (None, Explained::Perhaps),
+        for (wrote, expected) in [
+            (Some(DatamodelWrite::At(105)), Certainty::Yes),
+            (Some(DatamodelWrite::At(104)), Certainty::No),
+            (Some(DatamodelWrite::Nothing), Certainty::No),
+            (Some(DatamodelWrite::Unknown), Certainty::Yes),
+            (None, Certainty::Perhaps),
         ] {
             let others = OtherResults::new([], [EarlierResult { fingerprint: fingerprint.clone(), wrote }]);
-            assert_eq!(others.explain(&Place::new(["A", "0", "B"]), 105), explained, "{wrote:?}");
-            assert_eq!(others.explain(&Place::new(["A", "0", "C"]), 105), Explained::No);
+            assert_eq!(others.older_fold_wrote(&Place::new(["A", "0", "B"]), 105), expected, "{wrote:?}");
+            assert_eq!(others.older_fold_wrote(&Place::new(["A", "0", "C"]), 105), Certainty::No);
         }
     }
 }

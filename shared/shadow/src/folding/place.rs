@@ -1,8 +1,8 @@
-//! A place in the data model, as the names on the way to it.
+//! Places in the datamodel shadow's document.
 
-/// The names from the object down to the place itself.
+/// A place in the datamodel shadow's document: the names from the object downwards.
 ///
-/// Names may hold dots, so a joined path does not tell where its levels end; a place does.
+/// Names may contain dots, so a joined path does not say where its levels end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Place<'a>(Vec<&'a str>);
 
@@ -11,6 +11,7 @@ impl<'a> Place<'a> {
         Place(names.into())
     }
 
+    /// The place with this name one level down.
     pub(super) fn below(&self, name: &'a str) -> Place<'a> {
         let mut names = self.0.clone();
         names.push(name);
@@ -21,12 +22,12 @@ impl<'a> Place<'a> {
         &self.0
     }
 
-    /// The names joined by dots, as Coiote's keys are.
+    /// The names joined by dots, as in Coiote's keys.
     pub(super) fn path(&self) -> String {
         self.0.join(".")
     }
 
-    /// The paths of all levels, from the whole data model, which is empty, down to the place.
+    /// The paths of all levels, from the whole data model (the empty path) down to the place.
     pub(super) fn levels(&self) -> Vec<String> {
         (0..=self.0.len()).map(|level| self.0.iter().take(level).copied().collect::<Vec<_>>().join(".")).collect()
     }

@@ -1,4 +1,4 @@
-//! What was read, which says what is gone.
+//! Scope of a read, which decides what a result removes without naming it.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -6,25 +6,27 @@ use requests::possible_failed_keys;
 
 use super::place::Place;
 
-/// What a read covered: what lies within and is not named by the result is gone.
+/// Scope of a read. A place within it that the result does not mention is removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Nothing where it is not known what was read.
+    /// The keys that were read; `None` where they are not known.
     keys: Option<HashSet<String>>,
+    /// The keys that could not be read.
     failed: BTreeSet<String>,
 }
 
 impl Scope {
-    /// The scope of a read of `keys`, as they were sent to Coiote: names joined by dots, the empty one is the whole data
-    /// model. `None` where it is not known what was read.
+    /// The scope of a read.
     ///
-    /// `failed_keys` is Coiote's list as it is: one text that was split at commas, `[""]` where none failed.
+    /// - `keys`: the keys that were sent to Coiote, names joined by dots; the empty one is the whole data model. `None` where
+    ///   they are not known.
+    /// - `failed_keys`: Coiote's list, which is one text split at commas; `[""]` where none failed.
     pub fn new(keys: Option<Vec<String>>, failed_keys: Vec<String>) -> Scope {
         let keys = keys.map(|keys| keys.iter().map(|key| without_last_dot(key).to_owned()).collect());
         Scope { keys, failed: possible_failed_keys(&failed_keys) }
     }
 
-    /// The scope of a write, whose result names what it wrote: nothing is taken for gone.
+    /// The scope of a write, whose result mentions all that it wrote: nothing is removed.
     pub fn nothing() -> Scope {
         Scope::default()
     }
@@ -41,12 +43,12 @@ impl Scope {
         self.failed.iter().map(String::as_str)
     }
 
-    /// Whether the place was read, whether or not that succeeded.
+    /// Whether the place was read, successfully or not.
     pub(super) fn includes(&self, place: &Place<'_>) -> bool {
         self.keys.as_ref().is_some_and(|keys| place.levels().iter().any(|level| keys.contains(level)))
     }
 
-    /// Whether the place was read, and nothing above or below it failed.
+    /// Whether the place was read successfully, with all that is above and below it.
     pub(super) fn covers(&self, place: &Place<'_>) -> bool {
         self.includes(place)
             && !place.levels().iter().any(|level| self.failed.contains(level))
@@ -54,6 +56,7 @@ impl Scope {
     }
 }
 
+/// Whether a path lies below another; the empty path is the whole data model.
 pub(super) fn lies_below(path: &str, other: &str) -> bool {
     other.is_empty() || path.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'))
 }
@@ -72,13 +75,13 @@ mod tests {
     }
 
     #[test]
-    fn a_read_covers_what_lies_at_or_below_its_keys() {
+    fn a_read_covers_places_at_or_below_its_keys() {
         for (keys, covered, not_covered) in [
             (&[""][..], &["Device", "Device|0|UTC Offset"][..], &[][..]),
             (&["Portfolio"], &["Portfolio", "Portfolio|5"], &["Port", "Portfolio 2|5"]),
             (&["Location.0."], &["Location|0", "Location|0|Speed"], &["Location", "Location|01"]),
             (&["A.0.B.4"], &["A|0|B|4"], &["A|0|B", "A|0|B|44"]),
-            // Levels end where names do, not where dots are.
+            // Levels end where names end, not at dots
             (&["PM2"], &["PM2|5"], &["PM2.5|0"]),
             (&["PM2.5.0"], &["PM2.5|0|Value"], &["PM2.5"]),
             (&["Cell.0.Validity (MCC, MNC)"], &["Cell|0|Validity (MCC, MNC)"], &["Cell|0"]),
@@ -98,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_above_or_below_a_failed_key_is_not_covered() {
+    fn places_above_or_below_a_failed_key_are_not_covered() {
         for (failed, covered) in [
             (&["Device.0"][..], false),
             (&["Device"], false),

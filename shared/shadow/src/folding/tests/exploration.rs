@@ -1,7 +1,7 @@
-//! Every order in which results of one device, their folds and a notification can come, against the very code of the fold.
+//! Exploration of the orders in which results of one device, their folds and a notification can come.
 //!
-//! The datamodel shadow and the ledger are models; so is the time: each event has a second of its own, so that what cannot
-//! be told apart is left out. States that differ in nothing that decides are explored once.
+//! The code of the fold is the real one; the datamodel shadow, the ledger and the time are models. Each event has a second of
+//! its own, so events within a second are not covered. States that differ only in irrelevant parts are explored once.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,10 +10,10 @@ use serde_json::{Map, Value as Json, json};
 use crate::folding::decision::latest_time;
 use crate::folding::fold::{Fold, FoldOutcome, Revision, Step};
 use crate::folding::{Change, EarlierResult, OtherResults, Scope};
-use crate::shadows::{Document, Error, Updated};
+use crate::shadows::{Document, Error, Written};
 use requests::DatamodelWrite;
 
-/// The guard that is taken out, to see that the exploration finds what it is for.
+/// Guard to remove, to check that the exploration finds the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Without {
     Nothing,
@@ -23,26 +23,28 @@ enum Without {
     Conditions,
 }
 
-struct Outside {
+/// A result, and its effect.
+struct ReportedResult {
     change: Change,
     scope: Scope,
-    /// What it read, as the ledger adds it.
+    /// Hashes of the paths that were read, which the ledger adds.
     covered: Vec<u32>,
-    /// What it says, in other words: what is read as a whole, and what stands there.
+    /// Keys that were read as a whole.
     takes: Vec<&'static str>,
+    /// Paths and their values afterwards.
     puts: Vec<(&'static str, &'static str)>,
 }
 
-/// What is explored.
+/// A scenario to explore.
 struct World {
-    /// What stands in the datamodel shadow at first; nothing where there is none.
+    /// The datamodel shadow at the start; `None` where there is none.
     at_first: Option<Json>,
-    results: Vec<Outside>,
-    /// What Coiote writes by itself, at any moment.
+    results: Vec<ReportedResult>,
+    /// A write of Coiote at any time: the update, and the path and value of its effect.
     notification: Option<(Json, &'static str, &'static str)>,
-    /// Each delivery is of one result.
+    /// The result of each delivery.
     deliveries: Vec<usize>,
-    /// So many invocations end in the middle.
+    /// Number of invocations that end early.
     crashes: u32,
     without: Without,
 }
@@ -51,7 +53,7 @@ struct World {
 struct State<'w> {
     now: u64,
     shadow: Option<Document>,
-    /// When each result was reported, in the order of their versions.
+    /// Time of each result's report, in the order of their versions.
     reported: Vec<u64>,
     notified: Option<u64>,
     ledger: Vec<Entry>,
@@ -73,7 +75,7 @@ enum Run<'w> {
     Concluded,
 }
 
-fn outside(result: Json, keys: Option<&[&'static str]>, puts: &[(&'static str, &'static str)]) -> Outside {
+fn reported(result: Json, keys: Option<&[&'static str]>, puts: &[(&'static str, &'static str)]) -> ReportedResult {
     let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<String>>();
     let none_failed = vec![String::new()];
     let covered = keys.map(|keys| requests::covered_hashes(&owned(keys), &none_failed)).unwrap_or_default();
@@ -81,22 +83,22 @@ fn outside(result: Json, keys: Option<&[&'static str]>, puts: &[(&'static str, &
         Some(keys) => Scope::new(Some(owned(keys)), none_failed),
         None => Scope::nothing(),
     };
-    let (change, told) = Change::from_result(result);
-    assert!(told.is_empty());
-    Outside { change, scope, covered, takes: keys.unwrap_or_default().to_vec(), puts: puts.to_vec() }
+    let (change, messages) = Change::from_result(result);
+    assert!(messages.is_empty());
+    ReportedResult { change, scope, covered, takes: keys.unwrap_or_default().to_vec(), puts: puts.to_vec() }
 }
 
 impl World {
     fn of(
         at_first: Option<Json>,
-        results: Vec<Outside>,
+        results: Vec<ReportedResult>,
         notification: Option<(Json, &'static str, &'static str)>,
     ) -> World {
         let deliveries = (0..results.len()).collect();
         World { at_first, results, notification, deliveries, crashes: 0, without: Without::Nothing }
     }
 
-    /// How many states there are; the error is the first in which the shadow says something else than it should.
+    /// Number of states. Fails at the first end state with a wrong shadow.
     fn explore(&self) -> Result<usize, String> {
         let mut seen = HashSet::new();
         let mut left = vec![self.first()];
@@ -185,7 +187,7 @@ impl World {
 
     fn others(&self, state: &State<'_>, result: usize) -> OtherResults {
         let of = |other: usize| {
-            let Outside { change, covered, .. } = &self.results[other];
+            let ReportedResult { change, covered, .. } = &self.results[other];
             change.fingerprint().into_iter().chain(covered.iter().copied()).collect::<Vec<u32>>()
         };
         let registered = |other: &usize| state.ledger[*other].attempts > 0;
@@ -199,33 +201,33 @@ impl World {
         }
     }
 
-    fn step<'w>(&'w self, state: &mut State<'w>, run: usize, result: usize, without_patience: bool) {
+    fn step<'w>(&'w self, state: &mut State<'w>, run: usize, result: usize, without_waiting: bool) {
         let Run::Folding(mut fold, mut others) = state.runs[run].clone() else { return };
-        if without_patience {
-            fold.lose_patience();
+        if without_waiting {
+            fold.stop_waiting();
         }
         match fold.step().clone() {
-            Step::Read => fold.was_read(state.shadow.clone()),
+            Step::Read => fold.document_read(state.shadow.clone()),
             Step::Create => {
                 state.write(json!({}));
-                fold.goes_on();
+                fold.resume();
             }
-            Step::AskOthers => {
+            Step::ReadLedger => {
                 if self.without != Without::ReadingTheLedgerLast {
                     others = self.others(state, result);
                 }
-                fold.was_told(others.clone());
+                fold.ledger_read(others.clone());
             }
             Step::Write(update, version) => {
                 let is_so = state.shadow.as_ref().is_some_and(|shadow| shadow.version == version);
                 let written = if is_so || self.without == Without::Conditions {
-                    Ok(Updated { version: state.write(update.into_json()), timestamp: Some(state.now) })
+                    Ok(Written { version: state.write(update.into_json()), timestamp: Some(state.now) })
                 } else {
                     Err(Error::Conflict)
                 };
-                assert!(fold.was_written(written).is_ok(), "a conflict is no failure");
+                assert!(fold.write_answered(written).is_ok(), "a conflict is no failure");
             }
-            Step::Wait(_) => fold.goes_on(),
+            Step::Wait(_) => fold.resume(),
             Step::Done(FoldOutcome { revision: known, wrote, .. }) => {
                 let entry = &mut state.ledger[result];
                 entry.wrote = Some(if entry.attempts > 1 { DatamodelWrite::Unknown } else { wrote });
@@ -237,7 +239,7 @@ impl World {
         state.runs[run] = Run::Folding(fold, others);
     }
 
-    /// What was said in the order in which it was said is what stands there.
+    /// Checks an end state: the shadow has to contain all writes, in the order of their reports.
     fn check(&self, state: &State<'_>) -> Result<(), String> {
         assert!(state.runs.iter().all(|run| matches!(run, Run::Concluded)), "a fold cannot go on: {}", state.key());
         let mut expected = BTreeMap::new();
@@ -249,10 +251,10 @@ impl World {
             expected.extend(result.puts.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())));
         }
         self.notify(&mut expected, notified);
-        let mut stands = BTreeMap::new();
+        let mut actual = BTreeMap::new();
         let shadow = state.shadow.as_ref().ok_or_else(|| "there is no datamodel shadow".to_owned())?;
-        flatten(&mut stands, "", &shadow.state.reported);
-        if stands == expected { Ok(()) } else { Err(format!("{stands:?} instead of {expected:?}")) }
+        flatten(&mut actual, "", &shadow.state.reported);
+        if actual == expected { Ok(()) } else { Err(format!("{actual:?} instead of {expected:?}")) }
     }
 
     fn notify(&self, expected: &mut BTreeMap<String, String>, notified: Option<u64>) {
@@ -270,7 +272,7 @@ impl State<'_> {
         document.version
     }
 
-    /// All that decides; of the times only their order.
+    /// Identity of a state: all relevant parts; of times only their order.
     fn key(&self) -> String {
         let documents = || {
             self.runs
@@ -320,12 +322,12 @@ impl State<'_> {
                 Run::Waiting => "waiting".to_owned(),
                 Run::Concluded => "concluded".to_owned(),
                 Run::Folding(fold, _) => {
-                    let (step, current, is_impatient) = fold.state();
+                    let (step, current, is_done_waiting) = fold.state();
                     let step = match step {
                         Step::Done(folded) => format!("{:?} {:?}", known(folded.revision), wrote(folded.wrote)),
                         step => format!("{step:?}"),
                     };
-                    format!("{step} {:?} {is_impatient}", current.map(document))
+                    format!("{step} {:?} {is_done_waiting}", current.map(document))
                 }
             })
             .collect();
@@ -341,7 +343,7 @@ impl State<'_> {
     }
 }
 
-/// As AWS IoT merges an update.
+/// Merges an update in the same way as AWS IoT.
 fn merge(reported: &mut Json, metadata: &mut Json, update: Json, now: u64) {
     match update {
         Json::Object(update) => {
@@ -399,31 +401,31 @@ fn notification(update: Json, path: &'static str) -> Option<(Json, &'static str,
     Some((update, path, "n"))
 }
 
-/// The newer result says what stood there before both.
+/// The newer result has the value from before both.
 fn back() -> World {
-    let write = |value: &'static str| outside(json!({"T": {"0": {"R": value}}}), None, &[("T.0.R", value)]);
+    let write = |value: &'static str| reported(json!({"T": {"0": {"R": value}}}), None, &[("T.0.R", value)]);
     World::of(Some(json!({"T": {"0": {"R": "b"}}})), vec![write("a"), write("b")], None)
 }
 
-/// The newer read does not find all that the older one found.
+/// The newer read finds less than the older one.
 fn less() -> World {
     World::of(
         Some(json!({"T": {"2": {"R": "0"}}})),
         vec![
-            outside(json!({"T": {"0": {"R": "a"}, "1": {"R": "a"}}}), Some(&["T"]), &[("T.0.R", "a"), ("T.1.R", "a")]),
-            outside(json!({"T": {"0": {"R": "b"}}}), Some(&["T"]), &[("T.0.R", "b")]),
+            reported(json!({"T": {"0": {"R": "a"}, "1": {"R": "a"}}}), Some(&["T"]), &[("T.0.R", "a"), ("T.1.R", "a")]),
+            reported(json!({"T": {"0": {"R": "b"}}}), Some(&["T"]), &[("T.0.R", "b")]),
         ],
         notification(json!({"T": {"0": {"R": "n"}}}), "T.0.R"),
     )
 }
 
-/// Two plain results of one resource, and of one each.
+/// Two results with one resource in common, and one that only the newer or the older has.
 fn plain() -> World {
     World::of(
         Some(json!({"T": {"0": {"R": "0", "S": "0"}}})),
         vec![
-            outside(json!({"T": {"0": {"R": "a", "S": "a"}}}), None, &[("T.0.R", "a"), ("T.0.S", "a")]),
-            outside(json!({"T": {"0": {"R": "b", "U": "b"}}}), None, &[("T.0.R", "b"), ("T.0.U", "b")]),
+            reported(json!({"T": {"0": {"R": "a", "S": "a"}}}), None, &[("T.0.R", "a"), ("T.0.S", "a")]),
+            reported(json!({"T": {"0": {"R": "b", "U": "b"}}}), None, &[("T.0.R", "b"), ("T.0.U", "b")]),
         ],
         notification(json!({"T": {"0": {"R": "n"}}}), "T.0.R"),
     )
@@ -432,7 +434,7 @@ fn plain() -> World {
 fn worlds() -> Vec<(&'static str, World)> {
     let write = |value: &'static str| {
         let result = json!({"T": {"0": {"R": value}}});
-        outside(result, None, &[("T.0.R", value)])
+        reported(result, None, &[("T.0.R", value)])
     };
     vec![
         ("two plain results", plain()),
@@ -450,12 +452,12 @@ fn worlds() -> Vec<(&'static str, World)> {
             World::of(
                 Some(json!({"T": {"0": {"M": {"0": "0", "1": "0"}}}})),
                 vec![
-                    outside(
+                    reported(
                         json!({"T": {"0": {"M": {"0": "a", "1": "a"}}}}),
                         None,
                         &[("T.0.M.0", "a"), ("T.0.M.1", "a")],
                     ),
-                    outside(
+                    reported(
                         json!({"T": {"0": {"M": {"0": "b", "2": "b"}}}}),
                         None,
                         &[("T.0.M.0", "b"), ("T.0.M.2", "b")],
@@ -470,12 +472,12 @@ fn worlds() -> Vec<(&'static str, World)> {
             World::of(
                 Some(json!({"T": {"0": {"R": "b"}}})),
                 vec![
-                    outside(
+                    reported(
                         json!({"T": {"0": {"R": "a"}, "1": {"R": "a"}}}),
                         Some(&["T"]),
                         &[("T.0.R", "a"), ("T.1.R", "a")],
                     ),
-                    outside(json!({"T": {"0": {"R": "b"}}}), Some(&["T"]), &[("T.0.R", "b")]),
+                    reported(json!({"T": {"0": {"R": "b"}}}), Some(&["T"]), &[("T.0.R", "b")]),
                 ],
                 None,
             ),
@@ -485,8 +487,8 @@ fn worlds() -> Vec<(&'static str, World)> {
             World::of(
                 Some(json!({"T": {"0": {"R": "0"}, "1": {"R": "0", "S": "0"}}})),
                 vec![
-                    outside(json!({"T": {"0": {"R": "a"}}}), Some(&["T"]), &[("T.0.R", "a")]),
-                    outside(json!({"T": {"1": {"R": "b"}}}), None, &[("T.1.R", "b")]),
+                    reported(json!({"T": {"0": {"R": "a"}}}), Some(&["T"]), &[("T.0.R", "a")]),
+                    reported(json!({"T": {"1": {"R": "b"}}}), None, &[("T.1.R", "b")]),
                 ],
                 notification(json!({"T": {"1": {"S": "n"}}}), "T.1.S"),
             ),
@@ -496,8 +498,8 @@ fn worlds() -> Vec<(&'static str, World)> {
             World::of(
                 Some(json!({"T": {"0": {"R": {"noValue": true}}}})),
                 vec![
-                    outside(json!({"T": {"0": {"R": "a"}}}), None, &[("T.0.R", "a")]),
-                    outside(json!({"T": {"0": {"R": "b"}}}), Some(&["T.0"]), &[("T.0.R", "b")]),
+                    reported(json!({"T": {"0": {"R": "a"}}}), None, &[("T.0.R", "a")]),
+                    reported(json!({"T": {"0": {"R": "b"}}}), Some(&["T.0"]), &[("T.0.R", "b")]),
                 ],
                 None,
             ),
@@ -515,7 +517,7 @@ fn worlds() -> Vec<(&'static str, World)> {
 }
 
 #[test]
-fn in_every_order_the_newest_stands_in_the_end() {
+fn in_every_order_the_newest_value_wins() {
     for (name, world) in worlds() {
         let started = std::time::Instant::now();
         let explored = world.explore();
@@ -525,7 +527,7 @@ fn in_every_order_the_newest_stands_in_the_end() {
 }
 
 #[test]
-fn with_a_guard_taken_out_an_older_one_stands_in_the_end() {
+fn without_a_guard_an_older_value_wins() {
     for (without, world) in [
         (Without::KnowingNewer, back()),
         (Without::KnowingEarlier, plain()),
