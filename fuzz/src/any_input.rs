@@ -1,7 +1,7 @@
-//! Whatever comes in: no panic, and nothing is sent that Coiote would read as something else.
+//! Tests with any input: it must not lead to a panic, nor to a task that Coiote would read as something else.
 //!
-//! Two ways to the same properties. Property tests make JSON of every shape in every place; `PROPTEST_CASES=300000` makes
-//! more of it. The fuzz targets take bytes; here they run for a fixed number of inputs, which
+//! Two kinds of tests check the same properties. Property tests generate JSON of every shape in every place;
+//! `PROPTEST_CASES=300000` generates more. Fuzz targets take bytes; they run for a fixed number of inputs, which
 //! `BOLERO_RANDOM_ITERATIONS=20000000` raises. With coverage guidance, after `cargo install cargo-bolero`:
 //!
 //! ```sh
@@ -16,12 +16,12 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value as Json, json};
 
-/// The properties of anything that is sent, and of anything that is said.
+/// Checks the properties of the task and of all findings.
 fn check(event: Json) {
     for strictness in [Strictness::Reject, Strictness::Notice] {
         let mut event = event.clone();
         let request = Request::take(|field| event.as_object_mut().and_then(|object| object.remove(field)));
-        let told = match request.parse(strictness) {
+        let findings = match request.parse(strictness) {
             Ok(accepted) => {
                 check_task(&accepted.operation, &Task::from(&accepted.operation));
                 accepted.notices
@@ -31,7 +31,7 @@ fn check(event: Json) {
                 findings
             }
         };
-        for finding in told {
+        for finding in findings {
             assert!(!finding.message.is_empty() && !finding.message.contains(char::is_control), "{finding:?}");
             assert!(finding.message.chars().count() < 600, "{finding:?}");
         }
@@ -42,8 +42,8 @@ fn check_task(operation: &Operation, task: &Task) {
     assert_eq!(task.template, format!("AWS{}CertAuth", operation.name()));
     let parameter = |name| task.parameters.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str());
     let keys = parameter("keys").unwrap();
-    // Coiote splits at commas, so there have to be as many parts as keys; or one key with a comma, which no part behind
-    // the comma makes look like two.
+    // Coiote splits at commas, so there have to be as many parts as keys, or a single key with a comma, no part of which may
+    // look like a key
     let count = number_of_keys(operation);
     let parts: Vec<&str> = keys.split(',').collect();
     let is_a_place =
@@ -68,7 +68,7 @@ fn check_task(operation: &Operation, task: &Task) {
     }
 }
 
-/// How many keys Coiote has to read; one for the whole data model.
+/// Number of keys that Coiote has to read: one for the whole data model.
 fn number_of_keys(operation: &Operation) -> usize {
     match operation {
         Operation::Read(selection)
@@ -107,7 +107,7 @@ fn any_json() -> impl Strategy<Value = Json> {
 }
 
 fn any_number() -> impl Strategy<Value = Json> {
-    // Far beyond what a float or 64 bits hold
+    // Far beyond floats and 64 bits
     "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,40})?([eE][+-]?[0-9]{1,4})?"
         .prop_map(|text| serde_json::from_str(&text).unwrap())
 }
@@ -116,7 +116,7 @@ fn any_name() -> impl Strategy<Value = String> {
     prop_oneof![Just("pmin".into()), Just("gt".into()), Just("con".into()), Just("thingName".into()), any::<String>()]
 }
 
-/// Texts that are, or nearly are, paths.
+/// Texts that are paths, or similar to paths.
 fn any_key() -> impl Strategy<Value = String> {
     let part = || {
         prop_oneof![
@@ -150,7 +150,7 @@ fn any_key() -> impl Strategy<Value = String> {
     prop_oneof![4 => joined("."), 2 => joined("/").prop_map(|ids| format!("/{ids}")), 1 => any::<String>()]
 }
 
-/// The fields of a request, each right or anything at all.
+/// Fields of a request, each of them valid or any JSON.
 fn any_event() -> impl Strategy<Value = Json> {
     let operation = prop_oneof![
         9 => prop::sample::select(OperationName::ALL).prop_map(|name| json!(name.as_str())),
@@ -166,7 +166,7 @@ fn any_event() -> impl Strategy<Value = Json> {
     )
 }
 
-/// The same inputs in every run, so that a run that fails fails again; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` for others.
+/// Fixed inputs, so that a failure is reproducible. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` select others.
 fn config() -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var("PROPTEST_CASES") {
@@ -179,12 +179,12 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn any_json_at_all(event in any_json()) {
+    fn any_json_as_an_event(event in any_json()) {
         check(event);
     }
 
     #[test]
-    fn any_json_in_the_place_of_a_field(event in any_event()) {
+    fn any_json_as_a_field(event in any_event()) {
         check(event);
     }
 
@@ -224,7 +224,7 @@ fn very_many_and_very_long_keys() {
 }
 
 #[test]
-fn what_is_json_by_its_letters_only() {
+fn json_that_can_hardly_be_read() {
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     for text in [
         r#"{"operation": "read", "keys": ["\ud800"]}"#,
@@ -241,7 +241,7 @@ fn what_is_json_by_its_letters_only() {
     }
 }
 
-/// Bytes for an event: a sample event that is changed in places, or the bytes themselves.
+/// An event made of bytes: a sample event with changes, or the bytes themselves.
 fn event_of(input: &[u8]) -> Vec<u8> {
     const SAMPLES: &[&str] = &[
         include_str!("../../events/read.json"),
@@ -280,7 +280,7 @@ fn event_bytes() {
 fn path_text() {
     bolero::check!().with_iterations(50_000).with_max_len(64).for_each(|input: &[u8]| {
         let text = String::from_utf8_lossy(input);
-        // Also behind a described object, where names and dots are read differently
+        // Names and dots are read differently behind a described object
         for text in [text.to_string(), format!("Device.{text}"), format!("LwM2M v1.{text}"), format!("/{text}")] {
             if let Ok(Target::Path(path)) = Target::parse(&text) {
                 assert_eq!(Target::parse(&path.to_string()), Ok(Target::Path(path)));

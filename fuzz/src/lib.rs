@@ -1,7 +1,7 @@
-//! Any input at all for the operation model.
+//! Tests of the operation model with any input.
 //!
-//! A crate of its own, with its tests in the library, because coverage guidance needs every test binary of a package to
-//! be linked with the fuzzer.
+//! They are in the library of a crate of their own, because coverage guidance needs every test binary of a package to be
+//! linked with the fuzzer.
 
 #[cfg(test)]
 mod any_input;
