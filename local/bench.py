@@ -118,13 +118,13 @@ class Bench:
         """Reports the result of a request that was handed over, and returns its event as the rule makes it."""
         self._hand_over(thing)
         reported = {"operation": "read", "failedKeys": [""], "result": result}
-        version = self._report(thing, reported)
+        version = self.stack.aws.update_shadow(thing, "operation", {"reported": reported})
         return reported | {"thingName": thing, "version": version, "timestamp": int(time.time())}
 
     def change(self) -> dict:
         """Hands over the first request of a device, and returns the change of the ledger as its stream has it."""
         # The answers in the shadow are of requests that the ledger does not know any more.
-        self._report(DEVICE, None)
+        self.stack.aws.update_shadow(DEVICE, "operation", {"reported": None})
         self._hand_over(DEVICE)
         item = self.stack.aws.dynamodb.get_item(TableName=self.table, Key=self._key(DEVICE))["Item"]
         change = {"Keys": self._key(DEVICE), "NewImage": item}
@@ -142,12 +142,6 @@ class Bench:
         """Function that makes the requests whose results are measured; it is not measured itself."""
         log = self.stack.run / "helper.log"
         return self._ending.enter_context(self._environment("operation-request", log, {}))
-
-    def _report(self, thing: str, reported: dict | None) -> int:
-        payload = json.dumps({"state": {"reported": reported}}).encode()
-        update = self.stack.aws.iot_data.update_thing_shadow
-        answer = update(thingName=thing, shadowName="operation", payload=payload)
-        return json.loads(answer["payload"].read())["version"]
 
     # ---------------------------------------------------------------- measuring
 
@@ -373,12 +367,12 @@ def print_by_shadow_size(bench: Bench) -> None:
         thing = f"holds-{size}"
         bench.stack.add_thing(thing)
         held = {"Held": {"0": {f"Resource {number:03}": "x" * 30 for number in range(size // 50)}}}
-        payload = json.dumps({"state": {"reported": held}}).encode()
-        bench.stack.aws.iot_data.update_thing_shadow(thingName=thing, shadowName="datamodel", payload=payload)
+        state = {"reported": held}
+        bench.stack.aws.update_shadow(thing, "datamodel", state)
         plain = bench.cpu_of("operation-response", lambda thing=thing: bench.result(RESULT, thing), 9)
         multiple = {"Device": {"0": {"Error Code": {"0": "0"}}}}
         objects = bench.cpu_of("operation-response", lambda thing=thing, r=multiple: bench.result(r, thing), 9)
-        rows.append([f"{len(payload):,}", f"{plain:.2f}", f"{objects:.2f}"])
+        rows.append([f"{len(json.dumps({'state': state})):,}", f"{plain:.2f}", f"{objects:.2f}"])
     print_table(["bytes in the datamodel shadow", "plain result, CPU ms", "result with a multiple resource, CPU ms"], rows)
 
 

@@ -163,12 +163,8 @@ def test_a_mistake_is_logged_where_the_readme_says_and_reaches_nobody(stack, dev
 
 def test_what_is_no_request_does_not_invoke_anything(stack, device):
     thing = device()
-    stack.aws.iot_data.update_thing_shadow(
-        thingName=thing, shadowName="operation", payload=b'{"state": {"reported": {"requests": {"1": null}}}}'
-    )
-    stack.aws.iot_data.update_thing_shadow(
-        thingName=thing, shadowName="another", payload=b'{"state": {"desired": {"operation": "read"}}}'
-    )
+    stack.aws.update_shadow(thing, "operation", {"reported": {"requests": {"1": None}}})
+    stack.aws.update_shadow(thing, "another", {"desired": {"operation": "read"}})
     # A request after them, so that there is something to wait for
     version = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0"]})
     scheduled(stack, version, thing)

@@ -178,8 +178,7 @@ def test_a_request_whose_time_is_over_has_its_exit_status(stack, device):
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(sleeper)), None))
     stack.aws.last_word(sleeper, int(version), ("SCHEDULED",))
     over = {"operation": "read", "status": "TIMED_OUT", "reason": {"code": "LIFETIME_OVER", "message": "its lifetime is over"}}
-    document = {"state": {"reported": {"requests": {version: over}}}}
-    stack.aws.iot_data.update_thing_shadow(thingName=sleeper, shadowName="operation", payload=json.dumps(document).encode())
+    stack.aws.update_shadow(sleeper, "operation", {"reported": {"requests": {version: over}}})
     shown, _ = command.communicate(timeout=30)
     assert (command.returncode, shown.split()[0]) == (TIMED_OUT, "TIMED_OUT")
 
@@ -273,8 +272,7 @@ def test_older_requests_than_those_in_the_shadow_are_listed(stack, device):
 def test_devices_are_listed_with_their_last_contact(stack, device):
     thing, silent = device("sleeping"), device()
     connection = {"lwm2mLastUpOp": "Update", "lwm2mLastUpOpTime": "2020-01-02T03:04:05Z", "registeredQueueMode": "true"}
-    document = {"state": {"reported": connection}}
-    stack.aws.iot_data.update_thing_shadow(thingName=thing, payload=json.dumps(document).encode())
+    stack.aws.update_shadow(thing, None, {"reported": connection})
     devices = {listed["thing"]: listed for listed in as_json(stack, "devices")}
     assert devices[thing]["lastContact"] == "2020-01-02T03:04:05Z" and devices[thing]["connection"] == connection
     assert devices[silent]["lastContact"] is None

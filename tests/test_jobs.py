@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from answers import status_and_code
 from command_line import LWM2M
 from stack.aws import base_environment
 from stack.aws_between import BROKEN, DENIED, THROTTLED, Refuse
@@ -106,7 +107,7 @@ def test_a_request_of_a_job_stands_among_the_devices_others(stack, jobs, device)
     job = jobs.run([thing], READ)
     jobs.status_of(job, thing, "IN_PROGRESS")
     name = f"job:{job}:1"
-    wait_for("its copy", lambda: status_and_code(stack, thing, job)[0] == "SCHEDULED")
+    wait_for("its copy", lambda: outcome_of(stack, thing, job)[0] == "SCHEDULED")
     assert stack.aws.answers(thing)[name]["operation"] == "read"
     # It can be canceled as they can.
     version = stack.aws.request(thing, {"operation": "cancelRequest", "requests": [name]})
@@ -134,16 +135,15 @@ def test_the_jobs_timeout_cancels_the_request(stack, jobs, device):
     thing = device("sleeping")
     job = jobs.run([thing], REBOOT, timeoutConfig={"inProgressTimeoutInMinutes": 1})
     assert jobs.end_of(job, thing)["status"] == "TIMED_OUT"
-    wait_for("the request to be taken back", lambda: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
+    wait_for("the request to be taken back", lambda: outcome_of(stack, thing, job) == ("CANCELED", "CANCELED"))
     stack.coiote.set_state(thing, "online")
     # The next operation shows that the reboot is gone.
     assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
     assert run_count(stack, thing) == 1
 
 
-def status_and_code(stack, thing: str, job: str, number: int = 1) -> tuple[str | None, str | None]:
-    answer = stack.aws.answers(thing).get(f"job:{job}:{number}", {})
-    return answer.get("status"), answer.get("reason", {}).get("code")
+def outcome_of(stack, thing: str, job: str, number: int = 1) -> tuple[str | None, str | None]:
+    return status_and_code(stack.aws.answers(thing).get(f"job:{job}:{number}", {}))
 
 
 # ---------------------------------------------------------------- targets
@@ -264,7 +264,7 @@ def test_the_request_of_a_canceled_execution_is_canceled(stack, jobs, device):
     job = jobs.run([thing], REBOOT)
     jobs.status_of(job, thing, "IN_PROGRESS")
     stack.aws.iot.cancel_job_execution(jobId=job, thingName=thing, force=True)
-    wait_for("the request to be taken back", lambda: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
+    wait_for("the request to be taken back", lambda: outcome_of(stack, thing, job) == ("CANCELED", "CANCELED"))
     assert jobs.execution(job, thing)["status"] == "CANCELED", "it is left as AWS has ended it"
     stack.coiote.set_state(thing, "online")
     assert jobs.end_of(jobs.run([thing], READ), thing)["status"] == "SUCCEEDED"
@@ -280,7 +280,7 @@ def test_a_running_execution_goes_on_when_its_job_is_canceled_without_force(stac
     assert jobs.status_of(job, behind, "CANCELED")["status"] == "CANCELED"
     # The log says when its event has been handled.
     stack.aws.log_line(stack.outputs["JobExecutionsLogGroup"], "looked for executions", job=job)
-    assert status_and_code(stack, sleeper, job)[0] == "SCHEDULED"
+    assert outcome_of(stack, sleeper, job)[0] == "SCHEDULED"
     stack.coiote.set_state(sleeper, "online")
     assert jobs.end_of(job, sleeper)["status"] == "SUCCEEDED"
     assert (run_count(stack, sleeper), run_count(stack, behind)) == (1, 0)
@@ -303,7 +303,7 @@ def test_the_request_of_a_removed_execution_is_canceled(stack, jobs, device, end
     job = jobs.run([thing], REBOOT)
     jobs.status_of(job, thing, "IN_PROGRESS")
     end(stack, jobs, thing, job)
-    wait_for("the request to be taken back", lambda: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
+    wait_for("the request to be taken back", lambda: outcome_of(stack, thing, job) == ("CANCELED", "CANCELED"))
     stack.coiote.set_state(thing, "online")
     assert stack.aws.last_word(thing, stack.aws.request(thing, READ))["status"] == "SUCCEEDED"
     assert run_count(stack, thing) == 1
@@ -321,7 +321,7 @@ def cancel_job(stack, job: str, things: list[str]) -> None:
     """Cancels the job, and waits until its requests are canceled."""
     stack.aws.iot.cancel_job(jobId=job, force=True)
     for thing in things:
-        wait_for("it to be taken back", lambda thing=thing: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
+        wait_for("it to be taken back", lambda thing=thing: outcome_of(stack, thing, job) == ("CANCELED", "CANCELED"))
 
 
 def test_the_requests_of_a_canceled_job_are_canceled_for_all_things(stack, jobs, device, group):
@@ -353,7 +353,7 @@ def test_an_execution_that_was_canceled_before_it_was_claimed_is_not_run(stack, 
     execution = jobs.execution(job, thing)
     stack.aws.iot.cancel_job_execution(jobId=job, thingName=thing)
     assert invoke_operation_request(stack, notification(thing, job, execution, REBOOT))["status"] == "SCHEDULED"
-    wait_for("the request to be taken back", lambda: status_and_code(stack, thing, job) == ("CANCELED", "CANCELED"))
+    wait_for("the request to be taken back", lambda: outcome_of(stack, thing, job) == ("CANCELED", "CANCELED"))
     assert jobs.execution(job, thing)["status"] == "CANCELED"
     stack.aws.iot.cancel_job(jobId=blocking)
     assert run_count(stack, thing) == 0
@@ -491,7 +491,7 @@ def test_throttling_by_aws_delays_no_answer_in_a_shadow(stack, jobs, device, aws
     aws_between.always("POST /things", THROTTLED)
     try:
         job = jobs.run([thing], READ)
-        wait_for("its answer in the shadow", lambda: status_and_code(stack, thing, job)[0] == "SUCCEEDED")
+        wait_for("its answer in the shadow", lambda: outcome_of(stack, thing, job)[0] == "SUCCEEDED")
         assert stack.aws.last_word(other, stack.aws.request(other, READ))["status"] == "SUCCEEDED"
         assert jobs.execution(job, thing)["status"] == "QUEUED", "AWS has not been told of anything"
         aws_between.heal()

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from answers import status_and_code
+from results import report_result
 from scripted_coiote import CREATE, SLOW, scripted_coiote
 from stack.aws_between import BROKEN, DENIED, THROTTLED
 from stack.processes import wait_for
@@ -18,26 +20,20 @@ WRONG = {"operation": "read", "keys": ["Device..0"]}
 LASTING_FAULT = (503, {"message": "maintenance", "code": 5030})
 
 
-def update(stack, thing: str, state: dict, **more) -> int:
-    payload = json.dumps({"state": state} | more).encode()
-    answer = stack.aws.iot_data.update_thing_shadow(thingName=thing, shadowName="operation", payload=payload)
-    return json.loads(answer["payload"].read())["version"]
-
-
-def touch(stack, thing: str) -> int:
-    """A next version of the shadow, which stands for a request's here: the deployed rule does not fire on it."""
-    return update(stack, thing, {})
+def new_version(stack, thing: str) -> int:
+    """Makes a new version of the shadow for an event of the test; the deployed rule does not fire on it."""
+    return stack.aws.update_shadow(thing, "operation", {})
 
 
 @functools.cache
 def made_at(thing: str, version: int | None) -> int:
-    """A second delivery has the time of the first."""
+    """Time of the request with this version; a second delivery has the same."""
     return int(time.time())
 
 
 def event(thing: str, version: int | None, request: dict = READ, **more) -> dict:
-    of_now = {"thingName": thing, "timestamp": made_at(thing, version)}
-    return request | of_now | ({"version": version} if version is not None else {}) | more
+    about = {"thingName": thing, "timestamp": made_at(thing, version)}
+    return request | about | ({"version": version} if version is not None else {}) | more
 
 
 def write(value: str, *keys: str) -> dict:
@@ -45,8 +41,8 @@ def write(value: str, *keys: str) -> dict:
     return {"operation": "write", "keys": list(keys), "values": [value] * len(keys)}
 
 
-def result_of(stack, thing: str, request: dict, value: str = "+02:00") -> dict:
-    """The event of a result that Coiote has written, of a kind that the deployed rule does not know."""
+def report_result_of(stack, thing: str, request: dict, value: str = "+02:00") -> dict:
+    """Reports this value for all keys of the request; returns the event."""
     result: dict = {}
     for key in request["keys"]:
         *place, last = key.split(".")
@@ -54,19 +50,12 @@ def result_of(stack, thing: str, request: dict, value: str = "+02:00") -> dict:
         for name in place:
             into = into.setdefault(name, {})
         into[last] = value
-    update(stack, thing, {"reported": {"operation": request["operation"]}})
-    version = update(stack, thing, {"reported": {"failedKeys": [""], "result": result}})
-    reported = {"operation": request["operation"], "failedKeys": [""], "result": result}
-    return reported | {"thingName": thing, "version": version, "timestamp": int(time.time())}
-
-
-def said(answer: dict) -> tuple:
-    return answer["status"], answer.get("reason", {}).get("code")
+    return report_result(stack, thing, result, request["operation"])
 
 
 @pytest.fixture
-def two(environment_of):
-    """Two execution environments."""
+def two_functions(environment_of):
+    """Two execution environments of operation-request."""
     return [environment_of("OperationRequest") for _ in range(2)]
 
 
@@ -74,24 +63,24 @@ def two(environment_of):
 
 
 @pytest.mark.parametrize("request_", [READ, EXECUTE], ids=lambda request: request["operation"])
-def test_two_deliveries_at_the_same_moment(stack, device, two, request_):
+def test_two_deliveries_at_the_same_moment(stack, device, two_functions, request_):
     for _ in range(10):
         thing = device()
-        version = touch(stack, thing)
-        running = [function.begin(event(thing, version, request_)) for function in two]
-        results = [function.result(invocation) for function, invocation in zip(two, running, strict=True)]
+        version = new_version(stack, thing)
+        running = [function.begin(event(thing, version, request_)) for function in two_functions]
+        results = [function.result(invocation) for function, invocation in zip(two_functions, running, strict=True)]
         assert sorted(result["status"] for result in results) == ["IGNORED", "SCHEDULED"]
         assert next(r for r in results if r["status"] == "IGNORED")["reason"]["code"] == "DUPLICATE"
         assert len(stack.coiote.tasks(thing)) == 1
         stack.aws.answer_as(thing, next(r for r in results if r["status"] == "SCHEDULED"))
 
 
-def test_one_execute_that_is_handed_out_twice_under_one_id(stack, device, two):
+def test_one_execute_that_is_handed_out_twice_under_one_id(stack, device, two_functions):
     for _ in range(10):
         thing = device()
-        version = touch(stack, thing)
-        running = [function.begin(event(thing, version, EXECUTE), "one-invocation-of-" + thing) for function in two]
-        results = [function.result(invocation) for function, invocation in zip(two, running, strict=True)]
+        version = new_version(stack, thing)
+        running = [function.begin(event(thing, version, EXECUTE), "one-invocation-of-" + thing) for function in two_functions]
+        results = [function.result(invocation) for function, invocation in zip(two_functions, running, strict=True)]
         assert len(stack.coiote.tasks(thing)) == 1
         # The other one may have to come again, because nobody knows whether the first is still at it.
         assert {r.get("errorType", r.get("status")) for r in results} - {"IGNORED", "EARLIER_ATTEMPT_UNDER_WAY"} == {"SCHEDULED"}
@@ -100,21 +89,21 @@ def test_one_execute_that_is_handed_out_twice_under_one_id(stack, device, two):
 
 @pytest.mark.parametrize("same_id", [True, False])
 @pytest.mark.parametrize("request_", [READ, EXECUTE, WRONG], ids=["read", "execute", "wrong"])
-def test_a_delivery_after_the_last_word(stack, device, two, request_, same_id):
+def test_a_delivery_after_the_last_word(stack, device, two_functions, request_, same_id):
     thing = device()
-    version = touch(stack, thing)
+    version = new_version(stack, thing)
     first, second = "one-invocation", "one-invocation" if same_id else "another"
-    status = two[0].invoke(event(thing, version, request_), first)["status"]
+    status = two_functions[0].invoke(event(thing, version, request_), first)["status"]
     for redriven in ({}, {"redriven": True}):
-        again = two[1].invoke(event(thing, version, request_, **redriven), second)
-        assert said(again) == ("IGNORED", "DUPLICATE")
+        again = two_functions[1].invoke(event(thing, version, request_, **redriven), second)
+        assert status_and_code(again) == ("IGNORED", "DUPLICATE")
     assert len(stack.coiote.tasks(thing)) == (0 if status == "REJECTED" else 1)
     stack.aws.last_word(thing, version, (status,))
 
 
 def test_a_delivery_while_another_one_is_at_it(stack, device, environment_of):
     thing = device()
-    version = touch(stack, thing)
+    version = new_version(stack, thing)
     with scripted_coiote(stack.authority, {CREATE: SLOW}) as script:
         first, second = (environment_of("OperationRequest", COIOTE_URL=script.url) for _ in range(2))
         running = first.begin(event(thing, version), seconds=5)
@@ -125,19 +114,19 @@ def test_a_delivery_while_another_one_is_at_it(stack, device, environment_of):
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_two_requests_that_follow_each_other_closely(stack, device, two, order):
+def test_two_requests_that_follow_each_other_closely(stack, device, two_functions, order):
     thing = device()
-    versions = [touch(stack, thing), touch(stack, thing)]
-    running = [two[i].begin(event(thing, versions[i], EXECUTE)) for i in order]
+    versions = [new_version(stack, thing), new_version(stack, thing)]
+    running = [two_functions[i].begin(event(thing, versions[i], EXECUTE)) for i in order]
     for i, invocation in zip(order, running, strict=True):
-        stack.aws.answer_as(thing, two[i].result(invocation))
+        stack.aws.answer_as(thing, two_functions[i].result(invocation))
     assert len(stack.coiote.tasks(thing)) == 2
 
 
 def test_many_requests_of_one_device_at_the_same_moment(stack, device, environment_of):
     thing = device()
     functions = [environment_of("OperationRequest") for _ in range(4)]
-    versions = [touch(stack, thing) for _ in range(8)]
+    versions = [new_version(stack, thing) for _ in range(8)]
     with ThreadPoolExecutor(4) as pool:
         results = list(
             pool.map(lambda n: functions[n % 4].invoke(event(thing, versions[n], EXECUTE)), range(len(versions)))
@@ -152,69 +141,69 @@ def test_an_execute_is_never_sent_twice(stack, device, environment_of):
     """Not after many others, nor redriven, nor with requests without a version before it."""
     thing = device()
     functions = [environment_of("OperationRequest") for _ in range(3)]
-    version = touch(stack, thing)
+    version = new_version(stack, thing)
     assert functions[0].invoke(event(thing, version, EXECUTE))["status"] == "SCHEDULED"
     assert functions[1].invoke(event(thing, None))["status"] == "SCHEDULED"
     for _ in range(12):
-        last = functions[1].invoke(event(thing, touch(stack, thing)))
+        last = functions[1].invoke(event(thing, new_version(stack, thing)))
     stack.aws.answer_as(thing, last)
     for function in functions:
         for more in ({}, {"redriven": True}):
-            assert said(function.invoke(event(thing, version, EXECUTE, **more))) == ("IGNORED", "DUPLICATE")
+            assert status_and_code(function.invoke(event(thing, version, EXECUTE, **more))) == ("IGNORED", "DUPLICATE")
     executes = [task for task in stack.coiote.tasks(thing) if task["template"] == "AWSexecuteCertAuth"]
     assert len(executes) == 1
 
 
-def test_events_without_a_version(stack, device, two):
+def test_events_without_a_version(stack, device, two_functions):
     thing = device()
-    first = two[0].invoke(event(thing, None), "first-invocation")
+    first = two_functions[0].invoke(event(thing, None), "first-invocation")
     assert (first["status"], first["request"]) == ("SCHEDULED", "first-invocation")
     stack.aws.answer_as(thing, first)
-    assert two[1].invoke(event(thing, None), "first-invocation")["status"] == "IGNORED"
+    assert two_functions[1].invoke(event(thing, None), "first-invocation")["status"] == "IGNORED"
     # Its second delivery could not be told from it.
-    assert said(two[1].invoke(event(thing, None, EXECUTE), "second-invocation")) == ("REJECTED", "VERSION_MISSING")
+    assert status_and_code(two_functions[1].invoke(event(thing, None, EXECUTE), "second-invocation")) == ("REJECTED", "VERSION_MISSING")
     assert len(stack.coiote.tasks(thing)) == 1
 
 
-def test_a_thing_without_an_operation_shadow(stack, two):
+def test_a_thing_without_an_operation_shadow(stack, two_functions):
     thing = f"shadowless-{uuid.uuid4()}"
     stack.coiote.add_device(thing)
-    running = [function.begin(event(thing, 7, EXECUTE)) for function in two]
-    results = [function.result(invocation) for function, invocation in zip(two, running, strict=True)]
+    running = [function.begin(event(thing, 7, EXECUTE)) for function in two_functions]
+    results = [function.result(invocation) for function, invocation in zip(two_functions, running, strict=True)]
     assert sorted(result["status"] for result in results) == ["IGNORED", "SCHEDULED"]
     stack.aws.answer_as(thing, next(r for r in results if r["status"] == "SCHEDULED"))
 
 
-def test_an_event_that_is_older_than_a_requests_lifetime_is_not_sent(stack, device, two):
+def test_an_event_that_is_older_than_a_requests_lifetime_is_not_sent(stack, device, two_functions):
     thing = device()
-    old = event(thing, touch(stack, thing)) | {"timestamp": int(time.time()) - 168 * 3600 - 1}
-    assert said(two[0].invoke(old)) == ("TIMED_OUT", "LIFETIME_OVER")
+    old = event(thing, new_version(stack, thing)) | {"timestamp": int(time.time()) - 168 * 3600 - 1}
+    assert status_and_code(two_functions[0].invoke(old)) == ("TIMED_OUT", "LIFETIME_OVER")
     assert stack.coiote.tasks(thing) == []
 
 
 # ---------------------------------------------------------------- what is the same, what is older
 
 
-def test_the_same_execute_with_the_same_token_runs_once(stack, device, two):
+def test_the_same_execute_with_the_same_token_runs_once(stack, device, two_functions):
     thing = device()
-    first, second, third = (touch(stack, thing) for _ in range(3))
-    assert two[0].invoke(event(thing, first, EXECUTE, clientToken="my-token"))["status"] == "SCHEDULED"
-    again = two[1].invoke(event(thing, second, EXECUTE, clientToken="my-token"))
-    assert said(again) == ("REJECTED", "SAME_TOKEN") and str(first) in again["reason"]["message"]
+    first, second, third = (new_version(stack, thing) for _ in range(3))
+    assert two_functions[0].invoke(event(thing, first, EXECUTE, clientToken="my-token"))["status"] == "SCHEDULED"
+    again = two_functions[1].invoke(event(thing, second, EXECUTE, clientToken="my-token"))
+    assert status_and_code(again) == ("REJECTED", "SAME_TOKEN") and str(first) in again["reason"]["message"]
     # Another content, or what may run twice, is another request.
     other = EXECUTE | {"keys": ["Test object.0.Execute"]}
-    assert two[1].invoke(event(thing, third, other, clientToken="my-token"))["status"] == "SCHEDULED"
+    assert two_functions[1].invoke(event(thing, third, other, clientToken="my-token"))["status"] == "SCHEDULED"
     for _ in range(2):
-        assert two[0].invoke(event(thing, touch(stack, thing), READ, clientToken="same"))["status"] == "SCHEDULED"
+        assert two_functions[0].invoke(event(thing, new_version(stack, thing), READ, clientToken="same"))["status"] == "SCHEDULED"
     assert len(stack.coiote.tasks(thing)) == 4
 
 
-def test_an_older_write_that_comes_after_a_newer_one_is_not_sent(stack, device, two):
+def test_an_older_write_that_comes_after_a_newer_one_is_not_sent(stack, device, two_functions):
     thing = device()
-    older, newer = touch(stack, thing), touch(stack, thing)
-    assert two[0].invoke(event(thing, newer, write("newer")))["status"] == "SCHEDULED"
-    answer = two[1].invoke(event(thing, older, write("older")))
-    assert said(answer) == ("FAILED", "OVERTAKEN")
+    older, newer = new_version(stack, thing), new_version(stack, thing)
+    assert two_functions[0].invoke(event(thing, newer, write("newer")))["status"] == "SCHEDULED"
+    answer = two_functions[1].invoke(event(thing, older, write("older")))
+    assert status_and_code(answer) == ("FAILED", "OVERTAKEN")
     stack.aws.answer_as(thing, answer)
     assert len(stack.coiote.tasks(thing)) == 1
 
@@ -222,12 +211,12 @@ def test_an_older_write_that_comes_after_a_newer_one_is_not_sent(stack, device, 
 def test_writes_to_one_key_reach_coiote_in_their_order(stack, device, environment_of):
     """One waits behind an older one that waits, and follows it; one of other keys does not wait."""
     thing = device()
-    first, second, third = (touch(stack, thing) for _ in range(3))
+    first, second, third = (new_version(stack, thing) for _ in range(3))
     with scripted_coiote(stack.authority, {CREATE: [LASTING_FAULT] * 3 + [(201, "d:task:1"), (201, "d:task:2"), (201, "d:task:3")]}) as script:
         function = environment_of("OperationRequest", COIOTE_URL=script.url)
-        assert said(function.invoke(event(thing, first, write("first")))) == ("IN_PROGRESS", "COIOTE_UNAVAILABLE")
+        assert status_and_code(function.invoke(event(thing, first, write("first")))) == ("IN_PROGRESS", "COIOTE_UNAVAILABLE")
         waits = function.invoke(event(thing, second, write("second", "Device.0.UTC Offset", "Device.0.Timezone")))
-        assert said(waits) == ("IN_PROGRESS", "WAITS_FOR_OLDER_WRITE")
+        assert status_and_code(waits) == ("IN_PROGRESS", "WAITS_FOR_OLDER_WRITE")
         stack.aws.answer_as(thing, waits)
         other = function.invoke(event(thing, third, write("68", "LwM2M Server.1.Lifetime")))
         assert other["status"] == "SCHEDULED"
@@ -239,15 +228,15 @@ def test_writes_to_one_key_reach_coiote_in_their_order(stack, device, environmen
 
 def test_what_waits_can_be_taken_back(stack, device, environment_of):
     thing = device()
-    waiting, by_token, cancel = (touch(stack, thing) for _ in range(3))
+    waiting, by_token, cancel = (new_version(stack, thing) for _ in range(3))
     with scripted_coiote(stack.authority, {CREATE: LASTING_FAULT}) as script:
         function = environment_of("OperationRequest", COIOTE_URL=script.url)
         assert function.invoke(event(thing, waiting))["status"] == "IN_PROGRESS"
         assert function.invoke(event(thing, by_token, EXECUTE, clientToken="my-token"))["status"] == "IN_PROGRESS"
         answer = function.invoke(event(thing, cancel, {"operation": "cancelRequest", "requests": [waiting, "my-token", 9999]}))
-        assert said(answer) == ("SUCCEEDED", "CANCEL_DONE") and "9999: not among" in answer["reason"]["message"]
+        assert status_and_code(answer) == ("SUCCEEDED", "CANCEL_DONE") and "9999: not among" in answer["reason"]["message"]
         for version in (waiting, by_token):
-            assert said(stack.aws.last_word(thing, version, ("CANCELED",))) == ("CANCELED", "CANCELED")
+            assert status_and_code(stack.aws.last_word(thing, version, ("CANCELED",))) == ("CANCELED", "CANCELED")
         assert function.invoke({"thingName": thing, "due": str(waiting)})["status"] == "IGNORED"
     assert script.tasks == []
 
@@ -257,19 +246,19 @@ def test_what_waits_can_be_taken_back(stack, device, environment_of):
 
 def test_a_result_does_not_answer_a_request_that_waits(stack, device, environment_of):
     thing = device()
-    waiting, sent = touch(stack, thing), touch(stack, thing)
+    waiting, sent = new_version(stack, thing), new_version(stack, thing)
     with scripted_coiote(stack.authority, {CREATE: [LASTING_FAULT] * 3 + [(201, "d:task:1"), (201, "d:task:2")]}) as script:
         function = environment_of("OperationRequest", COIOTE_URL=script.url)
         assert function.invoke(event(thing, waiting))["status"] == "IN_PROGRESS"
         assert function.invoke(event(thing, sent))["status"] == "SCHEDULED"
         folds = environment_of("OperationResponse")
-        assert folds.invoke(result_of(stack, thing, READ))["request"] == sent
+        assert folds.invoke(report_result_of(stack, thing, READ))["request"] == sent
         stack.aws.last_word(thing, sent, ("SUCCEEDED",))
         stack.aws.last_word(thing, waiting, ("IN_PROGRESS",))
         # It is handed over in its turn, and has a result of its own.
         assert function.invoke({"thingName": thing, "due": str(waiting)})["status"] == "SCHEDULED"
         assert len(script.tasks) == 2
-        assert folds.invoke(result_of(stack, thing, READ))["request"] == waiting
+        assert folds.invoke(report_result_of(stack, thing, READ))["request"] == waiting
         stack.aws.last_word(thing, waiting, ("SUCCEEDED",))
 
 
@@ -283,22 +272,22 @@ def test_a_result_that_aws_refuses_does_not_shift_the_answers(stack, device):
     for number in range(3):
         request = {"operation": "read", "keys": ["Device.0.UTC Offset" if number % 2 else "Device.0.Battery Level"]}
         version = stack.aws.request(thing, request)
-        assert said(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
+        assert status_and_code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
     assert stack.aws.answers(thing)[str(large)]["status"] == "SCHEDULED"
 
 
 def test_results_that_are_handled_in_the_other_order(stack, device, environment_of):
     thing = device()
-    versions = [touch(stack, thing), touch(stack, thing)]
+    versions = [new_version(stack, thing), new_version(stack, thing)]
     with scripted_coiote(stack.authority, {}) as script:
         function = environment_of("OperationRequest", COIOTE_URL=script.url)
         for version in versions:
             assert function.invoke(event(thing, version))["status"] == "SCHEDULED"
-    first, second = result_of(stack, thing, READ, "+01:00"), result_of(stack, thing, READ, "+02:00")
+    first, second = report_result_of(stack, thing, READ, "+01:00"), report_result_of(stack, thing, READ, "+02:00")
     answered = {environment_of("OperationResponse").invoke(result)["request"] for result in (second, first)}
     assert answered == set(versions)
     for version in versions:
-        assert said(stack.aws.last_word(thing, version, ("SUCCEEDED",))) == ("SUCCEEDED", None)
+        assert status_and_code(stack.aws.last_word(thing, version, ("SUCCEEDED",))) == ("SUCCEEDED", None)
     assert stack.aws.reported(thing, "datamodel") == {"Device": {"0": {"UTC Offset": "+02:00"}}}
 
 
@@ -313,18 +302,14 @@ def test_a_console_that_saves_the_whole_document(stack, device):
     executed = stack.aws.request(thing, {"keys": EXECUTE["keys"], "operation": "execute"})
     task = stack.aws.last_word(thing, executed, ("SCHEDULED", "SUCCEEDED"))["taskId"]
     stack.coiote.task(thing, task)
-    stack.aws.iot_data.update_thing_shadow(
-        thingName=thing,
-        shadowName="datamodel",
-        payload=json.dumps({"state": {"reported": {"Device": {"0": {"UTC Offset": "notified"}}}}}).encode(),
-    )
+    stack.aws.update_shadow(thing, "datamodel", {"reported": {"Device": {"0": {"UTC Offset": "notified"}}}})
     document = stack.aws.shadow(thing, "operation")["state"]
     document["reported"]["requests"][str(read)]["status"] = "FAILED"
     document["reported"]["requests"]["9999"] = {"operation": "read", "status": "SCHEDULED"}
 
-    saved = update(stack, thing, {"desired": document["desired"], "reported": document["reported"]})
+    saved = stack.aws.update_shadow(thing, "operation", {"desired": document["desired"], "reported": document["reported"]})
 
-    assert said(stack.aws.last_word(thing, saved)) == ("REJECTED", "RESAVED")
+    assert status_and_code(stack.aws.last_word(thing, saved)) == ("REJECTED", "RESAVED")
     wait_for("the copies to be put right", lambda: "9999" not in stack.aws.answers(thing))
     assert stack.aws.answers(thing)[str(read)]["status"] == "SUCCEEDED"
     assert stack.aws.reported(thing, "datamodel")["Device"]["0"]["UTC Offset"] == "notified"
@@ -337,9 +322,9 @@ def test_a_console_that_saves_the_whole_document(stack, device):
 def test_the_author_may_remove_the_answers(stack, device, environment_of):
     thing = device()
     function = environment_of("OperationRequest")
-    stack.aws.answer_as(thing, function.invoke(event(thing, touch(stack, thing))))
-    update(stack, thing, {"reported": {"requests": None}})
-    stack.aws.answer_as(thing, function.invoke(event(thing, touch(stack, thing))))
+    stack.aws.answer_as(thing, function.invoke(event(thing, new_version(stack, thing))))
+    stack.aws.update_shadow(thing, "operation", {"reported": {"requests": None}})
+    stack.aws.answer_as(thing, function.invoke(event(thing, new_version(stack, thing))))
 
 
 # ---------------------------------------------------------------- room
@@ -349,7 +334,7 @@ def test_the_newest_eight_open_ones_are_shown(stack, device, environment_of):
     thing = device()
     with scripted_coiote(stack.authority, {}) as script:
         function = environment_of("OperationRequest", COIOTE_URL=script.url)
-        versions = [touch(stack, thing) for _ in range(12)]
+        versions = [new_version(stack, thing) for _ in range(12)]
         for version in versions:
             last = function.invoke(event(thing, version))
     stack.aws.answer_as(thing, last)
@@ -362,10 +347,10 @@ def test_answers_stay_within_their_room(stack, device, environment_of, size):
     thing = device()
     function = environment_of("OperationRequest")
     result = {"large": "x" * size}
-    update(stack, thing, {"reported": {"result": result}})
+    stack.aws.update_shadow(thing, "operation", {"reported": {"result": result}})
     wrong = {"operation": "read", "keys": ["Device.0." + "x" * 300 for _ in range(26)], "clientToken": "t" * 64}
     for _ in range(9):
-        answer = function.invoke(event(thing, touch(stack, thing), wrong))
+        answer = function.invoke(event(thing, new_version(stack, thing), wrong))
         assert answer["status"] == "REJECTED"
     entry = stack.aws.last_word(thing, answer["request"])
     assert (entry["clientToken"], entry["reason"]["code"]) == ("t" * 64, answer["reason"]["code"])
@@ -380,21 +365,21 @@ def test_a_reason_of_eight_thousand_characters(stack, device, environment_of):
     said_by_coiote = (400, {"message": "no\n" + "ä" * 8_000, "code": 1})
     with scripted_coiote(stack.authority, {CREATE: said_by_coiote}) as script:
         function = environment_of("OperationRequest", COIOTE_URL=script.url)
-        answer = function.invoke(event(thing, touch(stack, thing), READ, clientToken="t" * 64))
+        answer = function.invoke(event(thing, new_version(stack, thing), READ, clientToken="t" * 64))
     entry = stack.aws.answer_as(thing, answer)
-    assert said(entry) == ("FAILED", "COIOTE_REFUSED")
+    assert status_and_code(entry) == ("FAILED", "COIOTE_REFUSED")
     assert len(entry["reason"]["message"].encode()) < 500 and "\n" not in entry["reason"]["message"]
 
 
 def test_a_shadow_without_room_for_a_single_answer(stack, device):
     """The request is dealt with all the same, and the answer comes when there is room."""
     thing = device()
-    update(stack, thing, {"reported": {"result": {"large": "x" * 8_050}}})
+    stack.aws.update_shadow(thing, "operation", {"reported": {"result": {"large": "x" * 8_050}}})
     version = stack.aws.request(thing, EXECUTE)
     line = stack.aws.log_line(stack.outputs["AnswersLogGroup"], "copies not written; they are tried again", thing=thing)
     assert line["code"] == "OPERATION_SHADOW_FULL"
     assert len(stack.coiote.tasks(thing)) == 1
-    update(stack, thing, {"reported": {"result": None}})
+    stack.aws.update_shadow(thing, "operation", {"reported": {"result": None}})
     stack.aws.sqs.send_message(QueueUrl=stack.outputs["AnswersQueueUrl"], MessageBody=thing)
     stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED"))
 
@@ -413,7 +398,7 @@ def test_answers_that_aws_iot_does_not_take_are_put_off_and_written_later(stack,
     # Of a message it is the message that stays in the queue; what the stream tells is put there.
     assert function.invoke(queued) == {"batchItemFailures": [{"itemIdentifier": "m"}]}
     assert "SendMessage" not in aws_between.calls
-    update(stack, thing, {"reported": {"requests": None}})
+    stack.aws.update_shadow(thing, "operation", {"reported": {"requests": None}})
     assert function.invoke(changed) == {"batchItemFailures": []}
     assert "SendMessage" in aws_between.calls
     told = [line for line in function.log_lines() if line.get("message") == "copies not written; they are tried again"]
@@ -435,15 +420,15 @@ def test_the_calls_of_a_warm_request(stack, device, environment_of, aws_between)
     thing = device()
     with scripted_coiote(stack.authority, {}) as script:
         function = environment_of("OperationRequest", COIOTE_URL=script.url, AWS_ENDPOINT_URL=aws_between.endpoint)
-        function.invoke(event(thing, touch(stack, thing)))
+        function.invoke(event(thing, new_version(stack, thing)))
         assert sorted(aws_between.calls) == ["GetItem", "GetSecretValue", "PutItem", "UpdateItem", "UpdateItem"]
         folds = environment_of("OperationResponse")
         for _ in range(12):
             # Coiote's report comes between one request and the next.
-            folds.invoke(result_of(stack, thing, READ))
+            folds.invoke(report_result_of(stack, thing, READ))
             aws_between.calls.clear()
             script.asked.clear()
-            function.invoke(event(thing, touch(stack, thing)))
+            function.invoke(event(thing, new_version(stack, thing)))
             assert [call for call in aws_between.calls if call != "GetItem"] == ["UpdateItem"] * 2
             assert len(aws_between.calls) <= 3
             assert len(script.asked) == 2

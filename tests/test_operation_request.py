@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from answers import status_and_code
 from stack import certificates
 from stack.local_stack import SECRET_NAME
 from scripted_coiote import CREATE, SEARCH, SESSION, scripted_coiote
@@ -19,10 +20,6 @@ def read(thing: str) -> dict:
 
 def secret_reads(emulator) -> int:
     return sum(line.get("message") == "secret read" for line in emulator.log_lines())
-
-
-def reason(answer: dict) -> tuple:
-    return answer["status"], answer["reason"]["code"]
 
 
 def test_a_warm_request_needs_two_calls_on_the_kept_connection(stack, device, emulate):
@@ -54,7 +51,7 @@ def test_a_device_that_was_removed_and_added_again_is_found_under_its_new_id(sta
     assert function.invoke(read(thing))["status"] == "SCHEDULED"
 
     stack.coiote.remove_device(thing)
-    assert reason(function.invoke(read(thing))) == ("FAILED", "DEVICE_UNKNOWN")
+    assert status_and_code(function.invoke(read(thing))) == ("FAILED", "DEVICE_UNKNOWN")
     stack.coiote.add_device(thing, id="d:another:id/1")
     assert function.invoke(read(thing))["status"] == "SCHEDULED"
 
@@ -73,7 +70,7 @@ def test_a_rotated_certificate_is_picked_up_when_coiote_refuses_the_old_one(stac
     try:
         stack.coiote.accept_client_certificates(rotated.certificate_pem)
         # Coiote refuses and the secret is still the old one
-        assert reason(function.invoke(read(thing))) == ("FAILED", "COIOTE_UNAUTHORIZED")
+        assert status_and_code(function.invoke(read(thing))) == ("FAILED", "COIOTE_UNAUTHORIZED")
         assert secret_reads(function) == 2
 
         stack.aws.secrets.put_secret_value(SecretId=SECRET_NAME, SecretString=stack.secret(rotated))
@@ -91,7 +88,7 @@ def test_a_missing_template_is_named(stack, device, functions):
     try:
         event = {"operation": "discover", "keys": ["Device.0"], "thingName": thing, "version": 1}
         answer = functions["OperationRequest"].invoke(event)
-        assert reason(answer) == ("FAILED", "TEMPLATE_MISSING")
+        assert status_and_code(answer) == ("FAILED", "TEMPLATE_MISSING")
         assert "AWSdiscoverCertAuth" in answer["reason"]["message"]
     finally:
         stack.coiote.add_template("AWSdiscoverCertAuth")
@@ -101,9 +98,9 @@ def test_a_missing_template_is_named(stack, device, functions):
 def test_how_strict_the_objects_descriptions_are_taken(device, emulate, checks, status):
     function = emulate("OperationRequest", OBJECT_CHECKS=checks)
     thing = device()
-    assert reason(function.invoke(read(thing) | {"keys": ["Device.0.Own Resource"]})) == (status, "RESOURCE_UNKNOWN")
+    assert status_and_code(function.invoke(read(thing) | {"keys": ["Device.0.Own Resource"]})) == (status, "RESOURCE_UNKNOWN")
     # The form is checked in any case.
-    assert reason(function.invoke(read(thing) | {"keys": ["Device..0"]})) == ("REJECTED", "PATH_INVALID")
+    assert status_and_code(function.invoke(read(thing) | {"keys": ["Device..0"]})) == ("REJECTED", "PATH_INVALID")
 
 
 def test_every_path_of_a_devices_data_model_passes(stack, device, functions):

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from answers import status_and_code
+from results import report_result
 from runtime_api import Function
 from scripted_coiote import scripted_coiote
 from stack.local_stack import ROOT
@@ -21,25 +23,10 @@ def response(thing: str, result: object, version: int, **more) -> dict:
     return event | {"version": version, "timestamp": THEN} | more
 
 
-def report(stack, thing: str, result: object, operation: str = "read", failed_keys: list[str] | None = None) -> dict:
-    """Coiote's report in the operation shadow, of a kind that the deployed rule does not know; and the event of it."""
-    reported = {"operation": operation, "failedKeys": failed_keys or [""], "result": result}
-    # The rule looks for the operation beside the result in one update.
-    update(stack, thing, "operation", {"reported": {"operation": operation}})
-    version = update(stack, thing, "operation", {"reported": {name: reported[name] for name in ("failedKeys", "result")}})
-    return reported | {"thingName": thing, "version": version, "timestamp": int(time.time())}
-
-
-def update(stack, thing: str, shadow: str, state: dict) -> int:
-    payload = json.dumps({"state": state}).encode()
-    answer = stack.aws.iot_data.update_thing_shadow(thingName=thing, shadowName=shadow, payload=payload)
-    return json.loads(answer["payload"].read())["version"]
-
-
 @pytest.fixture
 def respond(stack, functions):
     """Reports a result, and has it folded."""
-    return lambda thing, *result: functions["OperationResponse"].invoke(report(stack, thing, *result))
+    return lambda thing, *result: functions["OperationResponse"].invoke(report_result(stack, thing, *result))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +43,7 @@ def scheduled(stack, hands_over):
     """A request that waits for its result."""
 
     def schedule(thing: str, operation: str = "read", keys: tuple = ("Device.0.UTC Offset",), **more) -> int:
-        version = update(stack, thing, "operation", {})
+        version = stack.aws.update_shadow(thing, "operation", {})
         values = {"values": ["+02:00"] * len(keys)} if operation == "write" else {}
         event = {"operation": operation, "keys": list(keys), "thingName": thing, "version": version} | values | more
         answer = hands_over.invoke(event | {"timestamp": int(time.time()), "clientToken": f"of-{version}"})
@@ -74,10 +61,6 @@ def statuses(stack, thing: str, versions: list[int], expected: list[str]) -> Non
 
 def datamodel(stack, thing: str) -> dict:
     return stack.aws.reported(thing, "datamodel")
-
-
-def code(answer: dict) -> tuple:
-    return answer["status"], answer.get("reason", {}).get("code")
 
 
 def test_results_add_up(stack, respond, device):
@@ -153,7 +136,7 @@ def test_what_a_read_of_the_whole_did_not_find_is_gone(stack, respond, scheduled
     respond(thing, HELD)
     scheduled(thing, keys=keys)
     answer = respond(thing, result, "read", failed)
-    assert code(answer) == (("FAILED", "DEVICE_FAILED_KEYS") if failed else ("SUCCEEDED", None))
+    assert status_and_code(answer) == (("FAILED", "DEVICE_FAILED_KEYS") if failed else ("SUCCEEDED", None))
     assert datamodel(stack, thing) == left
 
 
@@ -167,7 +150,7 @@ def test_a_bad_leaf_does_not_cost_the_rest(stack, functions, respond, scheduled,
     instances = {"UTC Offset": "+01:00", "Error Code": {"0": {"noValue": True}}}
     device_0 = instances | {"Timezone": None} | ({"Odd": [1]} if odd else {})
     result = {"Device": {"0": device_0}, "Portfolio": {"5": None, "6": {"Identity": {"0": "c"}}}}
-    event = response(thing, result, update(stack, thing, "operation", {}), timestamp=int(time.time()))
+    event = response(thing, result, stack.aws.update_shadow(thing, "operation", {}), timestamp=int(time.time()))
 
     answer = functions["OperationResponse"].invoke(event)
 
@@ -175,7 +158,7 @@ def test_a_bad_leaf_does_not_cost_the_rest(stack, functions, respond, scheduled,
     left = instances | ({"Odd": "as it was"} if odd else {})
     assert datamodel(stack, thing) == {"Device": {"0": left}, "Portfolio": {"6": {"Identity": {"0": "c"}}}}
     for told in (answer, stack.aws.last_word(thing, version)):
-        assert code(told) == ("SUCCEEDED", "RESULT_IN_PART" if odd else None)
+        assert status_and_code(told) == ("SUCCEEDED", "RESULT_IN_PART" if odd else None)
         assert not odd or "Device.0.Odd: expected a value, found an array" in told["reason"]["message"]
 
 
@@ -188,7 +171,7 @@ def test_what_was_not_understood_is_told_behind_failed_keys(stack, functions, re
     # A stray noValue costs nothing of what stands beside it.
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "+01:00", "Timezone": "Europe/Berlin"}}}
     for told in (answer, stack.aws.last_word(thing, version)):
-        assert code(told) == ("FAILED", "DEVICE_FAILED_KEYS")
+        assert status_and_code(told) == ("FAILED", "DEVICE_FAILED_KEYS")
         for part in ("failed keys: Location", "Device: expected", "Device.0: expected", "Device.0.Timezone: expected"):
             assert part in told["reason"]["message"]
 
@@ -198,7 +181,7 @@ def test_what_failed_is_not_gone(stack, respond, scheduled, device):
     respond(thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "c", "C": {"0": "d", "1": "e"}}}})
     scheduled(thing, keys=["T.0"])
     answer = respond(thing, {"T": {"0": {"A": {"0": "x"}, "C": {"0": "y"}}}}, "read", ["T.0.A.1", "T.0.B"])
-    assert code(answer) == ("FAILED", "DEVICE_FAILED_KEYS")
+    assert status_and_code(answer) == ("FAILED", "DEVICE_FAILED_KEYS")
     assert datamodel(stack, thing) == {"T": {"0": {"A": {"0": "x", "1": "b"}, "B": "c", "C": {"0": "y"}}}}
 
 
@@ -213,7 +196,7 @@ def test_what_a_device_has_deleted_is_taken_out(stack, functions, respond, devic
     thing = device()
     respond(thing, {"Portfolio": {"5": {"Identity": {"0": "a", "1": "b"}}, "11": {"Identity": {"0": "c"}}}})
     event = {"thingName": thing, "deleted": [deleted], "timestamp": int(time.time()) + 1}
-    assert code(functions["OperationResponse"].invoke(event)) == ("SUCCEEDED", None)
+    assert status_and_code(functions["OperationResponse"].invoke(event)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == {"Portfolio": left}
 
 
@@ -239,9 +222,9 @@ def test_the_whole_of_a_real_device_is_folded_and_each_value_is_written_back(sta
     model = json.loads((LWM2M / "tests" / "data" / "real-device.json").read_text())
     thing = device()
     version = scheduled(thing, keys=["/"])
-    assert code(respond(thing, model)) == ("SUCCEEDED", None)
+    assert status_and_code(respond(thing, model)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == model
-    assert code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
+    assert status_and_code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
 
     known = writable()
     described = {name for name, _ in known}
@@ -262,11 +245,11 @@ def test_the_whole_of_a_real_device_is_folded_and_each_value_is_written_back(sta
             expected = "NOT_ALLOWED" if not is_writable else "VALUE_NOT_ENCODABLE" if "," in key else "SCHEDULED"
             counts[expected] += 1
             if expected == "SCHEDULED":
-                assert code(answer) == ("SCHEDULED", None), answer
+                assert status_and_code(answer) == ("SCHEDULED", None), answer
                 task = stack.coiote.tasks(writes_to)[-1]
                 assert {parameter["name"]: parameter["value"] for parameter in task["parameters"]} == {"keys": key, "values": value}
             else:
-                assert code(answer) == ("REJECTED", expected), answer
+                assert status_and_code(answer) == ("REJECTED", expected), answer
                 assert ";" not in answer["reason"]["message"]
     assert counts == {"SCHEDULED": 49, "NOT_ALLOWED": 65, "VALUE_NOT_ENCODABLE": 4}
 
@@ -275,7 +258,7 @@ def test_the_whole_of_a_real_device_is_folded_and_each_value_is_written_back(sta
 def test_other_operations_are_left_alone_and_said_so(stack, functions, device, operation):
     thing = device()
     answer = functions["OperationResponse"].invoke(response(thing, PLAIN, 3, operation=operation))
-    assert code(answer) == ("IGNORED", "NOTHING_TO_FOLD")
+    assert status_and_code(answer) == ("IGNORED", "NOTHING_TO_FOLD")
     assert stack.aws.shadow(thing, "datamodel") == {}
     lines = [line for line in functions["OperationResponse"].log_lines() if line.get("thing") == thing]
     assert [line["message"] for line in lines] == ["result left alone"]
@@ -286,7 +269,7 @@ def test_the_request_is_told(stack, respond, scheduled, device):
     # A read has no values: a notice says so, and holds on.
     version = scheduled(thing, values=["+02:00"])
     answer = respond(thing, PLAIN)
-    assert code(answer) == ("SUCCEEDED", None)
+    assert status_and_code(answer) == ("SUCCEEDED", None)
     assert (answer["request"], answer["clientToken"], answer["taskId"]) == (version, f"of-{version}", "d:task:1")
     told = stack.aws.last_word(thing, version)
     assert (told["status"], told["taskId"], told["clientToken"]) == ("SUCCEEDED", "d:task:1", f"of-{version}")
@@ -298,17 +281,17 @@ def test_failed_keys_are_named(stack, respond, scheduled, device):
     version = scheduled(thing, keys=["Device.0.Battery Level", "Portfolio.7"])
     respond(thing, {}, "read", ["Device.0.Battery Level", "Portfolio.7"])
     answer = stack.aws.last_word(thing, version)
-    assert code(answer) == ("FAILED", "DEVICE_FAILED_KEYS")
+    assert status_and_code(answer) == ("FAILED", "DEVICE_FAILED_KEYS")
     assert "Device.0.Battery Level, Portfolio.7" in answer["reason"]["message"]
 
 
 def test_results_answer_requests_in_their_order_and_each_result_one(stack, functions, respond, scheduled, device):
     thing = device()
     versions = [scheduled(thing), scheduled(thing), scheduled(thing, "write")]
-    event = report(stack, thing, PLAIN)
+    event = report_result(stack, thing, PLAIN)
     functions["OperationResponse"].invoke(event)
     statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED", "SCHEDULED"])
-    assert code(functions["OperationResponse"].invoke(event)) == ("IGNORED", "DUPLICATE")
+    assert status_and_code(functions["OperationResponse"].invoke(event)) == ("IGNORED", "DUPLICATE")
     respond(thing, PLAIN, "write")
     statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED", "SUCCEEDED"])
 
@@ -336,8 +319,8 @@ def test_a_key_with_a_comma_in_its_name_may_fail(stack, respond, scheduled, devi
 
 def test_a_late_result_does_not_overwrite_a_newer_one(stack, environment_of, device):
     thing = device()
-    first = report(stack, thing, {"Device": {"0": {"UTC Offset": "+01:00", "Timezone": "only in the first"}}})
-    second = report(stack, thing, {"Device": {"0": {"UTC Offset": "+02:00"}}})
+    first = report_result(stack, thing, {"Device": {"0": {"UTC Offset": "+01:00", "Timezone": "only in the first"}}})
+    second = report_result(stack, thing, {"Device": {"0": {"UTC Offset": "+02:00"}}})
     # Each in an environment of its own: nothing is remembered.
     environment_of("OperationResponse").invoke(second)
     environment_of("OperationResponse").invoke(first)
@@ -346,14 +329,14 @@ def test_a_late_result_does_not_overwrite_a_newer_one(stack, environment_of, dev
 
 def test_a_late_result_does_not_bring_back_what_is_gone(stack, environment_of, scheduled, device):
     thing = device()
-    first = report(stack, thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "1", "C": {"noValue": True}}}})
+    first = report_result(stack, thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "1", "C": {"noValue": True}}}})
     # Shadows tell the time in seconds, and it is by the time that one report is told from another here.
     second_of_first = int(time.time())
     while int(time.time()) == second_of_first:
         time.sleep(0.01)
     # Only by what was asked for it is known what is gone.
     scheduled(thing, keys=["T.0"])
-    second = report(stack, thing, {"T": {"0": {"A": {"0": "x"}, "B": {"noValue": True}, "C": "2"}}})
+    second = report_result(stack, thing, {"T": {"0": {"A": {"0": "x"}, "B": {"noValue": True}, "C": "2"}}})
     environment_of("OperationResponse").invoke(second)
     environment_of("OperationResponse").invoke(first)
     assert datamodel(stack, thing) == {"T": {"0": {"A": {"0": "x"}, "B": {"noValue": True}, "C": "2"}}}
@@ -361,7 +344,7 @@ def test_a_late_result_does_not_bring_back_what_is_gone(stack, environment_of, s
 
 def test_a_late_result_does_not_overwrite_what_coiote_has_written_since(stack, environment_of, device):
     thing = device()
-    update(stack, thing, "datamodel", {"reported": {"Device": {"0": {"UTC Offset": "notified"}}}})
+    stack.aws.update_shadow(thing, "datamodel", {"reported": {"Device": {"0": {"UTC Offset": "notified"}}}})
     late = response(thing, {"Device": {"0": {"UTC Offset": "late", "Timezone": "new"}}}, 3, timestamp=int(time.time()) - 60)
     environment_of("OperationResponse").invoke(late)
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "notified", "Timezone": "new"}}}
@@ -381,11 +364,11 @@ def test_results_in_their_order_are_folded_however_late_they_are(stack, environm
 def test_a_newer_result_that_comes_while_an_older_one_is_folded(stack, environment_of, aws_between, scheduled, device):
     thing = device()
     versions = [scheduled(thing), scheduled(thing)]
-    older = report(stack, thing, {"Device": {"0": {"UTC Offset": "older"}}})
+    older = report_result(stack, thing, {"Device": {"0": {"UTC Offset": "older"}}})
     other = environment_of("OperationResponse")
 
     def newer_result() -> None:
-        other.invoke(report(stack, thing, {"Device": {"0": {"UTC Offset": "newer"}}}))
+        other.invoke(report_result(stack, thing, {"Device": {"0": {"UTC Offset": "newer"}}}))
 
     # After the older one has looked, and before it writes.
     aws_between.once("update datamodel", newer_result)
@@ -398,8 +381,8 @@ def test_a_late_result_whose_correction_fails_does_not_overwrite_a_newer_one(sta
     """Its write comes between, its next one fails, and another environment goes on."""
     thing = device()
     versions = [scheduled(thing), scheduled(thing)]
-    older = report(stack, thing, {"Device": {"0": {"UTC Offset": "older", "Timezone": "only in the older"}}})
-    newer = report(stack, thing, {"Device": {"0": {"UTC Offset": "newer"}}})
+    older = report_result(stack, thing, {"Device": {"0": {"UTC Offset": "older", "Timezone": "only in the older"}}})
+    newer = report_result(stack, thing, {"Device": {"0": {"UTC Offset": "newer"}}})
 
     def newer_result() -> None:
         assert environment_of("OperationResponse").invoke(newer)["status"] == "SUCCEEDED"
@@ -409,7 +392,7 @@ def test_a_late_result_whose_correction_fails_does_not_overwrite_a_newer_one(sta
     first = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
     assert first.invoke(older, "one-invocation")["errorType"] == "DATAMODEL_NOT_UPDATED"
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "newer"}}}
-    assert code(environment_of("OperationResponse").invoke(older, "one-invocation")) == ("SUCCEEDED", None)
+    assert status_and_code(environment_of("OperationResponse").invoke(older, "one-invocation")) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "newer", "Timezone": "only in the older"}}}
     statuses(stack, thing, versions, ["SUCCEEDED"] * 2)
 
@@ -432,7 +415,7 @@ def test_the_calls_of_a_result(stack, environment_of, aws_between, respond, sche
     thing = device()
     respond(thing, {"Device": {"0": {"Timezone": "Europe/Berlin"}}})
     scheduled(thing)
-    environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint).invoke(report(stack, thing, result))
+    environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint).invoke(report_result(stack, thing, result))
     assert aws_between.calls == calls
 
 
@@ -457,10 +440,10 @@ def test_the_calls_of_a_result(stack, environment_of, aws_between, respond, sche
 def test_what_passes(stack, environment_of, aws_between, scheduled, device, call, faults):
     thing = device()
     versions = [scheduled(thing) for _ in range(2)]
-    event = report(stack, thing, PLAIN)
+    event = report_result(stack, thing, PLAIN)
     aws_between.once(call, *faults)
     function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
-    assert code(function.invoke(event)) == ("SUCCEEDED", None)
+    assert status_and_code(function.invoke(event)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == PLAIN
     statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED"])
     assert aws_between.nothing_is_left_of(call)
@@ -478,11 +461,11 @@ def test_what_aws_iot_will_not_take_is_not_tried_again(
 ):
     thing = device()
     version = scheduled(thing)
-    event = report(stack, thing, PLAIN)
+    event = report_result(stack, thing, PLAIN)
     aws_between.always(call, fault)
     function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
-    assert code(function.invoke(event)) == ("FAILED", expected)
-    assert code(stack.aws.last_word(thing, version)) == ("FAILED", expected)
+    assert status_and_code(function.invoke(event)) == ("FAILED", expected)
+    assert status_and_code(stack.aws.last_word(thing, version)) == ("FAILED", expected)
 
 
 @pytest.mark.parametrize(
@@ -498,7 +481,7 @@ def test_attempts_without_a_word_in_three_environments_are_made_good_by_a_redriv
 ):
     thing = device()
     version = scheduled(thing)
-    event = report(stack, thing, PLAIN)
+    event = report_result(stack, thing, PLAIN)
     aws_between.always(call, fault)
     for _ in range(3):
         function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
@@ -507,8 +490,8 @@ def test_attempts_without_a_word_in_three_environments_are_made_good_by_a_redriv
 
     # An operator sends it through again.
     aws_between.heal()
-    assert code(environment_of("OperationResponse").invoke(event | {"redriven": True})) == ("SUCCEEDED", None)
-    assert code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
+    assert status_and_code(environment_of("OperationResponse").invoke(event | {"redriven": True})) == ("SUCCEEDED", None)
+    assert status_and_code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == PLAIN
 
 
@@ -524,21 +507,21 @@ def test_resources_without_a_value_make_room(stack, environment_of, scheduled, d
     thing = device()
     none = {f"Nothing {number}": {"noValue": True} for number in range(150)}
     held = {"T": {"0": {"Large": "x" * 2500, "Becomes none": "1"} | none}}
-    update(stack, thing, "datamodel", {"reported": held})
+    stack.aws.update_shadow(thing, "datamodel", {"reported": held})
     version = scheduled(thing, keys=["U.0", "T.0.Becomes none"])
     result = {"U": {"0": {"Also large": "y" * 2000, "None either": {"noValue": True}}}, "T": {"0": {"Becomes none": {"noValue": True}}}}
-    answer = environment_of("OperationResponse").invoke(report(stack, thing, result))
-    assert code(answer) == ("SUCCEEDED", "DATAMODEL_RELIEVED")
+    answer = environment_of("OperationResponse").invoke(report_result(stack, thing, result))
+    assert status_and_code(answer) == ("SUCCEEDED", "DATAMODEL_RELIEVED")
     assert datamodel(stack, thing) == {"T": {"0": {"Large": "x" * 2500}}, "U": {"0": {"Also large": "y" * 2000}}}
-    assert code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", "DATAMODEL_RELIEVED")
+    assert status_and_code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", "DATAMODEL_RELIEVED")
 
 
 def test_nothing_is_lost_where_there_is_no_room(stack, environment_of, scheduled, device):
     thing = device()
     held = {"T": {"0": {"Large": "x" * 5000, "None": {"noValue": True}}}}
-    update(stack, thing, "datamodel", {"reported": held})
+    stack.aws.update_shadow(thing, "datamodel", {"reported": held})
     version = scheduled(thing, keys=["U.0"])
-    answer = environment_of("OperationResponse").invoke(report(stack, thing, {"U": {"0": {"Large": "y" * 5000}}}))
-    assert code(answer) == ("FAILED", "DATAMODEL_TOO_LARGE")
-    assert code(stack.aws.last_word(thing, version)) == ("FAILED", "DATAMODEL_TOO_LARGE")
+    answer = environment_of("OperationResponse").invoke(report_result(stack, thing, {"U": {"0": {"Large": "y" * 5000}}}))
+    assert status_and_code(answer) == ("FAILED", "DATAMODEL_TOO_LARGE")
+    assert status_and_code(stack.aws.last_word(thing, version)) == ("FAILED", "DATAMODEL_TOO_LARGE")
     assert datamodel(stack, thing) == held

@@ -137,15 +137,16 @@ class LocalAws:
     def reported(self, thing: str, name: str | None) -> dict:
         return self.shadow(thing, name).get("state", {}).get("reported", {})
 
+    def update_shadow(self, thing: str, name: str | None, state: dict, client_token: str | None = None) -> int:
+        """Updates the state of a shadow; returns its new version."""
+        document = {"state": state} | ({"clientToken": client_token} if client_token else {})
+        named = {"shadowName": name} if name else {}
+        answer = self.iot_data.update_thing_shadow(thingName=thing, payload=json.dumps(document).encode(), **named)
+        return json.loads(answer["payload"].read())["version"]
+
     def request(self, thing: str, desired: dict, client_token: str | None = None) -> int:
         """Writes a request into the operation shadow; returns the shadow version that carries it."""
-        document: dict = {"state": {"desired": desired}}
-        if client_token:
-            document["clientToken"] = client_token
-        answer = self.iot_data.update_thing_shadow(
-            thingName=thing, shadowName="operation", payload=json.dumps(document).encode()
-        )
-        return json.loads(answer["payload"].read())["version"]
+        return self.update_shadow(thing, "operation", {"desired": desired}, client_token)
 
     def answers(self, thing: str) -> dict[str, dict]:
         """The answers in the operation shadow, by the versions of their requests."""

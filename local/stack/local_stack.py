@@ -154,7 +154,7 @@ class LocalStack:
     def add_thing(self, name: str) -> None:
         """Creates a thing, with an operation shadow."""
         self.aws.iot.create_thing(thingName=name, attributePayload={"attributes": {"protocol": "LwM2M"}})
-        self.aws.iot_data.update_thing_shadow(thingName=name, shadowName="operation", payload=b'{"state":{}}')
+        self.aws.update_shadow(name, "operation", {})
 
     def _start_coiote(self) -> None:
         keys = self.run / "keys"
