@@ -1,4 +1,4 @@
-"""One local stack for the tests: built, started and deployed once, ended at the end whatever happens.
+"""Fixtures of all tests: one local stack, built, started and deployed once and always stopped at the end.
 
 Two processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
 """
@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import build
+from deployed_template import deployed_resources
 from stack.aws_between import AwsBetween
 from emulator import Emulator
 from own_ledger import OwnLedger
@@ -20,23 +21,23 @@ from stack.local_stack import ROOT, LocalStack
 
 _numbers = itertools.count(1)
 
-
-# All processes write there what they deploy, call and test; tests/test_permissions.py reads it in a run of its own.
+# Records of deployments, calls and tests of all processes; tests/test_permissions.py reads them in a run of its own.
 RECORDS = Records(ROOT / ".local" / "run" / "permissions")
-LOOKS_AT_THE_RECORDS = "test_permissions.py"
+READER_OF_THE_RECORDS = "test_permissions.py"
 
 
-def looks_at_the_records(config) -> bool:
-    return any(LOOKS_AT_THE_RECORDS in argument for argument in config.args)
+def reads_the_records(config) -> bool:
+    """Whether this is the run that compares the records."""
+    return any(READER_OF_THE_RECORDS in argument for argument in config.args)
 
 
 def pytest_configure(config):
-    if looks_at_the_records(config) or config.option.collectonly:
+    if reads_the_records(config) or config.option.collectonly:
         return
     if not hasattr(config, "workerinput"):
         RECORDS.begin()
     config.pluginmanager.register(Recorder())
-    # The local AWS of each stack writes down there what its functions call.
+    # The local AWS of each stack records the calls of its functions in this file.
     os.environ["CALLS_OF_FUNCTIONS"] = str(RECORDS.calls)
     deploy = LocalStack.deploy
 
@@ -48,24 +49,24 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    # What the others did is there to be looked at only when they have ended.
-    return True if collection_path.name == LOOKS_AT_THE_RECORDS and not looks_at_the_records(config) else None
+    # The records are complete only when the other tests have ended.
+    return True if collection_path.name == READER_OF_THE_RECORDS and not reads_the_records(config) else None
 
 
 def pytest_sessionstart(session):
-    # Ends what was started also when the tests are ended by a signal.
+    # The stack is stopped also when the tests are ended by a signal.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # Before the processes part, so that none builds while another one tests.
+    # Before the processes start, so that none builds while another one tests.
     is_worker = hasattr(session.config, "workerinput")
-    if not is_worker and not session.config.option.collectonly and not looks_at_the_records(session.config):
+    if not is_worker and not session.config.option.collectonly and not reads_the_records(session.config):
         build.main()
 
 
 class Recorder:
-    """Writes down which tests there are, and which have run."""
+    """Records the tests that there are, and those that have run."""
 
     def pytest_collection_finish(self, session):
-        # Of a file that is named with a test of it, it is not known what else it has.
+        # If a single test is named, the other tests of its file are not known.
         if not any("::" in argument for argument in session.config.args):
             RECORDS.tests(item.nodeid for item in session.items)
 
@@ -74,7 +75,7 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report):
         has_ended = report.when == "call" or (report.when == "setup" and not report.passed)
-        # The process that hands the tests out hears of each as well.
+        # The main process gets the reports of all processes.
         if has_ended and "PYTEST_XDIST_WORKER" not in os.environ:
             RECORDS.ran(report.nodeid)
 
@@ -88,13 +89,13 @@ def stack():
 
 
 def worker() -> list[str]:
-    """The name of this process among those that share the tests, if there are others."""
+    """Name of this process among those that share the tests; empty if there is only one."""
     return [name] if (name := os.environ.get("PYTEST_XDIST_WORKER")) else []
 
 
 @pytest.fixture(autouse=True)
 def no_outage_before(request):
-    """The ledger remembers for all runs that Coiote is away; what one test brought about is not the next one's matter."""
+    """Removes the outage that an earlier test has caused: the ledger remembers it for all functions."""
     if "stack" in request.fixturenames:
         stack = request.getfixturevalue("stack")
         stack.aws.forget_outages(stack.outputs["RequestsTable"])
@@ -113,8 +114,8 @@ def device(stack):
     return add
 
 
-def started(stack, kind: type):
-    """Starts functions' binaries as they are asked for, and ends them all."""
+def started_functions(stack, kind: type):
+    """Yields a function that starts functions' binaries; stops all of them at the end."""
     functions = []
 
     def start(logical_id: str, **environment: str):
@@ -128,19 +129,19 @@ def started(stack, kind: type):
 
 @pytest.fixture
 def emulate(stack):
-    """A function under AWS's Runtime Interface Emulator."""
-    yield from started(stack, Emulator)
+    """Starts functions under AWS's Runtime Interface Emulator."""
+    yield from started_functions(stack, Emulator)
 
 
 @pytest.fixture
 def environment_of(stack):
-    """An execution environment of a function, whose invocations the test decides about."""
-    yield from started(stack, Function)
+    """Starts execution environments of functions, with full control of their invocations."""
+    yield from started_functions(stack, Function)
 
 
 @pytest.fixture
 def aws_between(stack):
-    """What stands between a function and AWS, if the function is started with its endpoint."""
+    """A proxy between AWS and functions that are started with its endpoint."""
     with AwsBetween(stack).serve() as between:
         yield between
 
@@ -154,8 +155,14 @@ def own_ledger(stack):
 
 
 @pytest.fixture(scope="module")
+def resources(stack) -> dict:
+    """Resources of the deployed template."""
+    return deployed_resources(stack)
+
+
+@pytest.fixture(scope="module")
 def functions(stack):
-    """The functions that rules invoke, warm, for tests that do not need one of their own."""
+    """The functions that rules invoke, warm, for tests that do not need an environment of their own."""
     started = {name: Emulator(stack, name, {}) for name in ("OperationRequest", "OperationResponse", "CreateThing")}
     yield started
     for emulator in started.values():

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from stack.aws_between import ACCESS_DENIED, CONFLICT, DENIED, LEDGER_THROTTLED
+from deployed_template import of_type
 from embedded_metrics import Metric, metrics
 from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
@@ -57,18 +58,6 @@ OF_AWS_IOT = {"eventType", "status", "traceId", "deviceShadowName", "topicName",
 def said(lines: list[dict]) -> list[dict]:
     """Without the metrics, which are lines as well."""
     return [line for line in lines if "_aws" not in line]
-
-
-@pytest.fixture(scope="module")
-def resources(stack) -> dict:
-    template = stack.aws.cloudformation.get_template(StackName=STACK_NAME, TemplateStage="Processed")["TemplateBody"]
-    return (json.loads(template) if isinstance(template, str) else template)["Resources"]
-
-
-def of_type(resources: dict, kind: str) -> dict[str, dict]:
-    found = {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
-    assert found, f"no {kind} in the template"
-    return found
 
 
 # ---------------------------------------------------------------- logs

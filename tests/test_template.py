@@ -3,26 +3,10 @@
 import json
 import re
 
-import pytest
-
-from stack.deployment import STACK_NAME
+from deployed_template import of_type
 from stack.local_stack import ROOT
 
 TEMPLATE = ROOT / "template.yaml"
-
-
-@pytest.fixture(scope="module")
-def resources(stack) -> dict:
-    """The deployed template, after SAM's own transformation."""
-    template = stack.aws.cloudformation.get_template(StackName=STACK_NAME, TemplateStage="Processed")["TemplateBody"]
-    return (json.loads(template) if isinstance(template, str) else template)["Resources"]
-
-
-def of_type(resources: dict, kind: str) -> dict:
-    found = {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
-    assert found, f"no {kind} in the template"
-    return found
-
 
 # Actions without a resource in IAM
 WITHOUT_RESOURCE = {"iot:CreateKeysAndCertificate", "iot:ListJobs", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
