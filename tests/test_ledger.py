@@ -1,4 +1,4 @@
-"""One request, one task, one last word: however often it is delivered, by whom, when, and what others write meanwhile."""
+"""A request has one task and one last word, however often its event is delivered, and whatever others write meanwhile."""
 
 import functools
 import json
@@ -75,14 +75,14 @@ def test_two_deliveries_at_the_same_moment(stack, device, two_functions, request
         stack.aws.answer_as(thing, next(r for r in results if r["status"] == "SCHEDULED"))
 
 
-def test_one_execute_that_is_handed_out_twice_under_one_id(stack, device, two_functions):
+def test_one_execute_that_is_delivered_twice_under_one_request_id(stack, device, two_functions):
     for _ in range(10):
         thing = device()
         version = new_version(stack, thing)
         running = [function.begin(event(thing, version, EXECUTE), "one-invocation-of-" + thing) for function in two_functions]
         results = [function.result(invocation) for function, invocation in zip(two_functions, running, strict=True)]
         assert len(stack.coiote.tasks(thing)) == 1
-        # The other one may have to come again, because nobody knows whether the first is still at it.
+        # The other one may have to be retried, because it is not known whether the first is still running.
         assert {r.get("errorType", r.get("status")) for r in results} - {"IGNORED", "EARLIER_ATTEMPT_UNDER_WAY"} == {"SCHEDULED"}
         stack.aws.answer_as(thing, next(r for r in results if r.get("status") == "SCHEDULED"))
 
@@ -101,7 +101,7 @@ def test_a_delivery_after_the_last_word(stack, device, two_functions, request_, 
     stack.aws.last_word(thing, version, (status,))
 
 
-def test_a_delivery_while_another_one_is_at_it(stack, device, environment_of):
+def test_a_delivery_while_another_one_is_running(stack, device, environment_of):
     thing = device()
     version = new_version(stack, thing)
     with scripted_coiote(stack.authority, {CREATE: SLOW}) as script:
@@ -138,7 +138,7 @@ def test_many_requests_of_one_device_at_the_same_moment(stack, device, environme
 
 
 def test_an_execute_is_never_sent_twice(stack, device, environment_of):
-    """Not after many others, nor redriven, nor with requests without a version before it."""
+    """Neither after many others, nor redriven, nor after requests without a version."""
     thing = device()
     functions = [environment_of("OperationRequest") for _ in range(3)]
     version = new_version(stack, thing)
@@ -160,7 +160,7 @@ def test_events_without_a_version(stack, device, two_functions):
     assert (first["status"], first["request"]) == ("SCHEDULED", "first-invocation")
     stack.aws.answer_as(thing, first)
     assert two_functions[1].invoke(event(thing, None), "first-invocation")["status"] == "IGNORED"
-    # Its second delivery could not be told from it.
+    # Its second delivery could not be recognized.
     assert status_and_code(two_functions[1].invoke(event(thing, None, EXECUTE), "second-invocation")) == ("REJECTED", "VERSION_MISSING")
     assert len(stack.coiote.tasks(thing)) == 1
 
@@ -181,7 +181,7 @@ def test_an_event_that_is_older_than_a_requests_lifetime_is_not_sent(stack, devi
     assert stack.coiote.tasks(thing) == []
 
 
-# ---------------------------------------------------------------- what is the same, what is older
+# ---------------------------------------------------------------- the same requests, and older ones
 
 
 def test_the_same_execute_with_the_same_token_runs_once(stack, device, two_functions):
@@ -190,7 +190,7 @@ def test_the_same_execute_with_the_same_token_runs_once(stack, device, two_funct
     assert two_functions[0].invoke(event(thing, first, EXECUTE, clientToken="my-token"))["status"] == "SCHEDULED"
     again = two_functions[1].invoke(event(thing, second, EXECUTE, clientToken="my-token"))
     assert status_and_code(again) == ("REJECTED", "SAME_TOKEN") and str(first) in again["reason"]["message"]
-    # Another content, or what may run twice, is another request.
+    # With another content, or if it may run twice, it is another request.
     other = EXECUTE | {"keys": ["Test object.0.Execute"]}
     assert two_functions[1].invoke(event(thing, third, other, clientToken="my-token"))["status"] == "SCHEDULED"
     for _ in range(2):
@@ -209,7 +209,7 @@ def test_an_older_write_that_comes_after_a_newer_one_is_not_sent(stack, device, 
 
 
 def test_writes_to_one_key_reach_coiote_in_their_order(stack, device, environment_of):
-    """One waits behind an older one that waits, and follows it; one of other keys does not wait."""
+    """A write waits behind an older one that waits, and follows it; a write of other keys does not wait."""
     thing = device()
     first, second, third = (new_version(stack, thing) for _ in range(3))
     with scripted_coiote(stack.authority, {CREATE: [LASTING_FAULT] * 3 + [(201, "d:task:1"), (201, "d:task:2"), (201, "d:task:3")]}) as script:
@@ -226,7 +226,7 @@ def test_writes_to_one_key_reach_coiote_in_their_order(stack, device, environmen
         assert tasks == {third: "d:task:1", first: "d:task:2", second: "d:task:3"}
 
 
-def test_what_waits_can_be_taken_back(stack, device, environment_of):
+def test_waiting_requests_can_be_canceled(stack, device, environment_of):
     thing = device()
     waiting, by_token, cancel = (new_version(stack, thing) for _ in range(3))
     with scripted_coiote(stack.authority, {CREATE: LASTING_FAULT}) as script:
@@ -241,7 +241,7 @@ def test_what_waits_can_be_taken_back(stack, device, environment_of):
     assert script.tasks == []
 
 
-# ---------------------------------------------------------------- whose result it is
+# ---------------------------------------------------------------- results and their requests
 
 
 def test_a_result_does_not_answer_a_request_that_waits(stack, device, environment_of):
@@ -255,7 +255,7 @@ def test_a_result_does_not_answer_a_request_that_waits(stack, device, environmen
         assert folds.invoke(report_result_of(stack, thing, READ))["request"] == sent
         stack.aws.last_word(thing, sent, ("SUCCEEDED",))
         stack.aws.last_word(thing, waiting, ("IN_PROGRESS",))
-        # It is handed over in its turn, and has a result of its own.
+        # It is handed over when it is due, and has a result of its own.
         assert function.invoke({"thingName": thing, "due": str(waiting)})["status"] == "SCHEDULED"
         assert len(script.tasks) == 2
         assert folds.invoke(report_result_of(stack, thing, READ))["request"] == waiting
@@ -263,7 +263,7 @@ def test_a_result_does_not_answer_a_request_that_waits(stack, device, environmen
 
 
 def test_a_result_that_aws_refuses_does_not_shift_the_answers(stack, device):
-    """The whole data model does not fit into a shadow; later requests get their own answers."""
+    """The result of the whole data model is too large for a shadow; later requests get their own answers."""
     thing = device()
     stack.coiote.set_values(thing, {"Device.0.Timezone": "x" * 9_000})
     large = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0.Timezone"]})
@@ -291,11 +291,11 @@ def test_results_that_are_handled_in_the_other_order(stack, device, environment_
     assert stack.aws.reported(thing, "datamodel") == {"Device": {"0": {"UTC Offset": "+02:00"}}}
 
 
-# ---------------------------------------------------------------- who else writes
+# ---------------------------------------------------------------- other writers
 
 
 def test_a_console_that_saves_the_whole_document(stack, device):
-    """No second reboot, no result folded anew, and the copies are put right."""
+    """There is no second reboot, no result is folded again, and the answers are restored."""
     thing = device()
     read = stack.aws.request(thing, READ)
     assert stack.aws.last_word(thing, read)["status"] == "SUCCEEDED"
@@ -314,7 +314,7 @@ def test_a_console_that_saves_the_whole_document(stack, device):
     assert stack.aws.answers(thing)[str(read)]["status"] == "SUCCEEDED"
     assert stack.aws.reported(thing, "datamodel")["Device"]["0"]["UTC Offset"] == "notified"
     assert len([task for task in stack.coiote.tasks(thing) if task["template"] == "AWSexecuteCertAuth"]) == 1
-    # Sent alone, it is a new one.
+    # Without the rest of the document, it is a new request.
     again = stack.aws.request(thing, {"keys": EXECUTE["keys"], "operation": "execute"})
     stack.aws.last_word(thing, again, ("SCHEDULED", "SUCCEEDED"))
 
@@ -343,7 +343,7 @@ def test_the_newest_eight_open_ones_are_shown(stack, device, environment_of):
 
 @pytest.mark.parametrize("size", [0, 2_000, 4_000, 5_500])
 def test_answers_stay_within_their_room(stack, device, environment_of, size):
-    """Requests of 8 KB with long reasons and the longest tokens, beside a result."""
+    """Requests of 8 KB with long reasons and the longest tokens, with a result in the same shadow."""
     thing = device()
     function = environment_of("OperationRequest")
     result = {"large": "x" * size}
@@ -372,7 +372,7 @@ def test_a_reason_of_eight_thousand_characters(stack, device, environment_of):
 
 
 def test_a_shadow_without_room_for_a_single_answer(stack, device):
-    """The request is dealt with all the same, and the answer comes when there is room."""
+    """The request is handled, and the answer comes when there is room."""
     thing = device()
     stack.aws.update_shadow(thing, "operation", {"reported": {"result": {"large": "x" * 8_050}}})
     version = stack.aws.request(thing, EXECUTE)
@@ -395,7 +395,7 @@ def test_answers_that_aws_iot_does_not_take_are_put_off_and_written_later(stack,
     queued = {"Records": [{"eventSource": "aws:sqs", "messageId": "m", "body": thing}]}
     function = environment_of("Answers", AWS_ENDPOINT_URL=aws_between.endpoint)
     aws_between.always("update operation", fault)
-    # Of a message it is the message that stays in the queue; what the stream tells is put there.
+    # A message stays in the queue; for a record of the stream, one is put there.
     assert function.invoke(queued) == {"batchItemFailures": [{"itemIdentifier": "m"}]}
     assert "SendMessage" not in aws_between.calls
     stack.aws.update_shadow(thing, "operation", {"reported": {"requests": None}})
@@ -403,9 +403,9 @@ def test_answers_that_aws_iot_does_not_take_are_put_off_and_written_later(stack,
     assert "SendMessage" in aws_between.calls
     told = [line for line in function.log_lines() if line.get("message") == "copies not written; they are tried again"]
     assert [(line["code"], line["thing"], line["level"]) for line in told] == [("ANSWER_NOT_WRITTEN", thing, "WARN")] * 2
-    # The deployed function finds the thing in the queue.
+    # The deployed function gets the thing from the queue.
     assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
-    # Where it cannot be put off either, the stream tells it once more.
+    # If the queue refuses it, too, the record of the stream is retried.
     aws_between.always("SendMessage", fault)
     assert function.invoke(changed)["errorType"] == "ANSWER_NOT_WRITTEN"
     [line] = [line for line in function.log_lines() if line.get("message") == "copies not written, and not put off"]
@@ -416,7 +416,7 @@ def test_answers_that_aws_iot_does_not_take_are_put_off_and_written_later(stack,
 
 
 def test_the_calls_of_a_warm_request(stack, device, environment_of, aws_between):
-    """Two to Coiote; two to the ledger, and a third every few seconds; none to shadows."""
+    """Two calls to Coiote, two to the ledger and a third every few seconds, and none to shadows."""
     thing = device()
     with scripted_coiote(stack.authority, {}) as script:
         function = environment_of("OperationRequest", COIOTE_URL=script.url, AWS_ENDPOINT_URL=aws_between.endpoint)
@@ -424,7 +424,7 @@ def test_the_calls_of_a_warm_request(stack, device, environment_of, aws_between)
         assert sorted(aws_between.calls) == ["GetItem", "GetSecretValue", "PutItem", "UpdateItem", "UpdateItem"]
         folds = environment_of("OperationResponse")
         for _ in range(12):
-            # Coiote's report comes between one request and the next.
+            # Coiote reports each result before the next request.
             folds.invoke(report_result_of(stack, thing, READ))
             aws_between.calls.clear()
             script.asked.clear()

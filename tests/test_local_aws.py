@@ -1,4 +1,4 @@
-"""The local AWS does what AWS does, as far as the project relies on it: streams, queues, schedules, tables."""
+"""The local AWS behaves as AWS, where the project relies on it: streams, queues, schedules, tables, jobs."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ from stack.processes import wait_for
 ROLE = "arn:aws:iam::000000000000:role/function"
 _numbers = itertools.count(1)
 
-# A function of a few lines: it notes what it gets, and does what `handle` of the test says.
+# A function that records its events, and runs the `handle` of the test.
 BOOTSTRAP = f"""#!{sys.executable}
 import json, os, time, urllib.request
 from pathlib import Path
@@ -58,7 +58,7 @@ def aws(tmp_path_factory):
 
 
 class Function:
-    """Not made yet: a template can do it as well."""
+    """A function that records its events. `create` creates it, or a template does."""
 
     def __init__(self, folder: Path, handle: str):
         self.name = f"function-{next(_numbers)}"
@@ -85,29 +85,31 @@ class Function:
         return self
 
     def heal(self) -> None:
+        """Tells the handler that it may succeed from now on."""
         (self._folder / "healed").touch()
 
     def invocations(self) -> list[tuple[str, dict]]:
-        """Request id and event of each, oldest first."""
+        """Request id and event of each invocation, oldest first."""
         seen = self._folder / "seen"
-        # A line is written at once.
+        # Lines are written whole.
         return [tuple(json.loads(line)) for line in seen.read_text().splitlines()] if seen.exists() else []
 
     def batches(self) -> list[list[str]]:
-        """The values `v` of the new images of each batch."""
-        return [[image(r).get("v", {}).get("S") for r in event["Records"]] for _, event in self.invocations()]
+        """Values `v` of the new images in each batch."""
+        return [[new_image(r).get("v", {}).get("S") for r in event["Records"]] for _, event in self.invocations()]
 
     def values(self) -> list[str]:
         return [value for batch in self.batches() for value in batch]
 
-    def has_got(self, count: int, seconds: float = 15) -> list[tuple[str, dict]]:
+    def wait_for_invocations(self, count: int, seconds: float = 15) -> list[tuple[str, dict]]:
+        """Waits for so many invocations; returns them."""
         def look():
             return self.invocations() if len(self.invocations()) >= count else None
 
         return wait_for(f"{count} invocations of {self.name}", look, seconds)
 
 
-def image(record: dict) -> dict:
+def new_image(record: dict) -> dict:
     return record["dynamodb"].get("NewImage", {})
 
 
@@ -132,7 +134,7 @@ def table(aws):
 
 @pytest.fixture
 def mapped(aws, table):
-    """Maps the table's stream to a function; the mapping's id."""
+    """Maps the table's stream to functions; returns ids of mappings."""
     source = aws.dynamodb.describe_table(TableName=table)["Table"]["LatestStreamArn"]
     made = []
 
@@ -192,12 +194,12 @@ def test_a_batch_waits_until_its_window_ends_or_it_is_full(aws, table, function,
     put(aws, table, "a", "0")
     patient, full = function(), function()
     mapped(patient, BatchSize=100, MaximumBatchingWindowInSeconds=1)
-    patient.has_got(1)
+    patient.wait_for_invocations(1)
     assert patient.batches() == [["0"]] and time.monotonic() - begun >= 1
 
     mapped(full, BatchSize=100, MaximumBatchingWindowInSeconds=300)
     put(aws, table, "a", *map(str, range(1, 100)))
-    full.has_got(1)
+    full.wait_for_invocations(1)
     assert full.batches() == [list(map(str, range(100)))]
 
 
@@ -215,14 +217,14 @@ def test_a_failing_batch_is_split_until_the_record_that_fails_is_given_up_alone(
     done = [value for batch in reader.batches() if "bad" not in batch for value in batch]
     assert done == ["1", "2", "4", "5"]
     assert reader.batches().count(["bad"]) == 2
-    # Which record it was is found where the message says.
+    # The message says where the record is.
     shard = aws.streams.get_shard_iterator(
         StreamArn=told["DDBStreamBatchInfo"]["streamArn"],
         ShardId=told["DDBStreamBatchInfo"]["shardId"],
         ShardIteratorType="AT_SEQUENCE_NUMBER",
         SequenceNumber=told["DDBStreamBatchInfo"]["startSequenceNumber"],
     )
-    assert image(aws.streams.get_records(ShardIterator=shard["ShardIterator"])["Records"][0])["v"]["S"] == "bad"
+    assert new_image(aws.streams.get_records(ShardIterator=shard["ShardIterator"])["Records"][0])["v"]["S"] == "bad"
 
 
 @pytest.mark.parametrize(
@@ -239,16 +241,16 @@ def test_a_batch_goes_on_at_the_record_that_the_function_names(aws, table, funct
     put(aws, table, "a", "1", "2", "bad", "4")
     mapped(reader, FunctionResponseTypes=["ReportBatchItemFailures"])
 
-    reader.has_got(3)
+    reader.wait_for_invocations(3)
     reader.heal()
     count = len(reader.invocations())
-    reader.has_got(count + 1)
+    reader.wait_for_invocations(count + 1)
     put(aws, table, "a", "5")
     wait_for("what comes after it", lambda: reader.values()[-1] == "5")
     assert reader.batches()[:3] == [["1", "2", "bad", "4"], then, then]
 
 
-def test_a_failing_key_holds_up_neither_other_keys_nor_other_mappings(aws, table, function, mapped):
+def test_a_failing_key_delays_neither_other_keys_nor_other_mappings(aws, table, function, mapped):
     some, all_ = function('def handle(event): assert healed() or images(event)[0]["k"]["S"] != "bad"'), function()
     mapped(some, ParallelizationFactor=10, BatchSize=1)
     mapped(all_)
@@ -258,7 +260,7 @@ def test_a_failing_key_holds_up_neither_other_keys_nor_other_mappings(aws, table
         put(aws, table, other, other)
 
     wait_for("the other mapping", lambda: {*all_.values()} >= {"bad1", "bad2", *others})
-    # One of them could be in the same part of the same shard; in which one a key is is always the same.
+    # One of the keys could be in the same part of the same shard, but keys always are in the same parts.
     wait_for("the other keys", lambda: {*some.values()} >= {"bad1", *others})
     assert "bad2" not in some.values()
     some.heal()
@@ -270,8 +272,8 @@ def test_records_that_are_too_old_are_given_up(aws, table, function, mapped, que
     reader = function(FAILS)
     mapped(reader, MaximumRecordAgeInSeconds=60, DestinationConfig={"OnFailure": {"Destination": arn}})
     put(aws, table, "a", "1")
-    reader.has_got(2)
-    # AWS takes nothing below a minute, which is longer than a test should wait.
+    reader.wait_for_invocations(2)
+    # AWS's minimum is a minute, which is too long for a test.
     [mapping] = aws.lambda_.list_event_source_mappings(FunctionName=reader.name)["EventSourceMappings"]
     aws.lambda_.update_event_source_mapping(UUID=mapping["UUID"], MaximumRecordAgeInSeconds=1)
     assert message(aws, url)["DDBStreamBatchInfo"]["batchSize"] == 1
@@ -282,7 +284,7 @@ def test_records_that_are_too_old_are_given_up(aws, table, function, mapped, que
     assert reader.values()[-1] == "2" and count >= 2
 
 
-def test_only_what_matches_a_filter_is_sent(aws, table, function, mapped):
+def test_only_records_that_match_a_filter_are_sent(aws, table, function, mapped):
     reader = function()
     pattern = {"eventName": ["MODIFY"], "dynamodb": {"NewImage": {"v": {"S": [{"prefix": "x"}]}}}}
     mapped(reader, FilterCriteria={"Filters": [{"Pattern": json.dumps(pattern)}]})
@@ -306,24 +308,24 @@ def test_a_mapping_that_was_disabled_goes_on_where_it_was(aws, table, function, 
     wait_for("the others", lambda: reader.values() == ["1", "2", "3"])
 
 
-def test_a_slow_function_on_a_stream_holds_up_no_queue(aws, table, function, mapped, queue):
+def test_a_slow_function_on_a_stream_delays_no_queue(aws, table, function, mapped, queue):
     slow = function("def handle(event):\n    while not healed(): time.sleep(0.05)")
     quick = function()
     url, arn = queue()
     mapped(slow)
     aws.lambda_.create_event_source_mapping(EventSourceArn=arn, FunctionName=quick.name, BatchSize=1)
     put(aws, table, "a", "1")
-    slow.has_got(1)
+    slow.wait_for_invocations(1)
     for number in range(3):
         aws.sqs.send_message(QueueUrl=url, MessageBody=str(number))
-    quick.has_got(3)
+    quick.wait_for_invocations(3)
     slow.heal()
 
 
 # ---------------------------------------------------------------- queues
 
 
-def test_a_queue_keeps_what_the_function_reports_and_gives_it_to_the_dead_letter_queue_in_the_end(aws, function, queue):
+def test_a_queue_keeps_reported_failures_and_moves_them_to_the_dead_letter_queue_in_the_end(aws, function, queue):
     dead, dead_arn = queue()
     redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 2})
     url, arn = queue(VisibilityTimeout="1", RedrivePolicy=redrive)
@@ -346,7 +348,7 @@ def test_a_queue_keeps_what_the_function_reports_and_gives_it_to_the_dead_letter
 # ---------------------------------------------------------------- asynchronous invocations
 
 
-def fails_into(aws, function: Function, arn: str) -> None:
+def set_failure_destination(aws, function: Function, arn: str) -> None:
     aws.lambda_.put_function_event_invoke_config(
         FunctionName=function.name, DestinationConfig={"OnFailure": {"Destination": arn}}
     )
@@ -355,7 +357,7 @@ def fails_into(aws, function: Function, arn: str) -> None:
 def test_an_asynchronous_invocation_is_tried_three_times_and_ends_in_the_failure_destination(aws, function, queue):
     url, arn = queue()
     failing = function(FAILS)
-    fails_into(aws, failing, arn)
+    set_failure_destination(aws, failing, arn)
     answer = aws.lambda_.invoke(FunctionName=failing.name, InvocationType="Event", Payload=b'{"n": 1}')
     assert answer["StatusCode"] == 202
 
@@ -364,16 +366,16 @@ def test_an_asynchronous_invocation_is_tried_three_times_and_ends_in_the_failure
     assert len(failing.invocations()) == 3 and len({name for name, _ in failing.invocations()}) == 1
 
 
-def test_a_function_whose_calls_hang_keeps_no_other_from_its_turn(aws, function):
+def test_a_function_whose_calls_hang_delays_no_other(aws, function):
     hangs = function("def handle(event):\n    while not healed(): time.sleep(0.05)")
     quick = function()
     for _ in range(15):
         aws.lambda_.invoke(FunctionName=hangs.name, InvocationType="Event")
-    hangs.has_got(12)
+    hangs.wait_for_invocations(12)
     aws.lambda_.invoke(FunctionName=quick.name, InvocationType="Event")
-    quick.has_got(1)
+    quick.wait_for_invocations(1)
     hangs.heal()
-    hangs.has_got(15)
+    hangs.wait_for_invocations(15)
 
 
 def test_a_synchronous_invocation_answers_with_the_result(aws, function):
@@ -386,8 +388,8 @@ def test_a_synchronous_invocation_answers_with_the_result(aws, function):
 # ---------------------------------------------------------------- schedules
 
 
-def deployed(aws, resources: dict, **more: object) -> dict[str, str]:
-    """The physical ids of a stack's resources."""
+def deploy(aws, resources: dict, **more: object) -> dict[str, str]:
+    """Deploys a stack; returns the physical ids of its resources."""
     name = f"stack-{next(_numbers)}"
     template = json.dumps({"Resources": resources, **more})
     aws.cloudformation.create_stack(
@@ -399,10 +401,10 @@ def deployed(aws, resources: dict, **more: object) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["Rule", "Schedule"])
-def test_a_schedule_ticks_and_what_fails_is_tried_again(aws, function, queue, kind):
+def test_a_schedule_invokes_its_function_and_failures_are_retried(aws, function, queue, kind):
     url, arn = queue()
     failing = function(FAILS)
-    fails_into(aws, failing, arn)
+    set_failure_destination(aws, failing, arn)
     target = {"Arn": failing.arn, "Input": '{"tick": true}'}
     of_rule = {"ScheduleExpression": "rate(1 minute)", "Targets": [target | {"Id": "function"}]}
     of_schedule = {"ScheduleExpression": "rate(1 minute)", "FlexibleTimeWindow": {"Mode": "OFF"}, "Target": target | {"RoleArn": ROLE}}
@@ -410,14 +412,14 @@ def test_a_schedule_ticks_and_what_fails_is_tried_again(aws, function, queue, ki
         "Rule": {"Type": "AWS::Events::Rule", "Properties": of_rule},
         "Schedule": {"Type": "AWS::Scheduler::Schedule", "Properties": of_schedule},
     }[kind]
-    deployed(aws, {"Tick": resource})
+    deploy(aws, {"Tick": resource})
 
     assert message(aws, url)["requestPayload"] == {"tick": True}
     by_name: dict[str, int] = {}
     for name, event in failing.invocations():
         assert event == {"tick": True}
         by_name[name] = by_name.get(name, 0) + 1
-    # One was tried three times, and others have begun since.
+    # One invocation was tried three times, and others have begun since.
     assert max(by_name.values()) == 3 and len(by_name) > 1
 
 
@@ -455,7 +457,7 @@ def test_a_template_of_sam_connects_a_function_with_a_stream_and_schedules(aws, 
         },
     }
     function = {"Type": "AWS::Serverless::Function", "Properties": properties}
-    deployed(aws, {"Reader": function}, Transform="AWS::Serverless-2016-10-31")
+    deploy(aws, {"Reader": function}, Transform="AWS::Serverless-2016-10-31")
     put(aws, table, "a", "1", "2")
 
     told = message(aws, url)
@@ -467,14 +469,14 @@ def test_a_template_of_sam_connects_a_function_with_a_stream_and_schedules(aws, 
 
     wait_for("a tick of each", ticks)
     batches = [event["Records"] for _, event in reader.invocations() if not isinstance(event, str)]
-    assert [[image(record)["v"]["S"] for record in batch] for batch in batches] == [["1"], ["1"]]
+    assert [[new_image(record)["v"]["S"] for record in batch] for batch in batches] == [["1"], ["1"]]
 
 
 # ---------------------------------------------------------------- tables
 
 
 def test_a_table_of_a_template_expires_items_and_tells_the_stream(aws, function):
-    made = deployed(
+    made = deploy(
         aws,
         {
             "Table": {
@@ -511,12 +513,12 @@ def test_a_table_of_a_template_expires_items_and_tells_the_stream(aws, function)
         StartingPosition="TRIM_HORIZON",
         FilterCriteria={"Filters": [{"Pattern": json.dumps(by_the_service)}]},
     )
-    [(_, event)] = reader.has_got(1)
+    [(_, event)] = reader.wait_for_invocations(1)
     [record] = event["Records"]
     assert (record["eventName"], record["dynamodb"]["OldImage"]["k"]["S"]) == ("REMOVE", "gone")
 
 
-def test_conditional_updates_say_what_they_found_and_what_they_made(aws, table):
+def test_conditional_updates_return_old_and_new_items(aws, table):
     update = {"TableName": table, "Key": {"k": {"S": "a"}}}
     added = aws.dynamodb.update_item(
         **update,
@@ -560,7 +562,7 @@ def test_an_index_holds_only_items_that_have_its_keys(aws):
     for number in range(5):
         keys = {"open": {"S": "y"}, "due": {"N": str(10 - number)}} if number else {}
         aws.dynamodb.put_item(TableName=name, Item={"k": {"S": str(number)}, "more": {"S": "x"}, **keys})
-    # No longer due: it leaves the index.
+    # Without the attribute `due` it leaves the index.
     aws.dynamodb.update_item(TableName=name, Key={"k": {"S": "2"}}, UpdateExpression="REMOVE due")
     found = aws.dynamodb.query(
         TableName=name,
@@ -602,7 +604,7 @@ def test_an_execution_times_out_by_itself_and_is_tried_again(aws):
     wait_for("the job to end", lambda: aws.iot.describe_job(jobId=timed)["job"]["status"] == "COMPLETED")
 
 
-def test_what_has_failed_is_tried_as_often_as_the_job_says(aws):
+def test_failed_executions_are_retried_as_often_as_the_job_says(aws):
     name, arn = thing(aws)
     tried = job(aws, arn, jobExecutionsRetryConfig={"criteriaList": [{"failureType": "ALL", "numberOfRetries": 2}]})
     for number in (1, 2, 3):
@@ -612,7 +614,7 @@ def test_what_has_failed_is_tried_as_often_as_the_job_says(aws):
     assert aws.iot.describe_job(jobId=tried)["job"]["status"] == "COMPLETED"
 
 
-def test_a_job_reaches_groups_in_a_group_and_who_joins_one_later(aws):
+def test_a_job_reaches_groups_in_a_group_and_things_that_join_one_later(aws):
     parent, child = (f"group-{uuid.uuid4().hex[:8]}" for _ in range(2))
     arn = aws.iot.create_thing_group(thingGroupName=parent)["thingGroupArn"]
     aws.iot.create_thing_group(thingGroupName=child, parentGroupName=parent)

@@ -1,4 +1,4 @@
-"""What an operator sees: the log lines of a request, the metrics of a run, and what alarms, dashboard and queries ask for."""
+"""The operator's view: log lines of a request, metrics of a run, and the metrics and fields that alarms, dashboard and queries use."""
 
 import itertools
 import json
@@ -19,17 +19,17 @@ READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
 ALL = {"operation": "read", "keys": ["/"]}
 REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
 SCHEDULED, FOLDED, WRITTEN = "request scheduled", "result folded", "copies written"
-# What more there is of a request at debug
+# Further messages of a request at debug
 STEPS = ["request claimed", "task created", "session started"]
 
-# In every line of an invocation
-EVERYWHERE = {"timestamp", "level", "target", "message", "name", "request_id"}
+# Fields of every line of an invocation
+FIELDS_OF_EVERY_LINE = {"timestamp", "level", "target", "message", "name", "request_id"}
 
-# What AWS itself measures: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
+# Metrics of AWS: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html,
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html,
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CloudWatch-Logs-Monitoring-CloudWatch-Metrics.html
-OF_AWS = {
+AWS_METRICS = {
     "AWS/Lambda": (
         "FunctionName",
         "AWS::Lambda::Function",
@@ -49,14 +49,14 @@ OF_AWS = {
 }
 
 # https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
-OF_RULE_ERRORS = {"ruleName", "topic", "cloudwatchTraceId", "clientId", "base64OriginalPayload", "failures.0.errorMessage"}
+RULE_ERROR_FIELDS = {"ruleName", "topic", "cloudwatchTraceId", "clientId", "base64OriginalPayload", "failures.0.errorMessage"}
 
 # https://docs.aws.amazon.com/iot/latest/developerguide/cwl-format.html
-OF_AWS_IOT = {"eventType", "status", "traceId", "deviceShadowName", "topicName", "details"}
+AWS_IOT_LOG_FIELDS = {"eventType", "status", "traceId", "deviceShadowName", "topicName", "details"}
 
 
-def said(lines: list[dict]) -> list[dict]:
-    """Without the metrics, which are lines as well."""
+def log_messages(lines: list[dict]) -> list[dict]:
+    """Lines that are no metrics."""
     return [line for line in lines if "_aws" not in line]
 
 
@@ -72,41 +72,41 @@ def test_one_client_token_leads_through_every_line_to_the_answer(stack, device):
     stack.aws.log_line(groups[1], FOLDED, client_token=token)
 
     request, response = ([line for line in stack.aws.log_lines(group) if line.get("thing") == thing] for group in groups)
-    # One line for an invocation where nothing is wrong; what reads the secret is none's.
+    # One line for an invocation where nothing is wrong.
     assert [line["message"] for line in request] == [SCHEDULED]
     assert [line["message"] for line in response] == [FOLDED]
     for line in request + response:
-        assert EVERYWHERE <= line.keys(), line
+        assert FIELDS_OF_EVERY_LINE <= line.keys(), line
         assert (line["client_token"], line["version"], line["operation"]) == (token, version, "read")
         assert (line["task_id"], line["level"]) == (answer["taskId"], "INFO")
         assert line["duration_ms"] > 0
         assert "UTC Offset" not in json.dumps(line), "no payload above debug"
     [request], [response] = request, response
-    # Which device and template, and what the time went into
+    # Device and template, and the times of the steps
     assert request["template"] == "AWSreadCertAuth" and request["device_id"]
     for step in ("claim_ms", "find_device_ms", "create_task_ms", "start_session_ms"):
         assert 0 < request[step] <= request["duration_ms"], step
     assert 0 < response["fold_ms"] <= response["duration_ms"] and response["resources"] == 1
     assert response["result_version"] > version
     assert (request["status"], response["status"]) == ("SCHEDULED", "SUCCEEDED")
-    # And on to Coiote
+    # The task at Coiote
     assert [task["id"] for task in stack.coiote.tasks(thing)] == [answer["taskId"]]
     assert answer["clientToken"] == token
-    # What writes the answers says so as well, once for each invocation that it told of this thing alone.
+    # Answers logs this thing, too, because its invocation was about this thing alone.
     written = stack.aws.log_line(stack.outputs["AnswersLogGroup"], WRITTEN, thing=thing)
-    assert EVERYWHERE <= written.keys()
+    assert FIELDS_OF_EVERY_LINE <= written.keys()
     assert (written["level"], written["things"], written["updated"], written["delayed"]) == ("INFO", 1, 1, 0)
 
 
-def test_a_request_that_waited_is_told_of_as_any_other(stack, device, environment_of):
+def test_a_request_that_waited_is_logged_as_any_other(stack, device, environment_of):
     thing, now = device(), int(time.time())
     away = environment_of("OperationRequest", COIOTE_URL=f"https://localhost:{free_port()}")
     event = READ | {"thingName": thing, "version": 55, "timestamp": now, "clientToken": "later"}
     assert away.invoke(event)["status"] == "IN_PROGRESS"
     back = environment_of("OperationRequest")
-    # As reconcile does it
+    # The event of reconcile
     assert back.invoke({"thingName": thing, "due": "55"})["status"] == "SCHEDULED"
-    [line] = [line for line in said(back.log_lines()) if "status" in line]
+    [line] = [line for line in log_messages(back.log_lines()) if "status" in line]
     assert line["message"] == SCHEDULED
     assert (line["thing"], line["version"], line["client_token"], line["operation"]) == (thing, 55, "later", "read")
     assert line["task_id"] and line["template"] == "AWSreadCertAuth"
@@ -122,7 +122,7 @@ def test_each_step_is_a_line_at_debug_and_lines_of_every_level_say_what_they_are
     assert function.invoke(READ | {"thingName": thing, "version": 56, "clientToken": "t"})["status"] == "SCHEDULED"
     nobody = f"nobody-at-{level}"
     function.invoke(READ | {"thingName": nobody, "version": 57, "clientToken": "t"})
-    lines = said(function.log_lines())
+    lines = log_messages(function.log_lines())
     if level == "debug":
         messages = [line["message"] for line in lines if line.get("thing") == thing]
         assert [message for message in messages if message in [*STEPS, SCHEDULED]] == [*STEPS, SCHEDULED]
@@ -144,24 +144,24 @@ def test_every_line_has_the_trace_that_lambda_gives(stack, device, environment_o
         for _ in range(2):
             invocation = function.begin(event)
             function.result(invocation)
-            about = [line for line in said(function.log_lines()) if line.get("request_id") == invocation.request_id]
+            about = [line for line in log_messages(function.log_lines()) if line.get("request_id") == invocation.request_id]
             root = invocation.trace.split(";")[0].removeprefix("Root=")
             assert about and {line["trace_id"] for line in about} == {root}, name
             assert {line["thing"] for line in about} == {thing}, name
 
 
 def test_levels_say_who_has_to_act(stack, device, environment_of):
-    """INFO: as it should be. WARN: it heals itself, or its author knows. ERROR: somebody has to look."""
+    """INFO: as it should be. WARN: it recovers by itself, or its author has the answer. ERROR: the operator has to act."""
     thing = device()
     function = environment_of("OperationRequest", COIOTE_URL=f"https://localhost:{free_port()}")
 
     def levels(event: dict, request_id: str) -> list[tuple]:
         function.invoke({"thingName": thing, "version": 60} | event, request_id, seconds=4)
-        ended = [line for line in said(function.log_lines()) if line.get("request_id") == request_id and "status" in line]
+        ended = [line for line in log_messages(function.log_lines()) if line.get("request_id") == request_id and "status" in line]
         return [(line["level"], line["status"], line["code"]) for line in ended[-1:]]
 
     assert levels({"operation": "read"}, "a") == [("WARN", "REJECTED", "KEYS_MISSING")]
-    # It waits in the ledger, and is handed over by itself.
+    # It waits in the ledger, and is handed over later.
     assert levels(READ | {"version": 61}, "b") == [("WARN", "IN_PROGRESS", "COIOTE_UNREACHABLE")]
     assert levels(READ | {"thingName": "no name"}, "c") == [("ERROR", "REJECTED", "EVENT_INVALID")]
     # Its author has the answer.
@@ -171,7 +171,7 @@ def test_levels_say_who_has_to_act(stack, device, environment_of):
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_what_is_written_to_a_device_is_in_no_line_above_debug(stack, device, environment_of, level):
+def test_values_written_to_a_device_are_in_no_line_above_debug(stack, device, environment_of, level):
     thing, value = device(), "+07:31"
     function = environment_of("OperationRequest", RUST_LOG=level)
     write = {"operation": "write", "keys": ["Device.0.UTC Offset"], "values": [value], "thingName": thing}
@@ -187,7 +187,7 @@ def test_what_is_written_to_a_device_is_in_no_line_above_debug(stack, device, en
 # ---------------------------------------------------------------- metrics
 
 
-def test_the_metrics_of_a_run_are_what_was_done(stack, device, environment_of):
+def test_the_metrics_of_a_run_count_its_requests(stack, device, environment_of):
     thing, now = device(), int(time.time())
     created, started = HEALTHY[CREATE], HEALTHY[SESSION]
     answers = {
@@ -229,7 +229,7 @@ def test_the_metrics_of_a_run_are_what_was_done(stack, device, environment_of):
     assert found == {}, "nothing else is measured, and no thing is a dimension"
 
 
-def test_a_time_is_counted_from_the_shadow_update_on(stack, device):
+def test_durations_begin_with_the_shadow_update(stack, device):
     thing = device()
     version = stack.aws.request(thing, ALL)
     stack.aws.last_word(thing, version)
@@ -253,7 +253,7 @@ def test_the_metrics_of_results_and_things(stack, device, environment_of, aws_be
     assert result(10)["status"] == "SUCCEEDED"
     assert result(11, failedKeys=["Device.0.X"])["status"] == "FAILED"
     assert result(12, operation="execute")["status"] == "IGNORED"
-    # Objects are folded onto the datamodel shadow as it is read; somebody else is faster once.
+    # Objects are folded onto the datamodel shadow as it is read; one write conflicts.
     aws_between.once("update datamodel", CONFLICT)
     assert result(13, result={"Device": {"0": {"Error Code": {"0": "0"}}}})["status"] == "SUCCEEDED"
     assert metrics(function.log_lines(), "coiote-aws-iot") == {
@@ -273,14 +273,14 @@ def test_the_metrics_of_results_and_things(stack, device, environment_of, aws_be
     }
 
 
-# ---------------------------------------------------------------- what asks for metrics and logs
+# ---------------------------------------------------------------- uses of metrics and logs
 
 
-def of_the_stack(resources: dict, namespace: object, name: str, dimensions: list[dict]) -> Metric | None:
-    """The metric of ours that is asked for; where it is one of AWS's, it is looked at here."""
+def own_metric(resources: dict, namespace: object, name: str, dimensions: list[dict]) -> Metric | None:
+    """The metric, if it is one of the stack; checks those of AWS."""
     if namespace == {"Ref": "AWS::StackName"}:
         return Metric.of(name, **{dimension["Name"]: dimension["Value"] for dimension in dimensions})
-    by, kind, names = OF_AWS[namespace]
+    by, kind, names = AWS_METRICS[namespace]
     dimension, *index = dimensions
     assert name in names and dimension["Name"] == by, (name, dimension)
     for more in index:
@@ -291,11 +291,11 @@ def of_the_stack(resources: dict, namespace: object, name: str, dimensions: list
     return None
 
 
-def asked_for_by_alarms(resources: dict) -> dict[str, set[Metric]]:
+def metrics_of_alarms(resources: dict) -> dict[str, set[Metric]]:
     asked = {}
     for alarm_name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
         found = {
-            of_the_stack(resources, metric["Namespace"], metric["MetricName"], metric.get("Dimensions", []))
+            own_metric(resources, metric["Namespace"], metric["MetricName"], metric.get("Dimensions", []))
             for metric in [
                 *([alarm] if "MetricName" in alarm else []),
                 *(query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query),
@@ -307,10 +307,10 @@ def asked_for_by_alarms(resources: dict) -> dict[str, set[Metric]]:
 
 
 @pytest.fixture(scope="module")
-def by_code(stack):
-    """How to make operation-request fail with each code that an alarm asks for: environment, and answers of Coiote.
+def causes(stack):
+    """Causes of each code of operation-request that an alarm uses: environment, and answers of Coiote.
 
-    The last one comes of itself once the others have failed in a row.
+    The last code needs no cause: it follows when the others have failed in a row.
     """
     without_root = json.loads(stack.secret(stack.client))
     del without_root["caPem"]
@@ -331,8 +331,8 @@ def by_code(stack):
         stack.aws.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
 
 
-def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, resources, device, environment_of, aws_between, by_code):
-    asked = asked_for_by_alarms(resources)
+def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, device, environment_of, aws_between, causes):
+    asked = metrics_of_alarms(resources)
     ours = set().union(*asked.values())
     assert {name for name, found in asked.items() if found} == {
         "CoioteUnreachableAlarm",
@@ -344,14 +344,14 @@ def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, reso
     }
     emitted: set[Metric] = set()
     thing = device()
-    for number, (environment, plan) in enumerate([({}, {}), *by_code.values()]):
+    for number, (environment, plan) in enumerate([({}, {}), *causes.values()]):
         stack.aws.forget_outages(stack.outputs["RequestsTable"])
         with scripted_coiote(stack.authority, plan) as script:
             function = environment_of("OperationRequest", **{"COIOTE_URL": script.url} | environment)
             function.invoke(READ | {"thingName": thing, "version": 200 + number}, seconds=4)
             emitted |= metrics(function.log_lines(), "coiote-aws-iot").keys()
     for number in range(4):
-        function = environment_of("OperationRequest", **by_code["COIOTE_UNREACHABLE"][0])
+        function = environment_of("OperationRequest", **causes["COIOTE_UNREACHABLE"][0])
         function.invoke(READ | {"thingName": device(), "version": 220 + number}, seconds=4)
         emitted |= metrics(function.log_lines(), "coiote-aws-iot").keys()
     stack.aws.forget_outages(stack.outputs["RequestsTable"])
@@ -369,11 +369,11 @@ def test_every_metric_that_an_alarm_asks_for_is_there_under_its_name(stack, reso
     ("name", "code"),
     [
         *itertools.product(["OperationRequest", "OperationResponse", "Reconcile"], ["LEDGER_UNAVAILABLE", "LEDGER_REFUSED"]),
-        # One device is no reason for reconcile to leave the others alone.
+        # Reconcile goes on with other devices when one fails.
         *itertools.product(["OperationRequest", "OperationResponse"], ["LEDGER_UNREADABLE"]),
     ],
 )
-def test_an_alarm_counts_what_fails_because_of_the_ledger(stack, resources, environment_of, aws_between, own_ledger, name, code):
+def test_an_alarm_counts_failures_because_of_the_ledger(stack, resources, environment_of, aws_between, own_ledger, name, code):
     thing = f"not-in-the-ledger-{name}-{code}"
     stack.add_thing(thing)
     event = READ | {"thingName": thing, "version": 5, "timestamp": int(time.time()), "result": {"Device": {"0": {"UTC Offset": "Z"}}}}
@@ -387,7 +387,7 @@ def test_an_alarm_counts_what_fails_because_of_the_ledger(stack, resources, envi
     environment = own_ledger.environment | {"AWS_ENDPOINT_URL": aws_between.endpoint, "RECONCILE_SECONDS": "1"}
     function = environment_of(name, **environment)
     result = function.invoke(event, seconds=10)
-    # An error of the function, which Lambda counts.
+    # An error of the function, which Lambda's metric counts.
     assert result["errorType"] == code
     assert sum(metrics(function.log_lines(), "coiote-aws-iot")[Metric.of("Failures", code=code)]) >= 1
     alarms = of_type(resources, "AWS::CloudWatch::Alarm").values()
@@ -399,7 +399,7 @@ def test_an_alarm_counts_what_fails_because_of_the_ledger(stack, resources, envi
 
 
 def test_the_alarms_are_there_and_say_what_to_do(stack, resources):
-    """Metric math is only on AWS; the others the local stack has made."""
+    """Alarms with metric math exist only on AWS; the local stack has the others."""
     made = {alarm["AlarmName"] for alarm in stack.aws.cloudwatch.describe_alarms()["MetricAlarms"]}
     of_aws_only = {name for name, resource in resources.items() if resource.get("Condition") == "OnAws"}
     for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
@@ -411,7 +411,7 @@ def test_the_alarms_are_there_and_say_what_to_do(stack, resources):
             assert alarm[actions]["Fn::If"][:2] == ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}]], name
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are(stack, resources):
+def test_the_metrics_of_the_dashboard_exist(stack, resources):
     body = json.loads(stack.aws.cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"])
     metering = (ROOT / "shared" / "lambda-support" / "src" / "metering.rs").read_text()
     lists = re.findall(r"const (?:TIMES|SECONDS|COUNTS): .*?\];", metering, re.DOTALL)
@@ -429,14 +429,14 @@ def test_the_dashboard_asks_for_metrics_that_there_are(stack, resources):
             elif row[0] == STACK_NAME:
                 shown.add(row[1])
             elif row[0] != "...":
-                assert row[1] in OF_AWS[row[0]][2], row
+                assert row[1] in AWS_METRICS[row[0]][2], row
     assert shown == measured, "all that is measured is shown, and nothing else"
     assert body["widgets"][0]["type"] == "alarm", "what is looked at first"
     names = {alarm["AlarmName"]["Fn::Sub"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()}
     assert {f"${{AWS::StackName}}-{alarm.removeprefix(STACK_NAME + '-')}" for alarm in alarms} == names
 
 
-# Words of CloudWatch Logs Insights, and names that its `as` gives
+# Words of CloudWatch Logs Insights, and names after its `as`
 KEYWORDS = set(
     "fields filter sort limit stats by as and or not in like asc desc ispresent coalesce count count_distinct earliest "
     "latest display parse".split()
@@ -457,8 +457,8 @@ def test_every_field_of_the_saved_queries_is_in_the_logs(stack, resources, devic
     ]
     function = environment_of("OperationRequest")
     function.invoke({"thingName": thing, "version": 80, "operation": "read"})
-    lines += said(function.log_lines())
-    known = {"@timestamp"}.union(*lines) | OF_RULE_ERRORS | OF_AWS_IOT
+    lines += log_messages(function.log_lines())
+    known = {"@timestamp"}.union(*lines) | RULE_ERROR_FIELDS | AWS_IOT_LOG_FIELDS
 
     queries = of_type(resources, "AWS::Logs::QueryDefinition")
     assert {query["Name"]["Fn::Sub"].rpartition("/")[2] for query in queries.values()} == {
@@ -478,7 +478,7 @@ def test_every_field_of_the_saved_queries_is_in_the_logs(stack, resources, devic
         assert groups >= ({"OperationRequestLogs"} if "requests that wait" in query["Name"]["Fn::Sub"] else ours), name
 
 
-def test_what_the_parameters_switch_on_is_off_by_default(stack, resources):
+def test_optional_parts_are_off_by_default(stack, resources):
     assert resources["IotLogging"]["Condition"] == "LogsIot"
     for name, function in of_type(resources, "AWS::Lambda::Function").items():
         assert function["TracingConfig"]["Mode"] == {"Ref": "Tracing"}, name

@@ -1,4 +1,4 @@
-"""operation-response: what the datamodel shadow holds after results that follow each other, and what their requests are told."""
+"""operation-response: the datamodel shadow after results that follow each other, and the answers to their requests."""
 
 import json
 import time
@@ -13,25 +13,25 @@ from stack.local_stack import ROOT
 from stack.aws_between import ACCESS_DENIED, BROKEN, CONFLICT, DENIED, LEDGER_THROTTLED, THROTTLED, TOO_LARGE, LoseAnswer
 
 PLAIN = {"Device": {"0": {"UTC Offset": "+02:00"}}}
-# Long ago
-THEN = 1795370400
+# Time of an old event, in seconds
+LONG_AGO = 1795370400
 
 
 def response(thing: str, result: object, version: int, **more) -> dict:
-    """An event of a result that never stood in a shadow."""
+    """The event of a result that was never in a shadow."""
     event = {"operation": "read", "failedKeys": [""], "result": result, "thingName": thing}
-    return event | {"version": version, "timestamp": THEN} | more
+    return event | {"version": version, "timestamp": LONG_AGO} | more
 
 
 @pytest.fixture
 def respond(stack, functions):
-    """Reports a result, and has it folded."""
+    """Reports a result, and folds it."""
     return lambda thing, *result: functions["OperationResponse"].invoke(report_result(stack, thing, *result))
 
 
 @pytest.fixture(scope="module")
-def hands_over(stack):
-    """operation-request with a Coiote that takes every task and has no device run it."""
+def operation_request(stack):
+    """operation-request with a Coiote that accepts every task and runs none."""
     with scripted_coiote(stack.authority, {}) as script:
         function = Function(stack, "OperationRequest", {"COIOTE_URL": script.url})
         yield function
@@ -39,22 +39,22 @@ def hands_over(stack):
 
 
 @pytest.fixture
-def scheduled(stack, hands_over):
-    """A request that waits for its result."""
+def scheduled(stack, operation_request):
+    """Makes requests that wait for their results; returns their versions."""
 
     def schedule(thing: str, operation: str = "read", keys: tuple = ("Device.0.UTC Offset",), **more) -> int:
         version = stack.aws.update_shadow(thing, "operation", {})
         values = {"values": ["+02:00"] * len(keys)} if operation == "write" else {}
         event = {"operation": operation, "keys": list(keys), "thingName": thing, "version": version} | values | more
-        answer = hands_over.invoke(event | {"timestamp": int(time.time()), "clientToken": f"of-{version}"})
+        answer = operation_request.invoke(event | {"timestamp": int(time.time()), "clientToken": f"of-{version}"})
         assert answer["status"] == "SCHEDULED", answer
         return version
 
     return schedule
 
 
-def statuses(stack, thing: str, versions: list[int], expected: list[str]) -> None:
-    """The answers become as expected."""
+def wait_for_statuses(stack, thing: str, versions: list[int], expected: list[str]) -> None:
+    """Waits until the answers have the expected statuses."""
     for version, status in zip(versions, expected, strict=True):
         stack.aws.last_word(thing, version, (status,))
 
@@ -93,7 +93,7 @@ def test_a_value_and_no_value_replace_each_other(stack, respond, device):
         (["/"], {"4": "256"}),
         (["Test object.0", "Test object.0.Integer array.4"], {"4": "256"}),
         (["Test object.0.Integer array.4"], {"0": "6", "4": "256"}),
-        # Not known what was read
+        # The keys of the read are not known.
         (None, {"0": "6", "4": "256"}),
     ],
 )
@@ -121,7 +121,7 @@ LATITUDE = {"Location": {"0": {"Latitude": "50.1"}}}
     ("keys", "result", "failed", "left"),
     [
         (["/"], DEVICE, [], DEVICE),
-        # What failed was not read, so it is not known to be gone.
+        # A key that failed was not read, so it is not known to be gone.
         (["Device", "Portfolio"], DEVICE, ["Portfolio"], HELD | DEVICE),
         (["Device.0"], DEVICE, [], HELD | DEVICE),
         (["Portfolio"], PORTFOLIO_11, [], HELD | PORTFOLIO_11),
@@ -130,8 +130,8 @@ LATITUDE = {"Location": {"0": {"Latitude": "50.1"}}}
         (["/"], HELD | PORTFOLIO_11 | LATITUDE, [], HELD | PORTFOLIO_11 | LATITUDE),
     ],
 )
-def test_what_a_read_of_the_whole_did_not_find_is_gone(stack, respond, scheduled, device, keys, result, failed, left):
-    """Object instances and resources as well."""
+def test_values_that_a_read_of_all_did_not_find_are_removed(stack, respond, scheduled, device, keys, result, failed, left):
+    """Object instances and resources that are not in the result are removed."""
     thing = device()
     respond(thing, HELD)
     scheduled(thing, keys=keys)
@@ -142,7 +142,7 @@ def test_what_a_read_of_the_whole_did_not_find_is_gone(stack, respond, scheduled
 
 @pytest.mark.parametrize("odd", [True, False])
 def test_a_bad_leaf_does_not_cost_the_rest(stack, functions, respond, scheduled, device, odd):
-    """An instance without a value is one, null means gone, and what is not understood stays and is told."""
+    """An instance without a value exists, null means gone, and a leaf that is not understood stays and is reported."""
     thing = device()
     held = {"Timezone": "Europe/Berlin", "Error Code": {"0": "3", "1": "2"}, "UTC Offset": "+02:00"} | ({"Odd": "as it was"} if odd else {})
     respond(thing, {"Device": {"0": held}, "Portfolio": {"5": {"Identity": {"0": "a"}}, "6": {"Identity": {"0": "b"}}}})
@@ -162,13 +162,13 @@ def test_a_bad_leaf_does_not_cost_the_rest(stack, functions, respond, scheduled,
         assert not odd or "Device.0.Odd: expected a value, found an array" in told["reason"]["message"]
 
 
-def test_what_was_not_understood_is_told_behind_failed_keys(stack, functions, respond, scheduled, device):
+def test_leaves_that_were_not_understood_are_reported_after_failed_keys(stack, functions, respond, scheduled, device):
     thing = device()
     respond(thing, {"Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}}})
     version = scheduled(thing, keys=["Device.0", "Location"])
     result = {"Device": {"noValue": True, "0": {"noValue": True, "UTC Offset": "+01:00", "Timezone": [1]}}}
     answer = respond(thing, result, "read", ["Location"])
-    # A stray noValue costs nothing of what stands beside it.
+    # An unexpected noValue does not affect the values beside it.
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "+01:00", "Timezone": "Europe/Berlin"}}}
     for told in (answer, stack.aws.last_word(thing, version)):
         assert status_and_code(told) == ("FAILED", "DEVICE_FAILED_KEYS")
@@ -176,7 +176,7 @@ def test_what_was_not_understood_is_told_behind_failed_keys(stack, functions, re
             assert part in told["reason"]["message"]
 
 
-def test_what_failed_is_not_gone(stack, respond, scheduled, device):
+def test_failed_keys_are_not_removed(stack, respond, scheduled, device):
     thing = device()
     respond(thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "c", "C": {"0": "d", "1": "e"}}}})
     scheduled(thing, keys=["T.0"])
@@ -192,7 +192,7 @@ def test_what_failed_is_not_gone(stack, respond, scheduled, device):
         ("Portfolio.5.Identity.0", {"5": {"Identity": {"1": "b"}}, "11": {"Identity": {"0": "c"}}}),
     ],
 )
-def test_what_a_device_has_deleted_is_taken_out(stack, functions, respond, device, deleted, left):
+def test_paths_that_a_device_has_deleted_are_removed(stack, functions, respond, device, deleted, left):
     thing = device()
     respond(thing, {"Portfolio": {"5": {"Identity": {"0": "a", "1": "b"}}, "11": {"Identity": {"0": "c"}}}})
     event = {"thingName": thing, "deleted": [deleted], "timestamp": int(time.time()) + 1}
@@ -204,7 +204,7 @@ LWM2M = ROOT / "shared" / "lwm2m"
 
 
 def writable() -> dict[tuple[str, str], bool]:
-    """Object and resource, by name → whether it can be written in any registered version."""
+    """Names of object and resource → whether it is writable in any registered version."""
     names, found = {}, {}
     for table, more in (("objects.tsv", 0), ("object-versions.tsv", 1)):
         for line in (LWM2M / table).read_text().splitlines():
@@ -230,7 +230,7 @@ def test_the_whole_of_a_real_device_is_folded_and_each_value_is_written_back(sta
     described = {name for name, _ in known}
     counts = {"SCHEDULED": 0, "NOT_ALLOWED": 0, "VALUE_NOT_ENCODABLE": 0}
     for name, instances in model.items():
-        # Open requests have to find room in the record of their device.
+        # Open requests have to fit into the item of their device.
         writes_to = device("sleeping")
         values = {}
         for instance, resources in instances.items():
@@ -255,7 +255,7 @@ def test_the_whole_of_a_real_device_is_folded_and_each_value_is_written_back(sta
 
 
 @pytest.mark.parametrize("operation", ["execute", "observe", "discover", "Read", ""])
-def test_other_operations_are_left_alone_and_said_so(stack, functions, device, operation):
+def test_other_operations_are_ignored_with_a_reason(stack, functions, device, operation):
     thing = device()
     answer = functions["OperationResponse"].invoke(response(thing, PLAIN, 3, operation=operation))
     assert status_and_code(answer) == ("IGNORED", "NOTHING_TO_FOLD")
@@ -264,9 +264,9 @@ def test_other_operations_are_left_alone_and_said_so(stack, functions, device, o
     assert [line["message"] for line in lines] == ["result left alone"]
 
 
-def test_the_request_is_told(stack, respond, scheduled, device):
+def test_the_request_gets_its_answer(stack, respond, scheduled, device):
     thing = device()
-    # A read has no values: a notice says so, and holds on.
+    # A read has no values: a notice says so, and stays in the answer.
     version = scheduled(thing, values=["+02:00"])
     answer = respond(thing, PLAIN)
     assert status_and_code(answer) == ("SUCCEEDED", None)
@@ -290,51 +290,51 @@ def test_results_answer_requests_in_their_order_and_each_result_one(stack, funct
     versions = [scheduled(thing), scheduled(thing), scheduled(thing, "write")]
     event = report_result(stack, thing, PLAIN)
     functions["OperationResponse"].invoke(event)
-    statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED", "SCHEDULED"])
+    wait_for_statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED", "SCHEDULED"])
     assert status_and_code(functions["OperationResponse"].invoke(event)) == ("IGNORED", "DUPLICATE")
     respond(thing, PLAIN, "write")
-    statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED", "SUCCEEDED"])
+    wait_for_statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED", "SUCCEEDED"])
 
 
-def test_a_result_of_other_keys_answers_nobody(stack, respond, scheduled, device):
+def test_a_result_of_other_keys_answers_no_request(stack, respond, scheduled, device):
     thing = device()
     version = scheduled(thing, keys=["Device.0.Timezone"])
     assert "request" not in respond(thing, PLAIN)
     assert datamodel(stack, thing) == PLAIN
-    # Without paths, and with nothing that failed, it proves nothing.
+    # A result without paths and failed keys belongs to no request.
     assert "request" not in respond(thing, {})
     assert respond(thing, {"Device": {"0": {"Timezone": "Europe/Berlin"}}})["request"] == version
 
 
 def test_a_key_with_a_comma_in_its_name_may_fail(stack, respond, scheduled, device):
-    """Coiote's list of failed keys is one text that was split at commas."""
+    """Coiote's list of failed keys is one text, which is split at commas."""
     thing = device()
     key = "LwM2M Cellular Connectivity.0.Validity (MCC, MNC)"
     version = scheduled(thing, keys=[key])
     assert respond(thing, {}, "read", key.split(","))["request"] == version
 
 
-# ---------------------------------------------------------------- never back
+# ---------------------------------------------------------------- late results
 
 
 def test_a_late_result_does_not_overwrite_a_newer_one(stack, environment_of, device):
     thing = device()
     first = report_result(stack, thing, {"Device": {"0": {"UTC Offset": "+01:00", "Timezone": "only in the first"}}})
     second = report_result(stack, thing, {"Device": {"0": {"UTC Offset": "+02:00"}}})
-    # Each in an environment of its own: nothing is remembered.
+    # Each in an environment of its own, which remembers nothing.
     environment_of("OperationResponse").invoke(second)
     environment_of("OperationResponse").invoke(first)
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "+02:00", "Timezone": "only in the first"}}}
 
 
-def test_a_late_result_does_not_bring_back_what_is_gone(stack, environment_of, scheduled, device):
+def test_a_late_result_does_not_restore_values_that_are_gone(stack, environment_of, scheduled, device):
     thing = device()
     first = report_result(stack, thing, {"T": {"0": {"A": {"0": "a", "1": "b"}, "B": "1", "C": {"noValue": True}}}})
-    # Shadows tell the time in seconds, and it is by the time that one report is told from another here.
+    # The reports differ by their time, which shadows have in seconds.
     second_of_first = int(time.time())
     while int(time.time()) == second_of_first:
         time.sleep(0.01)
-    # Only by what was asked for it is known what is gone.
+    # Only the keys of the request say which values are gone.
     scheduled(thing, keys=["T.0"])
     second = report_result(stack, thing, {"T": {"0": {"A": {"0": "x"}, "B": {"noValue": True}, "C": "2"}}})
     environment_of("OperationResponse").invoke(second)
@@ -342,7 +342,7 @@ def test_a_late_result_does_not_bring_back_what_is_gone(stack, environment_of, s
     assert datamodel(stack, thing) == {"T": {"0": {"A": {"0": "x"}, "B": {"noValue": True}, "C": "2"}}}
 
 
-def test_a_late_result_does_not_overwrite_what_coiote_has_written_since(stack, environment_of, device):
+def test_a_late_result_does_not_overwrite_later_updates_by_coiote(stack, environment_of, device):
     thing = device()
     stack.aws.update_shadow(thing, "datamodel", {"reported": {"Device": {"0": {"UTC Offset": "notified"}}}})
     late = response(thing, {"Device": {"0": {"UTC Offset": "late", "Timezone": "new"}}}, 3, timestamp=int(time.time()) - 60)
@@ -351,7 +351,7 @@ def test_a_late_result_does_not_overwrite_what_coiote_has_written_since(stack, e
 
 
 def test_results_in_their_order_are_folded_however_late_they_are(stack, environment_of, device):
-    """Their events waited; nothing else has happened."""
+    """Only their events have waited."""
     thing = device()
     function = environment_of("OperationResponse")
     for number, value in enumerate(["a", {"0": "b"}, "c", {"noValue": True}, "d"]):
@@ -370,15 +370,15 @@ def test_a_newer_result_that_comes_while_an_older_one_is_folded(stack, environme
     def newer_result() -> None:
         other.invoke(report_result(stack, thing, {"Device": {"0": {"UTC Offset": "newer"}}}))
 
-    # After the older one has looked, and before it writes.
+    # Between the read and the write of the older result.
     aws_between.once("update datamodel", newer_result)
     environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint).invoke(older)
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "newer"}}}
-    statuses(stack, thing, versions, ["SUCCEEDED"] * 2)
+    wait_for_statuses(stack, thing, versions, ["SUCCEEDED"] * 2)
 
 
 def test_a_late_result_whose_correction_fails_does_not_overwrite_a_newer_one(stack, environment_of, aws_between, scheduled, device):
-    """Its write comes between, its next one fails, and another environment goes on."""
+    """The newer result is written in between, the correction fails, and another environment goes on."""
     thing = device()
     versions = [scheduled(thing), scheduled(thing)]
     older = report_result(stack, thing, {"Device": {"0": {"UTC Offset": "older", "Timezone": "only in the older"}}})
@@ -394,7 +394,7 @@ def test_a_late_result_whose_correction_fails_does_not_overwrite_a_newer_one(sta
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "newer"}}}
     assert status_and_code(environment_of("OperationResponse").invoke(older, "one-invocation")) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == {"Device": {"0": {"UTC Offset": "newer", "Timezone": "only in the older"}}}
-    statuses(stack, thing, versions, ["SUCCEEDED"] * 2)
+    wait_for_statuses(stack, thing, versions, ["SUCCEEDED"] * 2)
 
 
 # ---------------------------------------------------------------- calls and faults
@@ -404,7 +404,7 @@ def test_a_late_result_whose_correction_fails_does_not_overwrite_a_newer_one(sta
     ("result", "calls"),
     [
         (PLAIN, ["UpdateItem", "update datamodel", "PutItem", "UpdateItem"]),
-        # What an object takes away has to be known.
+        # For an object, the values that it removes have to be read.
         (
             {"Device": {"0": {"UTC Offset": {"0": "1"}}}},
             ["UpdateItem", "get datamodel", "GetItem", "update datamodel", "PutItem", "UpdateItem"],
@@ -425,7 +425,7 @@ def test_the_calls_of_a_result(stack, environment_of, aws_between, respond, sche
         ("get datamodel", [THROTTLED]),
         ("update datamodel", [THROTTLED]),
         ("update datamodel", [BROKEN, BROKEN]),
-        # The first one makes the shadow.
+        # The first one creates the shadow.
         ("update datamodel", [None, CONFLICT, CONFLICT]),
         ("update datamodel", [LoseAnswer()]),
         ("UpdateItem", [LEDGER_THROTTLED]),
@@ -437,7 +437,7 @@ def test_the_calls_of_a_result(stack, environment_of, aws_between, respond, sche
         ("GetItem", [LEDGER_THROTTLED]),
     ],
 )
-def test_what_passes(stack, environment_of, aws_between, scheduled, device, call, faults):
+def test_faults_that_pass(stack, environment_of, aws_between, scheduled, device, call, faults):
     thing = device()
     versions = [scheduled(thing) for _ in range(2)]
     event = report_result(stack, thing, PLAIN)
@@ -445,7 +445,7 @@ def test_what_passes(stack, environment_of, aws_between, scheduled, device, call
     function = environment_of("OperationResponse", AWS_ENDPOINT_URL=aws_between.endpoint)
     assert status_and_code(function.invoke(event)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == PLAIN
-    statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED"])
+    wait_for_statuses(stack, thing, versions, ["SUCCEEDED", "SCHEDULED"])
     assert aws_between.nothing_is_left_of(call)
 
 
@@ -456,7 +456,7 @@ def test_what_passes(stack, environment_of, aws_between, scheduled, device, call
         ("update datamodel", DENIED, "DATAMODEL_REFUSED"),
     ],
 )
-def test_what_aws_iot_will_not_take_is_not_tried_again(
+def test_an_update_that_aws_iot_refuses_is_not_retried(
     stack, environment_of, aws_between, scheduled, device, call, fault, expected
 ):
     thing = device()
@@ -476,7 +476,7 @@ def test_what_aws_iot_will_not_take_is_not_tried_again(
         ("UpdateItem", ACCESS_DENIED, "LEDGER_REFUSED"),
     ],
 )
-def test_attempts_without_a_word_in_three_environments_are_made_good_by_a_redrive(
+def test_attempts_without_an_answer_in_three_environments_are_made_good_by_a_redrive(
     stack, environment_of, aws_between, scheduled, device, call, fault, expected
 ):
     thing = device()
@@ -488,14 +488,14 @@ def test_attempts_without_a_word_in_three_environments_are_made_good_by_a_redriv
         assert function.invoke(event, "one-invocation")["errorType"] == expected
     assert datamodel(stack, thing) == {}
 
-    # An operator sends it through again.
+    # A redrive
     aws_between.heal()
     assert status_and_code(environment_of("OperationResponse").invoke(event | {"redriven": True})) == ("SUCCEEDED", None)
     assert status_and_code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == PLAIN
 
 
-def test_an_unreachable_aws_is_an_error_that_lambda_tries_again(device, environment_of):
+def test_an_unreachable_aws_is_an_error_that_lambda_retries(device, environment_of):
     function = environment_of("OperationResponse", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert function.invoke(response(device(), PLAIN, 3))["errorType"] == "LEDGER_UNAVAILABLE"
 

@@ -1,4 +1,4 @@
-"""What time does: outcomes by Coiote's reports, timeouts, cancelling, and an outage of Coiote that needs nobody.
+"""Everything that happens by the clock: outcomes by Coiote's reports, timeouts, canceling, and recovery from an outage of Coiote.
 
 Through the deployed template; `reconcile` runs by its schedule.
 """
@@ -20,7 +20,7 @@ LIFETIME = "LwM2M Server.1.Lifetime"
 HOUR = 3600
 
 
-def word(stack, thing: str, desired: dict, token: str | None = None) -> dict:
+def final_answer(stack, thing: str, desired: dict, token: str | None = None) -> dict:
     return stack.aws.last_word(thing, stack.aws.request(thing, desired, token))
 
 
@@ -31,12 +31,12 @@ def open_request(stack, thing: str, desired: dict, status: str, token: str | Non
 
 
 def let_time_pass(stack, thing: str, seconds: float) -> None:
-    """Makes all that the ledger knows of the thing older, as if that time had passed."""
+    """Makes all times in the device's item older, as if that time had passed."""
     table, key = stack.outputs["RequestsTable"], {"thing": {"S": thing}, "entry": {"S": "device"}}
     while True:
         item = stack.aws.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"]
         if "events" in item:
-            # Somebody is about to write it.
+            # A function is about to write it.
             time.sleep(0.05)
             continue
         state = json.loads(item["state"]["S"])
@@ -81,32 +81,32 @@ def let_time_pass(stack, thing: str, seconds: float) -> None:
 )
 def test_an_operation_without_a_result_succeeds_when_the_device_did_it(stack, device, desired):
     thing = device()
-    answer = word(stack, thing, desired)
+    answer = final_answer(stack, thing, desired)
     assert answer["status"] == "SUCCEEDED", answer
     assert [run["failed"] for run in stack.coiote.runs(thing, answer["taskId"])] == [[]]
 
 
 def test_the_links_of_a_discover_are_in_its_answer(stack, device):
     thing = device()
-    answer = word(stack, thing, {"operation": "discover", "keys": ["Device.0"]})
+    answer = final_answer(stack, thing, {"operation": "discover", "keys": ["Device.0"]})
     assert answer["status"] == "SUCCEEDED"
     assert "</3/0" in answer["properties"]["Device.0"], answer
 
 
-def test_what_the_device_refuses_has_failed_with_its_words(stack, device):
+def test_a_request_that_the_device_refuses_has_failed_with_its_message(stack, device):
     thing = device()
     stack.coiote.refuse(thing, {"Device.0.Reboot": "4.05 Method Not Allowed"})
     for desired, words in ((REBOOT, "4.05"), ({"operation": "observe", "keys": ["Portfolio.9"], "attributes": [{}]}, "no such object instance")):
-        answer = word(stack, thing, desired)
+        answer = final_answer(stack, thing, desired)
         assert (answer["status"], answer["reason"]["code"]) == ("FAILED", "DEVICE_REFUSED"), answer
         assert words in answer["reason"]["message"]
 
 
-def test_what_was_deleted_leaves_the_datamodel_shadow(stack, device):
+def test_deleted_instances_are_removed_from_the_datamodel_shadow(stack, device):
     thing = device()
-    assert word(stack, thing, {"operation": "read", "keys": ["Portfolio"]})["status"] == "SUCCEEDED"
+    assert final_answer(stack, thing, {"operation": "read", "keys": ["Portfolio"]})["status"] == "SUCCEEDED"
     assert "5" in stack.aws.reported(thing, "datamodel")["Portfolio"]
-    assert word(stack, thing, {"operation": "delete", "keys": ["Portfolio.5"]})["status"] == "SUCCEEDED"
+    assert final_answer(stack, thing, {"operation": "delete", "keys": ["Portfolio.5"]})["status"] == "SUCCEEDED"
     wait_for("the instance to go", lambda: "5" not in stack.aws.reported(thing, "datamodel").get("Portfolio", {}))
 
 
@@ -120,7 +120,7 @@ def test_equal_tasks_share_an_id_and_each_request_has_its_own_report(stack, devi
     second = open_request(stack, thing, REBOOT, "SCHEDULED")
     again = stack.aws.answers(thing)[str(second)]
     assert again["taskId"] == answer["taskId"], "Coiote runs the equal task again"
-    # The report of the first is there all the while.
+    # The report of the first request stays in the list.
     wait_for_looks(stack, 2)
     assert stack.aws.answers(thing)[str(second)]["status"] == "SCHEDULED"
     stack.coiote.set_state(thing, "online")
@@ -128,22 +128,22 @@ def test_equal_tasks_share_an_id_and_each_request_has_its_own_report(stack, devi
     assert stack.aws.answers(thing)[str(first)]["status"] == "SUCCEEDED"
 
 
-def wait_for_looks(stack, many: int) -> None:
+def wait_for_looks(stack, number: int) -> None:
     """Waits until reconcile has run so many more times."""
 
     def looks() -> int:
         return sum(line.get("message") == "reconciled" for line in stack.aws.log_lines(stack.outputs["ReconcileLogGroup"]))
 
     seen = looks()
-    wait_for("reconcile to look again", lambda: looks() >= seen + many, seconds=60)
+    wait_for("reconcile to look again", lambda: looks() >= seen + number, seconds=60)
 
 
-def test_a_result_that_does_not_come_is_told_a_minute_after_the_report(stack, device):
+def test_a_missing_result_is_in_the_answer_a_minute_after_the_report(stack, device):
     thing = device()
     stack.coiote.set_faults({"results": {"lost": 1.0}})
     try:
         version = open_request(stack, thing, {"operation": "read", "keys": ["Device.0"]}, "SCHEDULED")
-        wait_for("the report to be known", lambda: '"g":' in state(stack, thing))
+        wait_for("the report to be known", lambda: '"g":' in state_in_ledger(stack, thing))
     finally:
         stack.coiote.set_faults({})
     let_time_pass(stack, thing, 61)
@@ -151,13 +151,13 @@ def test_a_result_that_does_not_come_is_told_a_minute_after_the_report(stack, de
     assert (answer["status"], answer["reason"]["code"]) == ("FAILED", "RESULT_NOT_STORED")
 
 
-def state(stack, thing: str) -> str:
+def state_in_ledger(stack, thing: str) -> str:
     key = {"thing": {"S": thing}, "entry": {"S": "device"}}
     item = stack.aws.dynamodb.get_item(TableName=stack.outputs["RequestsTable"], Key=key, ConsistentRead=True)
     return item.get("Item", {}).get("state", {}).get("S", "").replace('": ', '":')
 
 
-# ---------------------------------------------------------------- time and cancelling
+# ---------------------------------------------------------------- timeouts and canceling
 
 
 def test_a_request_that_no_device_ran_in_its_lifetime_is_timed_out_and_its_task_gone(stack, device):
@@ -168,12 +168,12 @@ def test_a_request_that_no_device_ran_in_its_lifetime_is_timed_out_and_its_task_
     assert stack.aws.last_word(thing, version)["status"] == "TIMED_OUT"
     stack.coiote.set_state(thing, "online")
     assert task not in [t["id"] for t in stack.coiote.tasks(thing) if t["status"] != "removed"]
-    # What comes after it is run, and so it would have been, too.
-    assert word(stack, thing, {"operation": "read", "keys": [LIFETIME]})["status"] == "SUCCEEDED"
+    # A later request is run, so this one would have been, too.
+    assert final_answer(stack, thing, {"operation": "read", "keys": [LIFETIME]})["status"] == "SUCCEEDED"
     assert [part["key"] for run in stack.coiote.runs(thing) for part in run["done"]] == [LIFETIME], "the read alone"
 
 
-def test_a_report_that_was_lost_is_asked_for_on_its_own(stack, device):
+def test_a_lost_report_is_requested_on_its_own(stack, device):
     thing = device()
     stack.coiote.set_faults({"reports": {"unlisted": 1.0}})
     try:
@@ -185,7 +185,7 @@ def test_a_report_that_was_lost_is_asked_for_on_its_own(stack, device):
         stack.coiote.set_faults({})
 
 
-def test_a_cancel_request_takes_back_what_no_device_has_run_and_says_which_was_which(stack, device):
+def test_a_cancel_request_cancels_requests_that_no_device_has_run_and_lists_each(stack, device):
     thing = device("sleeping")
     first = open_request(stack, thing, REBOOT, "SCHEDULED", "reboot it")
     second = open_request(stack, thing, {"operation": "write", "keys": [LIFETIME], "values": [99]}, "SCHEDULED")
@@ -201,29 +201,29 @@ def test_a_cancel_request_takes_back_what_no_device_has_run_and_says_which_was_w
     for canceled in (first, second):
         assert stack.aws.last_word(thing, canceled)["status"] == "CANCELED"
     stack.coiote.set_state(thing, "online")
-    assert word(stack, thing, {"operation": "read", "keys": [LIFETIME]})["status"] == "SUCCEEDED"
+    assert final_answer(stack, thing, {"operation": "read", "keys": [LIFETIME]})["status"] == "SUCCEEDED"
     assert [part["key"] for run in stack.coiote.runs(thing) for part in run["done"]] == [LIFETIME], "the read alone"
 
 
-def test_a_request_that_a_device_has_run_keeps_its_word(stack, device):
+def test_a_request_that_a_device_has_run_keeps_its_status(stack, device):
     thing = device()
     ran = stack.aws.request(thing, {"operation": "read", "keys": [LIFETIME]})
     assert stack.aws.last_word(thing, ran)["status"] == "SUCCEEDED"
-    answer = word(stack, thing, {"operation": "cancelRequest", "requests": [ran]})
+    answer = final_answer(stack, thing, {"operation": "cancelRequest", "requests": [ran]})
     assert f"{ran}: keeps its word, SUCCEEDED" in answer["reason"]["message"]
 
 
 @pytest.mark.parametrize("requests", [None, [], [1.5], "17"])
 def test_a_cancel_request_without_requests_is_rejected(stack, device, requests):
-    answer = word(stack, device(), {"operation": "cancelRequest"} | ({} if requests is None else {"requests": requests}))
+    answer = final_answer(stack, device(), {"operation": "cancelRequest"} | ({} if requests is None else {"requests": requests}))
     assert (answer["status"], answer["reason"]["code"]) == ("REJECTED", "REQUESTS_INVALID")
 
 
 # ---------------------------------------------------------------- an outage
 
 
-def counted(stack) -> Counter:
-    """What reconcile measured last, by name and status."""
+def last_metrics(stack) -> Counter:
+    """Last values of reconcile's metrics, by name and dimensions."""
     found = metrics(stack.aws.log_lines(stack.outputs["ReconcileLogGroup"]), STACK_NAME)
     return Counter({" ".join([metric.name, *(value for _, value in metric.dimensions)]): values[-1] for metric, values in found.items()})
 
@@ -238,19 +238,19 @@ def test_requests_wait_while_coiote_is_away_and_are_handed_over_in_order_when_it
             for thing in things
         }
         canceled = open_request(stack, things[0], REBOOT, "IN_PROGRESS", "never mind")
-        word(stack, things[0], {"operation": "cancelRequest", "requests": ["never mind"]})
+        final_answer(stack, things[0], {"operation": "cancelRequest", "requests": ["never mind"]})
         assert stack.aws.last_word(things[0], canceled)["status"] == "CANCELED"
         def reasons() -> set:
             return {stack.aws.answers(thing)[str(v)].get("reason", {}).get("code") for thing in things for v in waiting[thing]}
 
         wait_for("all to say what they wait for", lambda: None not in reasons())
         assert reasons() <= {"COIOTE_UNAVAILABLE", "COIOTE_AWAY", "WAITS_FOR_OLDER_WRITE"}
-        seen = wait_for("reconcile to count them", lambda: counted(stack) if counted(stack)["WaitingRequests"] >= len(things) else None)
+        seen = wait_for("reconcile to count them", lambda: last_metrics(stack) if last_metrics(stack)["WaitingRequests"] >= len(things) else None)
         assert seen["ThingsWithOpenRequests"] >= seen["WaitingRequests"]
         assert seen["OldestOpenRequestAge"] >= seen["OldestOpenRequestAge IN_PROGRESS"] > 0
     finally:
         stack.coiote.set_faults({})
-    wait_for("nothing to wait any more", lambda: counted(stack)["WaitingRequests"] == 0, seconds=90)
+    wait_for("nothing to wait any more", lambda: last_metrics(stack)["WaitingRequests"] == 0, seconds=90)
     for thing, versions in waiting.items():
         for version in versions:
             assert stack.aws.last_word(thing, version, seconds=90)["status"] == "SUCCEEDED"
@@ -265,7 +265,7 @@ def test_reports_that_cannot_be_read_conclude_nothing(stack, device, answer):
     stack.coiote.set_faults({"routes": {"GET /taskReports/findSince": answer}})
     try:
         version = open_request(stack, thing, REBOOT, "SCHEDULED")
-        read = word(stack, thing, {"operation": "read", "keys": [LIFETIME]})
+        read = final_answer(stack, thing, {"operation": "read", "keys": [LIFETIME]})
         assert read["status"] == "SUCCEEDED"
         wait_for_looks(stack, 2)
         assert stack.aws.answers(thing)[str(version)]["status"] == "SCHEDULED"
@@ -274,14 +274,14 @@ def test_reports_that_cannot_be_read_conclude_nothing(stack, device, answer):
     assert stack.aws.last_word(thing, version, seconds=60)["status"] == "SUCCEEDED"
 
 
-def reports_of(seconds_ago: float, many: int = 1) -> tuple[int, list]:
-    """Reports of a task that nobody here has made, all of one instant."""
+def reports_of(seconds_ago: float, number: int = 1) -> tuple[int, list]:
+    """Reports of an unknown task, all with the same time."""
     at = datetime.fromtimestamp(int(time.time() - seconds_ago), timezone.utc).isoformat().replace("+00:00", "Z")
     report = {"taskId": "t", "deviceId": "nobody", "status": "Success", "startTime": at, "lastUpdateTime": at}
-    return 200, [report] * many
+    return 200, [report] * number
 
 
-# As many as Coiote returns at once
+# Most reports that Coiote returns in one call
 FULL = 512
 
 
@@ -293,11 +293,11 @@ FULL = 512
         (lambda: [(200, b"garbage")], {"COIOTE_UNEXPECTED_ANSWER"}),
         (lambda: [(503, {"message": "maintenance", "code": 5030})], {"COIOTE_UNAVAILABLE"}),
         (lambda: [(200, [{}, *reports_of(5)[1], 7])], {"REPORT_NOT_UNDERSTOOD"}),
-        # A full page; asked for what came after it, Coiote gives the same; and what is later is the rest.
+        # A full page, the same one as the next page, and the rest.
         (lambda: [reports_of(60, FULL), reports_of(60, FULL), reports_of(5)], {"REPORTS_OF_ONE_INSTANT"}),
-        # A full page of what is older than what was asked for.
+        # A full page of reports that are older than requested.
         (lambda: [reports_of(3_600, FULL)], {"REPORTS_REPEATED"}),
-        # The same, whatever is asked for.
+        # The same page for every request.
         (lambda: [reports_of(60, FULL)], {"REPORTS_OF_ONE_INSTANT", "REPORTS_REPEATED"}),
         (lambda: [reports_of(60, FULL), reports_of(5)], set()),
     ],
@@ -306,7 +306,7 @@ FULL = 512
         "always the same", "two pages",
     ],
 )
-def test_reports_that_cannot_be_read_are_told_of_once_with_their_code(stack, environment_of, own_ledger, answers, codes):
+def test_reports_that_cannot_be_read_are_logged_once_with_their_code(stack, environment_of, own_ledger, answers, codes):
     answers = answers()
     many = len(answers)
     with scripted_coiote(stack.authority, {"GET /taskReports/findSince": answers}) as script:
@@ -315,14 +315,14 @@ def test_reports_that_cannot_be_read_are_told_of_once_with_their_code(stack, env
             assert "errorType" not in reconcile.invoke({})
         assert len(script.asked) > many, "the second run has asked as well"
     lines = reconcile.log_lines()
-    told = [line for line in lines if line.get("message", "").startswith("reports not read, or not all of them")]
-    assert {line["code"] for line in told} == codes and len(told) == len(codes), told
-    assert all(line["level"] == "WARN" and line["reason"] for line in told)
+    logged = [line for line in lines if line.get("message", "").startswith("reports not read, or not all of them")]
+    assert {line["code"] for line in logged} == codes and len(logged) == len(codes), logged
+    assert all(line["level"] == "WARN" and line["reason"] for line in logged)
     unread = {metric: values for metric, values in metrics(lines, "coiote-aws-iot").items() if metric.name == "ReportsUnread"}
     assert unread == {Metric.of("ReportsUnread", code=code): [1] for code in codes}
 
 
-def test_a_request_whose_content_was_not_kept_is_told_and_failed_in_the_end(stack, device):
+def test_a_request_whose_body_is_missing_is_logged_and_fails_in_the_end(stack, device):
     thing = device()
     function, table = stack.outputs["OperationRequestFunction"], stack.outputs["RequestsTable"]
     stack.coiote.set_faults({"rate": 1.0, "kinds": ["unavailable"]})
@@ -343,7 +343,7 @@ def test_a_request_whose_content_was_not_kept_is_told_and_failed_in_the_end(stac
         answer = json.loads(stack.aws.lambda_.invoke(FunctionName=function, Payload=event)["Payload"].read())
         return answer["status"], answer["reason"]["code"]
 
-    # Its event may still come again.
+    # Its event may still be delivered once more.
     assert due() == ("IGNORED", "BODY_MISSING")
     let_time_pass(stack, thing, 10 * 60)
     assert due() == ("FAILED", "BODY_MISSING")
