@@ -1,27 +1,28 @@
-//! From when on Coiote's reports are read: what is next after a page, and what the ledger remembers.
+//! Cursor over Coiote's reports: where a read begins, how it goes on after a page, and where the next one resumes.
 
 use requests::Millis;
 
-/// How late a report may appear among the others is not documented.
+/// Time by which a read goes back behind the last one. Coiote's documentation does not say how late a report may appear among
+/// the others.
 pub(crate) const LOOK_BACK: Millis = 120_000;
 
-/// A report is from no later than this after our own time: clocks differ, and what lies further ahead is no time.
-const CLOCKS_DIFFER: Millis = 5 * 60_000;
+/// Largest difference to Coiote's clock: a report from further ahead has no valid time.
+const MAX_CLOCK_SKEW: Millis = 5 * 60_000;
 
-/// What to do after a page of reports.
+/// Step after a page of reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// All was read.
+    /// All reports are read.
     Done,
-    /// There may be more, updated since then.
+    /// Ask for the reports since that time.
     From(Millis),
-    /// There may be more of this one instant, which cannot be asked for; what is later, can.
+    /// Ask for the reports since that time: one instant has more than a page holds, and the rest of them cannot be asked for.
     Beyond(Millis),
-    /// Coiote answers what it was not asked for: there is no way on.
+    /// Stop: Coiote returns reports that were not asked for.
     Stuck,
 }
 
-/// `latest`: the latest time among the page's reports.
+/// The step after a page of reports since that time; `latest` is the latest time among them.
 pub(crate) fn next(since: Millis, latest: Option<Millis>, is_full: bool) -> Next {
     match latest {
         _ if !is_full => Next::Done,
@@ -31,17 +32,17 @@ pub(crate) fn next(since: Millis, latest: Option<Millis>, is_full: bool) -> Next
     }
 }
 
-/// From when on a look reads.
+/// Time from which a read asks for reports.
 pub(crate) fn begin(cursor: Option<Millis>, now: Millis) -> Millis {
     cursor.unwrap_or(now.saturating_sub(LOOK_BACK)).saturating_sub(LOOK_BACK)
 }
 
-/// The latest of these times that can be one.
+/// The latest of the valid times.
 pub(crate) fn latest(times: impl IntoIterator<Item = Millis>, now: Millis) -> Option<Millis> {
-    times.into_iter().filter(|time| *time <= now.saturating_add(CLOCKS_DIFFER)).max()
+    times.into_iter().filter(|time| *time <= now.saturating_add(MAX_CLOCK_SKEW)).max()
 }
 
-/// What the ledger is to remember, where that is news. Never later than now: a clock that is ahead may be put back.
+/// New cursor for the ledger, unless it stays as it is. It is never later than now: a clock that is ahead may be put back.
 pub(crate) fn advanced(cursor: Option<Millis>, latest: Option<Millis>, now: Millis) -> Option<Millis> {
     let known = cursor.unwrap_or(now.saturating_sub(LOOK_BACK));
     let reached = latest.unwrap_or(0).min(now).max(known);
@@ -62,26 +63,26 @@ mod tests {
     }
 
     #[test]
-    fn more_reports_of_one_instant_than_a_page_holds_do_not_end_the_look() {
+    fn more_reports_of_one_instant_than_a_page_holds_do_not_end_the_read() {
         assert_eq!(next(20, Some(20), true), Next::Beyond(21));
     }
 
     #[test]
-    fn the_same_page_whatever_is_asked_for_is_read_once() {
+    fn a_page_from_before_the_time_asked_for_ends_the_read() {
         assert_eq!(next(21, Some(20), true), Next::Stuck);
         assert_eq!(next(21, None, true), Next::Stuck);
     }
 
     #[test]
-    fn every_look_goes_back_further_than_the_last_one_came() {
+    fn every_read_goes_back_behind_the_last_one() {
         assert_eq!(begin(Some(NOW - 5_000), NOW), NOW - 125_000);
         assert_eq!(begin(None, NOW), NOW - 240_000);
         assert_eq!(begin(Some(5), NOW), 0);
     }
 
     #[test]
-    fn the_ledger_is_told_only_of_news() {
-        assert_eq!(advanced(None, None, NOW), Some(NOW - LOOK_BACK), "the first look");
+    fn the_cursor_only_moves_forward() {
+        assert_eq!(advanced(None, None, NOW), Some(NOW - LOOK_BACK), "the first read");
         assert_eq!(advanced(Some(NOW - 50), None, NOW), None, "nothing came");
         assert_eq!(advanced(Some(NOW - 50), Some(NOW - 60), NOW), None, "nothing new came");
         assert_eq!(advanced(Some(NOW - 50), Some(NOW - 20), NOW), Some(NOW - 20));
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_can_be_none_moves_nothing() {
+    fn an_invalid_time_moves_nothing() {
         assert_eq!(latest([NOW - 5, NOW + 86_400_000, NOW - 9], NOW), Some(NOW - 5));
         assert_eq!(latest([], NOW), None);
     }

@@ -1,12 +1,12 @@
-//! The things that are due, page by page: each once, however the index changes meanwhile.
+//! Pages of the things that are due: each thing once, however the index changes meanwhile.
 
 use std::collections::HashSet;
 
 use requests::Millis;
 
-/// Where the next page begins, and which things were on those before.
+/// Start of the next page, and the things on earlier pages.
 #[derive(Debug)]
-pub(crate) struct Pages {
+pub(crate) struct DuePages {
     from: Millis,
     to: Millis,
     most: usize,
@@ -14,24 +14,24 @@ pub(crate) struct Pages {
     is_last: bool,
 }
 
-impl Pages {
-    /// Pages of what is due by a time. `most`: entries that a page has unless it is the last one.
-    pub(crate) fn until(to: Millis, most: i32) -> Pages {
-        Pages { from: 0, to, most: usize::try_from(most).unwrap_or_default(), seen: HashSet::new(), is_last: false }
+impl DuePages {
+    /// Pages of the things that are due by that time. `most`: number of entries on every page but the last.
+    pub(crate) fn until(to: Millis, most: i32) -> DuePages {
+        DuePages { from: 0, to, most: usize::try_from(most).unwrap_or_default(), seen: HashSet::new(), is_last: false }
     }
 
-    /// From when on the next page is asked for; nothing where there is none.
+    /// Time from which to ask for the next page; none after the last one.
     pub(crate) fn next_from(&self) -> Option<Millis> {
         (!self.is_last && self.from <= self.to).then_some(self.from)
     }
 
-    /// Takes a page, and returns what is new on it.
+    /// Takes a page, and returns the things that were on no earlier one.
     pub(crate) fn take(&mut self, page: Vec<(Millis, String)>) -> Vec<String> {
         self.is_last = page.len() < self.most;
         let latest = page.last().map_or(self.from, |(at, _)| *at);
         let news: Vec<String> =
             page.into_iter().map(|(_, thing)| thing).filter(|thing| self.seen.insert(thing.clone())).collect();
-        // More things of one instant than a page holds: those beyond wait for the next run, in which these are not due any more.
+        // One instant has more things than a page holds: the rest wait for the next run, in which these are not due any more.
         self.from = if news.is_empty() { latest.saturating_add(1) } else { latest };
         news
     }
@@ -43,7 +43,7 @@ mod tests {
 
     fn read(entries: &[(Millis, &str)], most: i32) -> (Vec<String>, usize) {
         let to = entries.last().map_or(0, |(at, _)| *at);
-        let (mut pages, mut found, mut count) = (Pages::until(to, most), Vec::new(), 0);
+        let (mut pages, mut found, mut count) = (DuePages::until(to, most), Vec::new(), 0);
         while let Some(from) = pages.next_from() {
             assert!(from <= to, "DynamoDB refuses such a range");
             let page = entries.iter().filter(|(at, _)| *at >= from).take(usize::try_from(most).unwrap());
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_comes_once_in_its_order() {
+    fn each_thing_comes_once_in_order_of_time() {
         let entries = [(1, "a"), (2, "b"), (2, "c"), (5, "d"), (7, "e")];
         assert_eq!(read(&entries, 2).0, ["a", "b", "c", "d", "e"]);
         assert_eq!(read(&entries, 100), (vec!["a", "b", "c", "d", "e"].into_iter().map(str::to_owned).collect(), 1));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn many_of_one_instant_do_not_hold_up_what_comes_after_them() {
+    fn many_things_of_one_instant_do_not_hold_up_later_ones() {
         let entries = [(1, "a"), (1, "b"), (1, "c"), (5, "d")];
         assert_eq!(read(&entries, 2).0, ["a", "b", "d"]);
         assert_eq!(read(&entries[..3], 2).0, ["a", "b"]);

@@ -1,168 +1,135 @@
-//! Hands over what waits: operation-request is invoked for each request that is due, oldest first, at a pace that Coiote bears.
+//! Hands over the requests that are due, oldest first, at a pace that Coiote bears.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_lambda::Client;
-use aws_sdk_lambda::config::retry::RetryConfig;
-use aws_sdk_lambda::config::timeout::TimeoutConfig;
-use aws_sdk_lambda::error::ProvideErrorMetadata;
-use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::InvocationType;
 use bounded_cache::BoundedCache;
+use lambda_support::now;
 use ledger::{DueIndex, Ledger};
-use requests::{DueAction, Millis, Name, code};
-use serde::Deserialize;
-use serde_json::json;
+use requests::{DueAction, Millis, Name, Status, code};
 use tokio::task::JoinSet;
 
-use lambda_support::now;
-
-use crate::due::Pages;
-use crate::handle::Run;
-use crate::pace::{Met, Pace, Stop};
+use crate::contact::Contact;
+use crate::counts::HandOverCounts;
+use crate::due::DuePages;
+use crate::operation_request::{Invoked, OperationRequest};
+use crate::pace::{Pace, Stop};
+use crate::run::{LedgerErrors, Run};
 
 /// Things of a page of those that are due.
 const PAGE: i32 = 500;
 
-/// While Coiote counts as away, so many requests are tried that end without asking it, until one has asked.
+/// Most requests that a probe tries until one calls Coiote.
 const PROBES: usize = 10;
 
-/// Longest pause before a request is tried again, and more: when Coiote is back, nothing waits for its pause to end.
+/// Time ahead in which a request counts as due while Coiote is away: more than its longest pause, so that none waits for the end
+/// of its pause when Coiote is back.
 const BEYOND_PAUSES: Millis = 20 * 60_000;
 
-/// A request whose body is missing is not tried again for so long.
-const WITHOUT_BODY: Millis = 10 * 60_000;
+/// Pause before a request without a body is tried again.
+const WITHOUT_BODY_PAUSE: Millis = 10 * 60_000;
 
-/// So much longer than operation-request runs an answer of it may take.
-const INVOCATION_LIMIT: Duration = Duration::from_secs(60);
-
-/// The way to operation-request.
+/// Hands over requests that wait.
 pub(crate) struct HandOver {
     ledger: Ledger,
-    lambda: Client,
-    function: String,
+    operation_request: OperationRequest,
     most_at_once: usize,
-    /// Until when requests, and their things, are left alone because a body is missing.
+    /// End of the pause of requests without a body, and of their things.
     without_body: BoundedCache<String, Millis>,
 }
 
-/// What handing over came to, of a run.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct HandedOver {
-    /// Things that were due when the run began, up to a page.
-    pub(crate) waiting: usize,
-    pub(crate) invoked: usize,
-    pub(crate) scheduled: usize,
-    /// Most at once.
-    pub(crate) most_at_once: usize,
-    pub(crate) is_coiote_away: bool,
+/// Things with requests to hand over by the horizon.
+struct Queue {
+    horizon: Millis,
+    pages: DuePages,
+    things: VecDeque<DueThing>,
 }
 
-/// A thing, and which of its requests were tried in this pass.
-struct Unit {
+/// A thing, and its requests that this pass has tried.
+struct DueThing {
     thing: String,
     tried: Vec<Name>,
 }
 
-/// What became of a thing's next request.
+/// Result of trying a thing's next request.
 enum Step {
-    /// None is due that was not tried.
+    /// No request is due that was not tried.
     NoneLeft,
-    Tried {
-        met: Met,
-        status: String,
-        code: Option<String>,
-    },
-    /// The ledger could not be asked about it.
+    Tried(Invoked),
+    /// The thing's item could not be read.
     Failed(ledger::Error),
 }
 
-/// The part of operation-request's answer that matters here.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    status: String,
-    reason: Option<AnswerReason>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AnswerReason {
-    code: String,
-}
-
 impl HandOver {
-    /// `aws`: the configuration of the function's other clients. `function`: name or ARN of operation-request.
-    pub(crate) fn new(
-        ledger: Ledger,
-        aws: &aws_sdk_lambda::config::Builder,
-        function: String,
-        most: usize,
-    ) -> HandOver {
-        // An answer takes as long as Coiote does; and one that did not come may have been a hand-over.
-        let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(INVOCATION_LIMIT)
-            .operation_timeout(INVOCATION_LIMIT)
-            .build();
-        let config = aws.clone().timeout_config(timeouts).retry_config(RetryConfig::disabled()).build();
-        let lambda = Client::from_conf(config);
-        HandOver { ledger, lambda, function, most_at_once: most, without_body: BoundedCache::default() }
+    /// `most_at_once`: most invocations at the same time.
+    pub(crate) fn new(ledger: Ledger, operation_request: OperationRequest, most_at_once: usize) -> HandOver {
+        HandOver { ledger, operation_request, most_at_once, without_body: BoundedCache::default() }
     }
 
-    /// Whether any request waits that is due by then.
+    /// Whether a waiting request is due by that time.
     pub(crate) async fn is_any_due(&self, by: Millis) -> Result<bool, ledger::Error> {
         let due = self.ledger.due(DueIndex::HandOver, 0, by, 100).await?;
         Ok(due.iter().any(|(_, thing)| !self.is_without_body(thing)))
     }
 
-    /// Hands over all that is due, as far as Coiote takes it. The word is why not all was.
-    pub(crate) async fn pass(self: &Arc<Self>, run: &Run, sum: &mut HandedOver) -> Result<Option<Stop>, ledger::Error> {
+    /// Hands over all requests that are due, as far as Coiote takes them. Returns the reason to stop before the end, if any.
+    ///
+    /// While the circuit is open, a probe comes first. This is the one place that closes the circuit for a run.
+    pub(crate) async fn pass(
+        self: &Arc<Self>,
+        run: &Run,
+        counts: &mut HandOverCounts,
+    ) -> Result<Option<Stop>, ledger::Error> {
         let circuit = self.ledger.circuit().await?;
         let horizon = if circuit.is_open() { now().saturating_add(BEYOND_PAUSES) } else { now() };
-        let mut pages = Pages::until(horizon, PAGE);
-        let mut queue = VecDeque::new();
-        self.refill(&mut pages, &mut queue, horizon).await?;
-        sum.waiting = sum.waiting.max(queue.len());
+        let mut queue = Queue { horizon, pages: DuePages::until(horizon, PAGE), things: VecDeque::new() };
+        self.refill(&mut queue).await?;
+        counts.waiting = counts.waiting.max(queue.things.len());
         if circuit.is_open() {
-            sum.is_coiote_away = true;
-            if !self.probe(run, &mut queue, horizon, sum).await? {
+            counts.is_coiote_away = true;
+            if !self.probe(run, &mut queue, counts).await? {
                 return Ok(Some(Stop::Outage));
             }
             self.ledger.record_coiote_answer().await?;
-            sum.is_coiote_away = false;
+            counts.is_coiote_away = false;
             let away_ms = now().saturating_sub(circuit.open_since);
             tracing::info!(away_ms, "Coiote answers again; what waits is handed over");
         }
+        self.work_off(run, queue, counts).await
+    }
+
+    /// Hands over the requests of the queue.
+    async fn work_off(
+        self: &Arc<Self>,
+        run: &Run,
+        mut queue: Queue,
+        counts: &mut HandOverCounts,
+    ) -> Result<Option<Stop>, ledger::Error> {
         let mut pace = Pace::new(self.most_at_once);
-        let mut failures = 0;
-        let mut under_way: JoinSet<(Unit, Step)> = JoinSet::new();
+        let mut errors = LedgerErrors::default();
+        let mut under_way: JoinSet<(DueThing, Step)> = JoinSet::new();
         loop {
             while pace.stops().is_none() && !run.is_over() && under_way.len() < pace.now() {
-                if queue.is_empty() {
-                    self.refill(&mut pages, &mut queue, horizon).await?;
+                if queue.things.is_empty() {
+                    self.refill(&mut queue).await?;
                 }
-                let Some(unit) = queue.pop_front() else { break };
-                let (this, time) = (Arc::clone(self), run.deadline.left());
-                under_way.spawn(async move { this.step(unit, horizon, time).await });
+                let Some(thing) = queue.things.pop_front() else { break };
+                let (this, horizon, time) = (Arc::clone(self), queue.horizon, run.deadline.left());
+                under_way.spawn(async move { this.step(thing, horizon, time).await });
             }
-            sum.most_at_once = sum.most_at_once.max(under_way.len());
+            counts.most_at_once = counts.most_at_once.max(under_way.len());
             let Some(joined) = under_way.join_next().await else { break };
-            let Ok((unit, step)) = joined else { continue };
+            let Ok((thing, step)) = joined else { continue };
             match step {
-                Step::NoneLeft => failures = 0,
-                Step::Failed(error) => {
-                    failures += 1;
-                    run.trouble(&unit.thing, error.code(), &error.to_string());
-                    if run.is_of_the_ledger(&error, failures) {
-                        return Err(error);
-                    }
-                }
-                Step::Tried { met, status, code } => {
-                    failures = 0;
-                    sum.count(run, &unit, &status, code.as_deref());
-                    pace.met(met);
-                    if matches!(met, Met::Answer | Met::Nothing) {
-                        queue.push_back(unit);
+                Step::NoneLeft => errors.reset(),
+                Step::Failed(error) => errors.add(run, &thing.thing, error)?,
+                Step::Tried(invoked) => {
+                    errors.reset();
+                    count(counts, run, &thing, &invoked);
+                    pace.note(invoked.contact);
+                    if matches!(invoked.contact, Contact::Answered | Contact::NotMade) {
+                        queue.things.push_back(thing);
                     }
                 }
             }
@@ -170,33 +137,24 @@ impl HandOver {
         Ok(pace.stops())
     }
 
-    /// Tries the oldest requests until one shows whether Coiote answers.
-    async fn probe(
-        &self,
-        run: &Run,
-        queue: &mut VecDeque<Unit>,
-        horizon: Millis,
-        sum: &mut HandedOver,
-    ) -> Result<bool, ledger::Error> {
+    /// Tries the oldest requests until one shows whether Coiote answers. Where none is left that could show it, Coiote counts as
+    /// back, and the next request shows it.
+    async fn probe(&self, run: &Run, queue: &mut Queue, counts: &mut HandOverCounts) -> Result<bool, ledger::Error> {
         for _ in 0..PROBES {
-            let Some(unit) = queue.pop_front() else {
-                // Nothing waits that could show it: the next request does.
-                self.ledger.record_coiote_answer().await?;
-                return Ok(true);
-            };
-            let (unit, step) = self.step(unit, horizon, run.deadline.left()).await;
+            let Some(thing) = queue.things.pop_front() else { return Ok(true) };
+            let (thing, step) = self.step(thing, queue.horizon, run.deadline.left()).await;
             match step {
                 Step::NoneLeft => {}
                 Step::Failed(error) => return Err(error),
-                Step::Tried { met, status, code } => {
-                    sum.count(run, &unit, &status, code.as_deref());
-                    match met {
-                        Met::Answer => {
-                            queue.push_front(unit);
+                Step::Tried(invoked) => {
+                    count(counts, run, &thing, &invoked);
+                    match invoked.contact {
+                        Contact::Answered => {
+                            queue.things.push_front(thing);
                             return Ok(true);
                         }
-                        Met::Nothing => queue.push_front(unit),
-                        Met::Throttling | Met::Outage => return Ok(false),
+                        Contact::NotMade => queue.things.push_front(thing),
+                        Contact::Throttled | Contact::Away => return Ok(false),
                     }
                 }
             }
@@ -204,87 +162,48 @@ impl HandOver {
         Ok(false)
     }
 
-    async fn refill(
-        &self,
-        pages: &mut Pages,
-        queue: &mut VecDeque<Unit>,
-        horizon: Millis,
-    ) -> Result<(), ledger::Error> {
-        while queue.is_empty()
-            && let Some(from) = pages.next_from()
+    /// Reads the next page of things into an empty queue.
+    async fn refill(&self, queue: &mut Queue) -> Result<(), ledger::Error> {
+        while queue.things.is_empty()
+            && let Some(from) = queue.pages.next_from()
         {
-            let page = self.ledger.due(DueIndex::HandOver, from, horizon, PAGE).await?;
-            queue.extend(pages.take(page).into_iter().map(|thing| Unit { thing, tried: Vec::new() }));
+            let page = self.ledger.due(DueIndex::HandOver, from, queue.horizon, PAGE).await?;
+            let things = queue.pages.take(page).into_iter();
+            queue.things.extend(things.map(|thing| DueThing { thing, tried: Vec::new() }));
         }
         Ok(())
     }
 
     /// Hands over the next request of a thing.
-    async fn step(&self, mut unit: Unit, horizon: Millis, time: Duration) -> (Unit, Step) {
-        let item = match self.ledger.load(&unit.thing).await {
+    async fn step(&self, mut due: DueThing, horizon: Millis, time: Duration) -> (DueThing, Step) {
+        let item = match self.ledger.load(&due.thing).await {
             Ok(item) => item,
-            Err(error) => return (unit, Step::Failed(error)),
+            Err(error) => return (due, Step::Failed(error)),
         };
-        let next = item.device.due_actions(horizon.max(now())).into_iter().find_map(|wanted| match wanted {
-            DueAction::HandOver { name }
-                if !unit.tried.contains(&name) && !self.is_without_body(&key(&unit.thing, &name)) =>
-            {
-                Some(name)
-            }
+        let is_to_be_tried = |name: &Name| !due.tried.contains(name) && !self.is_without_body(&key(&due.thing, name));
+        let next = item.device.due_actions(horizon.max(now())).into_iter().find_map(|action| match action {
+            DueAction::HandOver { name } if is_to_be_tried(&name) => Some(name),
             _ => None,
         });
-        let Some(name) = next else { return (unit, Step::NoneLeft) };
-        let step = self.invoke(&unit.thing, &name, time).await;
-        unit.tried.push(name);
-        (unit, step)
+        let Some(name) = next else { return (due, Step::NoneLeft) };
+        let invoked = self.operation_request.hand_over(&due.thing, &name, time).await;
+        if invoked.is_without_body() {
+            self.pause_without_body(&due.thing, &name);
+        }
+        due.tried.push(name);
+        (due, Step::Tried(invoked))
     }
 
-    async fn invoke(&self, thing: &str, name: &Name, time: Duration) -> Step {
-        let payload = json!({"thingName": thing, "due": name.to_string()});
-        let call = self
-            .lambda
-            .invoke()
-            .function_name(&self.function)
-            .invocation_type(InvocationType::RequestResponse)
-            .payload(Blob::new(payload.to_string()))
-            .send();
-        let failed = |met, code: &str| Step::Tried { met, status: String::new(), code: Some(code.to_owned()) };
-        let output = match tokio::time::timeout(time, call).await {
-            Ok(Ok(output)) => output,
-            Ok(Err(error)) => {
-                let is_busy = error.code() == Some("TooManyRequestsException");
-                let (request, reason) = (name.to_string(), lambda_support::aws::error_summary(&error));
-                tracing::warn!(thing, request, reason, "operation-request could not be invoked");
-                return failed(if is_busy { Met::Throttling } else { Met::Outage }, "INVOCATION_FAILED");
-            }
-            // It goes on without us.
-            Err(_) => return failed(Met::Outage, "OUT_OF_TIME"),
-        };
-        let payload = output.payload().map(Blob::as_ref).unwrap_or_default();
-        if output.function_error().is_some() {
-            let error: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
-            let code = error.get("errorType").and_then(|code| code.as_str()).unwrap_or("INVOCATION_FAILED");
-            return failed(Met::Outage, code);
-        }
-        let Ok(Answer { status, reason }) = serde_json::from_slice(payload) else {
-            return failed(Met::Outage, "INVOCATION_FAILED");
-        };
-        let code = reason.map(|reason| reason.code);
-        if code.as_deref() == Some(code::BODY_MISSING) {
-            self.leave_alone(thing, name);
-        }
-        Step::Tried { met: Met::of(&status, code.as_deref()), status, code }
-    }
-
-    /// The body may be on its way into the ledger; or it never comes, and the request ends with its lifetime.
-    fn leave_alone(&self, thing: &str, name: &Name) {
+    /// Leaves a request without a body alone for a while: the body may still be on its way into the ledger. If it never comes, the
+    /// request ends with its lifetime.
+    fn pause_without_body(&self, thing: &str, name: &Name) {
         let key = key(thing, name);
         if self.without_body.get(&key).is_none() {
             let (request, code) = (name.to_string(), code::BODY_MISSING);
             tracing::warn!(thing, request, code, "the body of a request that waits is missing; it is left alone");
             metrics::counter!("Failures", "code" => code).increment(1);
         }
-        let until = now().saturating_add(WITHOUT_BODY);
+        let until = now().saturating_add(WITHOUT_BODY_PAUSE);
         self.without_body.insert(key, until);
         self.without_body.insert(thing.to_owned(), until);
     }
@@ -294,17 +213,15 @@ impl HandOver {
     }
 }
 
-impl HandedOver {
-    fn count(&mut self, run: &Run, unit: &Unit, status: &str, code: Option<&str>) {
-        self.invoked += 1;
-        self.scheduled += usize::from(status == "SCHEDULED");
-        if status.is_empty() {
-            run.trouble(&unit.thing, code.unwrap_or_default(), "operation-request gave no answer");
-        }
+fn count(counts: &mut HandOverCounts, run: &Run, due: &DueThing, Invoked { status, code, .. }: &Invoked) {
+    counts.invoked += 1;
+    counts.scheduled += usize::from(*status == Some(Status::Scheduled));
+    if status.is_none() {
+        run.trouble(&due.thing, code.as_deref().unwrap_or_default(), "operation-request gave no answer");
     }
 }
 
-/// A thing's name holds no space.
+/// Key of a request of any thing: a thing's name holds no space.
 fn key(thing: &str, name: &Name) -> String {
     format!("{thing} {name}")
 }

@@ -1,49 +1,41 @@
-//! One run: what it does in its minute, and what it says of it.
+//! Handles the event of a run: the order of its steps, and how often they are repeated.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::InvocationType;
 use bounded_cache::BoundedCache;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lambda_support::{Deadline, diagnostic, elapsed_ms, now};
-use ledger::{DueIndex, Item, Ledger};
-use requests::{Device, Event, Millis, Record, Status, code};
-use serde::Serialize;
+use ledger::{DueIndex, Ledger};
+use requests::Millis;
 use serde::de::IgnoredAny;
-use serde_json::json;
 use tracing::Instrument;
 
-use crate::coiote_side::CoioteSide;
-use crate::hand_over::{HandOver, HandedOver};
-use crate::outcome::{Deleted, deleted, new_words};
+use crate::coiote_calls::CoioteCalls;
+use crate::counts::{HandOverCounts, LookCounts, Stock, Summary, log, measure};
+use crate::hand_over::HandOver;
+use crate::look::Looking;
 use crate::pace::Stop;
 use crate::reports::Known;
+use crate::run::Run;
 
-/// Reports of two minutes that are not looked up again: as many as Coiote may have a second of a fleet, and more.
-const REPORTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);
+/// Reports that are remembered: those of two minutes, from a fleet as large as Coiote takes one, and more.
+const KNOWN_REPORTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);
 
-/// A claim has the index say this time, or an earlier one, for the next look.
+/// Longest time from a claim to the next look at its device.
 const JUST_CLAIMED: Millis = 75_000;
 
-/// Single tasks are asked for no later than this after one another: what the index names later is the end of a lifetime.
-const BEYOND_ASKING: Millis = 61 * 60_000;
+/// Longest time between two questions for the report of one task: later looks in the index are ends of lifetimes.
+const LONGEST_REPORT_INTERVAL: Millis = 61 * 60_000;
 
-/// A run that has much to do takes so long, and then leaves it to the next one.
-const LONGEST: Duration = Duration::from_secs(55);
-
-/// Between two looks for what waits, where reports are not read.
+/// Pause between two looks for waiting requests, where reports are not read.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// So many devices in a row that could not be read or written say that it is the ledger, and not one device.
-const IN_A_ROW: usize = 3;
-
-/// What the template makes of the function, beside its clients.
+/// Settings from the template.
 pub(crate) struct Settings {
-    /// Between two looks at Coiote's reports; zero where they are never read.
+    /// Interval between two reads of Coiote's reports; zero where they are never read.
     pub(crate) report_interval: Duration,
     /// How long a run looks again and again.
     pub(crate) time: Duration,
@@ -57,142 +49,24 @@ impl Settings {
     }
 }
 
-/// Everything that outlives a run.
+/// State of the execution environment, across runs.
 pub(crate) struct Service {
-    pub(crate) coiote: CoioteSide,
+    pub(crate) coiote: CoioteCalls,
     pub(crate) ledger: Ledger,
     pub(crate) settings: Settings,
-    lambda: aws_sdk_lambda::Client,
+    pub(crate) lambda: aws_sdk_lambda::Client,
     hand_over: Arc<HandOver>,
     /// Reports that came before, by their [key](crate::reports).
-    pub(crate) reports: BoundedCache<u64, Known>,
+    pub(crate) known_reports: BoundedCache<u64, Known>,
     /// Things by their device's id, where that is another name.
     pub(crate) things: BoundedCache<String, String>,
-    /// Kinds of trouble with reports that were told of.
-    pub(crate) told: Mutex<HashSet<&'static str>>,
-}
-
-/// One run.
-pub(crate) struct Run {
-    pub(crate) deadline: Deadline,
-    /// Until when it looks again and again.
-    until: Instant,
-    /// When it leaves what is not done to the next run.
-    end: Instant,
-    warned: Mutex<HashSet<String>>,
-}
-
-/// What looking at devices and reports came to.
-#[derive(Debug, Default)]
-pub(crate) struct Watched {
-    pub(crate) looked_at: usize,
-    /// Looks at the reports of all devices.
-    pub(crate) looks: usize,
-    /// Reports of requests of ours, and others.
-    pub(crate) reports: usize,
-    pub(crate) foreign: usize,
-    /// Tasks whose report was asked for on its own, and those that were removed.
-    pub(crate) asked: usize,
-    pub(crate) removed: usize,
-    /// Requests that have a last word now.
-    pub(crate) ended: usize,
-    /// When Coiote was asked for single tasks: outages in a row.
-    pub(crate) outages: usize,
-    /// Of the open requests that were seen.
-    oldest: Oldest,
-}
-
-/// When the oldest open requests were made, in seconds since 1970.
-#[derive(Debug, Default)]
-struct Oldest {
-    waiting: Option<u64>,
-    scheduled: Option<u64>,
-}
-
-/// Open requests by the ledger's indexes, when a run begins.
-#[derive(Debug, Default)]
-struct Open {
-    /// Things that have any.
-    things: u64,
-    /// Things with a request that waits to be handed over.
-    waiting: u64,
-}
-
-/// What a run returns.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Summary {
-    looked_at: usize,
-    reports: usize,
-    ended: usize,
-    removed: usize,
-    waiting: usize,
-    handed_over: usize,
-    most_at_once: usize,
-    coiote_away: bool,
-}
-
-impl Run {
-    fn of(deadline: Deadline, time: Duration) -> Run {
-        let begun = Instant::now();
-        let after = |time: Duration| begun.checked_add(time).unwrap_or(begun);
-        Run { deadline, until: after(time), end: after(time.max(LONGEST)), warned: Mutex::default() }
-    }
-
-    /// Whether there is no time for anything more.
-    pub(crate) fn is_over(&self) -> bool {
-        Instant::now() >= self.end || self.deadline.left().is_zero()
-    }
-
-    /// What is left for looking again.
-    fn left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now()).min(self.deadline.left())
-    }
-
-    /// Pauses between two looks; whether there is time for another one.
-    async fn pause(&self, pause: Duration) -> bool {
-        if self.left() < pause {
-            return false;
-        }
-        tokio::time::sleep(pause).await;
-        true
-    }
-
-    /// Counts what went wrong with one device, and tells of the first of its kind.
-    pub(crate) fn trouble(&self, thing: &str, code: &str, reason: &str) {
-        metrics::counter!("Failures", "code" => code.to_owned()).increment(1);
-        if self.warned.lock().is_ok_and(|mut warned| warned.insert(code.to_owned())) {
-            tracing::warn!(thing, code, reason, "not done, for now; others like it in this run are only counted");
-        }
-    }
-
-    /// Whether the ledger as a whole is in trouble, after so many errors in a row.
-    pub(crate) fn is_of_the_ledger(&self, error: &ledger::Error, in_a_row: usize) -> bool {
-        in_a_row >= IN_A_ROW && matches!(error, ledger::Error::Unavailable(_) | ledger::Error::Refused(_))
-    }
-}
-
-impl Oldest {
-    fn of_any(&self) -> Option<u64> {
-        self.waiting.into_iter().chain(self.scheduled).min()
-    }
-}
-
-impl Watched {
-    pub(crate) fn note_age(&mut self, device: &Device) {
-        // A job's request may have been queued at AWS for long before it came here.
-        let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
-        for record in device.open().iter().filter(is_dated) {
-            let is_scheduled = record.status() == Status::Scheduled;
-            let oldest = if is_scheduled { &mut self.oldest.scheduled } else { &mut self.oldest.waiting };
-            *oldest = (*oldest).into_iter().chain([record.requested_at]).min();
-        }
-    }
+    /// Codes of trouble with reports that were logged.
+    pub(crate) logged_codes: Mutex<HashSet<&'static str>>,
 }
 
 impl Service {
     pub(crate) fn new(
-        coiote: CoioteSide,
+        coiote: CoioteCalls,
         ledger: Ledger,
         lambda: aws_sdk_lambda::Client,
         hand_over: HandOver,
@@ -204,44 +78,37 @@ impl Service {
             settings,
             lambda,
             hand_over: Arc::new(hand_over),
-            reports: BoundedCache::with_capacity(REPORTS),
+            known_reports: BoundedCache::with_capacity(KNOWN_REPORTS),
             things: BoundedCache::default(),
-            told: Mutex::default(),
+            logged_codes: Mutex::default(),
         }
     }
 
-    /// Begins what can be done before the first event is there.
+    /// Begins to read the secret before the first event comes.
     pub(crate) fn warm_up(&self) {
         self.coiote.warm_up();
     }
 
-    /// A run. What is wrong with one device, or with Coiote, is no error of the function: the next run finds it again.
+    /// Makes a run. Trouble with one device, or with Coiote, is no error of the function: the next run finds it again.
     pub(crate) async fn event(&self, event: LambdaEvent<IgnoredAny>) -> Result<Summary, Diagnostic> {
         let context = event.context;
         let (request_id, deadline, begun) = (context.request_id.as_str(), Deadline::of(&context), Instant::now());
-        let run = Run::of(deadline, self.settings.time);
+        let run = Run::new(deadline, self.settings.time);
         let span = tracing::error_span!("reconcile", request_id, trace_id = lambda_support::trace_id(&context));
         let ended = async {
             metrics::counter!("ReconcileRuns").increment(1);
-            let (mut watched, mut handed) = (Watched::default(), HandedOver::default());
-            let open = self.take_stock(&mut watched).await;
-            let (watching, handing) = tokio::join!(self.watch(&run, &mut watched), self.hand_over(&run, &mut handed));
-            let ended = open.and_then(|open| {
-                measure(&open, &watched.oldest);
-                watching.and(handing)
+            let (mut looking, mut hand_overs) = (Looking::new(&run), HandOverCounts::default());
+            let stock = self.take_stock(&mut looking.counts).await;
+            let (looked, handed_over) =
+                tokio::join!(self.keep_looking(&mut looking), self.keep_handing_over(&run, &mut hand_overs));
+            let looks = looking.counts;
+            let ended = stock.and_then(|stock| {
+                measure(&stock, &looks);
+                looked.and(handed_over)
             });
-            log(&watched, &handed, ended.as_ref().err(), elapsed_ms(begun));
+            log(&looks, &hand_overs, ended.as_ref().err(), elapsed_ms(begun));
             ended.map_err(|error| diagnostic(error.code(), error.to_string()))?;
-            Ok(Summary {
-                looked_at: watched.looked_at,
-                reports: watched.reports,
-                ended: watched.ended,
-                removed: watched.removed,
-                waiting: handed.waiting,
-                handed_over: handed.scheduled,
-                most_at_once: handed.most_at_once,
-                coiote_away: handed.is_coiote_away,
-            })
+            Ok(Summary::of(&looks, &hand_overs))
         };
         let ended = ended.instrument(span).await;
         self.coiote.wait_until_idle(deadline).await;
@@ -249,18 +116,20 @@ impl Service {
     }
 
     /// Looks at devices and reports, again and again while requests are fresh or wait.
-    async fn watch(&self, run: &Run, sum: &mut Watched) -> Result<(), ledger::Error> {
-        let mut reads = self.settings.reads_reports();
+    async fn keep_looking(&self, looking: &mut Looking<'_>) -> Result<(), ledger::Error> {
+        let run = looking.run;
+        let mut reads_reports = self.settings.reads_reports();
         loop {
-            let is_all = self.look(run, sum).await?;
-            reads = reads && self.read_reports(run, sum).await?;
+            let is_all = self.look(looking).await?;
+            reads_reports = reads_reports && self.read_reports(looking).await?;
             if run.is_over() {
                 return Ok(());
             }
             if !is_all {
                 continue;
             }
-            if !reads || !self.is_anything_under_way().await? || !run.pause(self.settings.report_interval).await {
+            let interval = self.settings.report_interval;
+            if !reads_reports || !self.is_anything_under_way().await? || !run.pause(interval).await {
                 return Ok(());
             }
         }
@@ -272,12 +141,12 @@ impl Service {
         Ok(!fresh.is_empty() || self.hand_over.is_any_due(at).await?)
     }
 
-    /// Hands over what waits, again and again while anything does and Coiote takes it.
-    async fn hand_over(&self, run: &Run, sum: &mut HandedOver) -> Result<(), ledger::Error> {
+    /// Hands over waiting requests, again and again while there are any and Coiote takes them.
+    async fn keep_handing_over(&self, run: &Run, counts: &mut HandOverCounts) -> Result<(), ledger::Error> {
         let pause = if self.settings.reads_reports() { self.settings.report_interval } else { PAUSE };
         loop {
-            let stopped = self.hand_over.pass(run, sum).await?;
-            // What waits for a pause of half a minute to end is due within this run.
+            let stopped = self.hand_over.pass(run, counts).await?;
+            // A request that waits for half a minute, after its first try, is due within this run.
             let left = u64::try_from(run.left().as_millis()).unwrap_or_default();
             if stopped == Some(Stop::Outage)
                 || run.is_over()
@@ -289,114 +158,18 @@ impl Service {
         }
     }
 
-    /// Writes what happened to a device's requests; and where it has deleted something, has the datamodel shadow lose it.
-    pub(crate) async fn save(
-        &self,
-        run: &Run,
-        thing: &str,
-        item: Item,
-        events: &[Event],
-        sum: &mut Watched,
-    ) -> Result<Item, ledger::Error> {
-        let mut after = item.device.clone();
-        events.iter().for_each(|event| {
-            after.apply(event);
-        });
-        let words = new_words(&item.device, &after);
-        // Before it is written: it does no harm twice.
-        for gone in deleted(&words, events) {
-            self.fold_deletion(run, thing, &gone).await;
-        }
-        let (item, _) = self.ledger.apply(thing, item, events, now()).await?;
-        for record in words {
-            let (operation, status) = (record.operation.clone(), record.status().as_str());
-            let (request, code) = (record.name.to_string(), record.reason.as_ref().map(|reason| reason.code.as_ref()));
-            tracing::debug!(thing, request, operation, status, code, task_id = record.task_id, "request ended");
-            sum.ended += 1;
-            metrics::counter!("Requests", "operation" => operation, "status" => status).increment(1);
-            if record.proven && record.requested_at > 0 && !record.name.is_of_job() {
-                let time = now().saturating_sub(record.requested_at.saturating_mul(1_000));
-                metrics::histogram!("TimeToOutcome").record(float(time));
-            }
-            if status == "FAILED" || status == "TIMED_OUT" {
-                metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);
-            }
-        }
-        Ok(item)
-    }
-
-    async fn fold_deletion(&self, run: &Run, thing: &str, gone: &Deleted) {
-        let payload = json!({"thingName": thing, "deleted": gone.keys, "timestamp": gone.at});
-        let invoked = self
-            .lambda
-            .invoke()
-            .function_name(&self.settings.operation_response)
-            .invocation_type(InvocationType::Event)
-            .payload(Blob::new(payload.to_string()))
-            .send()
-            .await;
-        if let Err(error) = invoked {
-            // The request is done all the same; the datamodel shadow shows what is gone until the next whole read.
-            run.trouble(thing, code::DATAMODEL_NOT_UPDATED, &lambda_support::aws::error_summary(&error));
-        }
-    }
-
     /// Counts open requests, and notes the age of the device whose request waits longest for its hand-over, and of the one whose
     /// lifetime ends next.
-    async fn take_stock(&self, sum: &mut Watched) -> Result<Open, ledger::Error> {
-        let beyond_asking = now().saturating_add(BEYOND_ASKING);
-        let ends_next = self.ledger.due(DueIndex::Look, beyond_asking, Millis::MAX >> 1, 1).await?;
+    async fn take_stock(&self, counts: &mut LookCounts) -> Result<Stock, ledger::Error> {
+        let lifetimes_from = now().saturating_add(LONGEST_REPORT_INTERVAL);
+        let ends_next = self.ledger.due(DueIndex::Look, lifetimes_from, Millis::MAX >> 1, 1).await?;
         let waits = self.ledger.due(DueIndex::HandOver, 0, Millis::MAX >> 1, 1).await?;
         for (_, thing) in ends_next.iter().chain(&waits) {
-            sum.note_age(&self.ledger.load(thing).await?.device);
+            counts.note_age(&self.ledger.load(thing).await?.device);
         }
-        Ok(Open {
+        Ok(Stock {
             things: self.ledger.count(DueIndex::Look).await?,
             waiting: self.ledger.count(DueIndex::HandOver).await?,
         })
     }
-}
-
-fn measure(open: &Open, oldest: &Oldest) {
-    metrics::gauge!("ThingsWithOpenRequests").set(float(open.things));
-    metrics::gauge!("WaitingRequests").set(float(open.waiting));
-    let age = |made_at: Option<u64>| float(made_at.map_or(0, |seconds| (now() / 1_000).saturating_sub(seconds)));
-    metrics::gauge!("OldestOpenRequestAge").set(age(oldest.of_any()));
-    for (status, made_at) in [(Status::InProgress, oldest.waiting), (Status::Scheduled, oldest.scheduled)] {
-        metrics::gauge!("OldestOpenRequestAge", "status" => status.as_str()).set(age(made_at));
-    }
-}
-
-/// The one line of a run where nothing is wrong.
-fn log(watched: &Watched, handed: &HandedOver, error: Option<&ledger::Error>, duration_ms: f64) {
-    if let Some(error) = error {
-        let (code, reason) = (error.code(), error.to_string());
-        tracing::error!(code, reason, duration_ms, "the ledger cannot be asked; the next run goes on");
-        metrics::counter!("Failures", "code" => code).increment(1);
-    }
-    let oldest_s = watched.oldest.of_any().map(|seconds| (now() / 1_000).saturating_sub(seconds));
-    let Watched { looked_at, looks, reports, foreign, asked, removed, ended, .. } = watched;
-    let HandedOver { waiting, invoked, scheduled, most_at_once, is_coiote_away } = handed;
-    tracing::info!(
-        looked_at,
-        looks,
-        reports,
-        foreign,
-        asked,
-        removed,
-        ended,
-        waiting,
-        invoked,
-        scheduled,
-        most_at_once,
-        is_coiote_away,
-        oldest_s,
-        duration_ms,
-        "reconciled"
-    );
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts and times far below 2^52")]
-pub(crate) fn float(number: u64) -> f64 {
-    number as f64
 }

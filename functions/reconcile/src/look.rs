@@ -1,15 +1,17 @@
-//! Looks at the devices that are due: ends what is over, asks for single reports, removes tasks.
+//! Looks at the devices that are due: ends requests whose time is over, asks for single reports, removes tasks.
 
 use std::time::{Duration, Instant};
 
-use ledger::{DueIndex, Item};
-use requests::{Device, DueAction, Event, Name};
-
 use lambda_support::now;
+use ledger::{DueIndex, Item};
+use requests::{DueAction, Event, Name};
 
-use crate::due::Pages;
-use crate::handle::{Run, Service, Watched};
-use crate::outcome::{is_awaited, reported};
+use crate::counts::LookCounts;
+use crate::due::DuePages;
+use crate::handle::Service;
+use crate::outage::Outages;
+use crate::outcome::{Change, is_awaited, report_event};
+use crate::run::{LedgerErrors, Run};
 
 /// Things of a page of those that are due.
 const PAGE: i32 = 200;
@@ -17,13 +19,23 @@ const PAGE: i32 = 200;
 /// Longest time until the reports of all devices are read again.
 const SLICE: Duration = Duration::from_secs(15);
 
-/// After so many outages in a row Coiote is not asked for single tasks any more, in this run.
-const OUTAGES: usize = 2;
+/// Looking at devices and reports, in one run.
+pub(crate) struct Looking<'a> {
+    pub(crate) run: &'a Run,
+    pub(crate) counts: LookCounts,
+    outages: Outages,
+}
 
-/// What asking Coiote for one report came to.
-enum Asked {
-    Told(Box<coiote::TaskReport>),
-    /// No device has run the task, as far as Coiote says.
+impl Looking<'_> {
+    pub(crate) fn new(run: &Run) -> Looking<'_> {
+        Looking { run, counts: LookCounts::default(), outages: Outages::default() }
+    }
+}
+
+/// Answer to the question for the report of one task.
+enum ReportAnswer {
+    Report(Box<coiote::TaskReport>),
+    /// No device has run the task, as far as Coiote knows.
     NotRun,
     /// Coiote's user may not read reports.
     Forbidden,
@@ -31,125 +43,113 @@ enum Asked {
 }
 
 impl Service {
-    /// Looks at every device that is due, or at as many as there is time for now; whether that was all.
-    pub(crate) async fn look(&self, run: &Run, sum: &mut Watched) -> Result<bool, ledger::Error> {
+    /// Looks at every device that is due, or at as many as there is time for. Returns whether these were all.
+    pub(crate) async fn look(&self, looking: &mut Looking<'_>) -> Result<bool, ledger::Error> {
+        let run = looking.run;
         let (begun, by) = (Instant::now(), now());
-        let mut pages = Pages::until(by, PAGE);
-        let mut failures = 0;
+        let mut pages = DuePages::until(by, PAGE);
+        let mut errors = LedgerErrors::default();
         while let Some(from) = pages.next_from() {
             let page = self.ledger.due(DueIndex::Look, from, by, PAGE).await?;
             for thing in pages.take(page) {
                 if run.is_over() || begun.elapsed() > SLICE {
                     return Ok(false);
                 }
-                match self.look_at(run, &thing, sum).await {
-                    Ok(()) => failures = 0,
-                    Err(error) => {
-                        failures += 1;
-                        run.trouble(&thing, error.code(), &error.to_string());
-                        if run.is_of_the_ledger(&error, failures) {
-                            return Err(error);
-                        }
-                    }
+                match self.look_at(looking, &thing).await {
+                    Ok(()) => errors.reset(),
+                    Err(error) => errors.add(run, &thing, error)?,
                 }
             }
         }
         Ok(true)
     }
 
-    async fn look_at(&self, run: &Run, thing: &str, sum: &mut Watched) -> Result<(), ledger::Error> {
+    async fn look_at(&self, looking: &mut Looking<'_>, thing: &str) -> Result<(), ledger::Error> {
         let item = self.ledger.load(thing).await?;
-        sum.looked_at += 1;
-        sum.note_age(&item.device);
-        let events = self.what_time_brings(run, thing, &item, sum).await;
-        let item = self.save(run, thing, item, &events, sum).await?;
+        looking.counts.looked_at += 1;
+        looking.counts.note_age(&item.device);
+        let change = self.due_change(looking, thing, &item).await;
+        let item = self.save(looking, thing, item, &change).await?;
         self.ledger.postpone_look(thing, &item, now()).await
     }
 
-    /// What has happened by now, and what Coiote says of it.
-    async fn what_time_brings(&self, run: &Run, thing: &str, item: &Item, sum: &mut Watched) -> Vec<Event> {
-        let mut device = item.device.clone();
-        let mut events = Vec::new();
-        let mut happens = |device: &mut Device, event: Event| {
-            device.apply(&event);
-            events.push(event);
-        };
+    /// Change of the device's requests by the time that has passed, and by Coiote's reports about them.
+    async fn due_change(&self, looking: &mut Looking<'_>, thing: &str, item: &Item) -> Change {
+        let mut change = Change::of(&item.device);
         let at = now();
-        happens(&mut device, Event::Tick { at });
-        for wanted in device.due_actions(at) {
-            let (name, task_id, removal) = match wanted {
+        change.apply(Event::Tick { at });
+        for action in change.after.due_actions(at) {
+            let (name, task_id, removal) = match action {
                 DueAction::HandOver { .. } => continue,
                 DueAction::Report { name, task_id } => (name, task_id, None),
                 DueAction::Removal { name, task_id, is_shared } => (name, task_id, Some(is_shared)),
             };
-            // A report that was asked for before it may have ended this one as well.
-            if !is_awaited(&device, &name) {
+            // An earlier report of this loop may have ended this request as well.
+            if !is_awaited(&change.after, &name) {
                 continue;
             }
-            let asked = self.ask(run, thing, &task_id, sum).await;
-            if let Asked::Told(report) = &asked {
-                let event = reported(&device, report, now());
-                happens(&mut device, event);
-                if !is_awaited(&device, &name) {
+            let answer = self.ask_for_report(looking, thing, &task_id).await;
+            if let ReportAnswer::Report(report) = &answer {
+                change.apply(report_event(&change.after, report, now()));
+                if !is_awaited(&change.after, &name) {
                     continue;
                 }
             }
             let is_gone = match removal {
-                // That of an earlier request with this task is no word of this one.
-                Some(is_shared) if !matches!(asked, Asked::Failed) => {
-                    is_shared || self.remove(run, thing, &name, &task_id, sum).await
+                // A report that is there, but of an earlier request with the same task, does not keep the task.
+                Some(is_shared) if !matches!(answer, ReportAnswer::Failed) => {
+                    is_shared || self.remove_task(looking, thing, &name, &task_id).await
                 }
                 _ => false,
             };
             let at = now();
-            happens(
-                &mut device,
-                if is_gone { Event::TaskRemoved { name, at } } else { Event::ReportRequested { name, at } },
-            );
+            let event = if is_gone { Event::TaskRemoved { name, at } } else { Event::ReportRequested { name, at } };
+            change.apply(event);
         }
-        events
+        change
     }
 
-    async fn ask(&self, run: &Run, thing: &str, task_id: &str, sum: &mut Watched) -> Asked {
+    async fn ask_for_report(&self, looking: &mut Looking<'_>, thing: &str, task_id: &str) -> ReportAnswer {
         if !self.settings.reads_reports() {
-            return Asked::Forbidden;
+            return ReportAnswer::Forbidden;
         }
-        if sum.outages >= OUTAGES {
-            return Asked::Failed;
+        if looking.outages.is_over_limit() {
+            return ReportAnswer::Failed;
         }
-        let asked = self.coiote.report(thing, task_id, run.deadline).await;
-        sum.asked += 1;
-        match asked {
+        let answer = self.coiote.report(thing, task_id, looking.run.deadline).await;
+        looking.counts.asked += 1;
+        match answer {
             Ok(report) => {
-                sum.outages = 0;
-                report.map_or(Asked::NotRun, |report| Asked::Told(Box::new(report)))
+                looking.outages.reset();
+                report.map_or(ReportAnswer::NotRun, |report| ReportAnswer::Report(Box::new(report)))
             }
             Err(coiote_access::Error::Coiote(coiote::Error::Unauthorized(reason))) => {
-                run.trouble(thing, "COIOTE_UNAUTHORIZED", &reason);
-                Asked::Forbidden
+                looking.run.trouble(thing, "COIOTE_UNAUTHORIZED", &reason);
+                ReportAnswer::Forbidden
             }
             Err(error) => {
-                sum.outages = if error.is_outage() { sum.outages + 1 } else { 0 };
-                run.trouble(thing, error.code(), &error.to_string());
-                Asked::Failed
+                looking.outages.add(&error);
+                looking.run.trouble(thing, error.code(), &error.to_string());
+                ReportAnswer::Failed
             }
         }
     }
 
-    /// Removes a task at Coiote; whether no device runs it any more.
-    async fn remove(&self, run: &Run, thing: &str, name: &Name, task_id: &str, sum: &mut Watched) -> bool {
-        if sum.outages >= OUTAGES {
+    /// Removes a task at Coiote. Returns whether it is gone.
+    async fn remove_task(&self, looking: &mut Looking<'_>, thing: &str, name: &Name, task_id: &str) -> bool {
+        if looking.outages.is_over_limit() {
             return false;
         }
-        match self.coiote.remove(task_id, run.deadline).await {
+        match self.coiote.remove(task_id, looking.run.deadline).await {
             Ok(was_there) => {
                 tracing::debug!(thing, request = %name, task_id, was_there, "task removed");
-                (sum.outages, sum.removed) = (0, sum.removed + 1);
+                looking.outages.reset();
+                looking.counts.removed += 1;
                 true
             }
             Err(error) => {
-                sum.outages = if error.is_outage() { sum.outages + 1 } else { 0 };
-                run.trouble(thing, error.code(), &error.to_string());
+                looking.outages.add(&error);
+                looking.run.trouble(thing, error.code(), &error.to_string());
                 false
             }
         }

@@ -1,21 +1,27 @@
-//! `reconcile`: invoked every minute by a schedule, does what time does.
+//! `reconcile`: invoked every minute by a schedule, brings requests up to date with the time and with Coiote's reports.
 //!
 //! ```text
 //! ledger: devices to look at ─▶ Coiote: report of a task, its removal ─┐
-//! Coiote: reports since the last look ────────────────────────────────┴▶ last words in the ledger
+//! Coiote: reports since the last look ────────────────────────────────┴▶ outcomes in the ledger
 //! ledger: requests that wait ─▶ operation-request, at a pace that Coiote bears
 //! ```
 
-mod coiote_side;
+mod coiote_calls;
+mod contact;
+mod counts;
 mod cursor;
 mod due;
 mod hand_over;
 mod handle;
 mod look;
+mod operation_request;
+mod outage;
 mod outcome;
 mod pace;
 mod properties;
 mod reports;
+mod run;
+mod save;
 
 use std::time::Duration;
 
@@ -24,9 +30,10 @@ use lambda_runtime::Error;
 use lambda_support::Function;
 use ledger::Ledger;
 
-use crate::coiote_side::CoioteSide;
+use crate::coiote_calls::CoioteCalls;
 use crate::hand_over::HandOver;
 use crate::handle::{Service, Settings};
+use crate::operation_request::OperationRequest;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -40,14 +47,14 @@ async fn main() -> Result<(), Error> {
         time: Duration::from_secs(lambda_support::number_from_env("RECONCILE_SECONDS", 55)),
         operation_response: variable("OPERATION_RESPONSE_FUNCTION").unwrap_or_default(),
     };
-    let hand_over = HandOver::new(
-        ledger.clone(),
+    let operation_request = OperationRequest::new(
         &aws_sdk_lambda::config::Builder::from(&aws),
         variable("OPERATION_REQUEST_FUNCTION").unwrap_or_default(),
-        pace::concurrency(variable("REQUEST_CONCURRENCY").as_deref()),
     );
+    let most_at_once = pace::limit(lambda_support::number_from_env("REQUEST_CONCURRENCY", 0));
+    let hand_over = HandOver::new(ledger.clone(), operation_request, most_at_once);
     let lambda = aws_sdk_lambda::Client::new(&aws);
-    let service = Service::new(CoioteSide::new(access), ledger, lambda, hand_over, settings);
+    let service = Service::new(CoioteCalls::new(access), ledger, lambda, hand_over, settings);
     service.warm_up();
     function.run(async |event| service.event(event).await).await
 }

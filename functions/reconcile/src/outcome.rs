@@ -1,22 +1,41 @@
-//! What a report says of a device's requests.
+//! Outcomes of requests, from the reports about their tasks.
 
 use coiote::{TaskReport, TaskStatus};
 use requests::{Device, Event, Millis, Name, Record, ReportStatus, Reported, State, Status, has_result};
 
 use crate::properties;
 
-/// The operation after which the datamodel shadow loses what the device has deleted.
+/// The operation after which objects go from the datamodel shadow.
 const DELETE: &str = "delete";
 
-/// What the ledger is told of a report.
-pub(crate) fn reported(device: &Device, report: &TaskReport, at: Millis) -> Event {
-    let of_task = of_task(device, &report.task_id);
-    // The values of a read stand in the datamodel shadow.
-    let has_values = of_task.is_some_and(|record| has_result(&record.operation));
+/// Events on a device's requests, and the requests after them.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) after: Device,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Change {
+    /// No change yet.
+    pub(crate) fn of(device: &Device) -> Change {
+        Change { after: device.clone(), events: Vec::new() }
+    }
+
+    pub(crate) fn apply(&mut self, event: Event) {
+        self.after.apply(&event);
+        self.events.push(event);
+    }
+}
+
+/// Event of a report about a task of the device.
+pub(crate) fn report_event(device: &Device, report: &TaskReport, at: Millis) -> Event {
+    let request = find_by_task(device, &report.task_id);
+    // The values that were read are in the datamodel shadow.
+    let has_values = request.is_some_and(|record| has_result(&record.operation));
     let properties = report.properties().filter(|_| !has_values);
     Event::Report(Reported {
         task_id: report.task_id.clone(),
-        // Where it does not say, it may be an older one: then it is nobody's.
+        // Without a start it may be the report of an earlier task: at 0 it decides no request.
         started_at: report.started_at.unwrap_or(0),
         status: match report.status {
             TaskStatus::Success => ReportStatus::Success,
@@ -28,39 +47,39 @@ pub(crate) fn reported(device: &Device, report: &TaskReport, at: Millis) -> Even
     })
 }
 
-/// A request that was handed over as that task.
-pub(crate) fn of_task<'a>(device: &'a Device, task_id: &str) -> Option<&'a Record> {
+/// The request that was handed over as that task.
+pub(crate) fn find_by_task<'a>(device: &'a Device, task_id: &str) -> Option<&'a Record> {
     device.open().iter().chain(device.ended()).find(|record| record.task_id.as_deref() == Some(task_id))
 }
 
-/// Whether nothing is known yet of what became of the request's task.
+/// Whether the report about the request's task is still missing.
 pub(crate) fn is_awaited(device: &Device, name: &Name) -> bool {
     device.find(name).is_some_and(|record| record.state == State::Scheduled && record.reported_at == 0)
 }
 
-/// Requests that have another last word than before, or one at last.
-pub(crate) fn new_words<'a>(before: &Device, after: &'a Device) -> Vec<&'a Record> {
+/// Requests with an outcome that they did not have before.
+pub(crate) fn new_outcomes<'a>(before: &Device, after: &'a Device) -> Vec<&'a Record> {
     let is_new = |record: &&Record| before.find(&record.name).is_none_or(|known| known.state != record.state);
     after.ended().iter().filter(is_new).collect()
 }
 
-/// A device has deleted this.
+/// Object instances that a device has deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Deleted {
     pub(crate) keys: Vec<String>,
-    /// When the device began to, in seconds since 1970.
+    /// When the device began to delete them, in seconds since 1970.
     pub(crate) at: u64,
 }
 
-/// What the device has deleted, as these events prove.
-pub(crate) fn deleted(words: &[&Record], events: &[Event]) -> Vec<Deleted> {
+/// Object instances that the device has deleted, as these events prove.
+pub(crate) fn deleted(outcomes: &[&Record], events: &[Event]) -> Vec<Deleted> {
     let proves = |record: &Record| {
         events.iter().find_map(|event| match event {
             Event::Report(report) if record.task_id.as_ref() == Some(&report.task_id) => Some(report.started_at),
             _ => None,
         })
     };
-    words
+    outcomes
         .iter()
         .filter(|record| record.operation == DELETE && record.status() == Status::Succeeded)
         .filter_map(|record| Some(Deleted { keys: record.keys.clone(), at: proves(record)? }))
@@ -118,47 +137,49 @@ mod tests {
     const LATER: Option<&str> = Some("1970-01-01T00:02:00Z");
 
     #[test]
-    fn a_delete_that_succeeded_says_what_is_gone() {
+    fn a_delete_that_succeeded_deletes_its_keys() {
         let before = scheduled("delete", &["Portfolio.5"], "t");
-        let event = reported(&before, &report("Success", LATER), 121_000);
+        let event = report_event(&before, &report("Success", LATER), 121_000);
         let mut after = before.clone();
         after.apply(&event);
-        let words = new_words(&before, &after);
-        assert_eq!(words.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Succeeded]);
+        let outcomes = new_outcomes(&before, &after);
+        assert_eq!(outcomes.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Succeeded]);
         let gone = Deleted { keys: vec!["Portfolio.5".to_owned()], at: 120 };
-        assert_eq!(deleted(&words, std::slice::from_ref(&event)), [gone]);
-        assert!(new_words(&after, &after).is_empty(), "told once");
+        assert_eq!(deleted(&outcomes, std::slice::from_ref(&event)), [gone]);
+        assert!(new_outcomes(&after, &after).is_empty(), "counted once");
     }
 
     #[test]
-    fn a_delete_that_the_device_refused_says_nothing_is_gone() {
+    fn a_delete_that_the_device_refused_deletes_nothing() {
         for status in ["Warning", "Error"] {
             let before = scheduled("delete", &["Portfolio.5"], "t");
-            let event = reported(&before, &report(status, LATER), 121_000);
+            let event = report_event(&before, &report(status, LATER), 121_000);
             let mut after = before.clone();
             after.apply(&event);
-            let words = new_words(&before, &after);
-            assert_eq!(words.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Failed], "{status}");
-            assert!(deleted(&words, &[event]).is_empty());
+            let outcomes = new_outcomes(&before, &after);
+            assert_eq!(outcomes.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Failed], "{status}");
+            assert!(deleted(&outcomes, &[event]).is_empty());
         }
     }
 
     #[test]
-    fn a_report_that_is_older_or_does_not_say_when_concludes_nothing() {
+    fn a_report_with_an_earlier_start_or_none_decides_nothing() {
         for start in [None, Some("1970-01-01T00:01:40Z")] {
             let mut device = scheduled("execute", &["Device.0.Reboot"], "t");
-            let event = reported(&device, &report("Success", start), 121_000);
+            let event = report_event(&device, &report("Success", start), 121_000);
             device.apply(&event);
             assert!(is_awaited(&device, &Name::Version(1)), "{start:?}");
         }
     }
 
     #[test]
-    fn properties_are_told_of_what_has_no_result_in_the_shadow() {
+    fn properties_are_kept_of_operations_without_a_result_in_the_shadow() {
         for (operation, expected) in [("discover", Some(r#"{"/5/0":"</5/0>"}"#)), ("read", None)] {
             let device = scheduled(operation, &["Portfolio"], "t");
-            let Event::Report(told) = reported(&device, &report("Success", LATER), 1) else { panic!("no report") };
-            assert_eq!(told.properties.as_deref(), expected, "{operation}");
+            let Event::Report(reported) = report_event(&device, &report("Success", LATER), 1) else {
+                panic!("no report")
+            };
+            assert_eq!(reported.properties.as_deref(), expected, "{operation}");
         }
     }
 }

@@ -1,21 +1,21 @@
-//! What a report says beyond its outcome, as a request's answer carries it.
+//! Properties of a report, in the form of a request's answer.
 
 use serde_json::{Map, Value as Json};
 
-/// Room in an answer, in bytes.
-const MOST: usize = 1_024;
+/// Limit in an answer, in bytes.
+const MAX_LENGTH: usize = 1_024;
 
-/// Name of the entry that says that others were left out.
+/// Name of the entry with the number of those that were left out.
 const LEFT_OUT: &str = "…";
 
-/// The properties as a JSON object of at most a kilobyte. Entries that find no room are left out whole, and that is said.
+/// The properties as a JSON object of at most a kilobyte. Entries that do not fit are left out whole, and counted in one more.
 pub(crate) fn cut(properties: &Map<String, Json>) -> String {
     let whole = text(properties.iter());
-    if whole.len() <= MOST {
+    if whole.len() <= MAX_LENGTH {
         return whole;
     }
     // With the comma before it.
-    let room = MOST.saturating_sub(note(properties.len()).len());
+    let room = MAX_LENGTH.saturating_sub(left_out_entry(properties.len()).len());
     let mut kept = Map::new();
     let mut length = "{}".len();
     for (name, value) in properties {
@@ -27,16 +27,16 @@ pub(crate) fn cut(properties: &Map<String, Json>) -> String {
         }
     }
     let left_out = properties.len().saturating_sub(kept.len());
-    kept.insert(LEFT_OUT.to_owned(), said(left_out).into());
+    kept.insert(LEFT_OUT.to_owned(), left_out_text(left_out).into());
     text(kept.iter())
 }
 
-fn said(left_out: usize) -> String {
+fn left_out_text(left_out: usize) -> String {
     format!("{left_out} more, left out beyond 1 KB")
 }
 
-fn note(left_out: usize) -> String {
-    format!(r#","{LEFT_OUT}":"{}""#, said(left_out))
+fn left_out_entry(left_out: usize) -> String {
+    format!(r#","{LEFT_OUT}":"{}""#, left_out_text(left_out))
 }
 
 fn text<'a>(properties: impl Iterator<Item = (&'a String, &'a Json)>) -> String {
@@ -58,26 +58,26 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_stays_as_it_is() {
+    fn properties_that_fit_stay_as_they_are() {
         let properties = json!({"/3/0": "</3/0>,</3/0/1>", "b": 1, "a": null});
         assert_eq!(cut_of(properties.clone()).0, properties.to_string());
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_whole_and_that_is_said() {
+    fn properties_that_do_not_fit_are_left_out_whole_and_counted() {
         for length in [1, 7, 30, 100, 500] {
             let all: Map<String, Json> = (0..2_000).map(|i| (format!("/{i}"), "x".repeat(length).into())).collect();
             let count = all.len();
             let (text, read) = cut_of(Json::Object(all));
-            assert!(text.len() <= MOST, "{length}: {}", text.len());
-            assert!(text.len() + length + 20 > MOST, "{length}: {} leaves room", text.len());
+            assert!(text.len() <= MAX_LENGTH, "{length}: {}", text.len());
+            assert!(text.len() + length + 20 > MAX_LENGTH, "{length}: {} leaves room", text.len());
             assert_eq!(read[LEFT_OUT], format!("{} more, left out beyond 1 KB", count + 1 - read.len()), "{length}");
             assert_eq!(read["/0"], "x".repeat(length), "{length}");
         }
     }
 
     #[test]
-    fn one_that_is_too_large_does_not_push_out_the_others() {
+    fn a_large_property_does_not_push_out_the_others() {
         let (_, read) = cut_of(json!({"large": "x".repeat(5_000), "small": "y"}));
         assert_eq!(Json::Object(read), json!({"small": "y", "…": "1 more, left out beyond 1 KB"}));
     }

@@ -1,11 +1,11 @@
 //! What a function returns about the request that it was invoked for.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{Name, Reason, Record, Status};
 
 /// Answer of a function: who reads it is whoever invoked the function by hand, and its log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     pub thing_name: String,

@@ -12,30 +12,34 @@ const FIND_DEVICE: Call = Call { name: "find_device", time_metric: "FindDeviceTi
 const READ_REPORT: Call = Call { name: "read_report", time_metric: "ReadReportTime" };
 const REMOVE_TASK: Call = Call { name: "remove_task", time_metric: "RemoveTaskTime" };
 
-/// Time for all tries of a call about one task: others wait.
+/// Time limit for all tries of a call about one task: others wait.
 const ONE_TASK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Time limit of a look at the reports of all devices.
+/// Time limit for a page of the reports of all devices.
 const REPORTS_LIMIT: Duration = Duration::from_secs(10);
 
-/// While Coiote refuses the look at the reports, the secret is read again for it so seldom.
-const READ_SECRET_AGAIN: Duration = Duration::from_secs(10 * 60);
+/// Shortest time between two reads of the secret while Coiote refuses the call for all reports.
+const SECRET_REREAD_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// The way to Coiote, with the ids of devices that were found before.
-pub(crate) struct CoioteSide {
+/// Client of Coiote that remembers the ids of devices.
+pub(crate) struct CoioteCalls {
     access: Arc<Access>,
     /// By endpoint name.
     device_ids: BoundedCache<String, String>,
-    /// When Coiote refused the look at the reports of all devices, and the secret was read again for it.
-    refused: Mutex<Option<Instant>>,
+    /// When Coiote last refused the call for all reports although the secret was read again.
+    reports_refused_at: Mutex<Option<Instant>>,
 }
 
-impl CoioteSide {
-    pub(crate) fn new(access: Access) -> CoioteSide {
-        CoioteSide { access: Arc::new(access), device_ids: BoundedCache::default(), refused: Mutex::default() }
+impl CoioteCalls {
+    pub(crate) fn new(access: Access) -> CoioteCalls {
+        CoioteCalls {
+            access: Arc::new(access),
+            device_ids: BoundedCache::default(),
+            reports_refused_at: Mutex::default(),
+        }
     }
 
-    /// Begins what can be done before the first event is there.
+    /// Begins to read the secret before the first event comes.
     pub(crate) fn warm_up(&self) {
         self.access.warm_up();
     }
@@ -45,11 +49,11 @@ impl CoioteSide {
         self.access.wait_until_idle(deadline).await;
     }
 
-    /// Reports that were updated since then (ISO 8601). One try: the next look is soon.
+    /// Reports of all devices that were updated since that time (ISO 8601). There is one try: the next read is soon.
     pub(crate) async fn reports_since(&self, since: &str, deadline: Deadline) -> Result<Reports, Error> {
         // A user who may not read reports is refused each time, and no other secret helps.
-        let refused = self.refused.lock().map_or(None, |refused| *refused);
-        let is_refused_again = refused.is_some_and(|at| at.elapsed() < READ_SECRET_AGAIN);
+        let refused_at = self.reports_refused_at.lock().map_or(None, |refused_at| *refused_at);
+        let is_refused_again = refused_at.is_some_and(|at| at.elapsed() < SECRET_REREAD_INTERVAL);
         let read = async |client: &Client| {
             let time = deadline.time_for(REPORTS_LIMIT).ok_or(Error::OutOfTime)?;
             let begun = Instant::now();
@@ -61,13 +65,15 @@ impl CoioteSide {
             }
         };
         let read = self.access.call(deadline, read).await;
-        if let (Err(Error::Coiote(coiote::Error::Unauthorized(_))), Ok(mut refused)) = (&read, self.refused.lock()) {
-            *refused = Some(Instant::now());
+        if let (Err(Error::Coiote(coiote::Error::Unauthorized(_))), Ok(mut refused_at)) =
+            (&read, self.reports_refused_at.lock())
+        {
+            *refused_at = Some(Instant::now());
         }
         Ok(read??)
     }
 
-    /// Report about a task of the thing's device. Nothing where there is none yet, or no such device any more.
+    /// Report about a task of the thing's device. None where there is none yet, or no such device any more.
     pub(crate) async fn report(
         &self,
         thing: &str,
@@ -85,7 +91,7 @@ impl CoioteSide {
         self.access.call(deadline, read).await.map(|(report, _)| report)
     }
 
-    /// Removes a task; whether it was there.
+    /// Removes a task. Returns whether Coiote had it.
     pub(crate) async fn remove(&self, task_id: &str, deadline: Deadline) -> Result<bool, Error> {
         let deadline = for_one_task(deadline);
         let remove = async |client: &Client| {

@@ -1,0 +1,148 @@
+//! Counts of a run: its summary, its log line and its metrics.
+
+use lambda_support::now;
+use requests::{Device, Record, Status};
+use serde::Serialize;
+
+/// Counts of the devices and reports that a run looked at.
+#[derive(Debug, Default)]
+pub(crate) struct LookCounts {
+    /// Devices that were looked at.
+    pub(crate) looked_at: usize,
+    /// Pages of reports of all devices.
+    pub(crate) looks: usize,
+    /// Reports about requests of this stack.
+    pub(crate) reports: usize,
+    /// Reports about other tasks.
+    pub(crate) foreign: usize,
+    /// Tasks whose report was asked for one by one.
+    pub(crate) asked: usize,
+    /// Tasks that were removed.
+    pub(crate) removed: usize,
+    /// Requests that have an outcome now.
+    pub(crate) ended: usize,
+    /// The oldest open requests that were seen.
+    oldest: Oldest,
+}
+
+/// Counts of the requests that a run handed over.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HandOverCounts {
+    /// Things that were due when the run began, up to a page.
+    pub(crate) waiting: usize,
+    pub(crate) invoked: usize,
+    pub(crate) scheduled: usize,
+    /// Most invocations at once.
+    pub(crate) most_at_once: usize,
+    pub(crate) is_coiote_away: bool,
+}
+
+/// Open requests in the ledger's indexes, when a run begins.
+#[derive(Debug, Default)]
+pub(crate) struct Stock {
+    /// Things with open requests.
+    pub(crate) things: u64,
+    /// Things with a request that waits to be handed over.
+    pub(crate) waiting: u64,
+}
+
+/// When the oldest open requests were made, in seconds since 1970.
+#[derive(Debug, Default)]
+struct Oldest {
+    waiting: Option<u64>,
+    scheduled: Option<u64>,
+}
+
+/// Summary of a run, which the function returns.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Summary {
+    looked_at: usize,
+    reports: usize,
+    ended: usize,
+    removed: usize,
+    waiting: usize,
+    handed_over: usize,
+    most_at_once: usize,
+    coiote_away: bool,
+}
+
+impl Summary {
+    pub(crate) fn of(looks: &LookCounts, hand_overs: &HandOverCounts) -> Summary {
+        Summary {
+            looked_at: looks.looked_at,
+            reports: looks.reports,
+            ended: looks.ended,
+            removed: looks.removed,
+            waiting: hand_overs.waiting,
+            handed_over: hand_overs.scheduled,
+            most_at_once: hand_overs.most_at_once,
+            coiote_away: hand_overs.is_coiote_away,
+        }
+    }
+}
+
+impl Oldest {
+    fn of_any(&self) -> Option<u64> {
+        self.waiting.into_iter().chain(self.scheduled).min()
+    }
+}
+
+impl LookCounts {
+    /// Notes the age of the device's open requests.
+    pub(crate) fn note_age(&mut self, device: &Device) {
+        // AWS may have queued a job's request long before it came here.
+        let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
+        for record in device.open().iter().filter(is_dated) {
+            let is_scheduled = record.status() == Status::Scheduled;
+            let oldest = if is_scheduled { &mut self.oldest.scheduled } else { &mut self.oldest.waiting };
+            *oldest = (*oldest).into_iter().chain([record.requested_at]).min();
+        }
+    }
+}
+
+/// Sets the metrics of open requests.
+pub(crate) fn measure(stock: &Stock, looks: &LookCounts) {
+    metrics::gauge!("ThingsWithOpenRequests").set(float(stock.things));
+    metrics::gauge!("WaitingRequests").set(float(stock.waiting));
+    let age = |made_at: Option<u64>| float(made_at.map_or(0, |seconds| (now() / 1_000).saturating_sub(seconds)));
+    let oldest = &looks.oldest;
+    metrics::gauge!("OldestOpenRequestAge").set(age(oldest.of_any()));
+    for (status, made_at) in [(Status::InProgress, oldest.waiting), (Status::Scheduled, oldest.scheduled)] {
+        metrics::gauge!("OldestOpenRequestAge", "status" => status.as_str()).set(age(made_at));
+    }
+}
+
+/// Writes the line of a run, which is the only one where nothing is wrong.
+pub(crate) fn log(looks: &LookCounts, hand_overs: &HandOverCounts, error: Option<&ledger::Error>, duration_ms: f64) {
+    if let Some(error) = error {
+        let (code, reason) = (error.code(), error.to_string());
+        tracing::error!(code, reason, duration_ms, "the ledger cannot be asked; the next run goes on");
+        metrics::counter!("Failures", "code" => code).increment(1);
+    }
+    let oldest_s = looks.oldest.of_any().map(|seconds| (now() / 1_000).saturating_sub(seconds));
+    let LookCounts { looked_at, looks, reports, foreign, asked, removed, ended, .. } = looks;
+    let HandOverCounts { waiting, invoked, scheduled, most_at_once, is_coiote_away } = hand_overs;
+    tracing::info!(
+        looked_at,
+        looks,
+        reports,
+        foreign,
+        asked,
+        removed,
+        ended,
+        waiting,
+        invoked,
+        scheduled,
+        most_at_once,
+        is_coiote_away,
+        oldest_s,
+        duration_ms,
+        "reconciled"
+    );
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and times far below 2^52")]
+pub(crate) fn float(number: u64) -> f64 {
+    number as f64
+}

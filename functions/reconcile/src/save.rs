@@ -1,0 +1,68 @@
+//! Writes the events on a device's requests into the ledger, and counts the outcomes.
+
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use lambda_support::now;
+use ledger::Item;
+use requests::{Record, Status, code};
+use serde_json::json;
+
+use crate::counts::float;
+use crate::handle::Service;
+use crate::look::Looking;
+use crate::outcome::{Change, Deleted, deleted, new_outcomes};
+use crate::run::Run;
+
+impl Service {
+    /// Writes a change of a device's requests. Objects that the device has deleted go from the datamodel shadow, too.
+    pub(crate) async fn save(
+        &self,
+        looking: &mut Looking<'_>,
+        thing: &str,
+        item: Item,
+        change: &Change,
+    ) -> Result<Item, ledger::Error> {
+        let outcomes = new_outcomes(&item.device, &change.after);
+        // Before the ledger: doing it twice does no harm, and not at all would.
+        for deleted in deleted(&outcomes, &change.events) {
+            self.fold_deletion(looking.run, thing, &deleted).await;
+        }
+        let (item, _) = self.ledger.apply(thing, item, &change.events, now()).await?;
+        looking.counts.ended += outcomes.len();
+        for record in outcomes {
+            log_outcome(thing, record);
+        }
+        Ok(item)
+    }
+
+    async fn fold_deletion(&self, run: &Run, thing: &str, deleted: &Deleted) {
+        let payload = json!({"thingName": thing, "deleted": deleted.keys, "timestamp": deleted.at});
+        let invoked = self
+            .lambda
+            .invoke()
+            .function_name(&self.settings.operation_response)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(payload.to_string()))
+            .send()
+            .await;
+        if let Err(error) = invoked {
+            // The request has succeeded all the same; the datamodel shadow has the objects until the next read of all.
+            run.trouble(thing, code::DATAMODEL_NOT_UPDATED, &lambda_support::aws::error_summary(&error));
+        }
+    }
+}
+
+fn log_outcome(thing: &str, record: &Record) {
+    let (operation, status) = (record.operation.clone(), record.status());
+    let (request, code) = (record.name.to_string(), record.reason.as_ref().map(|reason| reason.code.as_ref()));
+    let task_id = record.task_id.as_deref();
+    tracing::debug!(thing, request, operation, status = status.as_str(), code, task_id, "request ended");
+    metrics::counter!("Requests", "operation" => operation, "status" => status.as_str()).increment(1);
+    if record.proven && record.requested_at > 0 && !record.name.is_of_job() {
+        let time = now().saturating_sub(record.requested_at.saturating_mul(1_000));
+        metrics::histogram!("TimeToOutcome").record(float(time));
+    }
+    if matches!(status, Status::Failed | Status::TimedOut) {
+        metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);
+    }
+}
