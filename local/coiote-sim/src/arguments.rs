@@ -1,6 +1,6 @@
-//! The arguments of Execute: `0='abc',1`, by the grammar of LwM2M Core 1.1, section 6.3.5.
+//! The `arguments` parameter of Execute, as in `0='abc',1`, by the grammar of LwM2M Core 1.1, section 6.3.5.
 
-use crate::operation::Argument;
+use crate::decoded_operation::Argument;
 
 pub(crate) fn parse(text: &str) -> Result<Vec<Argument>, String> {
     let mut arguments = Vec::new();
@@ -39,7 +39,7 @@ fn argument(text: &str) -> Result<(Argument, &str), String> {
     Ok((Argument { number, value: Some(value.to_owned()) }, after))
 }
 
-/// CHAR = "!" / %x23-26 / %x28-5B / %x5D-7E: no space, no quotes, no backslash.
+/// Whether a value may hold the character: `CHAR = "!" / %x23-26 / %x28-5B / %x5D-7E` of that grammar.
 fn allowed(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\')
 }

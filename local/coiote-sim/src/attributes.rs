@@ -1,8 +1,7 @@
-//! The `attributes` parameter: a list of dicts as Python writes literals, without spaces between tokens, as in
-//! `[{'epmin':5,'gt':-65.5},{},{'con':''}]`. One dict for each key.
+//! The `attributes` parameter: a list of Python dict literals without spaces between tokens, one dict for each key, as in
+//! `[{'epmin':5,'gt':-65.5},{},{'con':''}]`.
 //!
-//! Read character by character and not through a JSON detour: a stand-in that repaired what arrives would hide
-//! what a real one refuses.
+//! It is parsed strictly and not by way of JSON: a stand-in that repaired its input would hide what Coiote refuses.
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -10,14 +9,14 @@ use std::str::CharIndices;
 
 use serde_json::Number;
 
-/// Notification attributes that a server may set (LwM2M Core 1.2, 5.1.2).
+/// Attributes that a server may set (LwM2M Core 1.2, section 5.1.2).
 const NAMES: [&str; 10] = ["pmin", "pmax", "epmin", "epmax", "gt", "lt", "st", "edge", "con", "hqmax"];
 const FRACTIONS_ALLOWED: [&str; 3] = ["gt", "lt", "st"];
 
-/// Attribute → number as it was written, or `None` where the attribute is taken away.
+/// Numbers by attribute, as they were written. `None` removes the attribute.
 pub(crate) type Attributes = BTreeMap<String, Option<Number>>;
 
-/// How "no value" is written: it differs by template (contract, section 6).
+/// Notation for "no value", which differs by template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unset {
     /// `None`, in observe.
@@ -87,7 +86,7 @@ impl Reader<'_> {
         if word == "None" && self.unset == Unset::None {
             return Ok(None);
         }
-        // JSON's numbers are the ones that JSON on the other side of the chain can have written.
+        // The numbers come from JSON at the start of the chain.
         let number: Number =
             word.parse().map_err(|_| format!("attribute {name:?}: {word:?} is not a number{}", self.hint()))?;
         if !FRACTIONS_ALLOWED.contains(&name) && number.as_u64().is_none() {
@@ -118,7 +117,7 @@ impl Reader<'_> {
         }
     }
 
-    /// True after a comma, false after the closing character.
+    /// Whether another element follows: `true` after a comma, `false` after the closing character.
     fn another(&mut self, closing: char) -> Result<bool, String> {
         match self.rest.next() {
             Some((_, ',')) => Ok(true),
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_the_contract_shows() {
+    fn reads_lists_of_dicts() {
         let list = parse(
             "[{'epmin':5,'gt':-65.5,'lt':-105.5,'st':4.0},{},{'pmin':30,'pmax':35},{'con':''}]",
             Unset::EmptyString,

@@ -179,7 +179,7 @@ pub(crate) struct Options {
     pub(crate) state: Option<PathBuf>,
 }
 
-/// How to reach AWS IoT Core.
+/// Address of AWS IoT Core, and how to connect to it.
 #[derive(Debug)]
 pub(crate) struct Iot {
     pub(crate) endpoint: HostPort,
@@ -233,7 +233,7 @@ impl FromStr for HostPort {
     }
 }
 
-/// A device to be added, here or through the control API.
+/// Device to add, by an option or the control API.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewDevice {
@@ -241,8 +241,9 @@ pub(crate) struct NewDevice {
     pub(crate) id: Option<String>,
     #[serde(default)]
     pub(crate) state: State,
-    /// What its Device object says, unless it is what the data model starts with.
+    /// Manufacturer in the Device object, if it differs from that of the data model.
     pub(crate) manufacturer: Option<String>,
+    /// Model number in the Device object, likewise.
     pub(crate) model: Option<String>,
 }
 
@@ -252,7 +253,7 @@ impl NewDevice {
     }
 }
 
-/// Only names that can become things of AWS: others are for the control API, where tests try them.
+/// Takes only names that can be things. The control API takes others, too, which tests try.
 impl FromStr for NewDevice {
     type Err = String;
 

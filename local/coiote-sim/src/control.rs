@@ -1,6 +1,6 @@
-//! The control API: plain HTTP on loopback, for tests and the demo to steer devices and to look inside.
+//! The control API: plain HTTP on loopback, with which tests and the demo steer devices and look inside.
 //!
-//! It is no part of Coiote, and asks nobody who they are.
+//! It is no part of Coiote, and has no authentication.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,16 +74,16 @@ impl From<JsonRejection> for ControlError {
     }
 }
 
-type Answer<T> = Result<Json<T>, ControlError>;
-type Body<T> = Result<Json<T>, JsonRejection>;
+type ControlResult<T> = Result<Json<T>, ControlError>;
+type JsonBody<T> = Result<Json<T>, JsonRejection>;
 
 async fn devices(Shared(installation): Shared<Arc<Installation>>) -> Json<Vec<Value>> {
-    Json(installation.devices_inside())
+    Json(installation.device_views())
 }
 
 async fn add_device(
     Shared(installation): Shared<Arc<Installation>>,
-    body: Body<NewDevice>,
+    body: JsonBody<NewDevice>,
 ) -> Result<(StatusCode, Json<Value>), ControlError> {
     Ok((StatusCode::CREATED, Json(installation.add_device(body?.0)?)))
 }
@@ -99,7 +99,7 @@ async fn remove_device(
 async fn data_model(
     Shared(installation): Shared<Arc<Installation>>,
     Path(endpoint): Path<String>,
-) -> Answer<Map<String, Value>> {
+) -> ControlResult<Map<String, Value>> {
     Ok(Json(installation.data_model(&endpoint)?))
 }
 
@@ -111,10 +111,10 @@ struct NewState {
 async fn set_state(
     Shared(installation): Shared<Arc<Installation>>,
     Path(endpoint): Path<String>,
-    body: Body<NewState>,
-) -> Answer<Value> {
+    body: JsonBody<NewState>,
+) -> ControlResult<Value> {
     let device = installation.set_state(&endpoint, body?.0.state)?;
-    // A device that comes back runs what has waited for it.
+    // A device that comes back runs its scheduled tasks.
     tokio::spawn(async move { installation.run_scheduled(&endpoint) });
     Ok(Json(device))
 }
@@ -133,19 +133,19 @@ struct Paths {
     paths: Vec<String>,
 }
 
-/// Answers with what is sent.
+/// Has a device send values, and returns them.
 async fn send(
     Shared(installation): Shared<Arc<Installation>>,
     Path(endpoint): Path<String>,
-    body: Body<Paths>,
-) -> Answer<Map<String, Value>> {
+    body: JsonBody<Paths>,
+) -> ControlResult<Map<String, Value>> {
     Ok(Json(installation.send(&endpoint, &body?.0.paths)?))
 }
 
 async fn set_values(
     Shared(installation): Shared<Arc<Installation>>,
     Path(endpoint): Path<String>,
-    body: Body<BTreeMap<String, Value>>,
+    body: JsonBody<BTreeMap<String, Value>>,
 ) -> Result<StatusCode, ControlError> {
     let texts = body?.0.into_iter().map(|(path, value)| match value {
         Value::String(text) => Ok((path, text)),
@@ -158,15 +158,15 @@ async fn set_values(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rhythm {
-    /// 0 for none.
+struct DriftSettings {
+    /// Interval; 0 ends the drift.
     seconds: f64,
 }
 
 async fn set_drift(
     Shared(installation): Shared<Arc<Installation>>,
     Path(endpoint): Path<String>,
-    body: Body<Rhythm>,
+    body: JsonBody<DriftSettings>,
 ) -> Result<StatusCode, ControlError> {
     installation.set_drift(&endpoint, body?.0.seconds)?;
     Ok(StatusCode::NO_CONTENT)
@@ -175,7 +175,7 @@ async fn set_drift(
 async fn set_refusals(
     Shared(installation): Shared<Arc<Installation>>,
     Path(endpoint): Path<String>,
-    body: Body<BTreeMap<String, String>>,
+    body: JsonBody<BTreeMap<String, String>>,
 ) -> Result<StatusCode, ControlError> {
     installation.set_refusals(&endpoint, &body?.0)?;
     Ok(StatusCode::NO_CONTENT)
@@ -188,7 +188,7 @@ async fn integration(Shared(installation): Shared<Arc<Installation>>) -> Json<Va
 async fn tasks(
     Shared(installation): Shared<Arc<Installation>>,
     Query(query): Query<BTreeMap<String, String>>,
-) -> Answer<Value> {
+) -> ControlResult<Value> {
     let tasks = installation.tasks(query.get("device").map(String::as_str));
     tasks.map(Json).map_err(|error| ControlError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
@@ -208,8 +208,8 @@ struct ClientCertificates {
 
 async fn register_client_certificates(
     Shared(installation): Shared<Arc<Installation>>,
-    body: Body<ClientCertificates>,
-) -> Answer<Value> {
+    body: JsonBody<ClientCertificates>,
+) -> ControlResult<Value> {
     let certificates = body?.0.pem.iter().map(|text| pem::certificate_in(text)).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|error| ControlError(StatusCode::BAD_REQUEST, error.to_string()))?;
     let registered = certificates.len();
@@ -239,7 +239,7 @@ async fn remove_template(
 
 async fn set_faults(
     Shared(installation): Shared<Arc<Installation>>,
-    body: Body<Faults>,
+    body: JsonBody<Faults>,
 ) -> Result<StatusCode, ControlError> {
     installation.set_faults(body?.0);
     Ok(StatusCode::NO_CONTENT)

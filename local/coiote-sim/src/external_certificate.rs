@@ -1,4 +1,4 @@
-//! The certificate that Coiote connects to AWS IoT with. Whoever sets the integration up gives it, and its key.
+//! The certificate that Coiote connects to AWS IoT with. The set-up of the integration gives it, and its key.
 
 use std::fmt;
 use std::path::Path;
@@ -18,14 +18,14 @@ pub(crate) enum ExternalCertificateError {
     Pem(#[from] PemError),
     #[error("certificatePem: {0}")]
     Certificate(String),
-    /// Why is not said: a reason could quote the key.
+    /// Without a reason, which could quote the key.
     #[error("privateKey: not a PEM private key that TLS can use")]
     Key,
     #[error("certificatePem and privateKey do not belong together: {0}")]
     Mismatch(rustls::Error),
 }
 
-/// A certificate, what follows it in its chain, and the key that belongs to it.
+/// Certificate with its chain and its private key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Pem", into = "Pem")]
 pub(crate) struct ExternalCertificate {
@@ -65,7 +65,7 @@ impl ExternalCertificate {
         pem::fingerprint(&self.certificate)
     }
 
-    /// What a TLS client presents.
+    /// Chain and key, for a TLS client.
     pub(crate) fn identity(
         &self,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ExternalCertificateError> {
@@ -99,7 +99,7 @@ impl From<ExternalCertificate> for Pem {
     }
 }
 
-/// Without the key: this may stand in a log.
+/// Shows the fingerprint only: the key gets into no log.
 impl fmt::Debug for ExternalCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ExternalCertificate").field(&self.fingerprint()).finish()
@@ -119,7 +119,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn takes_a_certificate_with_its_own_key_only() {
+    fn refuses_a_certificate_without_its_own_key() {
         let ((certificate, key), (other, other_key)) = (made(), made());
         let taken = ExternalCertificate::new(format!("{certificate}{other}"), key.clone()).unwrap();
         assert_eq!(taken.fingerprint().len(), 64);

@@ -1,6 +1,6 @@
-//! Faults: which REST calls go wrong, and which reports and results, as the control API asks for it; and how many have.
+//! Faults that the control API sets: which REST calls, task reports and results go wrong, and how often it happened.
 //!
-//! What a fault does to a call is in `rest::faults`.
+//! `rest::faults` makes a call go wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -10,10 +10,11 @@ use axum::http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
+/// Way in which a call goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
-    /// 429, with the wish to come back in a second.
+pub(crate) enum FaultKind {
+    /// 429 with `Retry-After: 1`.
     Throttled,
     /// 503.
     Unavailable,
@@ -25,16 +26,16 @@ pub(crate) enum Kind {
     Lost,
     /// The call is carried out, and answered late.
     Slow,
-    /// A gateway in front of Coiote answers 503 with a page of its own; Coiote does not see the call.
+    /// A gateway in front of Coiote answers 503 with its own page, and Coiote does not see the call.
     Gateway,
-    /// The same, and the call is carried out.
+    /// The call is carried out, and a gateway answers 503 with its own page.
     GatewayLost,
-    /// Nobody looks at the call, and nothing is answered while there are faults.
+    /// The call is not looked at, and the connection stays open without an answer until the faults change.
     Hang,
 }
 
-impl Kind {
-    /// Where none are named.
+impl FaultKind {
+    /// Kinds that are used if none are named.
     const USUAL: [Self; 6] = [Self::Throttled, Self::Unavailable, Self::Failed, Self::Reset, Self::Lost, Self::Slow];
     const ALL: [Self; 9] = [
         Self::Throttled,
@@ -48,7 +49,7 @@ impl Kind {
         Self::Hang,
     ];
 
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
@@ -63,23 +64,24 @@ impl Kind {
     }
 }
 
-/// What a call meets.
+/// Fault that a call meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    ByChance(Kind),
-    /// All calls of its route meet this.
-    OnRoute(OnRoute),
-    /// Connections are accepted, and nothing is ever answered.
+    ByChance(FaultKind),
+    /// Fault of all calls of the route.
+    OnRoute(RouteFault),
+    /// Connections are accepted, and nothing is ever sent on them.
     BlackHole,
 }
 
+/// Fault of all calls of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum OnRoute {
+pub(crate) enum RouteFault {
     /// An error in Coiote's form.
     Error(StatusCode),
-    Kind(Kind),
-    /// Any answer, such as one that is none of Coiote's.
-    Answer {
+    Kind(FaultKind),
+    /// Any response, such as one that Coiote would never give.
+    Response {
         status: StatusCode,
         body: String,
         retry_after: Option<String>,
@@ -87,59 +89,59 @@ pub(crate) enum OnRoute {
 }
 
 impl Fault {
-    pub(crate) fn word(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::ByChance(kind) => kind.word(),
+            Self::ByChance(kind) => kind.name(),
             Self::OnRoute(_) => "route",
             Self::BlackHole => "blackHole",
         }
     }
 }
 
-/// The faults that are present; none by default.
+/// The present faults; none by default.
 #[derive(Debug, Default, Deserialize)]
-#[serde(try_from = "Wanted")]
+#[serde(try_from = "FaultsBody")]
 pub(crate) struct Faults {
-    /// The share of the calls that meet a fault by chance, from 0 to 1.
+    /// Share of the calls that meet a fault by chance, from 0 to 1.
     rate: f64,
-    kinds: BTreeSet<Kind>,
-    routes: Vec<(Route, OnRoute)>,
+    kinds: BTreeSet<FaultKind>,
+    routes: Vec<(RoutePattern, RouteFault)>,
     black_hole: bool,
-    reports: OfReports,
-    results: OfResults,
-    /// When they heal by themselves.
+    reports: ReportFaults,
+    results: ResultFaults,
+    /// Time at which all faults end; `None` if only the next `PUT /faults` ends them.
     until: Option<Instant>,
 }
 
-/// What goes wrong with task reports. Shares are from 0 to 1.
+/// Faults of task reports. Shares are from 0 to 1.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct OfReports {
-    /// Share of those that nobody ever sees.
+pub(crate) struct ReportFaults {
+    /// Share of the reports that are never shown.
     lost: f64,
-    /// Share of those that are seen only by who asks for them alone.
+    /// Share of the reports that `findSince` leaves out and that are shown when asked for singly.
     unlisted: f64,
-    /// Seconds until they are seen; their times are as if they had been.
+    /// Seconds until a report is shown. Its times are those without the delay.
     late: f64,
-    /// `findSince` gives each twice,
+    /// `findSince` returns each report twice.
     pub(crate) twice: bool,
-    /// … and in any order.
+    /// `findSince` returns reports in any order.
     pub(crate) shuffled: bool,
 }
 
-/// What goes wrong with results on their way into shadows.
+/// Faults of results on their way into shadows.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct OfResults {
-    /// Share of those that never come.
+pub(crate) struct ResultFaults {
+    /// Share of the results that never arrive.
     lost: f64,
-    /// Seconds by which they come later,
+    /// Delay in seconds.
     late: f64,
-    /// … each by another time up to that: so one overtakes the other.
+    /// Each result is delayed by a random time up to `late`, so that one overtakes another.
     shuffled: bool,
 }
 
-/// How a report is shown.
+/// How a report is shown: singly, in `findSince`, and after a delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReportFate {
     pub(crate) alone: bool,
@@ -147,7 +149,7 @@ pub(crate) struct ReportFate {
     pub(crate) after: Duration,
 }
 
-/// What becomes of a result.
+/// Whether and when a result is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResultFate {
     Sent,
@@ -156,8 +158,8 @@ pub(crate) enum ResultFate {
 }
 
 impl Faults {
-    /// The fault that this call meets; `path` is the one below the base of the REST API.
-    pub(crate) fn meet(&self, method: &Method, path: &str) -> Option<Fault> {
+    /// Fault that the call meets. `path` is relative to the base of the REST API.
+    pub(crate) fn fault_for(&self, method: &Method, path: &str) -> Option<Fault> {
         if self.are_over() {
             return None;
         }
@@ -184,18 +186,18 @@ impl Faults {
         self.black_hole && !self.are_over()
     }
 
-    pub(crate) fn of_reports(&self) -> OfReports {
-        if self.are_over() { OfReports::default() } else { self.reports }
+    pub(crate) fn report_faults(&self) -> ReportFaults {
+        if self.are_over() { ReportFaults::default() } else { self.reports }
     }
 
-    pub(crate) fn of_report(&self) -> ReportFate {
-        let OfReports { lost, unlisted, late, .. } = self.of_reports();
+    pub(crate) fn report_fate(&self) -> ReportFate {
+        let ReportFaults { lost, unlisted, late, .. } = self.report_faults();
         let chance = fastrand::f64();
         ReportFate { alone: chance >= lost, listed: chance >= lost + unlisted, after: Duration::from_secs_f64(late) }
     }
 
-    pub(crate) fn of_result(&self) -> ResultFate {
-        let OfResults { lost, late, shuffled } = self.results;
+    pub(crate) fn result_fate(&self) -> ResultFate {
+        let ResultFaults { lost, late, shuffled } = self.results;
         if self.are_over() {
             return ResultFate::Sent;
         }
@@ -210,60 +212,62 @@ impl Faults {
 /// The body of `PUT /faults`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct FaultsBody {
     #[serde(default)]
     rate: f64,
     #[serde(default = "usual_kinds")]
-    kinds: BTreeSet<Kind>,
+    kinds: BTreeSet<FaultKind>,
     #[serde(default)]
     routes: BTreeMap<String, Value>,
     #[serde(default, rename = "blackHole")]
     black_hole: bool,
     #[serde(default)]
-    reports: OfReports,
+    reports: ReportFaults,
     #[serde(default)]
-    results: OfResults,
-    /// After so many seconds they are over.
+    results: ResultFaults,
+    /// Duration of the faults.
     seconds: Option<f64>,
 }
 
-/// Any answer on a route.
+/// Any response on a route.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Answer {
+struct RouteResponse {
     status: u16,
     body: String,
     retry_after: Option<String>,
 }
 
-/// serde's untagged enums cannot read serde_json's numbers of any precision: so by hand.
-fn on_route(route: &str, wanted: Value) -> Result<OnRoute, String> {
+/// Reads the fault of a route: a status, the name of a kind, or a response.
+///
+/// An untagged enum of serde cannot read serde_json's numbers of arbitrary precision.
+fn route_fault(route: &str, wanted: Value) -> Result<RouteFault, String> {
     let not_understood = |error| format!("routes: {route:?}: {error}");
     match wanted {
-        Value::Number(number) => Ok(OnRoute::Error(error_status(route, &number)?)),
+        Value::Number(number) => Ok(RouteFault::Error(error_status(route, &number)?)),
         Value::String(_) => {
-            serde_json::from_value(wanted).map(OnRoute::Kind).map_err(|error| not_understood(error.to_string()))
+            serde_json::from_value(wanted).map(RouteFault::Kind).map_err(|error| not_understood(error.to_string()))
         }
         Value::Object(_) => {
-            let Answer { status, body, retry_after } =
+            let RouteResponse { status, body, retry_after } =
                 serde_json::from_value(wanted).map_err(|error| not_understood(error.to_string()))?;
             let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
             let status = status.ok_or_else(|| not_understood("a status from 200 to 999 is expected".to_owned()))?;
-            Ok(OnRoute::Answer { status, body, retry_after })
+            Ok(RouteFault::Response { status, body, retry_after })
         }
         _ => Err(not_understood("a status is expected, the name of a kind, or an answer".to_owned())),
     }
 }
 
-fn usual_kinds() -> BTreeSet<Kind> {
-    Kind::USUAL.into()
+fn usual_kinds() -> BTreeSet<FaultKind> {
+    FaultKind::USUAL.into()
 }
 
-impl TryFrom<Wanted> for Faults {
+impl TryFrom<FaultsBody> for Faults {
     type Error = String;
 
-    fn try_from(wanted: Wanted) -> Result<Self, String> {
-        let Wanted { rate, kinds, routes, black_hole, reports, results, seconds } = wanted;
+    fn try_from(wanted: FaultsBody) -> Result<Self, String> {
+        let FaultsBody { rate, kinds, routes, black_hole, reports, results, seconds } = wanted;
         if !(0.0..=1.0).contains(&rate) {
             return Err(format!("rate: {rate} is not a share of the calls, from 0 to 1"));
         }
@@ -284,7 +288,7 @@ impl TryFrom<Wanted> for Faults {
         if kinds.is_empty() {
             return Err("kinds: there are none; leave it out for all of them, or give rate 0".to_owned());
         }
-        let routes = routes.into_iter().map(|(route, fault)| Ok((route.parse()?, on_route(&route, fault)?)));
+        let routes = routes.into_iter().map(|(route, fault)| Ok((route.parse()?, route_fault(&route, fault)?)));
         let until = seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
         Ok(Self { rate, kinds, routes: routes.collect::<Result<_, String>>()?, black_hole, reports, results, until })
     }
@@ -298,17 +302,17 @@ fn error_status(route: &str, number: &Number) -> Result<StatusCode, String> {
         .ok_or_else(|| format!("routes: {route:?}: {number} is not an error status, from 400 to 599"))
 }
 
-/// A route as it is counted, such as `POST /sessions/{deviceId}/allow-deregistered`.
+/// Method and path of calls, such as `POST /sessions/{deviceId}/allow-deregistered`.
 ///
-/// It is compared with the path of the call and not with the routes that are served: a call that the local Coiote does
-/// not serve can have a fault too.
+/// It is matched against the call's path and not against the routes that are served, so that calls to routes that the
+/// local Coiote does not serve can have faults, too.
 #[derive(Debug)]
-struct Route {
+struct RoutePattern {
     method: String,
     path: String,
 }
 
-impl Route {
+impl RoutePattern {
     fn is_of(&self, method: &Method, path: &str) -> bool {
         let fits = |(wanted, given): (&str, &str)| wanted == given || is_parameter(wanted);
         self.method == method.as_str()
@@ -321,7 +325,7 @@ fn is_parameter(segment: &str) -> bool {
     segment.starts_with('{') && segment.ends_with('}')
 }
 
-impl FromStr for Route {
+impl FromStr for RoutePattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -337,19 +341,26 @@ impl FromStr for Route {
     }
 }
 
-/// How many calls met each kind of fault; those that none met are there too.
+/// Number of calls that met each kind of fault, including those that none met.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Counts(BTreeMap<&'static str, u64>);
+pub(crate) struct FaultCounts(BTreeMap<&'static str, u64>);
 
-impl Counts {
+impl FaultCounts {
     pub(crate) fn add(&mut self, fault: &Fault) {
-        *self.0.entry(fault.word()).or_default() += 1;
+        *self.0.entry(fault.name()).or_default() += 1;
     }
 }
 
-impl Default for Counts {
+impl Default for FaultCounts {
     fn default() -> Self {
-        Self(Kind::ALL.map(Kind::word).into_iter().chain(["route", "blackHole"]).map(|word| (word, 0)).collect())
+        Self(
+            FaultKind::ALL
+                .map(FaultKind::name)
+                .into_iter()
+                .chain(["route", "blackHole"])
+                .map(|word| (word, 0))
+                .collect(),
+        )
     }
 }
 
@@ -363,8 +374,8 @@ mod tests {
 
     #[test]
     fn every_kind_is_written_as_it_is_counted() {
-        for kind in Kind::ALL {
-            let read: Kind = serde_json::from_str(&format!("{:?}", kind.word())).unwrap();
+        for kind in FaultKind::ALL {
+            let read: FaultKind = serde_json::from_str(&format!("{:?}", kind.name())).unwrap();
             assert_eq!(read, kind);
         }
     }
@@ -379,9 +390,9 @@ mod tests {
             (r#"{"rate": 1, "kinds": ["slow", "slow"]}"#, 10_000..=10_000),
         ] {
             let faults = faults(text).unwrap();
-            let met: Vec<_> = (0..10_000).filter_map(|_| faults.meet(&Method::GET, "/devices")).collect();
+            let met: Vec<_> = (0..10_000).filter_map(|_| faults.fault_for(&Method::GET, "/devices")).collect();
             assert!(expected.contains(&met.len()), "{text}: {}", met.len());
-            assert!(met.iter().all(|fault| *fault == Fault::ByChance(Kind::Slow)), "{text}");
+            assert!(met.iter().all(|fault| *fault == Fault::ByChance(FaultKind::Slow)), "{text}");
         }
     }
 
@@ -389,12 +400,12 @@ mod tests {
     fn without_kinds_there_are_the_usual_ones() {
         let faults = faults(r#"{"rate": 1}"#).unwrap();
         let met: BTreeSet<_> =
-            (0..1000).filter_map(|_| faults.meet(&Method::GET, "/devices")).map(|fault| fault.word()).collect();
-        assert_eq!(met, Kind::USUAL.map(Kind::word).into());
+            (0..1000).filter_map(|_| faults.fault_for(&Method::GET, "/devices")).map(|fault| fault.name()).collect();
+        assert_eq!(met, FaultKind::USUAL.map(FaultKind::name).into());
     }
 
     #[test]
-    fn a_route_is_told_by_its_method_and_segments() {
+    fn a_route_is_matched_by_method_and_segments() {
         let faults = faults(
             r#"{"routes": {"POST /auth/certificates": 503, "GET /taskReports/{taskId}/{deviceId}": 404, "GET /devices": 500}}"#,
         )
@@ -408,13 +419,14 @@ mod tests {
             (Method::GET, "/devices", Some(500)),
             (Method::GET, "/devices/one", None),
         ] {
-            let expected = status.map(|number| Fault::OnRoute(OnRoute::Error(StatusCode::from_u16(number).unwrap())));
-            assert_eq!(faults.meet(&method, path), expected, "{method} {path}");
+            let expected =
+                status.map(|number| Fault::OnRoute(RouteFault::Error(StatusCode::from_u16(number).unwrap())));
+            assert_eq!(faults.fault_for(&method, path), expected, "{method} {path}");
         }
     }
 
     #[test]
-    fn refuses_what_cannot_be_meant() {
+    fn refuses_invalid_faults() {
         for (text, part) in [
             (r#"{"rate": 1.5}"#, "rate: 1.5 is not a share of the calls, from 0 to 1"),
             (r#"{"rate": -0.1}"#, "rate: -0.1"),
@@ -447,15 +459,17 @@ mod tests {
                 "GET /c": {"status": 429, "body": "", "retryAfter": "7"}}}"#,
         )
         .unwrap();
-        let answer = |status: u16, body: &str, retry_after: Option<&str>| OnRoute::Answer {
+        let answer = |status: u16, body: &str, retry_after: Option<&str>| RouteFault::Response {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_owned(),
             retry_after: retry_after.map(str::to_owned),
         };
-        for (path, fault) in
-            [("/a", OnRoute::Kind(Kind::Hang)), ("/b", answer(200, "<html>", None)), ("/c", answer(429, "", Some("7")))]
-        {
-            assert_eq!(faults.meet(&Method::GET, path), Some(Fault::OnRoute(fault)));
+        for (path, fault) in [
+            ("/a", RouteFault::Kind(FaultKind::Hang)),
+            ("/b", answer(200, "<html>", None)),
+            ("/c", answer(429, "", Some("7"))),
+        ] {
+            assert_eq!(faults.fault_for(&Method::GET, path), Some(Fault::OnRoute(fault)));
         }
     }
 
@@ -465,35 +479,35 @@ mod tests {
             r#"{"rate": 1, "blackHole": true, "seconds": 0, "reports": {"lost": 1, "twice": true}, "results": {"lost": 1}}"#,
         )
         .unwrap();
-        assert_eq!(faults.meet(&Method::GET, "/devices"), None);
-        assert!(!faults.is_black_hole() && !faults.of_reports().twice);
-        assert_eq!(faults.of_report(), ReportFate { alone: true, listed: true, after: Duration::ZERO });
-        assert_eq!(faults.of_result(), ResultFate::Sent);
+        assert_eq!(faults.fault_for(&Method::GET, "/devices"), None);
+        assert!(!faults.is_black_hole() && !faults.report_faults().twice);
+        assert_eq!(faults.report_fate(), ReportFate { alone: true, listed: true, after: Duration::ZERO });
+        assert_eq!(faults.result_fate(), ResultFate::Sent);
     }
 
     #[test]
     fn reports_and_results_have_their_fates() {
-        let of_reports = |text: &str| faults(text).unwrap().of_report();
+        let report_fate = |text: &str| faults(text).unwrap().report_fate();
         let second = Duration::from_secs(1);
         for (text, alone, listed, after) in [
             ("{}", true, true, Duration::ZERO),
             (r#"{"reports": {"lost": 1}}"#, false, false, Duration::ZERO),
             (r#"{"reports": {"unlisted": 1, "late": 1}}"#, true, false, second),
         ] {
-            assert_eq!(of_reports(text), ReportFate { alone, listed, after }, "{text}");
+            assert_eq!(report_fate(text), ReportFate { alone, listed, after }, "{text}");
         }
-        let of_results = |text: &str| faults(text).unwrap().of_result();
-        assert_eq!(of_results(r#"{"results": {"lost": 1}}"#), ResultFate::Lost);
-        assert_eq!(of_results(r#"{"results": {"late": 1}}"#), ResultFate::SentAfter(second));
-        let shuffled = of_results(r#"{"results": {"late": 1, "shuffled": true}}"#);
+        let result_fate = |text: &str| faults(text).unwrap().result_fate();
+        assert_eq!(result_fate(r#"{"results": {"lost": 1}}"#), ResultFate::Lost);
+        assert_eq!(result_fate(r#"{"results": {"late": 1}}"#), ResultFate::SentAfter(second));
+        let shuffled = result_fate(r#"{"results": {"late": 1, "shuffled": true}}"#);
         assert!(matches!(shuffled, ResultFate::SentAfter(after) if after < second), "{shuffled:?}");
     }
 
     #[test]
     fn counts_each_kind_from_the_start() {
-        let mut counts = Counts::default();
-        counts.add(&Fault::ByChance(Kind::Lost));
-        counts.add(&Fault::OnRoute(OnRoute::Error(StatusCode::NOT_FOUND)));
+        let mut counts = FaultCounts::default();
+        counts.add(&Fault::ByChance(FaultKind::Lost));
+        counts.add(&Fault::OnRoute(RouteFault::Error(StatusCode::NOT_FOUND)));
         let expected = serde_json::json!({"throttled": 0, "unavailable": 0, "failed": 0, "reset": 0, "lost": 1,
             "slow": 0, "gateway": 0, "gatewaylost": 0, "hang": 0, "route": 1, "blackHole": 0});
         assert_eq!(serde_json::to_value(&counts).unwrap(), expected);

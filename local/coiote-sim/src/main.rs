@@ -1,20 +1,21 @@
 //! The local Coiote: a stand-in for Coiote IoT Device Management, to run and test the integration on one machine.
 //!
-//! It is a neighbour and not a mock: it shares no code with the integration, reads what arrives by itself, and refuses
-//! what Coiote would refuse. This file only starts things.
+//! It is a neighbour and not a mock: it shares no code with the integration, has decoders of its own, and refuses what
+//! Coiote would refuse. README.md has its APIs and its modules. This file only starts things.
 
 mod arguments;
 mod attributes;
 mod aws;
+mod aws_command;
 mod cli;
 mod clock;
 mod control;
 mod credentials;
+mod decoded_operation;
 mod device;
 mod external_certificate;
 mod faults;
 mod installation;
-mod operation;
 mod pem;
 mod publication;
 mod rest;
@@ -39,9 +40,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use aws::Order;
+use aws_command::AwsCommand;
 use cli::Options;
-use installation::{Given, Installation};
+use installation::{Installation, InstallationOptions};
 use rest::TlsListener;
 use state_file::StateFileError;
 
@@ -53,7 +54,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut stderr = std::io::stderr();
-            // There is nobody left to tell when stderr is closed.
+            // A closed stderr leaves no place to report that.
             let _ = writeln!(stderr, "coiote-sim: {error}");
             ExitCode::FAILURE
         }
@@ -61,44 +62,45 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    // From here on signals end the process in order, also while it starts.
+    // From here on signals end the process in order, even while it starts.
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (installation, orders) = install(options)?;
+    let (installation, commands) = install(options)?;
     let signal = tokio::select! {
-        ended = serve(options, installation.clone(), orders) => return ended,
+        ended = serve(options, installation.clone(), commands) => return ended,
         _ = terminated.recv() => "SIGTERM",
         _ = interrupted.recv() => "SIGINT",
     };
     info!("stopped by {signal}");
     if let Some(file) = &options.state {
-        // The listeners are gone with `serve`. Connections are left, but on this one thread they can do nothing before
-        // the process ends, since nothing from here on waits: what was answered is saved.
+        // The listeners are gone with `serve`. Open connections cannot run before the process ends: there is one thread,
+        // and nothing from here on waits. So everything that was answered is saved.
         state_file::write(file, &installation.saved())?;
         info!("state written to {}", file.display());
     }
     Ok(())
 }
 
-/// The installation as the options and the state of an earlier run have it, and what it orders of the AWS connection.
-fn install(options: &Options) -> Result<(Arc<Installation>, UnboundedReceiver<Order>), Box<dyn Error>> {
+/// Makes the installation from the options and the state of an earlier run, and the channel of its commands to the
+/// connection to AWS.
+fn install(options: &Options) -> Result<(Arc<Installation>, UnboundedReceiver<AwsCommand>), Box<dyn Error>> {
     let mut client_certificates = Vec::new();
     for file in &options.client_cert {
-        // The first is the client's own; what follows it in a chain is not.
+        // The first is the client's own; a chain may follow it.
         client_certificates.extend(pem::certificates("--client-cert", file)?.into_iter().next());
     }
-    let (to_aws, orders) = unbounded_channel();
+    let (to_aws, commands) = unbounded_channel();
     let to_aws = options.iot().is_some().then_some(to_aws);
-    let given = Given {
+    let installation_options = InstallationOptions {
         client_certificates,
         without_templates: options.without_template.clone(),
         external_certificate: options.external_certificate()?,
         announces: options.announce,
     };
-    let installation = Installation::new(given, to_aws)?;
+    let installation = Installation::new(installation_options, to_aws)?;
     if let Some(file) = &options.state
         && let Some(saved) = state_file::read(file)?
     {
-        installation.go_on_from(saved).map_err(|refusal| StateFileError::unusable(file, refusal))?;
+        installation.restore(saved).map_err(|refusal| StateFileError::unusable(file, refusal))?;
     }
     for device in options.fleet() {
         if !installation.has_device(&device.endpoint) {
@@ -106,13 +108,13 @@ fn install(options: &Options) -> Result<(Arc<Installation>, UnboundedReceiver<Or
         }
     }
     installation.begin_integration();
-    Ok((Arc::new(installation), orders))
+    Ok((Arc::new(installation), commands))
 }
 
 async fn serve(
     options: &Options,
     installation: Arc<Installation>,
-    orders: UnboundedReceiver<Order>,
+    commands: UnboundedReceiver<AwsCommand>,
 ) -> Result<(), Box<dyn Error>> {
     let credentials = options.credentials()?.map(Arc::new);
     let rest = TlsListener::bind(options, installation.clone()).await?;
@@ -120,14 +122,14 @@ async fn serve(
         format!("--control {}: {error}. Choose another port, or 0 for a free one.", options.control)
     })?;
     if let Some(iot) = options.iot() {
-        let connected = aws::connect(&iot, installation.clone(), orders)?;
-        // Otherwise it connects when a set-up call gives the certificate for it.
+        let connected = aws::connect(&iot, installation.clone(), commands)?;
+        // Without one it connects when a set-up call gives the certificate.
         if installation.has_external_certificate() {
             connected.await?;
         }
     }
     installation.run_all_scheduled();
-    say_ready(rest.port(), &control)?;
+    print_ready_line(rest.port(), &control)?;
     tokio::select! {
         ended = rest::serve(rest, installation.clone(), credentials) => ended?,
         ended = control::serve(control, installation.clone()) => ended?,
@@ -136,8 +138,8 @@ async fn serve(
     Ok(())
 }
 
-/// The one line on stdout: whoever started us waits for it.
-fn say_ready(rest_port: u16, control: &TcpListener) -> std::io::Result<()> {
+/// Prints the one line on stdout, which the starting process waits for.
+fn print_ready_line(rest_port: u16, control: &TcpListener) -> std::io::Result<()> {
     let line = json!({
         "ready": true,
         "rest": format!("https://localhost:{rest_port}"),
@@ -149,8 +151,8 @@ fn say_ready(rest_port: u16, control: &TcpListener) -> std::io::Result<()> {
 }
 
 fn log_to_stderr() {
-    let asked = std::env::var("RUST_LOG").ok().and_then(|directives| Targets::from_str(&directives).ok());
-    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let directives = std::env::var("RUST_LOG").ok().and_then(|directives| Targets::from_str(&directives).ok());
+    let filter = directives.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(false);
     tracing_subscriber::registry().with(lines).with(filter).init();
 }

@@ -1,9 +1,8 @@
-//! Certificates and keys, from PEM files and from PEM text.
+//! Certificates and keys from PEM files and PEM text.
 
 use std::path::Path;
 
-use rustls::SupportedCipherSuite;
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
@@ -16,7 +15,7 @@ pub(crate) enum PemError {
     Text(String),
 }
 
-/// All certificates of a file: at least one.
+/// All certificates of a file, at least one.
 pub(crate) fn certificates(option: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let error = |reason: String| file_error(option, path, "certificate", reason);
     let certificates = CertificateDer::pem_file_iter(path)
@@ -28,28 +27,24 @@ pub(crate) fn certificates(option: &'static str, path: &Path) -> Result<Vec<Cert
     Ok(certificates)
 }
 
+/// Private key of a file.
 pub(crate) fn key(option: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| file_error(option, path, "private key", e.to_string()))
 }
 
-/// The text of a file that should hold PEM.
+/// Text of a PEM file.
 pub(crate) fn text(option: &'static str, path: &Path, what: &'static str) -> Result<String, PemError> {
     std::fs::read_to_string(path).map_err(|e| file_error(option, path, what, e.to_string()))
 }
 
-/// The first certificate of a PEM text.
+/// First certificate of a PEM text.
 pub(crate) fn certificate_in(text: &str) -> Result<CertificateDer<'static>, PemError> {
     CertificateDer::from_pem_slice(text.as_bytes()).map_err(|e| PemError::Text(e.to_string()))
 }
 
-/// SHA-256 over the DER, in hexadecimal: how certificates are told apart where nobody wants to read all of one.
+/// SHA-256 of the DER form in hexadecimal, by which logs and the control API name a certificate.
 pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    // The TLS stack has the hash; a cipher suite is its way to hand it out.
-    let hash = match &TLS13_AES_128_GCM_SHA256 {
-        SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider,
-        SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider,
-    };
-    hash.hash(certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest(&SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn file_error(option: &'static str, path: &Path, what: &'static str, reason: String) -> PemError {

@@ -1,75 +1,70 @@
-//! What Coiote tells AWS IoT of itself, beside the results of tasks: a device is new, registers, notifies or sends.
+//! Messages that Coiote publishes without a task: a device is new, registers, notifies or sends.
 //!
-//! Each message waits here until AWS has confirmed it, over reconnects and restarts.
+//! Each message waits in the outbox until AWS has confirmed it, over reconnects and restarts.
 
 use std::collections::BTreeMap;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 const ANNOUNCEMENT_TOPIC: &str = "createThing";
+/// Characters that Coiote encodes in endpoint names: all but the unreserved ones of RFC 3986.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Kind of a publication, which decides its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum About {
-    /// There is a new device.
+pub(crate) enum PublicationKind {
+    /// Announcement of a new device.
     Announcement,
-    /// Its connectivity parameters, in the classic shadow.
+    /// The device's connectivity parameters, for the classic shadow.
     Connectivity,
-    /// Its values, in the datamodel shadow.
+    /// Values of the device, for the datamodel shadow.
     DataModel,
 }
 
+/// Message about a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Publication {
     pub(crate) endpoint: String,
-    pub(crate) about: About,
+    #[serde(rename = "about")]
+    pub(crate) kind: PublicationKind,
     pub(crate) payload: Value,
 }
 
 impl Publication {
-    /// `make` is manufacturer and model, as Coiote joins them.
-    pub(crate) fn announcement(endpoint: &str, make: &str) -> Self {
-        let payload = json!({"coioteDeviceId": percent_encoded(endpoint), "coioteDeviceType": make});
-        Self { endpoint: endpoint.to_owned(), about: About::Announcement, payload }
+    /// Announces a device. `device_type` is manufacturer and model, as Coiote joins them.
+    pub(crate) fn announcement(endpoint: &str, device_type: &str) -> Self {
+        let payload = json!({"coioteDeviceId": utf8_percent_encode(endpoint, ENCODED).to_string(), "coioteDeviceType": device_type});
+        Self { endpoint: endpoint.to_owned(), kind: PublicationKind::Announcement, payload }
     }
 
     pub(crate) fn connectivity(endpoint: &str, properties: Map<String, Value>) -> Self {
         let payload = json!({"state": {"reported": properties}});
-        Self { endpoint: endpoint.to_owned(), about: About::Connectivity, payload }
+        Self { endpoint: endpoint.to_owned(), kind: PublicationKind::Connectivity, payload }
     }
 
     pub(crate) fn data_model(endpoint: &str, values: Map<String, Value>) -> Self {
         let payload = json!({"state": {"reported": values}});
-        Self { endpoint: endpoint.to_owned(), about: About::DataModel, payload }
+        Self { endpoint: endpoint.to_owned(), kind: PublicationKind::DataModel, payload }
     }
 
     pub(crate) fn topic(&self) -> String {
-        match self.about {
-            About::Announcement => ANNOUNCEMENT_TOPIC.to_owned(),
-            About::Connectivity => format!("$aws/things/{}/shadow/update", self.endpoint),
-            About::DataModel => format!("$aws/things/{}/shadow/name/datamodel/update", self.endpoint),
+        match self.kind {
+            PublicationKind::Announcement => ANNOUNCEMENT_TOPIC.to_owned(),
+            PublicationKind::Connectivity => format!("$aws/things/{}/shadow/update", self.endpoint),
+            PublicationKind::DataModel => format!("$aws/things/{}/shadow/name/datamodel/update", self.endpoint),
         }
     }
 }
 
-/// Whether a device of this endpoint name can be a thing of AWS IoT (contract, section 2): only then it has shadows.
+/// Whether the endpoint name can be the name of a thing: only then the device has shadows.
+///
+/// The rule is that of `thingName` in AWS IoT's API: up to 128 of `a-zA-Z0-9:_-`.
 pub(crate) fn is_thing_name(endpoint: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ":_-".contains(c);
     (1..=128).contains(&endpoint.len()) && endpoint.chars().all(allowed)
-}
-
-/// As Coiote encodes endpoint names: all but the unreserved characters of RFC 3986.
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 /// Publications that AWS has not confirmed, numbered in their order.
@@ -98,12 +93,14 @@ impl Outbox {
         &self.waiting
     }
 
-    /// Whether the announcement of the device is among what waits.
+    /// Whether the announcement of the device waits.
     pub(crate) fn announces(&self, endpoint: &str) -> bool {
-        self.waiting.values().any(|waiting| waiting.about == About::Announcement && waiting.endpoint == endpoint)
+        self.waiting
+            .values()
+            .any(|waiting| waiting.kind == PublicationKind::Announcement && waiting.endpoint == endpoint)
     }
 
-    /// Numbers go on: none stands for two publications.
+    /// Drops all publications. Numbers go on, so that none stands for two publications.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
     }
@@ -146,7 +143,7 @@ mod tests {
             ("bad name/ä+%", "bad%20name%2F%C3%A4%2B%25", false),
             ("", "", false),
         ] {
-            assert_eq!(percent_encoded(endpoint), encoded);
+            assert_eq!(utf8_percent_encode(endpoint, ENCODED).to_string(), encoded);
             assert_eq!(is_thing_name(endpoint), thing, "{endpoint}");
         }
         assert!(is_thing_name(&"a".repeat(128)) && !is_thing_name(&"a".repeat(129)));

@@ -1,4 +1,4 @@
-//! The state file: what outlives a restart, and how it comes onto the disk whole or not at all.
+//! The state file: the state that outlives a restart, written whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -14,7 +14,7 @@ use crate::external_certificate::ExternalCertificate;
 use crate::publication::Publication;
 use crate::tasks::SavedTask;
 
-/// What the installation goes on from.
+/// State of the installation that outlives a restart.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SavedState {
@@ -23,31 +23,31 @@ pub(crate) struct SavedState {
     pub(crate) task_prefix: String,
     /// Oldest first.
     pub(crate) tasks: Vec<SavedTask>,
-    /// Only where the control API changed them: then they outweigh the options.
+    /// Present only if the control API changed them: they then replace those of the options.
     pub(crate) templates: Option<BTreeSet<String>>,
-    /// Likewise; each in DER.
+    /// In DER, and present only if calls changed them.
     pub(crate) client_certificates: Option<Vec<Vec<u8>>>,
     #[serde(default)]
     pub(crate) external_certificate: SavedCertificate,
     /// Endpoint names of the devices that the integration has announced.
     #[serde(default)]
     pub(crate) announced: BTreeSet<String>,
-    /// What AWS has not confirmed, oldest first.
+    /// Publications that AWS has not confirmed, oldest first.
     #[serde(default)]
     pub(crate) unconfirmed: Vec<Publication>,
 }
 
-/// A device, as far as it does not follow from its tasks.
+/// State of a device that does not follow from its tasks.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SavedDevice {
     pub(crate) endpoint: String,
     pub(crate) id: String,
     pub(crate) state: State,
-    /// What it changed by itself, by name.
+    /// Values that it changed by itself, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) own_values: BTreeMap<String, String>,
-    /// All observations ended after so many operations.
+    /// Number of operations after which all observations ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) observations_ended_after: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -58,14 +58,14 @@ pub(crate) struct SavedDevice {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum SavedCertificate {
-    /// The one that the options give, if any.
+    /// That of the options, if any.
     #[default]
     AsGiven,
     Removed,
     Replaced(ExternalCertificate),
 }
 
-// Its form is serde's.
+// serde prescribes the reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
@@ -94,7 +94,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<SavedState>, StateFileError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // Better noticed now than when there is something to lose.
+            // Better noticed now than when there is state to lose.
             return fs::metadata(folder_of(path)).map(|_| None).map_err(|error| StateFileError::no_place(path, error));
         }
         Err(error) => return Err(StateFileError::unusable(path, error)),
@@ -102,14 +102,14 @@ pub(crate) fn read(path: &Path) -> Result<Option<SavedState>, StateFileError> {
     serde_json::from_slice(&text).map(Some).map_err(|error| StateFileError::unusable(path, error))
 }
 
-/// Replaces what an earlier run wrote. Only the owner may read it.
+/// Replaces the state file. Only its owner may read it.
 pub(crate) fn write(path: &Path, state: &SavedState) -> Result<(), StateFileError> {
     replace(path, state).map_err(|error| StateFileError::no_place(path, error))
 }
 
 fn replace(path: &Path, state: &SavedState) -> io::Result<()> {
     let new = path.with_added_extension("new");
-    // What an earlier run could not finish may have another mode.
+    // A file that an earlier run could not finish may have another mode.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! Tasks: what was asked of a device, what came of it, and what AWS said to its report.
+//! Tasks: operation, run, report, and the update of the operation shadow.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Number, Value, json};
 
 use crate::clock;
-use crate::device::{Catalogue, Failure, Outcome};
-use crate::operation::{Operation, Part};
+use crate::decoded_operation::{DecodedOperation, OperationKey};
+use crate::device::{Catalogue, KeyFailure, Outcome};
 use crate::template::{self, Parameter};
 
-/// One that is run again is there once for each time, under the same id.
+/// A task. One that is run again is kept once for each run, under the same id.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Task {
@@ -18,73 +18,78 @@ pub(crate) struct Task {
     /// Endpoint name.
     pub(crate) device: String,
     pub(crate) template: String,
-    /// As they were received.
+    /// Parameters as they were received.
     pub(crate) parameters: Vec<Parameter>,
     #[serde(flatten)]
-    pub(crate) settings: Settings,
-    /// What was understood.
-    pub(crate) decoded: Operation,
-    pub(crate) status: Status,
-    pub(crate) report: Option<Report>,
-    /// What the device did.
-    pub(crate) run: Option<Run>,
-    pub(crate) shadow_update: ShadowUpdate,
-    /// Taken away by a call; the REST API does not know it any more.
+    pub(crate) settings: TaskSettings,
+    /// Operation that the parameters ask for.
+    pub(crate) decoded: DecodedOperation,
+    pub(crate) status: TaskStatus,
+    pub(crate) report: Option<TaskReport>,
+    /// Run on the device; `None` before it.
+    pub(crate) run: Option<TaskRun>,
+    pub(crate) shadow_update: ShadowUpdateStatus,
+    /// Removed by a call: the REST API shows it no more.
     pub(crate) removed: bool,
-    /// Another device may have come under its endpoint name, on which the task did nothing.
+    /// Its device was removed. Another device with the endpoint name has not run it.
     #[serde(skip)]
     pub(crate) of_removed_device: bool,
 }
 
-/// What a task is given beside template and parameters, and what makes no difference here but to `GET /tasks/{taskId}`
-/// and to what equals it.
+/// Further fields of a new task. They matter only for `GET /tasks/{taskId}` and for which tasks are equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Settings {
+pub(crate) struct TaskSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) task_name: Option<String>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(crate) properties: Map<String, Value>,
 }
 
-/// What a device did when it ran a task.
+/// Run of a task on a device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Run {
-    /// In which order all devices ran their tasks.
+pub(crate) struct TaskRun {
+    /// Position among the runs of all devices.
     pub(crate) number: u64,
-    /// What was done, and with which value: the keys that did not fail.
-    pub(crate) done: Vec<Part>,
-    pub(crate) failed: Vec<Failure>,
-    /// What the device refused, of what it would have done.
+    /// Keys that did not fail, with their values or arguments.
+    pub(crate) done: Vec<OperationKey>,
+    pub(crate) failed: Vec<KeyFailure>,
+    /// Keys that the control API had the device refuse, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) refused: BTreeMap<String, String>,
     /// Milliseconds since 1970.
     pub(crate) finished: u64,
-    pub(crate) shown: Shown,
+    pub(crate) shown: ReportVisibility,
 }
 
 /// Where and when the REST API shows a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Shown {
+pub(crate) struct ReportVisibility {
     /// Milliseconds since 1970.
     pub(crate) from: u64,
-    /// To who asks for this one.
+    /// Shown when asked for singly.
     pub(crate) alone: bool,
-    /// Among those of all devices.
+    /// Shown by `findSince`.
     pub(crate) listed: bool,
 }
 
-impl Run {
-    pub(crate) fn new(number: u64, operation: &Operation, outcome: &Outcome, finished: u64, shown: Shown) -> Self {
-        let failed = |part: &Part| outcome.failures.iter().any(|failure| failure.key == part.key);
-        let done = operation.parts().into_iter().filter(|part| !failed(part)).collect();
+impl TaskRun {
+    pub(crate) fn new(
+        number: u64,
+        operation: &DecodedOperation,
+        outcome: &Outcome,
+        finished: u64,
+        shown: ReportVisibility,
+    ) -> Self {
+        let failed = |part: &OperationKey| outcome.failures.iter().any(|failure| failure.key == part.key);
+        let done = operation.operation_keys().into_iter().filter(|part| !failed(part)).collect();
         Self { number, done, failed: outcome.failures.clone(), refused: BTreeMap::new(), finished, shown }
     }
 }
 
-/// A task as it outlives a restart: its parameters are understood anew.
+/// A task in the state file. Its parameters are decoded again after the restart.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SavedTask {
@@ -93,12 +98,12 @@ pub(crate) struct SavedTask {
     template: String,
     parameters: Vec<Parameter>,
     #[serde(default)]
-    settings: Settings,
-    status: Status,
-    report: Option<Report>,
+    settings: TaskSettings,
+    status: TaskStatus,
+    report: Option<TaskReport>,
     #[serde(default)]
-    run: Option<Run>,
-    shadow_update: ShadowUpdate,
+    run: Option<TaskRun>,
+    shadow_update: ShadowUpdateStatus,
     #[serde(default)]
     removed: bool,
     of_removed_device: bool,
@@ -123,8 +128,8 @@ impl From<&Task> for SavedTask {
 }
 
 impl SavedTask {
-    /// The error names the parameter that cannot be understood.
-    pub(crate) fn understood(self, catalogue: &Catalogue) -> Result<Task, String> {
+    /// Decodes the task. The error names the parameter that cannot be read.
+    pub(crate) fn into_task(self, catalogue: &Catalogue) -> Result<Task, String> {
         Ok(Task {
             decoded: template::decode(&self.template, &self.parameters, catalogue)?,
             id: self.id,
@@ -142,27 +147,27 @@ impl SavedTask {
     }
 }
 
-/// A task runs in one step as far as anyone can see, so nothing stands between the first two.
+/// State of a task. It runs in one step, so there is no state between the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Status {
+pub(crate) enum TaskStatus {
     Scheduled,
     Done,
-    /// Taken away before it was run: it never will be.
+    /// Removed before its run, so it never runs.
     Removed,
 }
 
-/// How the report of a result into the operation shadow went.
+/// State of writing a result into the operation shadow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "camelCase")]
-pub(crate) enum ShadowUpdate {
-    /// Not run yet, or an operation whose result Coiote does not report.
+pub(crate) enum ShadowUpdateStatus {
+    /// The task has not run yet, or Coiote does not write results of its operation.
     None,
-    /// There is no connection to AWS: kept here only.
+    /// Kept here only: there is no connection to AWS, or no such thing.
     Kept { payload: Value },
-    /// The fault "results" has lost it.
+    /// Lost by the fault `results`.
     Lost { payload: Value },
-    /// On its way, and kept until AWS has answered.
+    /// Sent or delayed, and kept until AWS has answered.
     Sent { payload: Value },
     Accepted {
         #[serde(deserialize_with = "whole_number")]
@@ -177,13 +182,13 @@ pub(crate) enum ShadowUpdate {
     },
 }
 
-/// serde sets the fields of a tagged enum aside before it reads them, and with serde_json's `arbitrary_precision` only
-/// `Number` knows what a number looks like then.
+/// Reads a number in a tagged enum. serde buffers the fields of those, and with serde_json's `arbitrary_precision` only
+/// `Number` reads a buffered number.
 fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(Option::<Number>::deserialize(deserializer)?.and_then(|number| number.as_u64()))
 }
 
-impl ShadowUpdate {
+impl ShadowUpdateStatus {
     pub(crate) fn into_payload(self) -> Value {
         match self {
             Self::None => Value::Null,
@@ -196,8 +201,9 @@ impl ShadowUpdate {
     }
 }
 
+/// Status of a task report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Verdict {
+pub(crate) enum ReportStatus {
     Success,
     /// Some keys failed.
     Warning,
@@ -205,13 +211,13 @@ pub(crate) enum Verdict {
     Error,
 }
 
-/// A task report, as `GET /taskReports/{taskId}/{deviceId}` gives it.
+/// Task report, in the form of `GET /taskReports/{taskId}/{deviceId}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Report {
+pub(crate) struct TaskReport {
     task_id: String,
     pub(crate) device_id: String,
-    pub(crate) status: Verdict,
+    pub(crate) status: ReportStatus,
     start_time: String,
     finish_time: String,
     last_update_time: String,
@@ -226,13 +232,13 @@ struct Property {
     value: String,
 }
 
-impl Report {
-    /// Times are milliseconds since 1970.
+impl TaskReport {
+    /// Makes the report of a run. Times are milliseconds since 1970.
     pub(crate) fn new(task_id: &str, device_id: &str, (started, finished): (u64, u64), outcome: &Outcome) -> Self {
         let verdict = match outcome.failures.len() {
-            0 => Verdict::Success,
-            failed if failed < outcome.attempted => Verdict::Warning,
-            _ => Verdict::Error,
+            0 => ReportStatus::Success,
+            failed if failed < outcome.attempted => ReportStatus::Warning,
+            _ => ReportStatus::Error,
         };
         let mut properties = Vec::new();
         for (name, value) in &outcome.result {
@@ -255,8 +261,8 @@ impl Report {
     }
 }
 
-/// A read has a property for each value, by its path; a discover one for each key, with its links. What has no value has
-/// no property.
+/// Adds a property for each value: by path for a read, by key for the links of a discover. A resource without a value
+/// has no property.
 fn add_values(path: &str, value: &Value, properties: &mut Vec<Property>) {
     match value {
         Value::String(text) => properties.push(Property { name: path.to_owned(), value: text.clone() }),
@@ -269,8 +275,9 @@ fn add_values(path: &str, value: &Value, properties: &mut Vec<Property>) {
     }
 }
 
-/// The report into the operation shadow (contract, section 3). `failedKeys` is split from a joined string as Coiote
-/// does it: none failed is `[""]`.
+/// Update of the operation shadow with a result.
+///
+/// Coiote splits `failedKeys` from a joined string, so that it is `[""]` if no key failed.
 pub(crate) fn shadow_update(operation: &str, outcome: &Outcome, client_token: &str) -> Value {
     let failed_keys = failed_keys(&outcome.failures);
     let failed_keys: Vec<_> = failed_keys.split(',').collect();
@@ -280,11 +287,11 @@ pub(crate) fn shadow_update(operation: &str, outcome: &Outcome, client_token: &s
     })
 }
 
-fn failed_keys(failures: &[Failure]) -> String {
+fn failed_keys(failures: &[KeyFailure]) -> String {
     failures.iter().map(|failure| failure.key.as_str()).collect::<Vec<_>>().join(",")
 }
 
-fn reasons(failures: &[Failure]) -> String {
+fn reasons(failures: &[KeyFailure]) -> String {
     failures.iter().map(|failure| format!("{}: {}", failure.key, failure.reason)).collect::<Vec<_>>().join("; ")
 }
 
@@ -300,19 +307,20 @@ mod tests {
     use super::*;
 
     fn outcome(failed: &[&str], attempted: usize) -> Outcome {
-        let failures = failed.iter().map(|key| Failure { key: (*key).to_owned(), reason: "no".to_owned() }).collect();
+        let failures =
+            failed.iter().map(|key| KeyFailure { key: (*key).to_owned(), reason: "no".to_owned() }).collect();
         Outcome { failures, attempted, ..Outcome::default() }
     }
 
     #[test]
-    fn the_verdict_counts_failed_keys() {
+    fn the_status_depends_on_the_number_of_failed_keys() {
         for (failed, attempted, verdict) in [
-            (vec![], 2, Verdict::Success),
-            (vec!["a"], 2, Verdict::Warning),
-            (vec!["a", "b"], 2, Verdict::Error),
-            (vec!["a"], 1, Verdict::Error),
+            (vec![], 2, ReportStatus::Success),
+            (vec!["a"], 2, ReportStatus::Warning),
+            (vec!["a", "b"], 2, ReportStatus::Error),
+            (vec!["a"], 1, ReportStatus::Error),
         ] {
-            let report = Report::new("t", "d", (0, 1), &outcome(&failed, attempted));
+            let report = TaskReport::new("t", "d", (0, 1), &outcome(&failed, attempted));
             assert_eq!(report.status, verdict, "{failed:?} of {attempted}");
         }
     }
@@ -321,7 +329,7 @@ mod tests {
     fn a_report_has_a_property_for_each_value_and_each_failure() {
         let result = json!({"Device": {"0": {"Timezone": "", "Memory": {"noValue": true}, "Error": {"0": "6"}}},
             "Location.0": "</6/0>,</6/0/0>"});
-        let report = Report::new(
+        let report = TaskReport::new(
             "t",
             "d",
             (0, 1_001),

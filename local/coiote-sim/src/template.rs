@@ -1,16 +1,16 @@
-//! Task templates, and the reading of their parameters.
+//! Task templates, and decoding of their parameters.
 //!
-//! Keys and values arrive joined by commas, without escape (contract, section 6). Whoever sends what cannot be told
-//! apart again gets a 400 that names the parameter: here it is noticed, not on the device.
+//! Keys and values arrive joined by commas, without an escape. Parameters that cannot be split again are refused with a
+//! 400 that names the parameter, before any device sees them.
 
 use std::collections::BTreeSet;
 
 use crate::arguments;
 use crate::attributes::{self, Unset};
+use crate::decoded_operation::{DecodedOperation, KeyAttributes, KeyValue, Keys};
 use crate::device::{Catalogue, Path};
-use crate::operation::{KeyAttributes, KeyValue, Keys, Operation};
 
-/// The operations that a template exists for: `AWS` + operation + `CertAuth`.
+/// Operations that have a template, which is named `AWS` + operation + `CertAuth`.
 const OPERATIONS: [&str; 13] = [
     "read",
     "write",
@@ -36,35 +36,41 @@ fn operation_of(template: &str) -> Option<&str> {
     OPERATIONS.contains(&operation).then_some(operation)
 }
 
-/// A parameter as it arrived.
+/// Parameter of a task, as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
     pub(crate) value: String,
 }
 
-/// Reads the parameters of a template into the operation they ask for. The error names the parameter.
-pub(crate) fn decode(template: &str, parameters: &[Parameter], catalogue: &Catalogue) -> Result<Operation, String> {
+/// Decodes the parameters of a template into an operation. The error names the parameter.
+pub(crate) fn decode(
+    template: &str,
+    parameters: &[Parameter],
+    catalogue: &Catalogue,
+) -> Result<DecodedOperation, String> {
     let operation = operation_of(template).ok_or_else(|| format!("{template} has no decoder"))?;
-    let mut given = Given::new(parameters)?;
+    let mut given = GivenParameters::new(parameters)?;
     let keys = given.required("keys")?;
     let whole_keys = || split_keys(keys, catalogue);
     let decoded = match operation {
-        "read" => Operation::Read { keys: all_or_some(keys, "", catalogue)? },
-        "readComposite" => Operation::ReadComposite { keys: all_or_some(keys, "", catalogue)? },
-        "observeComposite" => Operation::ObserveComposite { keys: all_or_some(keys, "", catalogue)? },
-        "cancelObserve" => Operation::CancelObserve { keys: all_or_some(keys, "all", catalogue)? },
-        "cancelObserveComposite" => Operation::CancelObserveComposite { keys: all_or_some(keys, "all", catalogue)? },
-        "write" => Operation::Write { values: key_values(keys, given.required("values")?)? },
-        "writeComposite" => Operation::WriteComposite { values: key_values(keys, given.required("values")?)? },
-        "observe" => {
-            Operation::Observe { targets: key_attributes(whole_keys()?, given.required("attributes")?, Unset::None)? }
+        "read" => DecodedOperation::Read { keys: all_or_some(keys, "", catalogue)? },
+        "readComposite" => DecodedOperation::ReadComposite { keys: all_or_some(keys, "", catalogue)? },
+        "observeComposite" => DecodedOperation::ObserveComposite { keys: all_or_some(keys, "", catalogue)? },
+        "cancelObserve" => DecodedOperation::CancelObserve { keys: all_or_some(keys, "all", catalogue)? },
+        "cancelObserveComposite" => {
+            DecodedOperation::CancelObserveComposite { keys: all_or_some(keys, "all", catalogue)? }
         }
-        "writeAttributes" => Operation::WriteAttributes {
+        "write" => DecodedOperation::Write { values: key_values(keys, given.required("values")?)? },
+        "writeComposite" => DecodedOperation::WriteComposite { values: key_values(keys, given.required("values")?)? },
+        "observe" => DecodedOperation::Observe {
+            targets: key_attributes(whole_keys()?, given.required("attributes")?, Unset::None)?,
+        },
+        "writeAttributes" => DecodedOperation::WriteAttributes {
             targets: key_attributes(whole_keys()?, given.required("attributes")?, Unset::EmptyString)?,
         },
         "execute" => execute(&whole_keys()?, given.optional("arguments").unwrap_or_default())?,
-        "discover" => Operation::Discover { keys: whole_keys()? },
+        "discover" => DecodedOperation::Discover { keys: whole_keys()? },
         "create" => create(keys, given.required("values")?, catalogue)?,
         "delete" => delete(whole_keys()?, catalogue)?,
         _ => return Err(format!("{template} has no decoder")),
@@ -73,13 +79,13 @@ pub(crate) fn decode(template: &str, parameters: &[Parameter], catalogue: &Catal
     Ok(decoded)
 }
 
-/// Parameters by name, to be taken one after another; what nobody takes is unknown.
-struct Given<'p> {
+/// Parameters by name. Those that are not taken are unknown to the template.
+struct GivenParameters<'p> {
     parameters: &'p [Parameter],
     taken: BTreeSet<&'static str>,
 }
 
-impl<'p> Given<'p> {
+impl<'p> GivenParameters<'p> {
     fn new(parameters: &'p [Parameter]) -> Result<Self, String> {
         let mut names = BTreeSet::new();
         match parameters.iter().find(|parameter| !names.insert(&parameter.name)) {
@@ -116,7 +122,7 @@ fn all_or_some(text: &str, all: &str, catalogue: &Catalogue) -> Result<Keys, Str
     Ok(Keys::Some(keys))
 }
 
-/// Keys of a template without values: a path whose own name holds a comma is one key when it stands alone.
+/// Splits the keys of a template without values. A single path whose name holds a comma is one key.
 fn split_keys(text: &str, catalogue: &Catalogue) -> Result<Vec<String>, String> {
     if text.contains(',') && catalogue.resolve(text).is_ok() {
         return Ok(vec![text.to_owned()]);
@@ -155,24 +161,24 @@ fn key_attributes(keys: Vec<String>, text: &str, unset: Unset) -> Result<Vec<Key
     Ok(keys.into_iter().zip(attributes).map(|(key, attributes)| KeyAttributes { key, attributes }).collect())
 }
 
-fn execute(keys: &[String], text: &str) -> Result<Operation, String> {
+fn execute(keys: &[String], text: &str) -> Result<DecodedOperation, String> {
     let [key] = keys else {
         return Err(format!("keys: {} of them, and exactly one resource can be executed", keys.len()));
     };
     let arguments = arguments::parse(text).map_err(|error| format!("arguments: {error}"))?;
-    Ok(Operation::Execute { key: key.clone(), arguments })
+    Ok(DecodedOperation::Execute { key: key.clone(), arguments })
 }
 
-/// One new object instance: its bare path without a value, or that of the object where the device is to choose the id, or
-/// resources of it with one value each.
+/// Decodes the creation of one object instance.
 ///
-/// A key that fits nothing on the device is left to the device, which fails it.
-fn create(keys: &str, values: &str, catalogue: &Catalogue) -> Result<Operation, String> {
+/// The keys are the path of the new instance, or that of the object if the device chooses the id, without a value; or
+/// resources of the instance with a value each. Keys that the device does not have are left to it: it fails them.
+fn create(keys: &str, values: &str, catalogue: &Catalogue) -> Result<DecodedOperation, String> {
     let names = split(keys)?;
     let paths: Vec<_> = names.iter().filter_map(|key| Some((key, catalogue.resolve(key).ok()?))).collect();
     if let ([_], [(_, Path::Object(_) | Path::Instance(..))]) = (names.as_slice(), paths.as_slice()) {
         return if values.is_empty() {
-            Ok(Operation::Create { keys: names, values: Vec::new() })
+            Ok(DecodedOperation::Create { keys: names, values: Vec::new() })
         } else {
             Err("values: an object or object instance takes none; name its resources to give values".to_owned())
         };
@@ -185,15 +191,15 @@ fn create(keys: &str, values: &str, catalogue: &Catalogue) -> Result<Operation, 
     if instances.len() > 1 {
         return Err("keys: the resources belong to several object instances, and one is created at a time".to_owned());
     }
-    Ok(Operation::Create { values: key_values(keys, values)?, keys: names })
+    Ok(DecodedOperation::Create { values: key_values(keys, values)?, keys: names })
 }
 
-/// Object instances, and since LwM2M 1.2 resource instances.
-fn delete(keys: Vec<String>, catalogue: &Catalogue) -> Result<Operation, String> {
+/// Decodes the deletion of object instances and, since LwM2M 1.2, of resource instances.
+fn delete(keys: Vec<String>, catalogue: &Catalogue) -> Result<DecodedOperation, String> {
     let can_go = |path| matches!(path, Path::Instance(..) | Path::ResourceInstance(..));
     match keys.iter().find(|key| catalogue.resolve(key).is_ok_and(|path| !can_go(path))) {
         Some(key) => Err(format!("keys: {key:?} is not an object instance or a resource instance")),
-        None => Ok(Operation::Delete { keys }),
+        None => Ok(DecodedOperation::Delete { keys }),
     }
 }
 

@@ -1,32 +1,33 @@
-//! Which message a confirmation is for.
+//! Matching of confirmations to messages.
 //!
-//! rumqttc does not tell the packet id of a message when it takes it. It sends messages in the order in which it took
-//! them, though, and tells the id of each as it goes.
+//! rumqttc does not return the packet id of a message when it takes it. It sends messages in the order in which it took
+//! them, though, and reports the id of each when it sends it.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// What a session has been given to send.
+/// Messages of a session that are not confirmed.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Not sent yet; `None` for what nobody waits for.
+    /// Messages that are not sent yet, by number of their publication; `None` where no confirmation is awaited.
     handed_out: VecDeque<Option<u64>>,
-    /// Not confirmed yet, by packet id.
+    /// Numbers of publications that are sent and not confirmed, by packet id.
     sent: BTreeMap<u16, u64>,
 }
 
 impl InFlight {
-    /// `number` of a publication.
+    /// Notes that rumqttc has taken a message; `number` is that of its publication.
     pub(super) fn handed_out(&mut self, number: Option<u64>) {
         self.handed_out.push_back(number);
     }
 
+    /// Notes the packet id under which the oldest of these messages was sent.
     pub(super) fn sent(&mut self, packet: u16) {
         if let Some(Some(number)) = self.handed_out.pop_front() {
             self.sent.insert(packet, number);
         }
     }
 
-    /// The number of the publication that is confirmed by this.
+    /// Number of the publication whose message has this packet id.
     pub(super) fn confirmed(&mut self, packet: u16) -> Option<u64> {
         self.sent.remove(&packet)
     }

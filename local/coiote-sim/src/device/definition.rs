@@ -1,6 +1,6 @@
-//! What objects and resources a device implements, and with which values it starts.
+//! Objects and resources that a device implements, and the values that it starts with.
 //!
-//! All of it stands in `data-model.json`, to be read and edited by a person; it is compiled into the binary.
+//! They stand in `data-model.json`, which people edit; it is compiled into the binary.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::model::{Content, Objects};
+use super::content::{Content, Objects};
 use super::value::{Range, Type};
 
 const DATA_FILE: &str = include_str!("data-model.json");
@@ -41,7 +41,7 @@ pub(crate) struct ObjectDefinition {
 pub(crate) struct ResourceDefinition {
     pub(crate) id: u16,
     pub(crate) name: String,
-    pub(crate) operations: Operations,
+    pub(crate) operations: AllowedOperations,
     #[serde(default, rename = "type")]
     pub(crate) kind: Type,
     pub(crate) range: Option<Range>,
@@ -51,15 +51,16 @@ pub(crate) struct ResourceDefinition {
     pub(crate) mandatory: bool,
 }
 
+/// Operations that a resource allows, as the LwM2M registry writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(crate) enum Operations {
+pub(crate) enum AllowedOperations {
     R,
     W,
     RW,
     E,
 }
 
-impl Operations {
+impl AllowedOperations {
     pub(crate) fn readable(self) -> bool {
         matches!(self, Self::R | Self::RW)
     }
@@ -90,7 +91,7 @@ impl Catalogue {
         let file: DataFile = serde_json::from_str(DATA_FILE)?;
         let objects = file.objects.into_iter().map(|object| (object.id, object)).collect();
         let catalogue = Self { objects };
-        // A slip in the file is found at the start, not by the first device that needs the value.
+        // Finds a mistake in the file at the start and not with the first device.
         catalogue.start_values("")?;
         Ok(catalogue)
     }
@@ -107,7 +108,7 @@ impl Catalogue {
         self.object(object)?.resource(resource)
     }
 
-    /// The values that a new device of this name has.
+    /// Values of a new device with the endpoint name.
     pub(crate) fn start_values(&self, endpoint: &str) -> Result<Objects, DataFileError> {
         let mut objects = Objects::new();
         for object in self.objects() {

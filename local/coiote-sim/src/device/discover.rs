@@ -1,13 +1,13 @@
-//! The answer to Discover: CoRE links (LwM2M Core, 6.3.2) with the attributes that were written.
+//! Response to Discover: CoRE links (LwM2M Core, section 6.3.2) with the attributes that were written.
 
 use serde_json::Number;
 
 use super::Device;
-use super::model::{Content, Instance};
+use super::content::{Content, Instance};
 use super::path::Path;
 
 impl Device {
-    /// Links of the path and what lies below it, down to resources.
+    /// Links of the path and everything below it, down to resources.
     pub(super) fn links(&self, key: &str) -> Result<String, String> {
         let path = self.model.catalogue.resolve(key)?;
         self.model.check_exists(path)?;
@@ -28,7 +28,7 @@ impl Device {
     fn instance_links(&self, path: Path, content: &Instance, links: &mut Vec<String>) {
         links.push(self.link(path));
         let (Some((o, i)), Ok(object)) = (path.instance(), self.model.object(path)) else { return };
-        // What cannot be read holds no content, and is there all the same.
+        // Resources that cannot be read hold no content and exist all the same.
         let there = object.resources.iter().filter(|r| !r.operations.readable() || content.contains_key(&r.id));
         links.extend(there.map(|resource| self.link(Path::Resource(o, i, resource.id))));
     }

@@ -1,12 +1,13 @@
-//! Values that change by themselves: a room gets warmer and cooler, and a battery runs down.
+//! Values that change by themselves: the temperature of a room, and the level of a battery.
 
 use std::time::{Duration, Instant};
 
-/// Drift more often than this would only heat the machine.
+/// Shortest interval: more drift would only heat the machine.
 const SHORTEST: Duration = Duration::from_millis(10);
 const COLDEST: f64 = -40.0;
 const WARMEST: f64 = 85.0;
 
+/// Interval of drift, and when it is next due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Drift {
     every: Duration,
@@ -14,7 +15,7 @@ pub(crate) struct Drift {
 }
 
 impl Drift {
-    /// Every so many seconds from now on; `None` for 0, which is no drift.
+    /// Drift every `seconds` from now on; `None` for 0, which is no drift.
     pub(crate) fn new(seconds: f64, now: Instant) -> Result<Option<Self>, String> {
         let every = Duration::try_from_secs_f64(seconds).map_err(|_| format!("seconds: {seconds} is not a time"))?;
         if every.is_zero() {
@@ -29,7 +30,7 @@ impl Drift {
         self.next
     }
 
-    /// Whether it is time; then the next time is set. What was missed is not made up for.
+    /// Whether drift is due. If so, sets the next time; missed drift is not made up for.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         if now < self.next {
             return false;
@@ -39,13 +40,13 @@ impl Drift {
     }
 }
 
-/// One less; charged again when it was empty.
+/// Next level of a battery: one less, or full again after 0.
 pub(super) fn battery(level: &str) -> String {
     let level: u8 = level.parse().unwrap_or_default();
     level.checked_sub(1).unwrap_or(100).to_string()
 }
 
-/// A little more or less: `tenths` of a degree, unless that is beyond what the sensor measures.
+/// Next temperature: `tenths` of a degree more, or less where the sensor's range ends.
 pub(super) fn temperature(value: &str, tenths: i8) -> String {
     let value: f64 = value.parse().unwrap_or_default();
     let step = f64::from(tenths) / 10.0;
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_every_so_often() {
+    fn drift_is_due_at_each_interval() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut drift = Drift::new(0.5, start).unwrap().unwrap();

@@ -1,15 +1,16 @@
-//! One LwM2M device: its data model, what is observed on it, and what was executed.
+//! One LwM2M device: its data model, observations, attributes and executions.
 
+mod content;
 mod definition;
 mod discover;
 mod drift;
 mod model;
 mod notification;
 mod observe;
-mod operations;
 mod path;
 mod refusals;
 mod registration;
+mod run;
 mod value;
 mod values;
 
@@ -17,16 +18,18 @@ mod values;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher;
 use std::sync::Arc;
 
+use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub(crate) use definition::{Catalogue, DataFileError};
 pub(crate) use drift::Drift;
-pub(crate) use operations::{Failure, Outcome};
 pub(crate) use path::Path;
 pub(crate) use registration::Registration;
+pub(crate) use run::{KeyFailure, Outcome};
 
 use model::DataModel;
 use observe::Observation;
@@ -35,15 +38,16 @@ use registration::LastRegistration;
 use crate::attributes::Attributes;
 use crate::clock;
 
-/// The Device object: manufacturer, model, reboot.
+/// Device object.
 const DEVICE: u16 = 3;
 const MANUFACTURER: u16 = 0;
 const MODEL_NUMBER: u16 = 1;
 
+/// Connectivity of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// Listening: it runs its tasks as soon as a session starts.
+    /// Registered and reachable: it runs its tasks as soon as a session starts.
     #[default]
     Online,
     /// Registered, in queue mode: it runs its tasks when it wakes up.
@@ -81,16 +85,17 @@ pub(crate) struct Device {
     model: DataModel,
     observations: Vec<Observation>,
     attributes: BTreeMap<Path, Attributes>,
-    /// How often each executable resource ran, by its name: what proves that a reboot happened once.
+    /// Number of executions by the resource's name: proves that a reboot happened once.
     executions: BTreeMap<String, u64>,
     last_registration: Option<LastRegistration>,
     drift: Option<Drift>,
-    /// What the device has changed of itself, and no operation: a restart cannot derive it.
+    /// Values that the device changed by itself and no operation: a restart cannot derive them.
     changed_by_itself: BTreeSet<Path>,
-    /// How many operations ran, and how many had run when all observations ended with the registration.
+    /// Number of operations that ran.
     runs: u64,
+    /// Value of `runs` when all observations ended with the registration.
     observations_ended_after: u64,
-    /// What it refuses, and how it says so.
+    /// Paths that the device refuses, and with which words.
     refusals: BTreeMap<Path, String>,
 }
 
@@ -119,8 +124,8 @@ impl Device {
         })
     }
 
-    /// What the Device object says: manufacturer and model.
-    pub(crate) fn set_make(&mut self, manufacturer: Option<String>, model: Option<String>) {
+    /// Sets manufacturer and model number in the Device object.
+    pub(crate) fn set_manufacturer_and_model(&mut self, manufacturer: Option<String>, model: Option<String>) {
         for (resource, text) in [(MANUFACTURER, manufacturer), (MODEL_NUMBER, model)] {
             if let Some(text) = text {
                 self.change_by_itself(Path::Resource(DEVICE, 0, resource), &text);
@@ -128,13 +133,13 @@ impl Device {
         }
     }
 
-    /// As Coiote names the type of a device: manufacturer and model, with a dot between them.
-    pub(crate) fn make(&self) -> String {
+    /// Device type as Coiote names it: manufacturer and model, joined by a dot.
+    pub(crate) fn device_type(&self) -> String {
         let text = |resource| self.model.text(DEVICE, 0, resource).unwrap_or_default();
         format!("{}.{}", text(MANUFACTURER), text(MODEL_NUMBER))
     }
 
-    /// Gives what it tells the server. Its observations end with its registration.
+    /// Changes the state and returns the message to the server. Observations end with the registration.
     pub(crate) fn change_state(&mut self, state: State) -> Option<Registration> {
         let operation = Registration::between(self.state, state);
         self.state = state;
@@ -153,7 +158,7 @@ impl Device {
         self.state != State::Deregistered
     }
 
-    /// What Coiote's REST API tells about a device.
+    /// The device as Coiote's REST API shows it.
     pub(crate) fn description(&self) -> Value {
         let text = |resource| self.model.text(DEVICE, 0, resource);
         json!({
@@ -164,8 +169,8 @@ impl Device {
         })
     }
 
-    /// What the control API tells about a device.
-    pub(crate) fn inside(&self) -> Value {
+    /// The device as the control API shows it.
+    pub(crate) fn control_view(&self) -> Value {
         let count = |key: &str| self.executions.get(key).copied().unwrap_or_default();
         let attributes: Map<String, Value> =
             self.attributes.iter().map(|(path, attributes)| (self.name_of(*path), json!(attributes))).collect();
@@ -182,12 +187,12 @@ impl Device {
         })
     }
 
-    /// All readable values, in the form of a result.
+    /// All readable values in the form of a result.
     pub(crate) fn readable_values(&self) -> Map<String, Value> {
         self.model.render(&self.model.read_all())
     }
 
-    /// The path in names, as keys are written.
+    /// Name of the path, as keys are written.
     fn name_of(&self, path: Path) -> String {
         let name = |object, resource| {
             self.model.catalogue.resource(object, resource).map_or_else(|| resource.to_string(), |r| r.name.clone())
@@ -203,11 +208,11 @@ impl Device {
     }
 }
 
-/// An id that is not the endpoint name and holds a colon, as on installations where callers must look it up and
-/// percent-encode it. The same endpoint has the same id on every start (FNV-1a).
+/// Id of a device that is given none. The same endpoint name has the same id at every start.
+///
+/// It holds a colon and is not the endpoint name, so that callers have to look it up and percent-encode it.
 fn default_id(endpoint: &str) -> String {
-    let hash = endpoint
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("d:{hash:016x}")
+    let mut hasher = FnvHasher::default();
+    hasher.write(endpoint.as_bytes());
+    format!("d:{:016x}", hasher.finish())
 }

@@ -1,30 +1,18 @@
-//! The values that one device holds, and what it refuses when they are read, written, created or deleted.
+//! Values that a device holds, and the checks when they are read, written, created or deleted.
 //!
-//! What was read has the same shape as what is held, so that several keys fold into one result by id; names come in
-//! only when it is rendered.
+//! Values that were read have the same shape as those that are held, so that several keys merge into one result by id.
+//! Names come in only when the result is rendered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::content::{Content, Instance, Objects};
 use super::definition::{Catalogue, DataFileError, ObjectDefinition, ResourceDefinition};
 use super::path::Path;
-use super::value::Type;
 
-/// Object → object instance → resource → content.
-pub(crate) type Objects = BTreeMap<u16, BTreeMap<u16, Instance>>;
-pub(crate) type Instance = BTreeMap<u16, Content>;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// `None`: the resource is there and holds no value.
-    Single(Option<String>),
-    /// A resource instance may hold no value, either.
-    Multiple(BTreeMap<u16, Option<String>>),
-}
-
-/// LwM2M Server: deleting its instances would cut the device off from the server that asks for it.
+/// LwM2M Server object. Deleting its instances would cut the device off from its server.
 const LWM2M_SERVER: u16 = 1;
 
 #[derive(Debug, Clone)]
@@ -48,7 +36,7 @@ impl DataModel {
         result
     }
 
-    /// Adds the executable resources of the object, which hold no value: Coiote shows them so in a whole object.
+    /// Adds the executable resources of the object without a value, as Coiote shows them in a whole object.
     pub(crate) fn add_executable(&self, object: u16, result: &mut Objects) {
         let Some(definition) = self.catalogue.object(object) else { return };
         for instance in result.entry(object).or_default().values_mut() {
@@ -57,7 +45,7 @@ impl DataModel {
         }
     }
 
-    /// Adds what is at the path to `result`.
+    /// Adds the values at the path to `result`.
     pub(crate) fn read(&self, path: Path, result: &mut Objects) -> Result<(), String> {
         let object = self.object(path)?;
         match path {
@@ -98,12 +86,12 @@ impl DataModel {
         Ok(())
     }
 
-    /// The text as it is held: points in time in seconds, in whichever form they were written.
+    /// The text as it is held: times in seconds, in whichever form they were written.
     fn held(&self, path: Path, resource: u16, text: &str) -> String {
         self.resource(path, resource).map_or_else(|_| text.to_owned(), |resource| resource.kind.held(text))
     }
 
-    /// Whether the resource at the path may be written with the text; gives object instance and resource.
+    /// Checks that the resource at the path takes the text, and returns object instance and resource.
     fn check_write(&self, path: Path, text: &str) -> Result<(u16, u16), String> {
         let (instance, id) = path.resource().ok_or("a value can be written to a resource only")?;
         let resource = self.resource(path, id)?;
@@ -114,7 +102,7 @@ impl DataModel {
         Ok((instance, id))
     }
 
-    /// Whether the device itself may set what can be read at the path to the text.
+    /// Checks that the device itself may set the readable resource at the path to the text.
     pub(crate) fn check_own_value(&self, path: Path, text: &str) -> Result<(), String> {
         let (_, id) = path.resource().ok_or("a value can be given to a resource only")?;
         let resource = self.resource(path, id)?;
@@ -125,7 +113,7 @@ impl DataModel {
         check_form(resource, path, text)
     }
 
-    /// Creates one object instance: all of it, or nothing. The errors are by position in `values`, or for the whole.
+    /// Creates one object instance or nothing. An error has a position in `values`, or `None` for the whole.
     pub(crate) fn create(
         &mut self,
         (object_id, id): (u16, u16),
@@ -143,7 +131,7 @@ impl DataModel {
             .resources
             .iter()
             .filter(|resource| resource.mandatory && resource.operations.readable())
-            .map(|resource| (resource.id, Content::empty(resource)))
+            .map(|resource| (resource.id, Content::empty(resource.multiple)))
             .collect();
         for (position, (path, text)) in values.iter().enumerate() {
             let (_, resource) = self.check_write(*path, text).map_err(|reason| (Some(position), reason))?;
@@ -153,7 +141,7 @@ impl DataModel {
         Ok(())
     }
 
-    /// The id that the device gives an object instance whose author leaves it open.
+    /// Smallest free instance id, for an object instance whose id is left to the device.
     pub(crate) fn free_instance(&self, object: u16) -> Option<u16> {
         let used = self.objects.get(&object);
         (0..u16::MAX).find(|id| !used.is_some_and(|instances| instances.contains_key(id)))
@@ -182,7 +170,7 @@ impl DataModel {
         Ok(())
     }
 
-    /// Whether something is at the path, whatever may be done with it.
+    /// Checks that the path exists, whatever may be done with it.
     pub(crate) fn check_exists(&self, path: Path) -> Result<(), String> {
         self.object(path)?;
         let id = match path {
@@ -205,7 +193,7 @@ impl DataModel {
         }
     }
 
-    /// What a resource of an existing object instance is.
+    /// Definition of the resource in the path's object.
     pub(crate) fn resource(&self, path: Path, id: u16) -> Result<&ResourceDefinition, String> {
         self.object(path)?.resource(id).ok_or_else(|| "the device has no such resource".to_owned())
     }
@@ -224,14 +212,14 @@ impl DataModel {
         self.objects.get(&object).into_iter().flatten().map(|(&id, instance)| (id, instance))
     }
 
-    /// Changes that the device makes itself: no permission is asked.
+    /// Sets a resource without checks: the device itself changes it.
     pub(crate) fn set(&mut self, object: u16, instance: u16, resource: u16, content: Content) {
         if let Some(instance) = self.objects.get_mut(&object).and_then(|instances| instances.get_mut(&instance)) {
             instance.insert(resource, content);
         }
     }
 
-    /// Likewise, for one value. Where the object instance is gone there is nothing to change.
+    /// Sets one value without checks. Does nothing if the object instance is gone.
     pub(crate) fn put_at(&mut self, path: Path, text: &str) {
         if let Some((object, instance)) = path.instance()
             && let Some((_, resource)) = path.resource()
@@ -242,7 +230,7 @@ impl DataModel {
         }
     }
 
-    /// The text of a single resource or of a resource instance.
+    /// Text of a single resource or of a resource instance.
     pub(crate) fn text_at(&self, path: Path) -> Option<&str> {
         match path {
             Path::Object(_) | Path::Instance(..) => None,
@@ -256,7 +244,7 @@ impl DataModel {
         }
     }
 
-    /// The text of a single resource.
+    /// Text of a single resource.
     pub(crate) fn text(&self, object: u16, instance: u16, resource: u16) -> Option<&str> {
         match self.objects.get(&object)?.get(&instance)?.get(&resource)? {
             Content::Single(value) => value.as_deref(),
@@ -264,7 +252,7 @@ impl DataModel {
         }
     }
 
-    /// A result with names in place of ids, as it stands in a shadow (contract, section 3).
+    /// Values by name, as they stand in a shadow.
     pub(crate) fn render(&self, objects: &Objects) -> Map<String, Value> {
         let mut result = Map::new();
         for (&id, instances) in objects {
@@ -294,25 +282,6 @@ impl DataModel {
             return Err("the resource is not readable".to_owned());
         }
         instance.get(&id).ok_or_else(|| "the device has no such resource in this object instance".to_owned())
-    }
-}
-
-impl Content {
-    fn empty(resource: &ResourceDefinition) -> Self {
-        if resource.multiple { Self::Multiple(BTreeMap::new()) } else { Self::Single(None) }
-    }
-
-    fn render(&self, kind: Type) -> Value {
-        let shown = |value: &Option<String>| match value {
-            Some(value) => json!(kind.shown(value)),
-            None => json!({"noValue": true}),
-        };
-        match self {
-            Self::Single(value) => shown(value),
-            Self::Multiple(values) => {
-                Value::Object(values.iter().map(|(id, value)| (id.to_string(), shown(value))).collect())
-            }
-        }
     }
 }
 

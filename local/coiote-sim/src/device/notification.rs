@@ -1,45 +1,46 @@
-//! When an observation notifies (LwM2M Core 1.1, 5.1.2). Nothing here knows what time it is: it is told.
+//! When an observation notifies (LwM2M Core 1.1, section 5.1.2). No clock is read here: the caller gives the time.
 
 use std::time::{Duration, Instant};
 
-use super::model::Content;
+use super::content::Content;
 
-/// How often an observation notifies.
+/// Minimum and maximum period of an observation's notifications.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(super) struct NotificationPeriods {
     pub(super) pmin: Duration,
     pub(super) pmax: Option<Duration>,
 }
 
-/// What an observation does next.
+/// Next notification of an observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Notify what has changed.
+pub(super) enum NextNotification {
+    /// Due: the changed resources.
     Changes,
-    /// Notify all of it, since it has been silent for too long.
+    /// Due: all resources, since the maximum period is over.
     Everything,
     At(Instant),
     Never,
 }
 
-impl Pace {
-    /// `owed`: something has changed that was not notified. A pmax below pmin is ignored, and so is one of 0.
-    pub(super) fn next(self, last: Instant, owed: bool, now: Instant) -> Next {
+impl NotificationPeriods {
+    /// Next notification after the one at `last`; `pending` if a change is not notified yet. A pmax of 0 or below pmin is
+    /// ignored.
+    pub(super) fn next(self, last: Instant, pending: bool, now: Instant) -> NextNotification {
         let pmax = self.pmax.filter(|pmax| *pmax >= self.pmin && !pmax.is_zero());
-        // A time that cannot be written down does not come.
+        // A time beyond what `Instant` holds does not come.
         let latest = pmax.and_then(|pmax| last.checked_add(pmax));
-        let earliest = if owed { last.checked_add(self.pmin) } else { None };
+        let earliest = if pending { last.checked_add(self.pmin) } else { None };
         if latest.is_some_and(|at| at <= now) {
-            return Next::Everything;
+            return NextNotification::Everything;
         }
         if earliest.is_some_and(|at| at <= now) {
-            return Next::Changes;
+            return NextNotification::Changes;
         }
-        earliest.into_iter().chain(latest).min().map_or(Next::Never, Next::At)
+        earliest.into_iter().chain(latest).min().map_or(NextNotification::Never, NextNotification::At)
     }
 }
 
-/// Which changes of a number are worth a notification; with none of the three, all are.
+/// Thresholds for changes of a number. Without any, every change is notified.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Thresholds {
     pub(super) gt: Option<f64>,
@@ -48,8 +49,8 @@ pub(super) struct Thresholds {
 }
 
 impl Thresholds {
-    /// Whether the value differs enough from the one that was notified last.
-    fn let_through(self, last: &str, present: &str) -> bool {
+    /// Whether the value differs enough from the last one that was notified.
+    fn passes(self, last: &str, present: &str) -> bool {
         if last == present {
             return false;
         }
@@ -58,7 +59,7 @@ impl Thresholds {
         if gt.or(lt).or(st).is_none() {
             return true;
         }
-        // What is a step of 0.1 in the text may be a hair less as a number.
+        // A step of 0.1 in the text may be slightly less as a number.
         let step = |st: f64| (present - last).abs() >= st - st.abs() * 1e-9;
         gt.is_some_and(|gt| (last > gt) != (present > gt))
             || lt.is_some_and(|lt| (last < lt) != (present < lt))
@@ -66,15 +67,15 @@ impl Thresholds {
     }
 }
 
-/// Whether a resource has changed enough since it was notified last. `thresholds` are of the resource (`None`), or of
-/// one of its resource instances.
-pub(super) fn is_worth_telling(
+/// Whether a resource has changed enough since its last notification. `thresholds` returns those of the resource
+/// (`None`) or of one of its resource instances.
+pub(super) fn is_worth_notifying(
     last: Option<&Content>,
     present: &Content,
     thresholds: impl Fn(Option<u16>) -> Thresholds,
 ) -> bool {
     let has_changed_enough = |id, last: &Option<String>, present: &Option<String>| match (last, present) {
-        (Some(last), Some(present)) => thresholds(id).let_through(last, present),
+        (Some(last), Some(present)) => thresholds(id).passes(last, present),
         (last, present) => last != present,
     };
     match (last, present) {
@@ -98,26 +99,26 @@ mod tests {
     fn notifies_not_before_pmin_and_not_after_pmax() {
         let last = Instant::now();
         let after = |seconds: u64| last + Duration::from_secs(seconds);
-        for (pmin, pmax, owed, seconds, next) in [
-            (0, None, false, 0, Next::Never),
-            (0, None, true, 0, Next::Changes),
-            (5, None, false, 9, Next::Never),
-            (5, None, true, 4, Next::At(after(5))),
-            (5, None, true, 5, Next::Changes),
-            (0, Some(9), false, 0, Next::At(after(9))),
-            (0, Some(9), false, 9, Next::Everything),
-            (0, Some(9), true, 9, Next::Everything),
-            (0, Some(9), true, 8, Next::Changes),
-            (5, Some(9), true, 4, Next::At(after(5))),
-            (5, Some(5), true, 5, Next::Everything),
-            (5, Some(4), false, 9, Next::Never),
-            (5, Some(4), true, 4, Next::At(after(5))),
-            (0, Some(0), false, 9, Next::Never),
-            (u64::MAX, None, true, 9, Next::Never),
-            (0, Some(u64::MAX), false, 9, Next::Never),
+        for (pmin, pmax, pending, seconds, next) in [
+            (0, None, false, 0, NextNotification::Never),
+            (0, None, true, 0, NextNotification::Changes),
+            (5, None, false, 9, NextNotification::Never),
+            (5, None, true, 4, NextNotification::At(after(5))),
+            (5, None, true, 5, NextNotification::Changes),
+            (0, Some(9), false, 0, NextNotification::At(after(9))),
+            (0, Some(9), false, 9, NextNotification::Everything),
+            (0, Some(9), true, 9, NextNotification::Everything),
+            (0, Some(9), true, 8, NextNotification::Changes),
+            (5, Some(9), true, 4, NextNotification::At(after(5))),
+            (5, Some(5), true, 5, NextNotification::Everything),
+            (5, Some(4), false, 9, NextNotification::Never),
+            (5, Some(4), true, 4, NextNotification::At(after(5))),
+            (0, Some(0), false, 9, NextNotification::Never),
+            (u64::MAX, None, true, 9, NextNotification::Never),
+            (0, Some(u64::MAX), false, 9, NextNotification::Never),
         ] {
-            let pace = Pace { pmin: Duration::from_secs(pmin), pmax: pmax.map(Duration::from_secs) };
-            assert_eq!(pace.next(last, owed, after(seconds)), next, "{pmin} {pmax:?} {owed} {seconds}");
+            let periods = NotificationPeriods { pmin: Duration::from_secs(pmin), pmax: pmax.map(Duration::from_secs) };
+            assert_eq!(periods.next(last, pending, after(seconds)), next, "{pmin} {pmax:?} {pending} {seconds}");
         }
     }
 
@@ -150,7 +151,7 @@ mod tests {
             (all, "48", "51", true),
             (all, "11", "9", true),
         ] {
-            assert_eq!(thresholds.let_through(last, present), expected, "{thresholds:?} {last} {present}");
+            assert_eq!(thresholds.passes(last, present), expected, "{thresholds:?} {last} {present}");
         }
     }
 
@@ -179,7 +180,7 @@ mod tests {
             (Some(multiple(&[(0, "1")])), multiple(&[(0, "1"), (1, "1")]), true),
             (Some(multiple(&[(0, "1"), (1, "1")])), multiple(&[(0, "1")]), true),
         ] {
-            assert_eq!(is_worth_telling(last.as_ref(), &present, |_| far), expected, "{last:?} {present:?}");
+            assert_eq!(is_worth_notifying(last.as_ref(), &present, |_| far), expected, "{last:?} {present:?}");
         }
     }
 }

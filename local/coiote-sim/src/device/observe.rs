@@ -1,4 +1,4 @@
-//! Observations, and the attributes that steer their notifications.
+//! Observations, and the attributes that control their notifications.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
@@ -7,31 +7,32 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 
-use super::model::{Content, Objects};
-use super::notification::{self, Next, Pace, Thresholds};
+use super::content::{Content, Objects};
+use super::notification::{self, NextNotification, NotificationPeriods, Thresholds};
 use super::path::Path;
 use super::{Device, Outcome, State};
 use crate::attributes::Attributes;
-use crate::operation::{KeyAttributes, Keys};
+use crate::decoded_operation::{KeyAttributes, Keys};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Observation {
-    /// As it was asked for; empty for the whole data model.
+    /// Key as it was given; empty for the whole data model.
     key: String,
     composite: bool,
-    /// What was given with the observation, not what was written before.
+    /// Attributes given with the observation, without those written before.
     attributes: Attributes,
-    /// Several keys may name one path (a trailing dot means nothing); none for the whole data model.
+    /// Path of the key; `None` for the whole data model. Several keys may name one path, as with a trailing dot.
     #[serde(skip)]
     path: Option<Path>,
-    /// What was notified last, at first what the answer to Observe held, and when that was.
+    /// Values of the last notification, or of the response to Observe.
     #[serde(skip)]
-    told: Objects,
+    notified: Objects,
+    /// Time of that notification or response.
     #[serde(skip)]
-    told_at: Instant,
-    /// Resources that have changed since, enough for a notification.
+    notified_at: Instant,
+    /// Resources that have changed enough since then.
     #[serde(skip)]
-    owed: BTreeSet<(u16, u16, u16)>,
+    pending: BTreeSet<(u16, u16, u16)>,
 }
 
 impl Device {
@@ -112,9 +113,9 @@ impl Device {
             composite,
             attributes,
             path,
-            told: self.present(path),
-            told_at: now,
-            owed: BTreeSet::new(),
+            notified: self.present(path),
+            notified_at: now,
+            pending: BTreeSet::new(),
         });
     }
 
@@ -122,45 +123,45 @@ impl Device {
         self.observations.clear();
     }
 
-    /// Takes the present values as notified: after a restart the server has them from the answer to Observe.
-    pub(crate) fn observe_anew(&mut self, now: Instant) {
+    /// Takes the present values as notified, as if each observation had just begun. Called after a restart.
+    pub(crate) fn restart_observations(&mut self, now: Instant) {
         for mut observation in std::mem::take(&mut self.observations) {
-            observation.told = self.present(observation.path);
-            observation.told_at = now;
-            observation.owed.clear();
+            observation.notified = self.present(observation.path);
+            observation.notified_at = now;
+            observation.pending.clear();
             self.observations.push(observation);
         }
     }
 
-    /// Looks which observed resources have changed enough to be notified; to be called after every change, so that
-    /// none is missed that is taken back before it is time to notify it.
+    /// Notes the observed resources that have changed enough for a notification. Called after every change, so that one
+    /// that is taken back before its notification is due is not missed.
     pub(crate) fn notice_changes(&mut self) {
         let mut observations = std::mem::take(&mut self.observations);
         for observation in &mut observations {
             let present = self.present(observation.path);
-            let told = &observation.told;
+            let notified = &observation.notified;
             let changed = resources(&present).filter(|(at, content)| {
-                notification::is_worth_telling(content_of(told, *at), content, |instance| {
+                notification::is_worth_notifying(content_of(notified, *at), content, |instance| {
                     self.thresholds(*at, instance)
                 })
             });
-            observation.owed.extend(changed.map(|(at, _)| at));
-            observation.owed.retain(|at| content_of(&present, *at).is_some());
+            observation.pending.extend(changed.map(|(at, _)| at));
+            observation.pending.retain(|at| content_of(&present, *at).is_some());
         }
         self.observations = observations;
     }
 
-    /// When the next notification is due; never while the device is not online.
+    /// Time at which the next notification is due; `None` while the device is not online.
     pub(crate) fn next_notification(&self, now: Instant) -> Option<Instant> {
         let due = self.observations.iter().filter_map(|observation| match self.next(observation, now) {
-            Next::Changes | Next::Everything => Some(now),
-            Next::At(time) => Some(time),
-            Next::Never => None,
+            NextNotification::Changes | NextNotification::Everything => Some(now),
+            NextNotification::At(time) => Some(time),
+            NextNotification::Never => None,
         });
         if self.state == State::Online { due.min() } else { None }
     }
 
-    /// What is due, of all observations together, in the form of a result. It counts as notified.
+    /// Values that are due, of all observations together, in the form of a result. They count as notified.
     pub(crate) fn notify(&mut self, now: Instant) -> Option<Map<String, Value>> {
         if self.state != State::Online {
             return None;
@@ -169,34 +170,34 @@ impl Device {
         let mut observations = std::mem::take(&mut self.observations);
         for observation in &mut observations {
             let next = self.next(observation, now);
-            if !matches!(next, Next::Changes | Next::Everything) {
+            if !matches!(next, NextNotification::Changes | NextNotification::Everything) {
                 continue;
             }
             let present = self.present(observation.path);
             for (at @ (o, i, r), content) in resources(&present) {
-                if next == Next::Everything || observation.owed.contains(&at) {
-                    observation.told.entry(o).or_default().entry(i).or_default().insert(r, content.clone());
+                if next == NextNotification::Everything || observation.pending.contains(&at) {
+                    observation.notified.entry(o).or_default().entry(i).or_default().insert(r, content.clone());
                     merge(due.entry(o).or_default().entry(i).or_default().entry(r), content);
                 }
             }
-            observation.told_at = now;
-            observation.owed.clear();
+            observation.notified_at = now;
+            observation.pending.clear();
         }
         self.observations = observations;
         (!due.is_empty()).then(|| self.model.render(&due))
     }
 
-    fn next(&self, observation: &Observation, now: Instant) -> Next {
-        self.pace(observation.path).next(observation.told_at, !observation.owed.is_empty(), now)
+    fn next(&self, observation: &Observation, now: Instant) -> NextNotification {
+        self.periods(observation.path).next(observation.notified_at, !observation.pending.is_empty(), now)
     }
 
-    /// Attributes of the observed path, or else of what it lies in. The whole data model has none.
-    fn pace(&self, path: Option<Path>) -> Pace {
+    /// Periods by the attributes of the observed path or those above it. The whole data model has none.
+    fn periods(&self, path: Option<Path>) -> NotificationPeriods {
         let seconds = |name| {
             let number = self.effective(path?, name)?.as_u64()?;
             Some(Duration::from_secs(number))
         };
-        Pace { pmin: seconds("pmin").unwrap_or_default(), pmax: seconds("pmax") }
+        NotificationPeriods { pmin: seconds("pmin").unwrap_or_default(), pmax: seconds("pmax") }
     }
 
     fn thresholds(&self, (o, i, r): (u16, u16, u16), instance: Option<u16>) -> Thresholds {
@@ -205,11 +206,12 @@ impl Device {
         Thresholds { gt: number("gt"), lt: number("lt"), st: number("st") }
     }
 
+    /// Attribute of the path, or of the nearest path above it that has it.
     fn effective(&self, path: Path, name: &str) -> Option<&Number> {
         path.and_above().find_map(|path| self.attributes.get(&path)?.get(name)?.as_ref())
     }
 
-    /// What can be read there now; nothing where nothing is left.
+    /// Readable values at the path; none if it is gone.
     fn present(&self, path: Option<Path>) -> Objects {
         let Some(path) = path else { return self.model.read_all() };
         let mut objects = Objects::new();
@@ -219,7 +221,7 @@ impl Device {
         }
     }
 
-    /// Attributes that are not named stay as they are; all are refused together when they contradict each other.
+    /// Changes the named attributes of the path, or none of them if they would contradict each other.
     fn write_attributes_at(&mut self, path: Path, attributes: &Attributes) -> Result<(), String> {
         let mut kept = self.attributes.get(&path).cloned().unwrap_or_default();
         for (name, value) in attributes {
@@ -237,7 +239,9 @@ impl Device {
         Ok(())
     }
 
-    /// LwM2M Core, 5.1.2: thresholds belong to numeric resources; lt + 2·st < gt. (pmax below pmin is legal: pmax is then ignored.)
+    /// Checks attributes by LwM2M Core, section 5.1.2: thresholds belong to numeric resources, and lt + 2·st < gt.
+    ///
+    /// A pmax below pmin is legal and ignored.
     fn check_attributes(&self, path: Path, attributes: &Attributes) -> Result<(), String> {
         let number = |name: &str| attributes.get(name).and_then(Option::as_ref).and_then(Number::as_f64);
         let (gt, lt, st) = (number("gt"), number("lt"), number("st"));
@@ -274,7 +278,7 @@ fn content_of(objects: &Objects, (o, i, r): (u16, u16, u16)) -> Option<&Content>
     objects.get(&o)?.get(&i)?.get(&r)
 }
 
-/// Two observations may each have told a part of one resource.
+/// Merges resource instances that several observations notify of one resource.
 fn merge(entry: Entry<'_, u16, Content>, content: &Content) {
     match (entry, content) {
         (Entry::Occupied(mut held), Content::Multiple(more)) => {

@@ -1,13 +1,13 @@
-//! Where in a data model a key points.
+//! Paths in a data model, and resolution of keys into paths.
 //!
-//! Keys arrive as names (`Test object.0.Integer array.4`), and names may hold dots (`PM2.5`), so a key can be
-//! understood only against the objects that the device has: the longest name that fits wins.
+//! Keys are names (`Test object.0.Integer array.4`), and names may hold dots (`PM2.5`). So a key is resolved against the
+//! objects that the device has, and the longest name that fits wins.
 
 use std::fmt;
 
 use super::definition::{Catalogue, ObjectDefinition};
 
-/// A resolved path. It says where, not that anything is there.
+/// Resolved path. Nothing need exist there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Path {
     Object(u16),
@@ -26,7 +26,7 @@ impl Path {
         }
     }
 
-    /// Object and object instance, unless the path is cut short before.
+    /// Object and object instance; `None` for an object's path.
     pub(crate) fn instance(self) -> Option<(u16, u16)> {
         match self {
             Self::Object(_) => None,
@@ -36,7 +36,7 @@ impl Path {
         }
     }
 
-    /// Object instance and resource, of a path that goes so far.
+    /// Object instance and resource; `None` for a shorter path.
     pub(crate) fn resource(self) -> Option<(u16, u16)> {
         match self {
             Self::Object(_) | Self::Instance(..) => None,
@@ -55,7 +55,7 @@ impl Path {
         }
     }
 
-    /// The path itself, and what it lies in: up to the object.
+    /// The path and those above it, up to the object.
     pub(crate) fn and_above(self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self), |path| path.parent())
     }
@@ -79,7 +79,7 @@ impl fmt::Display for Path {
 }
 
 impl Catalogue {
-    /// Resolves a key. A trailing dot means nothing (contract, section 3). The error says what does not fit.
+    /// Resolves a key; a trailing dot is ignored. The error names the part that does not fit.
     pub(crate) fn resolve(&self, key: &str) -> Result<Path, String> {
         let path = key.strip_suffix('.').unwrap_or(key);
         let mut candidates: Vec<_> =
@@ -96,7 +96,7 @@ impl Catalogue {
     }
 }
 
-/// What follows `name` in `path`: `Some(None)` where the path ends with it, `None` where it does not start with it.
+/// Rest of the path after `name`: `Some(None)` if the path ends with it, `None` if the path does not start with it.
 fn below<'p>(path: &'p str, name: &str) -> Option<Option<&'p str>> {
     let rest = path.strip_prefix(name)?;
     if rest.is_empty() {
@@ -134,7 +134,7 @@ fn resolve_in(object: &ObjectDefinition, rest: Option<&str>) -> Result<Path, Str
     Err(format!("{} has no resource {rest:?}", object.name))
 }
 
-/// An instance number: decimal, without sign or leading zeros; 65535 is reserved (LwM2M Core, 7.2).
+/// Parses an instance number: decimal, without sign or leading zeros. 65535 is reserved (LwM2M Core, section 7.2).
 fn number(text: &str) -> Option<u16> {
     let number: u16 = text.parse().ok()?;
     (number != u16::MAX && number.to_string() == text).then_some(number)

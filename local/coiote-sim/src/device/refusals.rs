@@ -1,12 +1,12 @@
-//! What a device refuses, as the control API asks for it: no value is wrong, and it is there, and yet it says no.
+//! Refusals that the control API sets: the device refuses paths although they exist and nothing is wrong.
 
 use std::collections::BTreeMap;
 
 use super::Device;
-use crate::operation::Operation;
+use crate::decoded_operation::DecodedOperation;
 
 impl Device {
-    /// In place of the earlier ones: by name of what is refused, with what is said of it. The error names the path.
+    /// Replaces the refusals: reasons by name of the refused path. The error names the path.
     pub(crate) fn set_refusals(&mut self, refusals: &BTreeMap<String, String>) -> Result<(), String> {
         let resolved = refusals.iter().map(|(key, reason)| match self.model.catalogue.resolve(key) {
             Ok(path) => Ok((path, reason.clone())),
@@ -20,8 +20,8 @@ impl Device {
         self.refusals.iter().map(|(path, reason)| (self.name_of(*path), reason.clone())).collect()
     }
 
-    /// The keys of the operation that are refused, or lie below what is, and why.
-    pub(crate) fn refused_of(&self, operation: &Operation) -> BTreeMap<String, String> {
+    /// Keys of the operation at or below a refused path, and why they are refused.
+    pub(crate) fn refused_of(&self, operation: &DecodedOperation) -> BTreeMap<String, String> {
         if self.refusals.is_empty() {
             return BTreeMap::new();
         }
@@ -30,6 +30,6 @@ impl Device {
             let (_, reason) = self.refusals.iter().find(|(refused, _)| refused.holds(path))?;
             Some((key, reason.clone()))
         };
-        operation.parts().into_iter().filter_map(|part| refused(part.key)).collect()
+        operation.operation_keys().into_iter().filter_map(|part| refused(part.key)).collect()
     }
 }

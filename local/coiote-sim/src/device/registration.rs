@@ -1,4 +1,4 @@
-//! The device at the LwM2M registration interface: Register, Update, Deregister, and what Coiote knows from them.
+//! The registration interface: Register, Update and Deregister, and the properties that Coiote has from them.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 use super::path::Path;
 use super::{Device, State};
 
-/// LwM2M Server, whose Lifetime is the one of the registration.
+/// LwM2M Server object. Its Lifetime is that of the registration.
 const LWM2M_SERVER: u16 = 1;
 const LIFETIME: u16 = 1;
 
+/// Message of the registration interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum Registration {
     Register,
@@ -18,7 +19,7 @@ pub(crate) enum Registration {
 }
 
 impl Registration {
-    /// What a device sends when it goes from one state to another. One that falls asleep says nothing.
+    /// Message that a device sends when its state changes. One that falls asleep sends nothing.
     pub(super) fn between(from: State, to: State) -> Option<Self> {
         match (from, to) {
             (State::Deregistered, State::Deregistered) => None,
@@ -30,7 +31,7 @@ impl Registration {
     }
 }
 
-/// The last Register or Update, and when it was.
+/// Last Register or Update, and its time.
 #[derive(Debug, Clone)]
 pub(super) struct LastRegistration {
     pub(super) operation: Registration,
@@ -38,7 +39,7 @@ pub(super) struct LastRegistration {
 }
 
 impl Device {
-    /// Coiote's device properties (contract, section 3), in the REST API and in the classic shadow.
+    /// Coiote's device properties, as in its REST API and in the classic shadow.
     pub(crate) fn properties(&self) -> Map<String, Value> {
         let mut properties = Map::from_iter([
             ("endpointName".to_owned(), json!(self.endpoint)),
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_has_changed() {
+    fn messages_follow_from_changes_of_state() {
         use Registration::{Deregister, Register, Update};
         use State::{Deregistered, Online, Sleeping};
         for (from, to, expected) in [

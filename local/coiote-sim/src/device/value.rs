@@ -1,12 +1,13 @@
-//! What a resource of each LwM2M type takes (LwM2M Core, appendix C, in the text form that the REST side uses).
+//! LwM2M types (LwM2M Core, appendix C) and the text form of their values.
 //!
-//! Values are kept as the text that arrived: the integration has to carry 9007199254740993 and 1.50 unharmed, and a
-//! stand-in that turned them into numbers could not show whether it does.
+//! Values are kept as text: the integration has to pass on 9007199254740993 and 1.50 unchanged, and a stand-in that
+//! parsed them into numbers could not show that it does.
 
 use serde::Deserialize;
 
 use crate::clock;
 
+/// Type of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub(crate) enum Type {
     String,
@@ -19,12 +20,12 @@ pub(crate) enum Type {
     Time,
     Objlnk,
     Corelnk,
-    /// Executable resources hold no value.
+    /// Type of executable resources, which hold no value.
     #[default]
     None,
 }
 
-/// Smallest and largest number, or length of a String; both ends belong to it.
+/// Range of a number, or of the length of a String, with both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Range {
@@ -49,7 +50,7 @@ impl Type {
         matches!(self, Self::Integer | Self::UnsignedInteger | Self::Float | Self::Time)
     }
 
-    /// Whether a resource of this type takes the text; the error says what would be right.
+    /// Checks that a resource of this type takes the text. The error says which form is expected.
     pub(crate) fn check(self, text: &str, range: Option<Range>) -> Result<(), String> {
         let fits = match self {
             Self::String => true,
@@ -70,7 +71,7 @@ impl Type {
         self.check_range(text, range)
     }
 
-    /// As the device holds it.
+    /// The text as the device holds it.
     pub(crate) fn held(self, text: &str) -> String {
         match (self, clock::seconds_of(text)) {
             (Self::Time, Some(seconds)) => seconds.to_string(),
@@ -78,10 +79,10 @@ impl Type {
         }
     }
 
-    /// As Coiote shows it (contract, section 3): times as ISO 8601, floats with a point.
+    /// The text as Coiote shows it: times in ISO 8601, floats with a point.
     pub(crate) fn shown(self, text: &str) -> String {
         match self {
-            Self::Time => text.parse().ok().and_then(clock::at).unwrap_or_else(|| text.to_owned()),
+            Self::Time => text.parse().ok().and_then(clock::iso_of_seconds).unwrap_or_else(|| text.to_owned()),
             Self::Float if !text.contains('.') => {
                 text.parse::<f64>().map_or_else(|_| text.to_owned(), |number| format!("{number:?}"))
             }
@@ -180,7 +181,7 @@ mod tests {
             (Type::Boolean, "true", "true"),
         ] {
             assert_eq!(kind.shown(held), shown, "{kind:?}");
-            // What is shown can be written, and is held and shown as the same again
+            // A shown value can be written, and is shown in the same form again.
             assert_eq!(kind.check(shown, None), Ok(()));
             assert_eq!(kind.shown(&kind.held(shown)), shown);
         }

@@ -1,23 +1,23 @@
-//! What the device changes by itself, and what it sends unasked.
+//! Values that the device changes by itself, and values that it sends unasked.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use super::content::Objects;
 use super::drift::{self, Drift};
-use super::model::Objects;
 use super::path::Path;
 use super::{DEVICE, Device};
 
 const BATTERY_LEVEL: u16 = 9;
 const TEMPERATURE: u16 = 3303;
 const SENSOR_VALUE: u16 = 5700;
-/// A step is up to so many tenths of a degree.
+/// Largest step of the temperature, in tenths of a degree.
 const LARGEST_STEP: i8 = 5;
 
 impl Device {
-    /// The present values at the paths, in the form of a result: what LwM2M Send carries. The error names the path.
+    /// Present values at the paths in the form of a result, as LwM2M Send carries them. The error names the path.
     pub(crate) fn values_at(&self, keys: &[String]) -> Result<Map<String, Value>, String> {
         let mut result = Objects::new();
         for key in keys {
@@ -27,7 +27,7 @@ impl Device {
         Ok(self.model.render(&result))
     }
 
-    /// The objects as they stand in a data model: readable values, and what can only be executed without one.
+    /// Whole objects in the form of a result: readable values, and executable resources without one.
     pub(crate) fn values_of(&self, objects: &[u16]) -> Map<String, Value> {
         let mut result = Objects::new();
         for object in objects {
@@ -57,7 +57,7 @@ impl Device {
         self.changed_by_itself.insert(path);
     }
 
-    /// What the device has ever changed by itself, as it is now: by name.
+    /// Present values of everything that the device has ever changed by itself, by name.
     pub(crate) fn own_values(&self) -> BTreeMap<String, String> {
         let texts = self.changed_by_itself.iter().filter_map(|path| {
             let text = self.model.text_at(*path)?;
@@ -66,7 +66,7 @@ impl Device {
         texts.collect()
     }
 
-    /// What an earlier run saved. What has gone with its object instance is left out.
+    /// Restores the values of an earlier run, except those whose object instance is gone.
     pub(crate) fn restore_own_values(&mut self, values: &BTreeMap<String, String>) {
         for (key, text) in values {
             if let Ok(path) = self.model.catalogue.resolve(key) {
@@ -79,7 +79,7 @@ impl Device {
         self.observations_ended_after
     }
 
-    /// To be called after each operation that is run again: all observations ended after so many of them.
+    /// Ends all observations if they ended after this number of operations. Called after each operation that is run again.
     pub(crate) fn end_observations_after(&mut self, runs: u64) {
         self.observations_ended_after = runs;
         if self.runs == runs {
@@ -95,7 +95,7 @@ impl Device {
         self.drift.as_ref().map(Drift::next)
     }
 
-    /// Lets the values drift if it is time.
+    /// Lets the values drift if that is due.
     pub(crate) fn drift(&mut self, now: Instant) {
         if !self.drift.as_mut().is_some_and(|drift| drift.is_due(now)) {
             return;

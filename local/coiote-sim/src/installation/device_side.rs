@@ -1,4 +1,4 @@
-//! What devices do of their own accord: their values change, and they notify and send.
+//! Actions of devices without a task: changes of values, notifications, Send.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::device::Drift;
 use crate::publication::Publication;
 
 impl Installation {
-    /// An LwM2M Send of present values; gives what was sent.
+    /// Has the device send its present values (LwM2M Send), and returns them.
     pub(crate) fn send(&self, endpoint: &str, paths: &[String]) -> Result<Map<String, Value>, Refusal> {
         let mut inner = self.inner();
         let device = inner.by_endpoint(endpoint)?;
@@ -27,14 +27,14 @@ impl Installation {
         Ok(values)
     }
 
-    /// Values change inside the device.
+    /// Changes values inside the device.
     pub(crate) fn set_values(&self, endpoint: &str, values: &BTreeMap<String, String>) -> Result<(), Refusal> {
         let mut inner = self.inner();
         let device = inner.by_endpoint(endpoint)?;
         device.set_values(values).map_err(Refusal::Invalid)?;
         info!("{endpoint}: values changed: {values:?}");
         device.notice_changes();
-        self.stir();
+        self.wake_timer();
         Ok(())
     }
 
@@ -43,7 +43,7 @@ impl Installation {
         let mut inner = self.inner();
         inner.by_endpoint(endpoint)?.set_drift(drift);
         info!("{endpoint}: values drift every {seconds} s (0: not at all)");
-        self.stir();
+        self.wake_timer();
         Ok(())
     }
 
@@ -54,10 +54,10 @@ impl Installation {
         Ok(())
     }
 
-    /// Lets drift and notifications happen when they are due, until the task is dropped.
+    /// Runs drift, notifications and held results when they are due, until the future is dropped.
     pub(crate) async fn keep_time(&self) {
         loop {
-            let next = self.pass(Instant::now());
+            let next = self.run_due(Instant::now());
             let due = async {
                 match next {
                     Some(time) => tokio::time::sleep_until(time.into()).await,
@@ -66,13 +66,13 @@ impl Installation {
             };
             tokio::select! {
                 () = due => {}
-                () = self.stirred.notified() => {}
+                () = self.timer_changed.notified() => {}
             }
         }
     }
 
-    /// What is due at this time happens; gives when there is something to do again.
-    pub(super) fn pass(&self, now: Instant) -> Option<Instant> {
+    /// Runs everything that is due, and returns when the next thing is.
+    pub(super) fn run_due(&self, now: Instant) -> Option<Instant> {
         let mut inner = self.inner();
         let mut notifications = Vec::new();
         for device in &mut inner.devices {
@@ -91,16 +91,16 @@ impl Installation {
         inner.held = held;
         let mut due: Vec<_> = due;
         due.sort_by_key(|(time, _)| *time);
-        for (_, order) in due {
-            self.order(order);
+        for (_, command) in due {
+            self.command(command);
         }
         let held = inner.held.iter().map(|(time, _)| *time);
         let devices = inner.devices.iter();
         devices.flat_map(|device| [device.next_drift(), device.next_notification(now)]).flatten().chain(held).min()
     }
 
-    /// Something may be due now, or earlier than it was.
-    pub(super) fn stir(&self) {
-        self.stirred.notify_one();
+    /// Has the timer look again: something may be due now, or earlier than before.
+    pub(super) fn wake_timer(&self) {
+        self.timer_changed.notify_one();
     }
 }

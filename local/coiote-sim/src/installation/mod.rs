@@ -1,7 +1,7 @@
-//! The installation: its devices, its tasks, its templates, and who may call it.
+//! State of the local Coiote: devices, tasks, templates, certificates, faults.
 //!
-//! REST, control and AWS meet here. Nothing in it waits, so one lock around everything is enough, and a task is taken
-//! and run under it: never twice.
+//! The REST API, the control API and the connection to AWS meet here. Nothing in it waits, so one lock around everything
+//! is enough. A task is taken and run under that lock, so it never runs twice.
 
 mod device_side;
 mod integration;
@@ -21,20 +21,20 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
-use crate::aws::Order;
+use crate::aws_command::AwsCommand;
 use crate::cli::NewDevice;
 use crate::device::{Catalogue, DataFileError, Device, Registration, State};
 use crate::external_certificate::ExternalCertificate;
-use crate::faults::{Counts, Fault, Faults};
+use crate::faults::{Fault, FaultCounts, Faults};
 use crate::pem;
 use crate::publication::{Outbox, is_thing_name};
 use crate::task_list::TaskList;
-use crate::tasks::Status;
+use crate::tasks::TaskStatus;
 use crate::template;
 
 pub(crate) use task_side::{NewTask, WantedReports};
 
-/// Why something was refused.
+/// Refusal of a call.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum Refusal {
     #[error("device {0:?} does not exist")]
@@ -55,22 +55,23 @@ pub(crate) enum Refusal {
     Invalid(String),
 }
 
+/// The local Coiote behind its APIs.
 pub(crate) struct Installation {
     catalogue: Arc<Catalogue>,
-    /// Absent where no AWS connection was configured.
-    to_aws: Option<UnboundedSender<Order>>,
-    /// Whether AWS is told of devices that register.
+    /// `None` if no connection to AWS is configured.
+    to_aws: Option<UnboundedSender<AwsCommand>>,
+    /// Announce devices that register to AWS (`--announce`).
     announces: bool,
     inner: Mutex<Inner>,
-    /// Wakes whoever waits for the next drift or notification.
-    stirred: Notify,
-    /// Wakes what hangs until the faults are others.
+    /// Wakes the timer of drift, notifications and held results.
+    timer_changed: Notify,
+    /// Wakes calls that hang until the faults change.
     faults_changed: Notify,
 }
 
-/// What the options say of the installation.
+/// Settings of the installation that the command line gives.
 #[derive(Debug, Default)]
-pub(crate) struct Given {
+pub(crate) struct InstallationOptions {
     pub(crate) client_certificates: Vec<CertificateDer<'static>>,
     pub(crate) without_templates: Vec<String>,
     pub(crate) external_certificate: Option<ExternalCertificate>,
@@ -81,32 +82,32 @@ pub(crate) struct Given {
 struct Inner {
     devices: Vec<Device>,
     tasks: TaskList,
-    /// Results that the faults hold up.
-    held: Vec<(Instant, Order)>,
-    /// What task ids start with: another one at each start from nothing, so that ids of an earlier run are unknown.
+    /// Results that the faults delay, and when they are due.
+    held: Vec<(Instant, AwsCommand)>,
+    /// Prefix of task ids. It differs at each start without saved state, so that ids of an earlier run are unknown.
     task_prefix: String,
-    templates: Setting<BTreeSet<String>>,
-    client_certificates: Setting<Vec<CertificateDer<'static>>>,
-    /// What Coiote connects to AWS with.
-    external_certificate: Setting<Option<ExternalCertificate>>,
+    templates: Overridable<BTreeSet<String>>,
+    client_certificates: Overridable<Vec<CertificateDer<'static>>>,
+    /// Certificate that Coiote connects to AWS with.
+    external_certificate: Overridable<Option<ExternalCertificate>>,
     connected: bool,
-    /// Endpoint names of devices that this integration has announced, or is about to.
+    /// Endpoint names of devices that this integration has announced or is announcing.
     announced: BTreeSet<String>,
     outbox: Outbox,
     faults: Faults,
     stats: Stats,
 }
 
-/// Given by the options until a call changes it: only then it outlives a restart, and otherwise the options of
-/// the next run hold.
+/// Value of the options until a call changes it. Only a changed value outlives a restart; otherwise the options of the
+/// next run apply.
 #[derive(Default)]
-struct Setting<T> {
+struct Overridable<T> {
     value: T,
     changed: bool,
 }
 
-impl<T> Setting<T> {
-    fn given(value: T) -> Self {
+impl<T> Overridable<T> {
+    fn from_options(value: T) -> Self {
         Self { value, changed: false }
     }
 
@@ -119,49 +120,54 @@ impl<T> Setting<T> {
     }
 }
 
+/// Counts since the start, as `GET /stats` of the control API shows them.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stats {
     tls_handshakes: u64,
     requests: BTreeMap<String, u64>,
-    /// Calls that are not answered, and the most that there were at a time.
+    /// Calls that are not answered yet.
     in_flight: u64,
+    /// Highest value that `in_flight` has had.
     most_in_flight: u64,
-    faults: Counts,
+    faults: FaultCounts,
 }
 
 impl Installation {
-    pub(crate) fn new(given: Given, to_aws: Option<UnboundedSender<Order>>) -> Result<Self, DataFileError> {
-        let templates = template::all_names().filter(|name| !given.without_templates.contains(name)).collect();
+    pub(crate) fn new(
+        options: InstallationOptions,
+        to_aws: Option<UnboundedSender<AwsCommand>>,
+    ) -> Result<Self, DataFileError> {
+        let templates = template::all_names().filter(|name| !options.without_templates.contains(name)).collect();
         let inner = Inner {
             task_prefix: format!("d:{}", random_text()),
-            templates: Setting::given(templates),
-            client_certificates: Setting::given(given.client_certificates),
-            external_certificate: Setting::given(given.external_certificate),
+            templates: Overridable::from_options(templates),
+            client_certificates: Overridable::from_options(options.client_certificates),
+            external_certificate: Overridable::from_options(options.external_certificate),
             ..Inner::default()
         };
         Ok(Self {
             catalogue: Arc::new(Catalogue::load()?),
             to_aws,
-            announces: given.announces,
+            announces: options.announces,
             inner: Mutex::new(inner),
-            stirred: Notify::new(),
+            timer_changed: Notify::new(),
             faults_changed: Notify::new(),
         })
     }
 
     // Devices
 
-    /// One that is not deregistered registers at once.
+    /// Adds a device. It registers at once, unless it is added as deregistered.
     pub(crate) fn add_device(&self, new: NewDevice) -> Result<Value, Refusal> {
         let endpoint = new.endpoint.clone();
         let mut inner = self.inner();
         let device = self.insert_device(&mut inner, new)?;
-        let (inside, registers) = (device.inside(), device.is_registered());
+        let (view, registers) = (device.control_view(), device.is_registered());
         if registers {
-            self.tell_register(&mut inner, &endpoint);
+            self.publish_register(&mut inner, &endpoint);
         }
-        Ok(inside)
+        Ok(view)
     }
 
     fn insert_device<'i>(&self, inner: &'i mut Inner, new: NewDevice) -> Result<&'i mut Device, Refusal> {
@@ -174,59 +180,59 @@ impl Installation {
         if inner.devices.iter().any(|other| other.endpoint == endpoint || other.id == device.id) {
             return Err(Refusal::DeviceExists(endpoint));
         }
-        device.set_make(manufacturer, model);
+        device.set_manufacturer_and_model(manufacturer, model);
         info!("{endpoint}: device added with id {}, {}", device.id, device.state.word());
         if is_thing_name(&endpoint) {
-            self.order(Order::Watch { endpoint: endpoint.clone() });
+            self.command(AwsCommand::Subscribe { endpoint: endpoint.clone() });
         }
         inner.devices.push(device);
         inner.by_endpoint(&endpoint)
     }
 
-    /// Its tasks stay to be looked at; those that are scheduled run only if a device of that name is added again.
+    /// Removes a device. Its tasks remain visible; scheduled ones run only if a device of that name is added again.
     pub(crate) fn remove_device(&self, endpoint: &str) -> Result<(), Refusal> {
         let mut inner = self.inner();
         inner.by_endpoint(endpoint)?;
         inner.devices.retain(|device| device.endpoint != endpoint);
-        for task in inner.tasks.iter_mut().filter(|task| task.device == endpoint && task.status == Status::Done) {
+        for task in inner.tasks.iter_mut().filter(|task| task.device == endpoint && task.status == TaskStatus::Done) {
             task.of_removed_device = true;
         }
         inner.announced.remove(endpoint);
         info!("{endpoint}: device removed");
-        self.order(Order::Unwatch { endpoint: endpoint.to_owned() });
+        self.command(AwsCommand::Unsubscribe { endpoint: endpoint.to_owned() });
         Ok(())
     }
 
     pub(crate) fn set_state(&self, endpoint: &str, state: State) -> Result<Value, Refusal> {
         let mut inner = self.inner();
         let device = inner.by_endpoint(endpoint)?;
-        let told = device.change_state(state);
-        let inside = device.inside();
+        let registration = device.change_state(state);
+        let view = device.control_view();
         info!("{endpoint}: is now {}", state.word());
-        match told {
-            Some(Registration::Register) => self.tell_register(&mut inner, endpoint),
-            Some(Registration::Update) => self.tell_update(&mut inner, endpoint),
-            // The shadow keeps what it has of a device that is gone.
+        match registration {
+            Some(Registration::Register) => self.publish_register(&mut inner, endpoint),
+            Some(Registration::Update) => self.publish_update(&mut inner, endpoint),
+            // The shadow keeps its values of a device that has deregistered.
             Some(Registration::Deregister) | None => {}
         }
-        // One that wakes up notifies what has become due.
-        self.stir();
-        Ok(inside)
+        // A device that wakes up sends the notifications that have become due.
+        self.wake_timer();
+        Ok(view)
     }
 
     pub(crate) fn has_device(&self, endpoint: &str) -> bool {
         self.inner().by_endpoint(endpoint).is_ok()
     }
 
-    pub(crate) fn devices_inside(&self) -> Vec<Value> {
-        self.inner().devices.iter().map(Device::inside).collect()
+    pub(crate) fn device_views(&self) -> Vec<Value> {
+        self.inner().devices.iter().map(Device::control_view).collect()
     }
 
     pub(crate) fn data_model(&self, endpoint: &str) -> Result<Map<String, Value>, Refusal> {
         Ok(self.inner().by_endpoint(endpoint)?.readable_values())
     }
 
-    /// Ids of all devices, or of the one with this endpoint name.
+    /// Ids of all devices, or of the one with the endpoint name.
     pub(crate) fn device_ids(&self, endpoint: Option<&str>) -> Vec<String> {
         let inner = self.inner();
         let wanted = inner.devices.iter().filter(|device| endpoint.is_none_or(|name| device.endpoint == name));
@@ -271,7 +277,7 @@ impl Installation {
         self.inner().client_certificates.change(certificates);
     }
 
-    /// In addition to the others; a second time makes no difference.
+    /// Adds a certificate to the registered ones, unless it is one of them.
     pub(crate) fn register_client_certificate(&self, certificate: CertificateDer<'static>) {
         let mut inner = self.inner();
         info!("client certificate {} registered", pem::fingerprint(&certificate));
@@ -295,7 +301,7 @@ impl Installation {
         Ok(())
     }
 
-    pub(crate) fn knows_client(&self, certificate: &CertificateDer<'_>) -> bool {
+    pub(crate) fn is_registered_client(&self, certificate: &CertificateDer<'_>) -> bool {
         self.inner().client_certificates.value.iter().any(|registered| registered == certificate)
     }
 
@@ -305,7 +311,7 @@ impl Installation {
         self.faults_changed.notify_waiters();
     }
 
-    /// Comes back when the present faults have been replaced, or are over.
+    /// Resolves when the present faults have been replaced or are over.
     pub(crate) async fn faults_changed(&self) {
         let changed = self.faults_changed.notified();
         let until = self.inner().faults.until();
@@ -318,7 +324,7 @@ impl Installation {
         }
     }
 
-    /// Counts the connection that falls into it.
+    /// Whether a new connection falls into the black hole. It is counted then.
     pub(crate) fn is_black_hole(&self) -> bool {
         let mut inner = self.inner();
         let is_black_hole = inner.faults.is_black_hole();
@@ -328,10 +334,10 @@ impl Installation {
         is_black_hole
     }
 
-    /// The fault that a REST call meets, if any: it is counted.
-    pub(crate) fn meet_fault(&self, method: &Method, path: &str) -> Option<Fault> {
+    /// Fault that a REST call meets, if any. It is counted.
+    pub(crate) fn fault_for_call(&self, method: &Method, path: &str) -> Option<Fault> {
         let mut inner = self.inner();
-        let fault = inner.faults.meet(method, path)?;
+        let fault = inner.faults.fault_for(method, path)?;
         inner.stats.faults.add(&fault);
         Some(fault)
     }
@@ -344,13 +350,13 @@ impl Installation {
         *self.inner().stats.requests.entry(request).or_default() += 1;
     }
 
-    pub(crate) fn call_begins(&self) {
+    pub(crate) fn begin_call(&self) {
         let stats = &mut self.inner().stats;
         stats.in_flight += 1;
         stats.most_in_flight = stats.most_in_flight.max(stats.in_flight);
     }
 
-    pub(crate) fn call_ends(&self) {
+    pub(crate) fn end_call(&self) {
         self.inner().stats.in_flight -= 1;
     }
 
@@ -358,9 +364,9 @@ impl Installation {
         self.inner().stats.clone()
     }
 
-    fn order(&self, order: Order) {
+    fn command(&self, command: AwsCommand) {
         if let Some(to_aws) = &self.to_aws
-            && to_aws.send(order).is_err()
+            && to_aws.send(command).is_err()
         {
             warn!("the AWS connection has ended: nothing more is reported");
         }
@@ -383,7 +389,7 @@ impl Inner {
     }
 }
 
-/// They only have to differ.
+/// Text that differs at each start. It is no secret.
 fn random_text() -> String {
     (0..22).map(|_| fastrand::alphanumeric()).collect()
 }

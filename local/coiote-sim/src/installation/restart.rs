@@ -1,4 +1,4 @@
-//! What of the installation outlives a restart, and how it goes on from there.
+//! Saving the installation's state, and restoring it after a restart.
 
 use std::time::Instant;
 
@@ -6,12 +6,13 @@ use rustls::pki_types::CertificateDer;
 use tracing::info;
 
 use super::{Installation, Refusal};
-use crate::aws::Order;
+use crate::aws_command::{AwsCommand, OperationShadowUpdate};
 use crate::cli::NewDevice;
 use crate::state_file::{SavedCertificate, SavedDevice, SavedState};
-use crate::tasks::{SavedTask, ShadowUpdate, Status};
+use crate::tasks::{SavedTask, ShadowUpdateStatus, TaskStatus};
 
 impl Installation {
+    /// The state that outlives a restart.
     pub(crate) fn saved(&self) -> SavedState {
         let inner = self.inner();
         let devices = inner.devices.iter().map(|device| SavedDevice {
@@ -41,13 +42,13 @@ impl Installation {
         }
     }
 
-    /// Goes on from what an earlier run saved; nothing may have been added before.
+    /// Restores the saved state of an earlier run. Nothing may have been added before.
     ///
-    /// What a device holds is not saved. Its operations are deterministic: when it runs again what it has run, in the
-    /// same order, it holds the same values, observations, attributes and counts, and there is no second description
-    /// of a device that could disagree with the first. Nothing of that is reported, since the reports are saved. What
-    /// a device changed by itself is saved as it was at the end, and outweighs what the operations made of it.
-    pub(crate) fn go_on_from(&self, saved: SavedState) -> Result<(), Refusal> {
+    /// The values that operations gave a device are not saved. Operations are deterministic: run again in the same order,
+    /// they lead to the same values, observations, attributes and counts, and there is no second description of a device
+    /// that could disagree with the first. Nothing of that is reported, since the reports are saved. Values that a device
+    /// changed by itself are saved as they were at the end, and replace those of the operations.
+    pub(crate) fn restore(&self, saved: SavedState) -> Result<(), Refusal> {
         let SavedState { devices, task_prefix, tasks, templates, client_certificates, .. } = saved;
         let mut inner = self.inner();
         for SavedDevice { endpoint, id, state, .. } in &devices {
@@ -62,7 +63,7 @@ impl Installation {
         }
         inner.announced = saved.announced;
         for publication in saved.unconfirmed {
-            // Whoever connects to AWS asks for all of them.
+            // No command: the connection to AWS asks for all of them when it comes up.
             inner.outbox.add(publication);
         }
         if let Some(templates) = templates {
@@ -75,8 +76,8 @@ impl Installation {
         for task in tasks {
             let id = task.id.clone();
             let task =
-                task.understood(&self.catalogue).map_err(|error| Refusal::Invalid(format!("task {id}: {error}")))?;
-            if task.status == Status::Done
+                task.into_task(&self.catalogue).map_err(|error| Refusal::Invalid(format!("task {id}: {error}")))?;
+            if task.status == TaskStatus::Done
                 && !task.of_removed_device
                 && let Ok(device) = inner.by_endpoint(&task.device)
             {
@@ -86,13 +87,13 @@ impl Installation {
                     device.end_observations_after(saved.observations_ended_after);
                 }
             }
-            if let ShadowUpdate::Sent { payload } = &task.shadow_update {
-                // It may have arrived without its answer coming back: then AWS takes the same once more.
-                self.order(Order::Report {
+            if let ShadowUpdateStatus::Sent { payload } = &task.shadow_update {
+                // It may have arrived and only its response be lost: then AWS takes the same update twice.
+                self.command(AwsCommand::UpdateShadow(OperationShadowUpdate {
                     endpoint: task.device.clone(),
                     task_id: task.id.clone(),
                     payload: payload.to_string(),
-                });
+                }));
             }
             inner.tasks.add(task);
         }
@@ -100,7 +101,7 @@ impl Installation {
             let device = inner.by_endpoint(endpoint)?;
             device.set_refusals(refusals).map_err(Refusal::Invalid)?;
             device.restore_own_values(own_values);
-            device.observe_anew(now);
+            device.restart_observations(now);
         }
         info!("gone on from {} device(s) and {} task(s) of an earlier run", inner.devices.len(), inner.tasks.len());
         Ok(())
@@ -112,22 +113,25 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-    use super::super::{Given, NewTask};
+    use super::super::{InstallationOptions, NewTask};
     use super::*;
     use crate::device::State;
     use crate::template::Parameter;
 
-    /// An installation with a connection to AWS whose orders nobody has taken yet.
+    /// An installation whose commands to AWS are kept.
     struct Bench {
         installation: Installation,
-        orders: UnboundedReceiver<Order>,
+        commands: UnboundedReceiver<AwsCommand>,
     }
 
     impl Bench {
         fn new() -> Self {
-            let (to_aws, orders) = unbounded_channel();
-            let given = Given { client_certificates: vec![CertificateDer::from(vec![1])], ..Given::default() };
-            Self { installation: Installation::new(given, Some(to_aws)).unwrap(), orders }
+            let (to_aws, commands) = unbounded_channel();
+            let options = InstallationOptions {
+                client_certificates: vec![CertificateDer::from(vec![1])],
+                ..InstallationOptions::default()
+            };
+            Self { installation: Installation::new(options, Some(to_aws)).unwrap(), commands }
         }
 
         fn add(&self, device: &str) {
@@ -141,17 +145,17 @@ mod tests {
             self.installation.schedule(device_id, NewTask::new(&format!("AWS{operation}CertAuth"), parameters)).unwrap()
         }
 
-        /// Another one that goes on from what this one has saved, by way of the text in the file.
+        /// Another installation that is restored from the saved state of this one, by way of its JSON text.
         fn restarted(&self) -> Self {
             let text = serde_json::to_string(&self.installation.saved()).unwrap();
             let next = Self::new();
-            next.installation.go_on_from(serde_json::from_str(&text).unwrap()).unwrap();
+            next.installation.restore(serde_json::from_str(&text).unwrap()).unwrap();
             next
         }
 
-        /// All that can be seen from outside.
+        /// Everything that the control API shows.
         fn seen(&self) -> Value {
-            let devices = self.installation.devices_inside();
+            let devices = self.installation.device_views();
             let held: Vec<_> = devices
                 .iter()
                 .map(|d| self.installation.data_model(d["endpoint"].as_str().unwrap()).unwrap())
@@ -161,8 +165,10 @@ mod tests {
         }
 
         fn reported_tasks(&mut self) -> Vec<String> {
-            let orders = std::iter::from_fn(|| self.orders.try_recv().ok());
-            orders.filter_map(|o| if let Order::Report { task_id, .. } = o { Some(task_id) } else { None }).collect()
+            let commands = std::iter::from_fn(|| self.commands.try_recv().ok());
+            commands
+                .filter_map(|c| if let AwsCommand::UpdateShadow(update) = c { Some(update.task_id) } else { None })
+                .collect()
         }
     }
 
@@ -190,20 +196,20 @@ mod tests {
 
         let second = first.restarted();
         assert_eq!(second.seen(), first.seen());
-        let device = &second.installation.devices_inside()[0];
+        let device = &second.installation.device_views()[0];
         assert_eq!(device["reboots"], 1);
         assert_eq!(device["observations"][0]["attributes"].to_string(), r#"{"gt":1.50,"pmin":5}"#);
-        // A restart more changes nothing, and ids go on.
+        // Another restart changes nothing, and ids go on.
         let third = second.restarted();
         assert_eq!(third.seen(), first.seen());
         let last = tasks[7]["id"].as_str().unwrap();
         let next = third.schedule("one", "read", &[("keys", "")]);
         assert_eq!(next, format!("{}9", last.strip_suffix('8').unwrap()));
 
-        // What waits runs when the device comes.
+        // Scheduled tasks run when the device comes online.
         third.installation.set_state("sleeper", State::Online).unwrap();
         third.installation.run_all_scheduled();
-        assert_eq!(third.installation.devices_inside()[1]["reboots"], 1);
+        assert_eq!(third.installation.device_views()[1]["reboots"], 1);
     }
 
     #[test]
@@ -240,7 +246,9 @@ mod tests {
         assert_eq!(first.reported_tasks(), tasks);
 
         let mut second = first.restarted();
-        assert!(matches!(second.orders.try_recv(), Ok(Order::Watch { endpoint }) if endpoint == "urn:dev:1"));
+        assert!(
+            matches!(second.commands.try_recv(), Ok(AwsCommand::Subscribe { endpoint }) if endpoint == "urn:dev:1")
+        );
         assert_eq!(second.reported_tasks(), tasks[2..]);
         second.installation.shadow_accepted("urn:dev:1", &tasks[2], Some(8));
         assert_eq!(second.restarted().reported_tasks(), [""; 0]);
@@ -254,13 +262,13 @@ mod tests {
         first.installation.run_all_scheduled();
         first.schedule("one", "write", &[("keys", "Device.0.UTC Offset"), ("values", "+02:00")]);
         first.installation.remove_device("urn:dev:1").unwrap();
-        assert!(first.restarted().installation.devices_inside().is_empty());
+        assert!(first.restarted().installation.device_views().is_empty());
         first.add("endpoint=urn:dev:1,id=one");
         first.installation.run_all_scheduled();
 
         let second = first.restarted();
         assert_eq!(second.seen(), first.seen());
-        assert_eq!(second.installation.devices_inside()[0]["reboots"], 0);
+        assert_eq!(second.installation.device_views()[0]["reboots"], 0);
         assert_eq!(second.seen()["held"][0]["Device"]["0"]["UTC Offset"], "+02:00");
     }
 
@@ -268,14 +276,14 @@ mod tests {
     fn settings_outlive_a_restart_only_if_they_were_changed() {
         let first = Bench::new();
         let (given, other) = (CertificateDer::from(vec![1]), CertificateDer::from(vec![2]));
-        assert!(first.restarted().installation.knows_client(&given));
+        assert!(first.restarted().installation.is_registered_client(&given));
         let saved = first.installation.saved();
         assert_eq!((saved.templates, saved.client_certificates), (None, None));
 
         first.installation.register_client_certificates(vec![other.clone()]);
         first.installation.remove_template("AWSdiscoverCertAuth").unwrap();
         let second = first.restarted().restarted();
-        assert!(second.installation.knows_client(&other) && !second.installation.knows_client(&given));
+        assert!(second.installation.is_registered_client(&other) && !second.installation.is_registered_client(&given));
         assert_eq!(second.installation.templates(), first.installation.templates());
         assert_eq!(second.installation.templates().len(), 12);
     }
@@ -294,7 +302,7 @@ mod tests {
         ] {
             let bad = good.replace(from, &to);
             assert_ne!(bad, good, "{from}");
-            let refusal = Bench::new().installation.go_on_from(serde_json::from_str(&bad).unwrap()).unwrap_err();
+            let refusal = Bench::new().installation.restore(serde_json::from_str(&bad).unwrap()).unwrap_err();
             assert!(refusal.to_string().ends_with(part), "{refusal}");
         }
     }

@@ -1,4 +1,4 @@
-//! Tasks, from the call that asks for one to its report and its result.
+//! Tasks, from the call that creates one to its report and its result.
 
 use std::time::Instant;
 
@@ -6,31 +6,31 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::{Inner, Installation, Refusal};
-use crate::aws::Order;
+use crate::aws_command::{AwsCommand, OperationShadowUpdate};
 use crate::clock;
 use crate::device::State;
 use crate::faults::ResultFate;
 use crate::publication::is_thing_name;
-use crate::tasks::{self, Report, Run, Settings, ShadowUpdate, Shown, Status, Task};
+use crate::tasks::{self, ReportVisibility, ShadowUpdateStatus, Task, TaskReport, TaskRun, TaskSettings, TaskStatus};
 use crate::template::{self, Parameter};
 
-/// What a call asks for.
+/// Task that a call creates.
 #[derive(Debug)]
 pub(crate) struct NewTask {
     template: String,
     parameters: Vec<Parameter>,
-    pub(crate) settings: Settings,
-    /// Whether a task that equals it is run again instead.
+    pub(crate) settings: TaskSettings,
+    /// Run an equal task again instead of creating another one (`rerunIfExists`).
     pub(crate) reruns: bool,
 }
 
 impl NewTask {
     pub(crate) fn new(template: &str, parameters: Vec<Parameter>) -> Self {
-        Self { template: template.to_owned(), parameters, settings: Settings::default(), reruns: true }
+        Self { template: template.to_owned(), parameters, settings: TaskSettings::default(), reruns: true }
     }
 }
 
-/// Which reports are asked for.
+/// Filter of `GET /taskReports/findSince`.
 #[derive(Debug)]
 pub(crate) struct WantedReports<'w> {
     /// Milliseconds since 1970.
@@ -41,8 +41,8 @@ pub(crate) struct WantedReports<'w> {
 }
 
 impl Installation {
-    /// Gives the id of the task: where one that equals it is there, that one's. Each call is one more run, also when the
-    /// earlier one has not been yet.
+    /// Schedules a run and returns the task's id: that of an equal task, if there is one. Each call is one more run, even
+    /// if the earlier one is still to come.
     pub(crate) fn schedule(&self, device_id: &str, new: NewTask) -> Result<String, Refusal> {
         let mut inner = self.inner();
         let device = inner.by_id(device_id)?.endpoint.clone();
@@ -53,16 +53,16 @@ impl Installation {
         let decoded = template::decode(&template, &parameters, &self.catalogue).map_err(Refusal::Parameters)?;
         let shown: Vec<_> = parameters.iter().map(|p| format!("{}={:?}", p.name, p.value)).collect();
         let mut task = Task {
-            id: format!("{}:{}", inner.task_prefix, inner.tasks.ids() + 1),
+            id: format!("{}:{}", inner.task_prefix, inner.tasks.distinct_ids() + 1),
             device,
             template,
             parameters,
             settings,
             decoded,
-            status: Status::Scheduled,
+            status: TaskStatus::Scheduled,
             report: None,
             run: None,
-            shadow_update: ShadowUpdate::None,
+            shadow_update: ShadowUpdateStatus::None,
             removed: false,
             of_removed_device: false,
         };
@@ -77,7 +77,7 @@ impl Installation {
         Ok(id)
     }
 
-    /// Tries to reach the device. Gives its endpoint name when it is there, and so runs its tasks.
+    /// Tries to reach the device. Returns its endpoint name if it is online, so that the caller runs its tasks.
     pub(crate) fn start_session(&self, device_id: &str) -> Result<Option<String>, Refusal> {
         let mut inner = self.inner();
         let device = inner.by_id(device_id)?;
@@ -92,12 +92,12 @@ impl Installation {
         Ok(None)
     }
 
-    /// Runs what is scheduled for the device, oldest first, as long as it is online.
+    /// Runs the device's scheduled tasks, oldest first, as long as it is online.
     pub(crate) fn run_scheduled(&self, endpoint: &str) {
         while self.run_next(endpoint) {}
     }
 
-    /// Runs what is scheduled for all who are online: after a restart nobody asks for a session again.
+    /// Runs the scheduled tasks of all devices that are online: after a restart no session is started again.
     pub(crate) fn run_all_scheduled(&self) {
         let endpoints: Vec<_> = self.inner().devices.iter().map(|device| device.endpoint.clone()).collect();
         for endpoint in endpoints {
@@ -105,69 +105,80 @@ impl Installation {
         }
     }
 
+    /// Runs the device's oldest scheduled task. Returns `false` if there is none or the device is not online.
     fn run_next(&self, endpoint: &str) -> bool {
         let mut inner = self.inner();
         let Inner { devices, tasks, faults, held, .. } = &mut *inner;
         let device = devices.iter_mut().find(|device| device.endpoint == endpoint && device.state == State::Online);
         let Some(device) = device else { return false };
-        let Some((task, number)) = tasks.take(endpoint) else { return false };
+        let Some((task, number)) = tasks.take_next(endpoint) else { return false };
         info!("{endpoint}: task {} runs", task.id);
         let started = clock::now_in_millis();
         let now = Instant::now();
         let refused = device.refused_of(&task.decoded);
         let outcome = device.run(&task.decoded, &refused, now);
         device.notice_changes();
-        self.stir();
+        self.wake_timer();
         let finished = clock::now_in_millis();
-        let report = Report::new(&task.id, &device.id, (started, finished), &outcome);
+        let report = TaskReport::new(&task.id, &device.id, (started, finished), &outcome);
         let answer = shortened(&Value::Object(outcome.result.clone()).to_string());
         info!("{endpoint}: task {} ended with {:?}: {}; result {answer}", task.id, report.status, report.summary);
-        let fate = faults.of_report();
+        let fate = faults.report_fate();
         let from = finished + u64::try_from(fate.after.as_millis()).unwrap_or(u64::MAX / 2);
-        let shown = Shown { from, alone: fate.alone, listed: fate.listed };
-        task.run = Some(Run { refused, ..Run::new(number, &task.decoded, &outcome, finished, shown) });
-        task.status = Status::Done;
+        let shown = ReportVisibility { from, alone: fate.alone, listed: fate.listed };
+        task.run = Some(TaskRun { refused, ..TaskRun::new(number, &task.decoded, &outcome, finished, shown) });
+        task.status = TaskStatus::Done;
         task.report = Some(report);
         if let Some(operation) = task.decoded.reported_as() {
             let payload = tasks::shadow_update(operation, &outcome, &task.id);
-            let order =
-                Order::Report { endpoint: endpoint.to_owned(), task_id: task.id.clone(), payload: payload.to_string() };
-            task.shadow_update = if self.to_aws.is_none() || !is_thing_name(endpoint) {
-                info!("{endpoint}: result of task {} kept: there is no AWS connection, or no such thing", task.id);
-                ShadowUpdate::Kept { payload }
-            } else {
-                match faults.of_result() {
-                    ResultFate::Lost => {
-                        info!("{endpoint}: result of task {} lost, as the faults ask for it", task.id);
-                        ShadowUpdate::Lost { payload }
-                    }
-                    ResultFate::SentAfter(pause) => {
-                        held.push((now + pause, order));
-                        ShadowUpdate::Sent { payload }
-                    }
-                    ResultFate::Sent => {
-                        self.order(order);
-                        ShadowUpdate::Sent { payload }
-                    }
-                }
-            };
+            task.shadow_update = self.report_result(endpoint, &task.id, payload, faults.result_fate(), now, held);
         }
         true
+    }
+
+    /// Sends a result to its operation shadow, unless there is none or the faults lose or delay it.
+    fn report_result(
+        &self,
+        endpoint: &str,
+        task_id: &str,
+        payload: Value,
+        fate: ResultFate,
+        now: Instant,
+        held: &mut Vec<(Instant, AwsCommand)>,
+    ) -> ShadowUpdateStatus {
+        if self.to_aws.is_none() || !is_thing_name(endpoint) {
+            info!("{endpoint}: result of task {task_id} kept: there is no AWS connection, or no such thing");
+            return ShadowUpdateStatus::Kept { payload };
+        }
+        let command = AwsCommand::UpdateShadow(OperationShadowUpdate {
+            endpoint: endpoint.to_owned(),
+            task_id: task_id.to_owned(),
+            payload: payload.to_string(),
+        });
+        match fate {
+            ResultFate::Lost => {
+                info!("{endpoint}: result of task {task_id} lost, as the faults ask for it");
+                return ShadowUpdateStatus::Lost { payload };
+            }
+            ResultFate::SentAfter(pause) => held.push((now + pause, command)),
+            ResultFate::Sent => self.command(command),
+        }
+        ShadowUpdateStatus::Sent { payload }
     }
 
     pub(crate) fn shadow_accepted(&self, endpoint: &str, task_id: &str, version: Option<u64>) {
         let shown = version.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
         info!("{endpoint}: AWS accepted the result of task {task_id}; operation shadow version {shown}");
-        self.inner().tasks.settle(task_id, |payload| ShadowUpdate::Accepted { version, payload });
+        self.inner().tasks.settle(task_id, |payload| ShadowUpdateStatus::Accepted { version, payload });
     }
 
     pub(crate) fn shadow_rejected(&self, endpoint: &str, task_id: &str, code: Option<u64>, message: String) {
         let shown = code.unwrap_or_default();
         warn!("{endpoint}: AWS rejected the result of task {task_id}: {shown} {message}");
-        self.inner().tasks.settle(task_id, |payload| ShadowUpdate::Rejected { code, message, payload });
+        self.inner().tasks.settle(task_id, |payload| ShadowUpdateStatus::Rejected { code, message, payload });
     }
 
-    // What calls are told
+    // Responses to calls
 
     /// The task report as JSON.
     pub(crate) fn report(&self, task_id: &str, device_id: &str) -> Result<Value, Refusal> {
@@ -179,7 +190,7 @@ impl Installation {
 
     pub(crate) fn reports_since(&self, wanted: &WantedReports<'_>) -> Value {
         let inner = self.inner();
-        let faults = inner.faults.of_reports();
+        let faults = inner.faults.report_faults();
         let mut found = inner.tasks.reports_since(wanted.since, clock::now_in_millis());
         found.retain(|(task, report)| {
             wanted.task_id.is_none_or(|id| task.id == id) && wanted.device_id.is_none_or(|id| report.device_id == id)
@@ -195,10 +206,10 @@ impl Installation {
         found.into_iter().map(|(_, report)| json!(report)).collect()
     }
 
-    /// Ids of all tasks, or of those with this name.
+    /// Ids of all tasks, or of those with the name.
     pub(crate) fn task_ids(&self, name: Option<&str>) -> Vec<String> {
         let inner = self.inner();
-        let wanted = inner.tasks.present().filter(|task| name.is_none_or(|name| name_of(task) == name));
+        let wanted = inner.tasks.current().filter(|task| name.is_none_or(|name| name_of(task) == name));
         wanted.map(|task| task.id.clone()).collect()
     }
 
@@ -232,7 +243,7 @@ impl Installation {
         serde_json::to_value(wanted)
     }
 
-    /// What devices did, in its order: of all of them, of one, for one task.
+    /// Runs in the order in which devices made them, filtered by device and task.
     pub(crate) fn runs(&self, endpoint: Option<&str>, task_id: Option<&str>) -> Vec<Value> {
         let inner = self.inner();
         let wanted = inner
@@ -242,7 +253,7 @@ impl Installation {
             .filter(|task| task_id.is_none_or(|id| task.id == id));
         let mut runs: Vec<_> = wanted.filter_map(|task| Some((task.run.as_ref()?, task))).collect();
         runs.sort_by_key(|(run, _)| run.number);
-        let told = |(run, task): (&Run, &Task)| {
+        let view = |(run, task): (&TaskRun, &Task)| {
             json!({
                 "number": run.number,
                 "taskId": task.id,
@@ -254,16 +265,16 @@ impl Installation {
                 "failed": run.failed,
             })
         };
-        runs.into_iter().map(told).collect()
+        runs.into_iter().map(view).collect()
     }
 }
 
-/// A task that was given no name is called after its template.
+/// Name of a task; its template's name if it was given none.
 fn name_of(task: &Task) -> &str {
     task.settings.task_name.as_deref().unwrap_or(&task.template)
 }
 
-/// For the log: a whole data model would bury the line. The control API has all of it.
+/// Text shortened for the log, where a whole data model would bury the line. The control API has all of it.
 pub(super) fn shortened(text: &str) -> String {
     const SHOWN: usize = 400;
     match text.char_indices().nth(SHOWN) {
@@ -278,14 +289,14 @@ mod tests {
 
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-    use super::super::Given;
+    use super::super::InstallationOptions;
     use super::*;
 
-    fn installation() -> (Installation, UnboundedReceiver<Order>) {
-        let (to_aws, orders) = unbounded_channel();
-        let installation = Installation::new(Given::default(), Some(to_aws)).unwrap();
+    fn installation() -> (Installation, UnboundedReceiver<AwsCommand>) {
+        let (to_aws, commands) = unbounded_channel();
+        let installation = Installation::new(InstallationOptions::default(), Some(to_aws)).unwrap();
         installation.add_device("endpoint=urn:dev:1,id=one".parse().unwrap()).unwrap();
-        (installation, orders)
+        (installation, commands)
     }
 
     fn read(installation: &Installation, key: &str) -> String {
@@ -293,14 +304,16 @@ mod tests {
         installation.schedule("one", NewTask::new("AWSreadCertAuth", vec![keys])).unwrap()
     }
 
-    fn sent(orders: &mut UnboundedReceiver<Order>) -> Vec<String> {
-        let orders = std::iter::from_fn(|| orders.try_recv().ok());
-        orders.filter_map(|o| if let Order::Report { task_id, .. } = o { Some(task_id) } else { None }).collect()
+    fn sent(commands: &mut UnboundedReceiver<AwsCommand>) -> Vec<String> {
+        let commands = std::iter::from_fn(|| commands.try_recv().ok());
+        commands
+            .filter_map(|c| if let AwsCommand::UpdateShadow(update) = c { Some(update.task_id) } else { None })
+            .collect()
     }
 
     #[test]
     fn results_are_lost_or_come_late_as_the_faults_ask_for_it() {
-        let (installation, mut orders) = installation();
+        let (installation, mut commands) = installation();
         installation.set_faults(serde_json::from_str(r#"{"results": {"lost": 1}}"#).unwrap());
         let lost = read(&installation, "Location");
         installation.run_scheduled("urn:dev:1");
@@ -311,30 +324,30 @@ mod tests {
         let late = read(&installation, "Device");
         installation.run_scheduled("urn:dev:1");
         let now = Instant::now();
-        assert!(installation.pass(now).is_some_and(|next| next > now));
-        assert_eq!(sent(&mut orders), [""; 0]);
-        assert_eq!(installation.pass(now + Duration::from_secs(61)), None);
-        assert_eq!(sent(&mut orders), [late]);
+        assert!(installation.run_due(now).is_some_and(|next| next > now));
+        assert_eq!(sent(&mut commands), [""; 0]);
+        assert_eq!(installation.run_due(now + Duration::from_secs(61)), None);
+        assert_eq!(sent(&mut commands), [late]);
     }
 
     #[test]
     fn results_overtake_each_other_when_they_are_shuffled() {
-        let (installation, mut orders) = installation();
+        let (installation, mut commands) = installation();
         installation.set_faults(serde_json::from_str(r#"{"results": {"late": 60, "shuffled": true}}"#).unwrap());
         let keys = ["Location", "Device", "Portfolio", "LwM2M Server", "Test object", "Temperature"];
-        // In order by chance once in 720 times.
+        // They are in order by chance once in 720 times.
         let in_order = (0..20).all(|_| {
             let ids: Vec<_> = keys.iter().map(|key| read(&installation, key)).collect();
             installation.run_scheduled("urn:dev:1");
-            installation.pass(Instant::now() + Duration::from_secs(61));
-            sent(&mut orders) == ids
+            installation.run_due(Instant::now() + Duration::from_secs(61));
+            sent(&mut commands) == ids
         });
         assert!(!in_order);
     }
 
     #[test]
     fn two_results_of_one_task_are_settled_one_after_the_other() {
-        let (installation, _orders) = installation();
+        let (installation, _commands) = installation();
         let id = read(&installation, "Location");
         installation.run_scheduled("urn:dev:1");
         assert_eq!(read(&installation, "Location"), id);

@@ -1,5 +1,5 @@
-//! Who may call. For devices: the header `Authorization: Certificate` together with a registered certificate. To set
-//! the integration up: a user with a password, who has no certificate yet.
+//! Authentication: calls about devices need the header `Authorization: Certificate` and a registered client certificate;
+//! set-up calls need user and password, since there is no certificate yet.
 
 use std::sync::Arc;
 
@@ -13,26 +13,27 @@ use super::tls::Peer;
 use crate::credentials::Credentials;
 use crate::installation::Installation;
 
+/// Checks the header and the client certificate.
 pub(super) async fn by_certificate(
     State(installation): State<Arc<Installation>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    // What else the header holds may be a secret: it goes into no message.
+    // Another value of the header may be a secret, so no message quotes it.
     match request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()) {
         Some(b"Certificate") => {}
         Some(_) => return Err(ApiError::unauthorized("Authorization is not \"Certificate\"")),
         None => return Err(ApiError::unauthorized("the header \"Authorization: Certificate\" is missing")),
     }
     match &peer.certificate {
-        Some(certificate) if installation.knows_client(certificate) => Ok(next.run(request).await),
+        Some(certificate) if installation.is_registered_client(certificate) => Ok(next.run(request).await),
         Some(_) => Err(ApiError::unauthorized("the client certificate is not registered")),
         None => Err(ApiError::unauthorized("no client certificate was presented")),
     }
 }
 
-/// Without `--user` nobody may.
+/// Checks user and password. Without `--user` all calls are refused.
 pub(super) async fn by_password(
     State(credentials): State<Option<Arc<Credentials>>>,
     request: Request,

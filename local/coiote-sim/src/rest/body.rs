@@ -1,4 +1,4 @@
-//! Bodies of calls: JSON, and said to be.
+//! JSON bodies of calls.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -7,7 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 
 use super::error::ApiError;
 
-/// The bytes of a body that is said to be JSON.
+/// Bytes of a body whose content type is JSON.
 pub(super) fn json(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
     let body = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
     if !is_json(headers) {

@@ -1,4 +1,4 @@
-//! A TLS connection that a handler can cut, so that its client sees a call without an answer.
+//! TLS connection that a handler can cut, so that its client gets no response.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -16,10 +16,10 @@ pub(crate) struct Connection {
     lifeline: Lifeline,
 }
 
-/// What a connection hangs on.
+/// Handle with which a handler cuts its connection.
 ///
-/// Nothing has to be woken when it is cut: axum runs a handler in the task of its connection, which reads and writes
-/// again as soon as the handler is done, fails, and drops the connection.
+/// Cutting need not wake anything: axum runs a handler in the task of its connection, which reads or writes as soon as
+/// the handler is done, fails, and drops the connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lifeline(Arc<AtomicBool>);
 
@@ -42,7 +42,7 @@ impl Connection {
         self.lifeline.clone()
     }
 
-    /// The client's own certificate.
+    /// The client's own certificate, without its chain.
     pub(super) fn peer_certificate(&self) -> Option<CertificateDer<'static>> {
         let (_, connection) = self.stream.get_ref();
         connection.peer_certificates()?.first().cloned().map(CertificateDer::into_owned)
@@ -60,7 +60,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.lifeline.is_cut() {
-            // Then closing is a TCP reset, and no orderly end. Where it cannot be had, the connection ends all the same.
+            // Closing is then a TCP reset. If that cannot be set, the connection ends all the same.
             let _ = self.stream.get_ref().0.set_zero_linger();
         }
     }

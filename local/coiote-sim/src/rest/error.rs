@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::installation::Refusal;
 
+/// Error response of the REST API.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,

@@ -1,4 +1,4 @@
-//! What a fault does to a call: an error in Coiote's form, a late answer, or none.
+//! Injection of faults into calls: an error in Coiote's form, a late response, or none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,63 +13,64 @@ use tracing::warn;
 use super::BASE;
 use super::error::ApiError;
 use super::tls::Peer;
-use crate::faults::{Fault, Kind, OnRoute};
+use crate::faults::{Fault, FaultKind, RouteFault};
 use crate::installation::Installation;
 
-/// What a gateway answers that does not reach what stands behind it.
+/// Page of a gateway that cannot reach Coiote.
 const PAGE: &str = "<html><head><title>503 Service Temporarily Unavailable</title></head></html>";
+/// Delay of slow responses.
 const DELAY: Duration = Duration::from_millis(300);
 
-/// Before authentication, as a gateway in front of Coiote fails.
-pub(super) async fn meet(
+/// Injects the fault that a call meets, if any. Runs before authentication, where a gateway in front of Coiote fails.
+pub(super) async fn inject(
     State(installation): State<Arc<Installation>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path().strip_prefix(BASE).filter(|path| path.starts_with('/'));
-    let Some(fault) = path.and_then(|path| installation.meet_fault(request.method(), path)) else {
+    let Some(fault) = path.and_then(|path| installation.fault_for_call(request.method(), path)) else {
         return next.run(request).await;
     };
-    warn!("REST call meets the fault {:?}: {} {}", fault.word(), request.method(), request.uri().path());
-    let word = fault.word();
+    warn!("REST call meets the fault {:?}: {} {}", fault.name(), request.method(), request.uri().path());
+    let word = fault.name();
     let kind = match fault {
-        Fault::OnRoute(OnRoute::Error(status)) => return error(status, word),
-        Fault::OnRoute(OnRoute::Answer { status, body, retry_after }) => {
+        Fault::OnRoute(RouteFault::Error(status)) => return error(status, word),
+        Fault::OnRoute(RouteFault::Response { status, body, retry_after }) => {
             let headers = retry_after.map(|seconds| [(RETRY_AFTER, seconds)]);
             return match headers {
                 Some(headers) => (status, headers, Html(body)).into_response(),
                 None => (status, Html(body)).into_response(),
             };
         }
-        Fault::OnRoute(OnRoute::Kind(kind)) | Fault::ByChance(kind) => kind,
-        Fault::BlackHole => Kind::Hang,
+        Fault::OnRoute(RouteFault::Kind(kind)) | Fault::ByChance(kind) => kind,
+        Fault::BlackHole => FaultKind::Hang,
     };
     match kind {
-        Kind::Throttled => ([(RETRY_AFTER, "1")], error(StatusCode::TOO_MANY_REQUESTS, word)).into_response(),
-        Kind::Unavailable => error(StatusCode::SERVICE_UNAVAILABLE, word),
-        Kind::Failed => error(StatusCode::INTERNAL_SERVER_ERROR, word),
-        Kind::Reset => {
+        FaultKind::Throttled => ([(RETRY_AFTER, "1")], error(StatusCode::TOO_MANY_REQUESTS, word)).into_response(),
+        FaultKind::Unavailable => error(StatusCode::SERVICE_UNAVAILABLE, word),
+        FaultKind::Failed => error(StatusCode::INTERNAL_SERVER_ERROR, word),
+        FaultKind::Reset => {
             peer.lifeline.cut();
-            // Whatever stands here does not get out.
+            // The connection is cut, so this response is never sent.
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
-        Kind::Lost => {
+        FaultKind::Lost => {
             let answer = next.run(request).await;
             peer.lifeline.cut();
             answer
         }
-        Kind::Slow => {
+        FaultKind::Slow => {
             let answer = next.run(request).await;
             tokio::time::sleep(DELAY).await;
             answer
         }
-        Kind::Gateway => (StatusCode::SERVICE_UNAVAILABLE, Html(PAGE)).into_response(),
-        Kind::GatewayLost => {
+        FaultKind::Gateway => (StatusCode::SERVICE_UNAVAILABLE, Html(PAGE)).into_response(),
+        FaultKind::GatewayLost => {
             next.run(request).await;
             (StatusCode::SERVICE_UNAVAILABLE, Html(PAGE)).into_response()
         }
-        Kind::Hang => {
+        FaultKind::Hang => {
             installation.faults_changed().await;
             peer.lifeline.cut();
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -1,4 +1,4 @@
-//! Coiote's REST API v3, as far as the integration uses it (contract, section 5).
+//! The part of Coiote's REST API v3 that the integration uses (docs/coiote-api.md).
 
 mod auth;
 mod body;
@@ -32,7 +32,7 @@ use crate::installation::Installation;
 
 const BASE: &str = "/api/coiotedm/v3";
 
-/// Serves until the task is dropped.
+/// Serves the REST API until the future is dropped.
 pub(crate) async fn serve(
     listener: TlsListener,
     installation: Arc<Installation>,
@@ -58,14 +58,14 @@ fn router(installation: Arc<Installation>, credentials: Option<Arc<Credentials>>
         .route("/auth/certificates", post(certificates::register).delete(certificates::unregister))
         .route(
             "/awsIntegration/auth/externalCertificate",
-            post(certificates::give_external).delete(certificates::take_external),
+            post(certificates::set_external).delete(certificates::remove_external),
         )
         .method_not_allowed_fallback(wrong_method)
         .route_layer(middleware::from_fn_with_state(credentials, auth::by_password));
     Router::new()
         .nest(BASE, with_certificate.merge(with_password))
         .fallback(no_such_resource)
-        .layer(middleware::from_fn_with_state(installation.clone(), faults::meet))
+        .layer(middleware::from_fn_with_state(installation.clone(), faults::inject))
         .layer(middleware::from_fn_with_state(installation.clone(), count))
         .with_state(installation)
 }
@@ -78,27 +78,27 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::method_not_allowed(format!("{method} is not allowed on {}", uri.path()))
 }
 
-/// Counts by route, whether or not the call is refused or meets a fault afterwards.
+/// Counts calls by route, including those that are refused or meet a fault afterwards.
 async fn count(State(installation): State<Arc<Installation>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("(no such resource)", MatchedPath::as_str);
     installation.count_request(format!("{} {}", request.method(), route.strip_prefix(BASE).unwrap_or(route)));
-    // Given back also when the client hangs up meanwhile.
+    // A guard, since the client may hang up meanwhile.
     let _in_flight = InFlight::new(installation);
     next.run(request).await
 }
 
-/// A call that has not been answered.
+/// Guard that counts a call as not answered.
 struct InFlight(Arc<Installation>);
 
 impl InFlight {
     fn new(installation: Arc<Installation>) -> Self {
-        installation.call_begins();
+        installation.begin_call();
         Self(installation)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.call_ends();
+        self.0.end_call();
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use crate::installation::Installation;
 
-/// Answers at once; the device's tasks run afterwards. One that cannot be reached is no error.
+/// Starts a session. Responds at once and runs the device's tasks afterwards; an unreachable device is no error.
 pub(super) async fn start(
     State(installation): State<Arc<Installation>>,
     device_id: Result<Path<String>, PathRejection>,

@@ -8,10 +8,11 @@ use axum::extract::{Path, Query, State};
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::query::Pairs;
+use super::query::QueryParameters;
 use crate::clock;
 use crate::installation::{Installation, WantedReports};
 
+/// Largest number of reports in one response.
 const MOST: usize = 512;
 
 pub(super) async fn read(
@@ -22,18 +23,19 @@ pub(super) async fn read(
     Ok(Json(installation.report(&task_id, &device_id)?))
 }
 
-/// Of all devices, or some of them. All tasks here are given to a device directly.
+/// Finds reports by their last update. `directTasksOnly` makes no difference: all tasks here are given to a device directly.
 pub(super) async fn find_since(
     State(installation): State<Arc<Installation>>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let query = Pairs::of(query)?;
+    let query = QueryParameters::from_query(query)?;
     query.flag("directTasksOnly")?;
-    let since = query.one("lastUpdateTime")?.ok_or_else(|| ApiError::bad_request("lastUpdateTime is missing"))?;
+    let since =
+        query.at_most_one("lastUpdateTime")?.ok_or_else(|| ApiError::bad_request("lastUpdateTime is missing"))?;
     let since = clock::parse(since).ok_or_else(|| {
         ApiError::bad_request(format!("lastUpdateTime: {since:?}: a time such as 2026-11-22T18:00:00Z is expected"))
     })?;
-    let limit = match query.one("limit")? {
+    let limit = match query.at_most_one("limit")? {
         None => MOST,
         Some(text) => text
             .parse()
@@ -41,6 +43,11 @@ pub(super) async fn find_since(
             .filter(|limit| (1..=MOST).contains(limit))
             .ok_or_else(|| ApiError::bad_request(format!("limit: {text:?} is not a number from 1 to {MOST}")))?,
     };
-    let wanted = WantedReports { since, limit, task_id: query.one("taskId")?, device_id: query.one("deviceId")? };
+    let wanted = WantedReports {
+        since,
+        limit,
+        task_id: query.at_most_one("taskId")?,
+        device_id: query.at_most_one("deviceId")?,
+    };
     Ok(Json(installation.reports_since(&wanted)))
 }

@@ -9,25 +9,19 @@ use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::query::Pairs;
+use super::query::QueryParameters;
 use crate::installation::Installation;
 
+const TASK_NAME: &str = "taskName";
+
+/// Finds the ids of all tasks, or of those with a name.
 pub(super) async fn find(
     State(installation): State<Arc<Installation>>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Result<Json<Vec<String>>, ApiError> {
-    let query = Pairs::of(query)?;
-    let name = query.one("searchCriteria")?.map(wanted_name).transpose()?;
+    let query = QueryParameters::from_query(query)?;
+    let name = query.search_criterion(TASK_NAME)?;
     Ok(Json(installation.task_ids(name)))
-}
-
-/// The one criterion that is understood: `taskName eq '<name>'`.
-fn wanted_name(criteria: &str) -> Result<&str, ApiError> {
-    criteria
-        .strip_prefix("taskName eq '")
-        .and_then(|rest| rest.strip_suffix('\''))
-        .filter(|name| !name.contains('\''))
-        .ok_or_else(|| ApiError::bad_request(format!("searchCriteria {criteria:?}: taskName eq '<name>' is expected")))
 }
 
 pub(super) async fn describe(
@@ -38,7 +32,7 @@ pub(super) async fn describe(
     Ok(Json(installation.task(&id)?))
 }
 
-/// One that no device has run is never run any more.
+/// Removes a task. If it has not run, it never will.
 pub(super) async fn remove(
     State(installation): State<Arc<Installation>>,
     id: Result<Path<String>, PathRejection>,

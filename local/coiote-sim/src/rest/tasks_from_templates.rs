@@ -13,25 +13,25 @@ use serde_json::{Map, Value};
 
 use super::body;
 use super::error::ApiError;
-use super::query::Pairs;
+use super::query::QueryParameters;
 use crate::installation::{Installation, NewTask};
-use crate::tasks::Settings;
+use crate::tasks::TaskSettings;
 use crate::template::Parameter;
 
-/// What Coiote's official client sends beside name and parameters is taken, and makes no difference here.
+/// Body of the call. Further fields that Coiote's official client sends are taken and make no difference.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Body {
+struct CreateTaskBody {
     template_name: String,
-    config: Config,
+    config: TaskConfigBody,
     #[serde(default, rename = "callback")]
     _callback: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Config {
-    parameters: Vec<BodyParameter>,
+struct TaskConfigBody {
+    parameters: Vec<ParameterBody>,
     task_name: Option<String>,
     #[serde(default, rename = "isActive")]
     _is_active: IgnoredAny,
@@ -41,7 +41,7 @@ struct Config {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BodyParameter {
+struct ParameterBody {
     name: String,
     value: String,
 }
@@ -54,13 +54,13 @@ pub(super) async fn create(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<String>), ApiError> {
     let Path(device_id) = device_id.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let reruns = Pairs::of(query)?.flag("rerunIfExists")?.unwrap_or(true);
-    let body: Body = serde_json::from_slice(&body::json(&headers, body)?)
+    let reruns = QueryParameters::from_query(query)?.flag("rerunIfExists")?.unwrap_or(true);
+    let body: CreateTaskBody = serde_json::from_slice(&body::json(&headers, body)?)
         .map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))?;
     let config = body.config;
     let parameters =
         config.parameters.into_iter().map(|given| Parameter { name: given.name, value: given.value }).collect();
-    let settings = Settings { task_name: config.task_name, properties: config.properties.unwrap_or_default() };
+    let settings = TaskSettings { task_name: config.task_name, properties: config.properties.unwrap_or_default() };
     let mut new = NewTask::new(&body.template_name, parameters);
     new.settings = settings;
     new.reruns = reruns;

@@ -1,7 +1,7 @@
-//! TLS with client certificates that prove possession and nothing more.
+//! TLS with client certificates that only prove possession of their key.
 //!
-//! Coiote registers certificates one by one and trusts no CA for them, and set-up calls come without one; so TLS asks
-//! for a certificate, checks that its owner holds the key, and leaves the question who it is to the API.
+//! Coiote registers certificates one by one and trusts no CA for them, and set-up calls come without one. So TLS asks for
+//! a certificate, checks possession of its key, and leaves it to the API whether it is registered.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,9 +27,9 @@ use crate::cli::Options;
 use crate::installation::Installation;
 use crate::pem::{self, PemError};
 
-/// A peer that connects and says nothing does not stay for ever.
+/// Time limit for a TLS handshake: a peer that connects and sends nothing does not stay for ever.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections whose handshake is done and that nobody has taken yet.
+/// Number of connections whose handshake is done and that axum has not taken.
 const WAITING_CONNECTIONS: usize = 64;
 
 #[derive(Debug, Error)]
@@ -42,7 +42,7 @@ pub(crate) enum TlsSetupError {
     Listen { address: SocketAddr, error: io::Error },
 }
 
-/// Who is at the other end of a connection.
+/// Client at the other end of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) certificate: Option<CertificateDer<'static>>,
@@ -56,7 +56,7 @@ impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     }
 }
 
-/// Gives connections whose handshake is done. A slow one holds up no other.
+/// Listener that yields connections after their handshake. A slow handshake holds up no other.
 pub(crate) struct TlsListener {
     address: SocketAddr,
     ready: mpsc::Receiver<(Connection, SocketAddr)>,
@@ -105,20 +105,20 @@ async fn accept(
         let (stream, peer) = match listener.accept().await {
             Ok(connection) => connection,
             Err(error) => {
-                // Out of file descriptors, most likely: trying at once would only turn in circles.
+                // Most likely out of file descriptors: trying again at once would only spin.
                 warn!("TCP connection not accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        // An answer would wait for the client to acknowledge the handshake, which it does 40 ms later.
+        // Without it a response waits until the client acknowledges the handshake, which it does 40 ms later.
         if let Err(error) = stream.set_nodelay(true) {
             warn!("TCP_NODELAY not set for {peer}: {error}");
         }
         let (acceptor, installation, done) = (acceptor.clone(), installation.clone(), done.clone());
         tokio::spawn(async move {
             if installation.is_black_hole() {
-                // It stays open, and nothing is ever said on it.
+                // The connection stays open, and nothing is ever sent on it.
                 installation.faults_changed().await;
                 return drop(stream);
             }
@@ -127,12 +127,12 @@ async fn accept(
                     let connection = Connection::new(stream);
                     installation.count_handshake();
                     let who = match connection.peer_certificate() {
-                        Some(certificate) if installation.knows_client(&certificate) => "a registered",
+                        Some(certificate) if installation.is_registered_client(&certificate) => "a registered",
                         Some(_) => "an unregistered",
                         None => "no",
                     };
                     info!("TLS connection accepted from {peer}, with {who} client certificate");
-                    // It fails only when the server is being stopped.
+                    // Fails only while the server is being stopped.
                     let _ = done.send((connection, peer)).await;
                 }
                 Ok(Err(error)) => warn!("TLS connection refused from {peer}: {error}"),
@@ -154,7 +154,7 @@ fn server_config(options: &Options) -> Result<ServerConfig, TlsSetupError> {
     Ok(config)
 }
 
-/// Takes any certificate whose key the peer proves to hold.
+/// Accepts any certificate whose key the peer proves to hold.
 #[derive(Debug)]
 struct PossessionOnly {
     provider: Arc<CryptoProvider>,

@@ -1,4 +1,4 @@
-//! What stands in for AWS IoT Core: as much of MQTT 3.1.1 as it takes to see what arrives.
+//! Stand-in for AWS IoT Core: as much of MQTT 3.1.1 as the tests need.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::coiote::DEADLINE;
 
-/// It takes connections with one of the certificates that it knows.
+/// Broker that takes connections with known certificates.
 pub(crate) struct Broker {
     port: u16,
     ca: String,
@@ -28,9 +28,11 @@ pub(crate) struct Broker {
 struct Seen {
     /// Topic and payload, in the order of arrival.
     messages: Vec<(String, Value)>,
-    /// The certificates that connections came with.
+    /// Client certificates of the connections.
     connections: Vec<CertificateDer<'static>>,
     subscriptions: Vec<String>,
+    /// Number of subscriptions when the first message arrived.
+    subscriptions_before_messages: Option<usize>,
     confirms_nothing: bool,
 }
 
@@ -51,7 +53,7 @@ impl Broker {
         listener.set_nonblocking(true).unwrap();
         let broker = Self { port: listener.local_addr().unwrap().port(), ca: own.cert.pem(), seen: Arc::default() };
         let (acceptor, seen) = (TlsAcceptor::from(Arc::new(config)), broker.seen.clone());
-        // In its own thread: tests wait for the process without letting anything else run, and the process for us.
+        // In its own thread: a test blocks while it waits for the process, which waits for the broker.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(accept(listener, acceptor, seen));
@@ -59,7 +61,7 @@ impl Broker {
         broker
     }
 
-    /// The options with which the local Coiote finds it.
+    /// Options of the local Coiote for this broker.
     pub(crate) fn options(&self, folder: &Path) -> Vec<String> {
         let file = folder.join("broker.pem");
         std::fs::write(&file, &self.ca).unwrap();
@@ -79,7 +81,11 @@ impl Broker {
         self.seen.lock().unwrap().subscriptions.clone()
     }
 
-    /// What has arrived since, once it is so many messages; a message too many is there at the latest next time.
+    pub(crate) fn subscriptions_before_messages(&self) -> Option<usize> {
+        self.seen.lock().unwrap().subscriptions_before_messages
+    }
+
+    /// Waits for the number of messages and takes them. A message too many fails this call or the next one.
     pub(crate) async fn messages(&self, count: usize) -> Vec<(String, Value)> {
         let wait = async {
             while self.seen.lock().unwrap().messages.len() < count {
@@ -101,7 +107,7 @@ async fn accept(listener: std::net::TcpListener, acceptor: TlsAcceptor, seen: Ar
             if let Ok(stream) = acceptor.accept(stream).await {
                 let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
                 seen.lock().unwrap().connections.push(certificate);
-                // It ends when the other side goes.
+                // Ends with an error when the client goes.
                 let _ = serve(stream, &seen).await;
             }
         });
@@ -118,6 +124,8 @@ async fn serve(mut stream: TlsStream<TcpStream>, seen: &Mutex<Seen>) -> std::io:
                 let (topic, rest) = text(&body);
                 let (id, payload) = rest.split_at(2);
                 let mut seen = seen.lock().unwrap();
+                let subscriptions = seen.subscriptions.len();
+                seen.subscriptions_before_messages.get_or_insert(subscriptions);
                 seen.messages.push((topic, serde_json::from_slice(payload).unwrap()));
                 if seen.confirms_nothing { vec![] } else { vec![0x40, 2, id[0], id[1]] }
             }
@@ -150,7 +158,7 @@ async fn body(stream: &mut TlsStream<TcpStream>) -> std::io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// A text with its length before it, and what follows.
+/// Splits off a string with a length before it.
 fn text(bytes: &[u8]) -> (String, &[u8]) {
     let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
     (String::from_utf8(bytes[2..2 + length].to_vec()).unwrap(), &bytes[2 + length..])

@@ -20,9 +20,11 @@ pub(crate) struct Coiote {
     options: Vec<String>,
     pub(crate) rest: String,
     pub(crate) control: String,
-    /// With the registered certificate, without any, and with one that nobody registered.
+    /// Client with the registered certificate.
     pub(crate) known: Client,
+    /// Client without a certificate.
     pub(crate) nobody: Client,
+    /// Client with an unregistered certificate.
     pub(crate) stranger: Client,
 }
 
@@ -31,7 +33,7 @@ impl Coiote {
         Self::start_with(name, |_| Vec::new())
     }
 
-    /// With more options than the usual ones; they may name files in the folder.
+    /// Starts it with further options, which may name files in the folder.
     pub(crate) fn start_with(name: &str, options: impl Fn(&Path) -> Vec<String>) -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -58,7 +60,7 @@ impl Coiote {
         }
     }
 
-    /// Ends it in order, with a signal such as `TERM`.
+    /// Stops it with a signal such as `TERM`, and expects success.
     pub(crate) async fn stop(&mut self, signal: &str) {
         let mut kill = Command::new("kill");
         assert!(kill.arg(format!("-{signal}")).arg(self.process.id().to_string()).status().unwrap().success());
@@ -67,13 +69,13 @@ impl Coiote {
             if let Some(ended) = self.process.try_wait().unwrap() {
                 return assert!(ended.success(), "{ended}");
             }
-            // Other calls go on meanwhile.
+            // Not blocking: calls of the test go on meanwhile.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         panic!("it does not end on SIG{signal}");
     }
 
-    /// Starts it once more, with the same options and at other addresses.
+    /// Starts it again with the same options. Its addresses change.
     pub(crate) fn start_again(&mut self) {
         let (process, ready) = run_in(&self.folder, &self.options);
         self.process = process;
@@ -81,7 +83,7 @@ impl Coiote {
         self.control = control_of(&ready);
     }
 
-    /// A REST call, not sent yet.
+    /// REST call that is not sent yet.
     pub(crate) fn call(&self, method: Method, path: &str) -> RequestBuilder {
         self.known.request(method, format!("{}{path}", self.rest)).header("Authorization", "Certificate")
     }
@@ -113,7 +115,7 @@ impl Coiote {
         let runs = self.runs(&task).await.len();
         let (status, answer) = self.post(&format!("/sessions/{device}/allow-deregistered"), None).await;
         assert_eq!((status, answer), (StatusCode::OK, json!({})));
-        // A task that equals an earlier one has its report until it has run again.
+        // Not by the report: a task that equals an earlier one has that one's until it has run again.
         let start = Instant::now();
         while self.runs(&task).await.len() == runs {
             assert!(start.elapsed() < DEADLINE, "{task} does not run");
@@ -121,13 +123,13 @@ impl Coiote {
         self.report(&task, device).await
     }
 
-    /// What devices did for the task.
+    /// Runs of the task.
     pub(crate) async fn runs(&self, task: &Value) -> Vec<Value> {
         let path = format!("/runs?task={}", task.as_str().unwrap().replace(':', "%3A"));
-        self.inside(&path).await.as_array().unwrap().clone()
+        self.get_control(&path).await.as_array().unwrap().clone()
     }
 
-    /// The reports of all devices that were updated since, by one call.
+    /// Reports by `findSince`.
     pub(crate) async fn reports_since(&self, query: &str) -> Vec<Value> {
         let (status, reports) = self.get(&format!("/taskReports/findSince?{query}")).await;
         assert_eq!(status, StatusCode::OK, "{reports}");
@@ -147,29 +149,29 @@ impl Coiote {
         }
     }
 
-    pub(crate) async fn inside(&self, path: &str) -> Value {
+    pub(crate) async fn get_control(&self, path: &str) -> Value {
         answer(self.nobody.get(format!("{}{path}", self.control))).await.1
     }
 
-    pub(crate) async fn steer(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) async fn post_control(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         answer(self.nobody.post(format!("{}{path}", self.control)).json(body)).await
     }
 
-    pub(crate) async fn put(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) async fn put_control(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         answer(self.nobody.put(format!("{}{path}", self.control)).json(body)).await
     }
 
-    /// A set-up call, with user and password.
+    /// Makes a set-up call with user and password.
     pub(crate) async fn set_up(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
         let request = self.nobody.request(method, format!("{}{path}", self.rest));
         answer(request.basic_auth("admin", Some(PASSWORD)).json(body)).await
     }
 
-    /// `GET /integration`, once it is as it is wanted.
+    /// Waits until `GET /integration` is as wanted, and returns it.
     pub(crate) async fn integration(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
-            let integration = self.inside("/integration").await;
+            let integration = self.get_control("/integration").await;
             if wanted(&integration) {
                 return integration;
             }
@@ -197,7 +199,7 @@ impl Drop for Coiote {
     }
 }
 
-/// With a device that is there and one that sleeps; the folder holds what the options name.
+/// Command line with a device that is online and one that sleeps. The folder holds the files that it names.
 pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coiote-sim"));
     for (option, name) in [
@@ -215,14 +217,14 @@ pub(crate) fn command(folder: &Path) -> Command {
     command
 }
 
-/// The options of the user who may make set-up calls.
+/// Options of the user for set-up calls.
 pub(crate) fn with_user(folder: &Path) -> Vec<String> {
     let file = folder.join("password.txt");
     std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
     ["--user", "admin", "--password-file", file.to_str().unwrap()].map(ToOwned::to_owned).into()
 }
 
-/// The process, and the line that it says when it is ready.
+/// Starts the process, and reads the line that it prints when it is ready.
 fn run_in(folder: &Path, options: &[String]) -> (Child, Value) {
     let mut process = command(folder).args(options).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! The set-up of the integration, by those who may, and what Coiote then tells AWS IoT.
+//! The set-up of the integration, and the messages to AWS IoT that follow from it.
 
 use std::path::Path;
 
@@ -48,11 +48,11 @@ async fn set_up_calls_need_the_password_and_nothing_else() {
             assert_eq!(answer(request.basic_auth("admin", Some(PASSWORD))).await.0, StatusCode::UNAUTHORIZED);
         }
     }
-    // And the other calls need a certificate all the same.
+    // The other calls still need a certificate.
     let request = with.known.get(format!("{}/devices", with.rest)).basic_auth("admin", Some(PASSWORD));
     assert_eq!(answer(request).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(with.set_up(Method::GET, CLIENTS, &json!({})).await.0, StatusCode::METHOD_NOT_ALLOWED);
-    with.put("/faults", &json!({"routes": {"POST /awsIntegration/auth/externalCertificate": 503}})).await;
+    with.put_control("/faults", &json!({"routes": {"POST /awsIntegration/auth/externalCertificate": 503}})).await;
     assert_eq!(with.set_up(Method::POST, EXTERNAL, &json!({})).await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
@@ -63,7 +63,7 @@ async fn client_certificates_come_and_go_one_by_one() {
     let (known, other) = (json!({"certificatePem": pem}), json!({"certificatePem": certificate().cert.pem()}));
     for _ in 0..2 {
         assert_eq!(coiote.set_up(Method::POST, CLIENTS, &other).await, (StatusCode::OK, Value::Null));
-        let registered = coiote.inside("/integration").await["clientCertificates"].clone();
+        let registered = coiote.get_control("/integration").await["clientCertificates"].clone();
         assert_eq!(registered.as_array().unwrap().len(), 2, "{registered}");
         assert_eq!(registered[0].as_str().unwrap().len(), 64);
     }
@@ -101,9 +101,9 @@ async fn an_external_certificate_has_to_be_whole() {
         let message = error["message"].as_str().unwrap();
         assert!(message.contains(part) && !message.contains("secret"), "{error}");
     }
-    assert_eq!(coiote.inside("/integration").await["externalCertificate"], Value::Null);
+    assert_eq!(coiote.get_control("/integration").await["externalCertificate"], Value::Null);
     assert_eq!(coiote.set_up(Method::POST, EXTERNAL, &external(&one)).await, (StatusCode::OK, Value::Null));
-    let integration = coiote.inside("/integration").await;
+    let integration = coiote.get_control("/integration").await;
     assert_eq!(integration["externalCertificate"].as_str().unwrap().len(), 64);
     assert_eq!((&integration["connected"], &integration["announced"]), (&json!(false), &json!([])));
 }
@@ -112,13 +112,15 @@ async fn an_external_certificate_has_to_be_whole() {
 async fn devices_are_announced_once_for_each_integration() {
     let (one, other) = (certificate(), certificate());
     let broker = Broker::start(&[&one, &other]);
-    // Before there is a certificate it is ready all the same, and what registers waits.
+    // It is ready without a certificate. Registrations wait for one.
     let mut coiote = Coiote::start_with("announce", announcing(&broker));
     let new =
         json!({"endpoint": "urn:dev:2", "state": "deregistered", "manufacturer": "AVSystem", "model": "Thermo.2"});
-    coiote.steer("/devices", &new).await;
+    coiote.post_control("/devices", &new).await;
     assert_eq!(coiote.set_up(Method::POST, EXTERNAL, &external(&one)).await.0, StatusCode::OK);
     let messages = broker.messages(6).await;
+    // Two for each of three devices. A message before them could have its response missed.
+    assert_eq!(broker.subscriptions_before_messages(), Some(6));
     let topics: Vec<_> = messages.iter().map(|(topic, _)| topic.as_str()).collect();
     assert_eq!(
         topics,
@@ -153,8 +155,8 @@ async fn devices_are_announced_once_for_each_integration() {
     assert!(messages.iter().all(|(_, payload)| payload.to_string().len() < 4096));
     coiote.integration(|i| i["connected"] == true && i["announced"] == json!(["sleeper", "urn:dev:1"])).await;
 
-    // Later ones at their first registration; then only the shadows are written.
-    coiote.steer("/devices/urn:dev:2/state", &json!({"state": "online"})).await;
+    // Devices that are added later are announced at their first registration. After that only shadows are written.
+    coiote.post_control("/devices/urn:dev:2/state", &json!({"state": "online"})).await;
     let messages = broker.messages(3).await;
     assert_eq!(messages[0].1, json!({"coioteDeviceId": "urn%3Adev%3A2", "coioteDeviceType": "AVSystem.Thermo.2"}));
     assert_eq!(messages[2].1["state"]["reported"]["Device"]["0"]["Manufacturer"], "AVSystem");
@@ -165,7 +167,7 @@ async fn devices_are_announced_once_for_each_integration() {
         ("deregistered", vec![]),
         ("sleeping", vec!["Register"]),
     ] {
-        coiote.steer("/devices/urn:dev:2/state", &json!({"state": state})).await;
+        coiote.post_control("/devices/urn:dev:2/state", &json!({"state": state})).await;
         for operation in operations {
             let count = if operation == "Register" { 2 } else { 1 };
             let messages = broker.messages(count).await;
@@ -174,7 +176,7 @@ async fn devices_are_announced_once_for_each_integration() {
         }
     }
 
-    // A restart tells nothing twice, and neither does another certificate in place of the first.
+    // Neither a restart nor another certificate in place of the first publishes anything twice.
     let announced = json!(["sleeper", "urn:dev:1", "urn:dev:2"]);
     coiote.integration(|i| i["unconfirmed"] == 0 && i["announced"] == announced).await;
     coiote.stop("TERM").await;
@@ -185,16 +187,16 @@ async fn devices_are_announced_once_for_each_integration() {
     assert_eq!(broker.connections().last(), Some(other.cert.der()));
     broker.messages(0).await;
 
-    // Without a certificate nothing is told; another integration is told everything again.
+    // Without a certificate nothing is published. The next integration publishes everything again.
     assert_eq!(coiote.set_up(Method::DELETE, EXTERNAL, &json!({})).await, (StatusCode::OK, Value::Null));
-    let gone = coiote.inside("/integration").await;
+    let gone = coiote.get_control("/integration").await;
     assert_eq!(
         (&gone["externalCertificate"], &gone["connected"], &gone["announced"]),
         (&Value::Null, &json!(false), &json!([]))
     );
-    coiote.steer("/devices/urn:dev:1/state", &json!({"state": "online"})).await;
-    coiote.steer("/devices/urn:dev:1/send", &json!({"paths": ["Location"]})).await;
-    assert_eq!(coiote.steer("/devices/urn:dev:1/announce", &json!({})).await.0, StatusCode::BAD_REQUEST);
+    coiote.post_control("/devices/urn:dev:1/state", &json!({"state": "online"})).await;
+    coiote.post_control("/devices/urn:dev:1/send", &json!({"paths": ["Location"]})).await;
+    assert_eq!(coiote.post_control("/devices/urn:dev:1/announce", &json!({})).await.0, StatusCode::BAD_REQUEST);
     assert_eq!(coiote.set_up(Method::POST, EXTERNAL, &external(&one)).await.0, StatusCode::OK);
     let announced = broker.messages(9).await.into_iter().filter(|(topic, _)| topic == "createThing").count();
     assert_eq!(announced, 3);
@@ -208,7 +210,7 @@ async fn what_aws_has_not_confirmed_is_sent_again() {
     let mut coiote = Coiote::start_with("unconfirmed", announcing(&broker));
     coiote.set_up(Method::POST, EXTERNAL, &external(&one)).await;
     let first = broker.messages(6).await;
-    assert_eq!(coiote.inside("/integration").await["announced"], json!([]));
+    assert_eq!(coiote.get_control("/integration").await["announced"], json!([]));
     coiote.stop("TERM").await;
     broker.confirm_nothing(false);
     coiote.start_again();
@@ -227,23 +229,23 @@ async fn a_name_that_can_be_no_thing_is_announced_and_has_no_shadow() {
     let coiote = Coiote::start_with("bad-name", announcing(&broker));
     coiote.set_up(Method::POST, EXTERNAL, &external(&one)).await;
     broker.messages(6).await;
-    let (status, device) = coiote.steer("/devices", &json!({"endpoint": "bad name/ä", "id": "bad"})).await;
+    let (status, device) = coiote.post_control("/devices", &json!({"endpoint": "bad name/ä", "id": "bad"})).await;
     assert_eq!(status, StatusCode::CREATED, "{device}");
     coiote.run("bad", "AWSreadCertAuth", &[("keys", "Location")]).await;
     let path = "/devices/bad%20name%2F%C3%A4";
-    assert_eq!(coiote.steer(&format!("{path}/send"), &json!({"paths": ["Location"]})).await.0, StatusCode::OK);
-    assert_eq!(coiote.steer(&format!("{path}/announce"), &json!({})).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(coiote.post_control(&format!("{path}/send"), &json!({"paths": ["Location"]})).await.0, StatusCode::OK);
+    assert_eq!(coiote.post_control(&format!("{path}/announce"), &json!({})).await.0, StatusCode::NO_CONTENT);
     let expected = json!({"coioteDeviceId": "bad%20name%2F%C3%A4", "coioteDeviceType": "anjay.demo_client"});
     for (topic, payload) in broker.messages(2).await {
         assert_eq!((topic.as_str(), payload), ("createThing", expected.clone()));
     }
-    assert_eq!(coiote.inside("/tasks?device=bad%20name%2F%C3%A4").await[0]["shadowUpdate"]["status"], "kept");
+    assert_eq!(coiote.get_control("/tasks?device=bad%20name%2F%C3%A4").await[0]["shadowUpdate"]["status"], "kept");
     assert!(broker.subscriptions().iter().all(|topic| !topic.contains("bad")));
 }
 
-/// As the demo and the tests of the whole start it.
+/// The demo and the tests of the whole start it without `--announce`.
 #[tokio::test]
-async fn without_announce_only_what_devices_do_is_told() {
+async fn without_announce_only_notifications_sends_and_results_are_published() {
     let one = certificate();
     let broker = Broker::start(&[&one]);
     let coiote = Coiote::start_with("quiet", |folder| {
@@ -253,11 +255,11 @@ async fn without_announce_only_what_devices_do_is_told() {
         let files = files.chunks(2).flat_map(|pair| [pair[0].to_owned(), folder.join(pair[1]).display().to_string()]);
         broker.options(folder).into_iter().chain(files).collect()
     });
-    assert_eq!(coiote.inside("/integration").await["connected"], true);
-    coiote.steer("/devices/sleeper/state", &json!({"state": "online"})).await;
-    coiote.steer("/devices", &json!({"endpoint": "urn:dev:2"})).await;
+    assert_eq!(coiote.get_control("/integration").await["connected"], true);
+    coiote.post_control("/devices/sleeper/state", &json!({"state": "online"})).await;
+    coiote.post_control("/devices", &json!({"endpoint": "urn:dev:2"})).await;
     let paths = json!({"paths": ["Device.0.Battery Level"]});
-    let (status, sent) = coiote.steer("/devices/sleeper/send", &paths).await;
+    let (status, sent) = coiote.post_control("/devices/sleeper/send", &paths).await;
     assert_eq!((status, &sent), (StatusCode::OK, &json!({"Device": {"0": {"Battery Level": "87"}}})));
     let expected =
         ("$aws/things/sleeper/shadow/name/datamodel/update".to_owned(), json!({"state": {"reported": sent}}));
@@ -267,7 +269,7 @@ async fn without_announce_only_what_devices_do_is_told() {
     let keys = ("keys", "Device.0.Battery Level");
     coiote.run(&id, "AWSobserveCertAuth", &[keys, ("attributes", "[{'pmin':1}]")]).await;
     for level in ["50", "40"] {
-        coiote.put("/devices/urn:dev:1/values", &json!({"Device.0.Battery Level": level})).await;
+        coiote.put_control("/devices/urn:dev:1/values", &json!({"Device.0.Battery Level": level})).await;
     }
     let (topic, notified) = broker.messages(1).await.remove(0);
     assert_eq!(topic, "$aws/things/urn:dev:1/shadow/name/datamodel/update");

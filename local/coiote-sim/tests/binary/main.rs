@@ -1,5 +1,5 @@
-//! The binary as a whole, over HTTPS and its control API, and what it tells a broker. What it reports of tasks to AWS
-//! is tested elsewhere.
+//! Tests of the whole binary through HTTPS, its control API and a broker. Results in operation shadows are tested with
+//! the integration, in tests/ of the repository.
 
 // Clippy spares test functions only; what they call is test code too.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]

@@ -26,7 +26,7 @@ async fn reads_and_writes() {
     let result = json!({"LwM2M Server": {"1": {"Lifetime": "68"}}, "Device": {"0": {"UTC Offset": "+02:00"}}});
 
     // Without a connection to AWS the report is kept, in the form in which it would go out.
-    let tasks = coiote.inside("/tasks?device=urn:dev:1").await;
+    let tasks = coiote.get_control("/tasks?device=urn:dev:1").await;
     let update = &tasks[1]["shadowUpdate"];
     assert_eq!(update["status"], "kept");
     assert_eq!(
@@ -36,7 +36,7 @@ async fn reads_and_writes() {
             "clientToken": tasks[1]["id"],
         })
     );
-    assert_eq!(coiote.inside("/devices/urn:dev:1/datamodel").await["LwM2M Server"]["1"]["Lifetime"], "68");
+    assert_eq!(coiote.get_control("/devices/urn:dev:1/datamodel").await["LwM2M Server"]["1"]["Lifetime"], "68");
 }
 
 #[tokio::test]
@@ -45,16 +45,16 @@ async fn a_sleeping_device_runs_its_task_when_it_wakes_up_and_only_once() {
     let (_, task) = coiote.create_task("s%3A1", "AWSexecuteCertAuth", &[("keys", "Device.0.Reboot")]).await;
     let (status, _) = coiote.post("/sessions/s%3A1/allow-deregistered", None).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(coiote.inside("/tasks?device=sleeper").await[0]["status"], "scheduled");
+    assert_eq!(coiote.get_control("/tasks?device=sleeper").await[0]["status"], "scheduled");
 
-    let (status, device) = coiote.steer("/devices/sleeper/state", &json!({"state": "online"})).await;
+    let (status, device) = coiote.post_control("/devices/sleeper/state", &json!({"state": "online"})).await;
     assert_eq!((status, &device["state"]), (StatusCode::OK, &json!("online")));
     assert_eq!(coiote.report(&task, "s%3A1").await["status"], "Success");
     coiote.post("/sessions/s%3A1/allow-deregistered", None).await;
     coiote.run("s%3A1", "AWSreadCertAuth", &[("keys", "")]).await;
-    let devices = coiote.inside("/devices").await;
+    let devices = coiote.get_control("/devices").await;
     assert_eq!(devices[1]["reboots"], 1);
-    assert_eq!(coiote.inside("/tasks?device=sleeper").await[0]["shadowUpdate"], json!({"status": "none"}));
+    assert_eq!(coiote.get_control("/tasks?device=sleeper").await[0]["shadowUpdate"], json!({"status": "none"}));
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn asks_for_the_header_and_a_registered_certificate() {
         assert_eq!(answer(request).await, (StatusCode::UNAUTHORIZED, json!({"message": message, "code": 4010})));
     }
     assert_eq!(coiote.get("/devices").await.0, StatusCode::OK);
-    let stats = coiote.inside("/stats").await;
+    let stats = coiote.get_control("/stats").await;
     assert_eq!(stats["requests"], json!({"GET /devices": 5}));
     assert!(stats["tlsHandshakes"].as_u64() >= Some(3), "{stats}");
 }
@@ -79,7 +79,7 @@ async fn asks_for_the_header_and_a_registered_certificate() {
 #[tokio::test]
 async fn client_certificates_can_be_replaced() {
     let coiote = Coiote::start("replace");
-    let replace = async |pem: Vec<String>| coiote.put("/client-certs", &json!({"pem": pem})).await;
+    let replace = async |pem: Vec<String>| coiote.put_control("/client-certs", &json!({"pem": pem})).await;
     let registered = std::fs::read_to_string(coiote.folder.join("client.pem")).unwrap();
     assert_eq!(replace(vec![]).await, (StatusCode::OK, json!({"registered": 0})));
     assert_eq!(coiote.get("/devices").await.0, StatusCode::UNAUTHORIZED);
@@ -130,7 +130,7 @@ async fn refuses_what_coiote_would_refuse() {
     }
     let (_, none) = coiote.get("/devices?searchCriteria=properties.endpointName+eq+'nobody'").await;
     assert_eq!(none, json!([]));
-    assert_eq!(coiote.inside("/tasks").await, json!([]));
+    assert_eq!(coiote.get_control("/tasks").await, json!([]));
 
     let template = format!("{}/templates/AWSdiscoverCertAuth", coiote.control);
     assert_eq!(answer(coiote.nobody.put(&template)).await.0, StatusCode::NO_CONTENT);
@@ -142,9 +142,9 @@ async fn refuses_what_coiote_would_refuse() {
 async fn devices_come_and_go() {
     let coiote = Coiote::start("fleet");
     let new = json!({"endpoint": "urn:dev:2", "id": "two", "state": "deregistered"});
-    assert_eq!(coiote.steer("/devices", &new).await.0, StatusCode::CREATED);
-    assert_eq!(coiote.steer("/devices", &new).await.0, StatusCode::CONFLICT);
-    assert_eq!(coiote.steer("/devices", &json!({"endpoint": ""})).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(coiote.post_control("/devices", &new).await.0, StatusCode::CREATED);
+    assert_eq!(coiote.post_control("/devices", &new).await.0, StatusCode::CONFLICT);
+    assert_eq!(coiote.post_control("/devices", &json!({"endpoint": ""})).await.0, StatusCode::BAD_REQUEST);
     let (_, device) = coiote.get("/devices/two").await;
     assert_eq!(device["manufacturer"], "anjay");
     assert_eq!(device["modelName"], "demo_client");

@@ -1,4 +1,4 @@
-//! What is still there when the local Coiote was stopped and started again.
+//! State that outlives a restart.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,10 +9,10 @@ use crate::coiote::{Coiote, command};
 
 async fn seen(coiote: &Coiote) -> [Value; 4] {
     [
-        coiote.inside("/devices").await,
-        coiote.inside("/tasks").await,
-        coiote.inside("/devices/urn:dev:1/datamodel").await,
-        coiote.inside("/templates").await,
+        coiote.get_control("/devices").await,
+        coiote.get_control("/tasks").await,
+        coiote.get_control("/devices/urn:dev:1/datamodel").await,
+        coiote.get_control("/templates").await,
     ]
 }
 
@@ -25,8 +25,8 @@ async fn tasks_reports_and_devices_outlive_a_restart() {
     coiote.run(&id, "AWSobserveCertAuth", &[("keys", "Device.0"), ("attributes", "[{'pmin':5}]")]).await;
     let report = coiote.run(&id, "AWSreadCertAuth", &[("keys", "Device.0.UTC Offset,Nothing")]).await;
     let (_, waiting) = coiote.create_task("s%3A1", "AWSexecuteCertAuth", &[("keys", "Device.0.Reboot")]).await;
-    coiote.steer("/devices", &json!({"endpoint": "later", "state": "deregistered"})).await;
-    coiote.put("/templates/AWSdiscoverCertAuth", &json!(null)).await;
+    coiote.post_control("/devices", &json!({"endpoint": "later", "state": "deregistered"})).await;
+    coiote.put_control("/templates/AWSdiscoverCertAuth", &json!(null)).await;
     let before = seen(&coiote).await;
     assert_eq!((&before[0][0]["reboots"], before[0].as_array().unwrap().len()), (&json!(1), 3));
 
@@ -39,21 +39,21 @@ async fn tasks_reports_and_devices_outlive_a_restart() {
     }
     assert_eq!(coiote.report(&before[1][3]["id"], &id).await, report);
 
-    // It goes on where it stopped: with what waited, and with new ids.
-    coiote.steer("/devices/sleeper/state", &json!({"state": "online"})).await;
+    // Waiting tasks and new ids go on where they stopped.
+    coiote.post_control("/devices/sleeper/state", &json!({"state": "online"})).await;
     coiote.report(&waiting, "s%3A1").await;
-    assert_eq!(coiote.inside("/devices").await[1]["reboots"], 1);
+    assert_eq!(coiote.get_control("/devices").await[1]["reboots"], 1);
     let (status, next) = coiote.create_task(&id, "AWSdiscoverCertAuth", &[("keys", "Location")]).await;
     assert_eq!(status, StatusCode::CREATED, "{next}");
     assert_eq!(next, before[1][4]["id"].as_str().unwrap().replace(":5", ":6"));
 
-    // What is scheduled for a device that is there runs at the start, without a session.
+    // A task that is scheduled for an online device runs at the start, without a session.
     coiote.stop("TERM").await;
     coiote.start_again();
-    assert_eq!(coiote.inside("/tasks").await[5]["status"], "done");
+    assert_eq!(coiote.get_control("/tasks").await[5]["status"], "done");
 }
 
-/// Calls come in while the process is stopped: what was answered must be in the file.
+/// Calls come in while the process is stopped: every answered one must be in the file.
 #[tokio::test]
 async fn no_task_is_lost_whose_creation_was_answered() {
     let mut coiote = Coiote::start("stop");
@@ -72,10 +72,10 @@ async fn no_task_is_lost_whose_creation_was_answered() {
         })
     });
     let callers: Vec<_> = callers.collect();
-    while coiote.inside("/tasks").await.as_array().unwrap().len() < 50 {}
+    while coiote.get_control("/tasks").await.as_array().unwrap().len() < 50 {}
     coiote.stop("TERM").await;
     coiote.start_again();
-    let tasks = coiote.inside("/tasks").await;
+    let tasks = coiote.get_control("/tasks").await;
     let kept: Vec<_> = tasks.as_array().unwrap().iter().map(|task| &task["id"]).collect();
     for caller in callers {
         let created = caller.await.unwrap();
@@ -87,12 +87,12 @@ async fn no_task_is_lost_whose_creation_was_answered() {
 #[tokio::test]
 async fn faults_and_counts_start_anew() {
     let mut coiote = Coiote::start("healed");
-    coiote.put("/faults", &json!({"rate": 1, "kinds": ["failed"]})).await;
+    coiote.put_control("/faults", &json!({"rate": 1, "kinds": ["failed"]})).await;
     assert_eq!(coiote.get("/devices").await.0, StatusCode::INTERNAL_SERVER_ERROR);
     coiote.stop("TERM").await;
     coiote.start_again();
     assert_eq!(coiote.get("/devices").await.0, StatusCode::OK);
-    assert_eq!(coiote.inside("/stats").await["faults"]["failed"], 0);
+    assert_eq!(coiote.get_control("/stats").await["faults"]["failed"], 0);
 }
 
 #[tokio::test]
@@ -110,6 +110,6 @@ async fn does_not_start_from_a_state_that_it_cannot_read() {
         file.display()
     );
     assert!(log.ends_with(&expected), "{log}");
-    // And it leaves the file to whoever wants to look at it.
+    // The file is left as it is.
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"devices\": [");
 }

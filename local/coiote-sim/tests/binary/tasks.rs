@@ -1,4 +1,4 @@
-//! Tasks and their reports, as who waits for outcomes sees them; and what devices really did.
+//! Tasks, their reports, and the runs on devices.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,13 +27,13 @@ async fn an_equal_task_is_run_again_under_its_id() {
     let first = coiote.run(&device, "AWSexecuteCertAuth", &REBOOT).await;
     let second = coiote.run(&device, "AWSexecuteCertAuth", &REBOOT).await;
     assert_eq!(first["taskId"], second["taskId"]);
-    assert_eq!(coiote.inside("/devices").await[0]["reboots"], 2);
-    // One report for both: the later one's.
+    assert_eq!(coiote.get_control("/devices").await[0]["reboots"], 2);
+    // One report for both runs: that of the later one.
     assert!(coiote.reports_since(ALWAYS).await.iter().eq([&second]));
     let runs = coiote.runs(&second["taskId"]).await;
     assert_eq!(runs.iter().map(|run| &run["number"]).collect::<Vec<_>>(), [1, 2]);
 
-    // Each call is a run, also when they come before any.
+    // Each call is a run, even if they come before the first run.
     let (_, waiting) = coiote.create_task("s%3A1", "AWSexecuteCertAuth", &REBOOT).await;
     let (_, twice) = coiote.create_task("s%3A1", "AWSexecuteCertAuth", &REBOOT).await;
     assert_eq!(twice, waiting);
@@ -44,7 +44,7 @@ async fn an_equal_task_is_run_again_under_its_id() {
         "config": {"taskName": "mine", "properties": {"a": "b"}, "parameters": [{"name": "keys", "value": "Device.0.Reboot"}]}});
     let (_, named) = coiote.post("/tasksFromTemplates/device/s%3A1", Some(&named)).await;
     assert!(named != waiting && named != other);
-    coiote.steer("/devices/sleeper/state", &json!({"state": "online"})).await;
+    coiote.post_control("/devices/sleeper/state", &json!({"state": "online"})).await;
     for (task, runs) in [(&named, 1), (&other, 1), (&waiting, 2)] {
         coiote.report(task, "s%3A1").await;
         assert_eq!(coiote.runs(task).await.len(), runs, "{task}");
@@ -58,7 +58,7 @@ async fn an_equal_task_is_run_again_under_its_id() {
         "properties": {"a": "b"}, "isActive": true});
     assert_eq!(coiote.get(&path).await, (StatusCode::OK, json!({"id": named, "config": config})));
 
-    // Its own clock, by which callers tell reports of an earlier run.
+    // The `Date` header, by which callers recognise reports of an earlier run.
     let created = coiote.call(Method::POST, "/tasksFromTemplates/device/s%3A1").json(&body).send().await.unwrap();
     let date = created.headers()["date"].to_str().unwrap().to_owned();
     assert!(date.ends_with(" GMT") && before < SystemTime::now(), "{date}");
@@ -75,19 +75,19 @@ async fn a_removed_task_is_not_run_and_not_known_any_more() {
         let (status, error) = remove(&coiote, task).await;
         assert_eq!((status, &error["code"]), (StatusCode::NOT_FOUND, &json!(4044)));
     }
-    coiote.steer("/devices/sleeper/state", &json!({"state": "online"})).await;
+    coiote.post_control("/devices/sleeper/state", &json!({"state": "online"})).await;
     coiote.run("s%3A1", "AWSreadCertAuth", &[("keys", "Location")]).await;
-    assert_eq!(coiote.inside("/devices").await[1]["reboots"], 0);
-    let tasks = coiote.inside("/tasks").await;
+    assert_eq!(coiote.get_control("/devices").await[1]["reboots"], 0);
+    let tasks = coiote.get_control("/tasks").await;
     assert_eq!((&tasks[0]["status"], &tasks[1]["status"]), (&json!("done"), &json!("removed")));
     assert_eq!(coiote.reports_since(ALWAYS).await.len(), 1);
-    // It would be another one.
+    // An equal task is a new one.
     let (_, again) = coiote.create_task("s%3A1", "AWSexecuteCertAuth", &REBOOT).await;
     assert_ne!(again, waiting);
 
     coiote.stop("TERM").await;
     coiote.start_again();
-    assert_eq!(coiote.inside("/devices").await[0]["reboots"], 1);
+    assert_eq!(coiote.get_control("/devices").await[0]["reboots"], 1);
     assert_eq!(remove(&coiote, &done).await.0, StatusCode::NOT_FOUND);
 }
 
@@ -98,7 +98,7 @@ async fn reports_of_all_devices_are_found_by_when_they_were_updated() {
     let first = coiote.run(&device, "AWSreadCertAuth", &[("keys", "Location.0.Nothing")]).await;
     assert_eq!(first["status"], "Error");
     tokio::time::sleep(Duration::from_millis(2)).await;
-    coiote.steer("/devices/sleeper/state", &json!({"state": "online"})).await;
+    coiote.post_control("/devices/sleeper/state", &json!({"state": "online"})).await;
     let second = coiote.run("s%3A1", "AWSreadCertAuth", &[("keys", "Location.0.Latitude")]).await;
 
     let id = |report: &Value| report["taskId"].as_str().unwrap().replace(':', "%3A");
@@ -120,8 +120,11 @@ async fn every_operation_has_a_report_also_when_the_device_refuses() {
     let coiote = Coiote::start("refused");
     let device = coiote.id_of("urn:dev:1").await;
     let refusals = json!({"Device.0.Reboot": "4.05 Method Not Allowed"});
-    assert_eq!(coiote.put("/devices/urn:dev:1/refusals", &refusals).await.0, StatusCode::NO_CONTENT);
-    assert_eq!(coiote.put("/devices/urn:dev:1/refusals", &json!({"Nothing.0": ""})).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(coiote.put_control("/devices/urn:dev:1/refusals", &refusals).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(
+        coiote.put_control("/devices/urn:dev:1/refusals", &json!({"Nothing.0": ""})).await.0,
+        StatusCode::BAD_REQUEST
+    );
     for (template, parameters, status, summary) in [
         (
             "AWSexecuteCertAuth",
@@ -152,22 +155,22 @@ async fn every_operation_has_a_report_also_when_the_device_refuses() {
         }
         assert_eq!(report["blocking"], true);
     }
-    assert_eq!(coiote.inside("/devices").await[0]["reboots"], 0);
+    assert_eq!(coiote.get_control("/devices").await[0]["reboots"], 0);
     let report = coiote.run(&device, "AWSexecuteCertAuth", &REBOOT).await;
     assert_eq!(property(&report, "Device.0.Reboot"), "4.05 Method Not Allowed");
 }
 
 #[tokio::test]
-async fn what_devices_did_is_told_in_order_and_outlives_a_restart() {
+async fn runs_are_listed_in_order_and_outlive_a_restart() {
     let mut coiote = Coiote::start("runs");
     let device = coiote.id_of("urn:dev:1").await;
-    coiote.put("/devices/urn:dev:1/refusals", &json!({"Device.0.Timezone": "no"})).await;
+    coiote.put_control("/devices/urn:dev:1/refusals", &json!({"Device.0.Timezone": "no"})).await;
     let values = [("keys", "Device.0.UTC Offset,Device.0.Timezone"), ("values", "+02:00,Europe/Paris")];
     coiote.run(&device, "AWSwriteCertAuth", &values).await;
     let increment = [("keys", "Test object.0.Increment counter"), ("arguments", "0='a',1")];
     coiote.run(&device, "AWSexecuteCertAuth", &increment).await;
-    coiote.put("/devices/urn:dev:1/refusals", &json!({})).await;
-    let runs = coiote.inside("/runs?device=urn:dev:1").await;
+    coiote.put_control("/devices/urn:dev:1/refusals", &json!({})).await;
+    let runs = coiote.get_control("/runs?device=urn:dev:1").await;
     let done: Vec<_> = runs.as_array().unwrap().iter().map(|run| &run["done"]).collect();
     assert_eq!(
         done,
@@ -178,23 +181,23 @@ async fn what_devices_did_is_told_in_order_and_outlives_a_restart() {
     );
     assert_eq!(runs[0]["failed"], json!([{"key": "Device.0.Timezone", "reason": "no"}]));
     assert_eq!((&runs[0]["status"], &runs[0]["number"]), (&json!("Warning"), &json!(1)));
-    let held = coiote.inside("/devices/urn:dev:1/datamodel").await;
+    let held = coiote.get_control("/devices/urn:dev:1/datamodel").await;
     assert_eq!(held["Device"]["0"]["UTC Offset"], "+02:00");
 
     coiote.stop("TERM").await;
     coiote.start_again();
-    assert_eq!(coiote.inside("/runs").await, runs);
-    assert_eq!(coiote.inside("/devices/urn:dev:1/datamodel").await, held);
+    assert_eq!(coiote.get_control("/runs").await, runs);
+    assert_eq!(coiote.get_control("/devices/urn:dev:1/datamodel").await, held);
     let next = coiote.run(&device, "AWSwriteCertAuth", &values).await;
     assert_eq!(coiote.runs(&next["taskId"]).await[1]["number"], 3);
 }
 
 #[tokio::test]
-async fn reports_are_lost_late_unlisted_and_told_twice() {
+async fn reports_are_lost_late_unlisted_and_doubled() {
     let coiote = Coiote::start("reports");
     let device = coiote.id_of("urn:dev:1").await;
     let run = async |faults: Value, key: &str| {
-        assert_eq!(coiote.put("/faults", &json!({"reports": faults})).await.0, StatusCode::NO_CONTENT);
+        assert_eq!(coiote.put_control("/faults", &json!({"reports": faults})).await.0, StatusCode::NO_CONTENT);
         let (_, task) = coiote.create_task(&device, "AWSreadCertAuth", &[("keys", key)]).await;
         coiote.post(&format!("/sessions/{device}/allow-deregistered"), None).await;
         let start = Instant::now();
@@ -211,10 +214,10 @@ async fn reports_are_lost_late_unlisted_and_told_twice() {
     let (late, not_yet) = run(json!({"late": 0.5}), "Portfolio").await;
     assert_eq!(not_yet, StatusCode::NOT_FOUND);
     let report = coiote.report(&late, &device).await;
-    assert!(coiote.inside("/tasks").await[2]["report"]["lastUpdateTime"] == report["lastUpdateTime"]);
+    assert!(coiote.get_control("/tasks").await[2]["report"]["lastUpdateTime"] == report["lastUpdateTime"]);
     let reports = coiote.reports_since(ALWAYS).await;
     assert!(ids(&reports) == [&late] && unlisted != late, "{reports:?}");
-    coiote.put("/faults", &json!({"reports": {"twice": true, "shuffled": true}})).await;
+    coiote.put_control("/faults", &json!({"reports": {"twice": true, "shuffled": true}})).await;
     assert_eq!(ids(&coiote.reports_since(ALWAYS).await), [&late, &late]);
 }
 
@@ -222,8 +225,8 @@ async fn reports_are_lost_late_unlisted_and_told_twice() {
 async fn calls_in_flight_are_counted() {
     let coiote = Coiote::start("in-flight");
     let calls = (coiote.get("/devices"), coiote.get("/devices"));
-    coiote.put("/faults", &json!({"rate": 1, "kinds": ["slow"]})).await;
+    coiote.put_control("/faults", &json!({"rate": 1, "kinds": ["slow"]})).await;
     tokio::join!(calls.0, calls.1);
-    let stats = coiote.inside("/stats").await;
+    let stats = coiote.get_control("/stats").await;
     assert_eq!((&stats["inFlight"], &stats["mostInFlight"]), (&json!(0), &json!(2)));
 }

@@ -1,37 +1,37 @@
-//! How a device runs an operation: key by key, and what it says of each.
+//! Running of an operation on a device, key by key.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use super::model::{Content, Objects};
+use super::content::{Content, Objects};
 use super::path::Path;
 use super::{DEVICE, Device};
-use crate::operation::{Argument, KeyValue, Keys, Operation};
+use crate::decoded_operation::{Argument, DecodedOperation, KeyValue, Keys};
 
 const ERROR_CODE: u16 = 11;
 const RESET_ERROR_CODE: u16 = 12;
-/// The Test object counts and remembers what was executed on it, as Anjay's demo client does.
+/// Test object. It counts executions and keeps their last arguments, as in Anjay's demo client.
 const TEST_OBJECT: u16 = 33605;
 const COUNTER: u16 = 1;
 const INCREMENT_COUNTER: u16 = 2;
 const LAST_ARGUMENTS: u16 = 4;
 
-/// A key that failed, and why.
+/// Key that failed, and why.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Failure {
+pub(crate) struct KeyFailure {
     pub(crate) key: String,
     pub(crate) reason: String,
 }
 
-/// What came of an operation.
+/// Outcome of an operation.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    pub(crate) failures: Vec<Failure>,
-    /// How many keys there were; the whole data model and all observations count as one.
+    pub(crate) failures: Vec<KeyFailure>,
+    /// Number of keys; the whole data model and all observations count as one.
     pub(crate) attempted: usize,
-    /// Object name → object instance → resource name → value; for Discover: key → links.
+    /// Values by object name, object instance and resource name; for Discover, links by key.
     pub(crate) result: Map<String, Value>,
 }
 
@@ -39,14 +39,19 @@ impl Outcome {
     pub(super) fn record(&mut self, key: &str, done: Result<(), String>) {
         self.attempted += 1;
         if let Err(reason) = done {
-            self.failures.push(Failure { key: key.to_owned(), reason });
+            self.failures.push(KeyFailure { key: key.to_owned(), reason });
         }
     }
 }
 
 impl Device {
-    /// Runs it, but for the keys that the device refuses: the map says why.
-    pub(crate) fn run(&mut self, operation: &Operation, refused: &BTreeMap<String, String>, now: Instant) -> Outcome {
+    /// Runs the operation, except for the refused keys, which fail with the reasons in the map.
+    pub(crate) fn run(
+        &mut self,
+        operation: &DecodedOperation,
+        refused: &BTreeMap<String, String>,
+        now: Instant,
+    ) -> Outcome {
         self.runs += 1;
         let mut outcome = Outcome::default();
         let possible = operation.without(|key| refused.contains_key(key));
@@ -58,31 +63,31 @@ impl Device {
             outcome.record(key, Err(reason.clone()));
         }
         if !is_possible {
-            let keys: Vec<_> = operation.parts().into_iter().map(|part| part.key).collect();
+            let keys: Vec<_> = operation.operation_keys().into_iter().map(|part| part.key).collect();
             outcome.attempted = keys.len();
             fail_the_others(keys.iter(), &mut outcome, "nothing was done, because another key failed");
         }
         outcome
     }
 
-    fn run_possible(&mut self, operation: &Operation, now: Instant) -> Outcome {
+    fn run_possible(&mut self, operation: &DecodedOperation, now: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         match operation {
-            Operation::Read { keys } | Operation::ReadComposite { keys } => self.read(keys, &mut outcome),
-            Operation::Write { values } => self.write(values, &mut outcome),
-            Operation::WriteComposite { values } => self.write_all_or_nothing(values, &mut outcome),
-            Operation::Observe { targets } => self.observe(targets, now, &mut outcome),
-            Operation::ObserveComposite { keys } => self.observe_composite(keys, now, &mut outcome),
-            Operation::CancelObserve { keys } => self.cancel(keys, false, &mut outcome),
-            Operation::CancelObserveComposite { keys } => self.cancel(keys, true, &mut outcome),
-            Operation::WriteAttributes { targets } => self.write_attributes(targets, &mut outcome),
-            Operation::Execute { key, arguments } => {
+            DecodedOperation::Read { keys } | DecodedOperation::ReadComposite { keys } => self.read(keys, &mut outcome),
+            DecodedOperation::Write { values } => self.write(values, &mut outcome),
+            DecodedOperation::WriteComposite { values } => self.write_all_or_nothing(values, &mut outcome),
+            DecodedOperation::Observe { targets } => self.observe(targets, now, &mut outcome),
+            DecodedOperation::ObserveComposite { keys } => self.observe_composite(keys, now, &mut outcome),
+            DecodedOperation::CancelObserve { keys } => self.cancel(keys, false, &mut outcome),
+            DecodedOperation::CancelObserveComposite { keys } => self.cancel(keys, true, &mut outcome),
+            DecodedOperation::WriteAttributes { targets } => self.write_attributes(targets, &mut outcome),
+            DecodedOperation::Execute { key, arguments } => {
                 let done = self.execute(key, arguments);
                 outcome.record(key, done);
             }
-            Operation::Discover { keys } => self.discover(keys, &mut outcome),
-            Operation::Create { keys, values } => self.create(keys, values, &mut outcome),
-            Operation::Delete { keys } => {
+            DecodedOperation::Discover { keys } => self.discover(keys, &mut outcome),
+            DecodedOperation::Create { keys, values } => self.create(keys, values, &mut outcome),
+            DecodedOperation::Delete { keys } => {
                 for key in keys {
                     let done = self.delete(key);
                     outcome.record(key, done);
@@ -114,7 +119,7 @@ impl Device {
         outcome.result = self.model.render(&result);
     }
 
-    /// Write-Composite is atomic (LwM2M Core 1.1, 6.3.9): one key that fails fails all.
+    /// Writes all values or none: Write-Composite is atomic (LwM2M Core 1.1, section 6.3.9).
     fn write_all_or_nothing(&mut self, values: &[KeyValue], outcome: &mut Outcome) {
         let before = self.model.clone();
         self.write(values, outcome);
@@ -170,7 +175,7 @@ impl Device {
     fn create(&mut self, keys: &[String], values: &[KeyValue], outcome: &mut Outcome) {
         for key in keys {
             if let Err(reason) = self.model.catalogue.resolve(key) {
-                outcome.failures.push(Failure { key: key.clone(), reason });
+                outcome.failures.push(KeyFailure { key: key.clone(), reason });
             }
         }
         outcome.attempted = keys.len();
@@ -184,7 +189,7 @@ impl Device {
             let given: Vec<_> = paths.iter().copied().zip(values.iter().map(|value| value.value.as_str())).collect();
             if let Err((position, reason)) = self.model.create(instance, &given) {
                 match position.and_then(|position| keys.get(position)) {
-                    Some(key) => outcome.failures.push(Failure { key: key.clone(), reason }),
+                    Some(key) => outcome.failures.push(KeyFailure { key: key.clone(), reason }),
                     None => fail_the_others(keys.iter(), outcome, &reason),
                 }
             }
@@ -194,7 +199,7 @@ impl Device {
         }
     }
 
-    /// What observed the object instance or the resource instance, and its attributes, go with it.
+    /// Deletes an object instance or a resource instance with its observations and attributes.
     fn delete(&mut self, key: &str) -> Result<(), String> {
         let path = self.model.catalogue.resolve(key)?;
         self.model.delete(path)?;
@@ -207,7 +212,7 @@ impl Device {
 fn fail_the_others<'k>(keys: impl Iterator<Item = &'k String>, outcome: &mut Outcome, reason: &str) {
     for key in keys {
         if !outcome.failures.iter().any(|failure| &failure.key == key) {
-            outcome.failures.push(Failure { key: key.clone(), reason: reason.to_owned() });
+            outcome.failures.push(KeyFailure { key: key.clone(), reason: reason.to_owned() });
         }
     }
 }

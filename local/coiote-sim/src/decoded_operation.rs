@@ -1,13 +1,13 @@
-//! What a task asks of a device, once its parameters are understood.
+//! The operation of a task, decoded from its template and parameters.
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::attributes::Attributes;
 
-/// One LwM2M operation. Keys are still names: what they point at is known to the device that runs the task.
+/// LwM2M operation of a task. Keys are still names: only the device that runs the task resolves them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "operation", rename_all = "camelCase")]
-pub(crate) enum Operation {
+pub(crate) enum DecodedOperation {
     Read { keys: Keys },
     Write { values: Vec<KeyValue> },
     Observe { targets: Vec<KeyAttributes> },
@@ -23,8 +23,8 @@ pub(crate) enum Operation {
     CancelObserveComposite { keys: Keys },
 }
 
-impl Operation {
-    /// The name under which Coiote reports a result into the operation shadow; only these three are reported.
+impl DecodedOperation {
+    /// Name of the operation in the operation shadow. Coiote writes results of these three only.
     pub(crate) fn reported_as(&self) -> Option<&'static str> {
         match self {
             Self::Read { .. } => Some("read"),
@@ -33,14 +33,12 @@ impl Operation {
             _ => None,
         }
     }
-}
 
-impl Operation {
-    /// What it asks for, key by key: with the value to write, or the arguments of Execute. All there is, is `""`.
-    pub(crate) fn parts(&self) -> Vec<Part> {
-        let bare = |keys: &[String]| keys.iter().map(|key| Part { key: key.clone(), value: None }).collect();
+    /// Keys with the value to write or the arguments of Execute. The key of everything there is, is `""`.
+    pub(crate) fn operation_keys(&self) -> Vec<OperationKey> {
+        let bare = |keys: &[String]| keys.iter().map(|key| OperationKey { key: key.clone(), value: None }).collect();
         let valued = |values: &[KeyValue]| {
-            values.iter().map(|v| Part { key: v.key.clone(), value: Some(v.value.clone()) }).collect()
+            values.iter().map(|v| OperationKey { key: v.key.clone(), value: Some(v.value.clone()) }).collect()
         };
         match self {
             Self::Read { keys }
@@ -53,12 +51,12 @@ impl Operation {
             },
             Self::Write { values } | Self::WriteComposite { values } => valued(values),
             Self::Observe { targets } | Self::WriteAttributes { targets } => {
-                targets.iter().map(|target| Part { key: target.key.clone(), value: None }).collect()
+                targets.iter().map(|target| OperationKey { key: target.key.clone(), value: None }).collect()
             }
             Self::Execute { key, arguments } => {
                 let arguments: Vec<_> = arguments.iter().map(Argument::text).collect();
                 let value = (!arguments.is_empty()).then(|| arguments.join(","));
-                vec![Part { key: key.clone(), value }]
+                vec![OperationKey { key: key.clone(), value }]
             }
             Self::Create { keys, values } if values.is_empty() => bare(keys),
             Self::Create { values, .. } => valued(values),
@@ -66,7 +64,7 @@ impl Operation {
         }
     }
 
-    /// The same for fewer keys; none where nothing is left to ask for.
+    /// The operation without some of its keys; `None` if no key is left.
     pub(crate) fn without(&self, left_out: impl Fn(&str) -> bool) -> Option<Self> {
         let mut fewer = self.clone();
         let rest = match &mut fewer {
@@ -103,21 +101,21 @@ impl Operation {
         (rest > 0).then_some(fewer)
     }
 
-    /// Whether one key that fails fails all.
+    /// Whether a key that fails makes all others fail.
     pub(crate) fn is_all_or_nothing(&self) -> bool {
         matches!(self, Self::WriteComposite { .. } | Self::Create { .. })
     }
 }
 
-/// A key of an operation, with what was to be written to it.
+/// Key of an operation, with its value to write or its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Part {
+pub(crate) struct OperationKey {
     pub(crate) key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<String>,
 }
 
-/// Some keys, or everything there is: the whole data model, or all observations.
+/// Keys of an operation, or everything there is: the whole data model, or all observations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Keys {
     All,
@@ -145,7 +143,7 @@ pub(crate) struct KeyAttributes {
     pub(crate) attributes: Attributes,
 }
 
-/// An argument of Execute: a digit, and a text unless it stands alone.
+/// Argument of Execute: a digit, and optionally a text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Argument {
     pub(crate) number: u8,
@@ -153,7 +151,7 @@ pub(crate) struct Argument {
 }
 
 impl Argument {
-    /// As it is written in a parameter: `0='abc'`, or `1` without a text.
+    /// The argument as a parameter writes it: `0='abc'`, or `1` without a text.
     fn text(&self) -> String {
         match &self.value {
             Some(value) => format!("{}='{value}'", self.number),
