@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import urllib.request
 from pathlib import Path
 
@@ -180,10 +181,11 @@ class LocalAws:
 
     # ---------------------------------------------------------------- logs
 
-    def log_lines(self, group: str) -> list[dict]:
-        """The function's own log lines, parsed and in order."""
+    def log_lines(self, group: str, since: float | None = None) -> list[dict]:
+        """The function's own log lines, parsed and in order; only those from `since` on, in seconds since 1970, if it is given."""
         lines = []
-        for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+        later = {} if since is None else {"startTime": int(since * 1_000)}
+        for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group, **later):
             for event in page["events"]:
                 if event["message"].startswith("{"):
                     lines.append(json.loads(event["message"]))
@@ -192,10 +194,16 @@ class LocalAws:
     def log_line(self, group: str, message: str, seconds: float = 30, **fields) -> dict:
         """Waits for a line with this message and all of `fields`; returns it."""
 
+        since = None
+
         def look():
-            for line in self.log_lines(group):
+            nonlocal since
+            begun = time.time()
+            for line in self.log_lines(group, since):
                 if line.get("message") == message and fields.items() <= line.items():
                     return line
+            # The lines of one environment may arrive later than younger ones of another.
+            since = begun - 10
             return None
 
         return wait_for(f'a line "{message}" about {fields} in {group}', look, seconds)

@@ -1,5 +1,6 @@
 """Child processes that never outlive their parent, free ports, and waiting."""
 
+import itertools
 import os
 import random
 import signal
@@ -107,6 +108,8 @@ def listens(port: int) -> bool:
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive: list[Process] | None = None) -> T:
     """Calls `look` until it returns anything but `None` and `False`; fails after `seconds`, or if one of `alive` has ended."""
     deadline = time.monotonic() + seconds
+    # What comes soon is seen at once; a long wait leaves the CPU to what it waits for.
+    pauses = itertools.chain((0.02, 0.02, 0.03, 0.04, 0.06, 0.08), itertools.repeat(0.1))
     while True:
         found = look()
         if found is not None and found is not False:
@@ -115,7 +118,7 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive
             process.check()
         if time.monotonic() > deadline:
             raise Failure(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.02)
+        time.sleep(next(pauses))
 
 
 def run_command(main: Callable[[], None]) -> None:
