@@ -1,4 +1,4 @@
-"""`lwm2m` as its user runs it, against the local stack."""
+"""Runs `lwm2m` against the local stack."""
 
 import subprocess
 
@@ -9,20 +9,20 @@ LWM2M = ROOT / "target" / "debug" / "lwm2m"
 
 
 def run(stack, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Runs it to its end, whatever that is."""
+    """Runs `lwm2m` to its end, whatever its exit status."""
     environment = base_environment() | stack.aws.environment | environment
-    # For whatever is asked: a queue of ten thousand takes minutes on a busy machine.
+    # Long enough for everything: a queue of ten thousand takes minutes on a busy machine.
     return subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=900)
 
 
 def start(stack, *arguments: str) -> subprocess.Popen:
-    """Begins to run it, for a test that does something meanwhile."""
+    """Starts `lwm2m`, for a test that does something meanwhile."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([LWM2M, *arguments], env=base_environment() | stack.aws.environment, **pipes)
 
 
 def lwm2m(stack, *arguments: str, **environment: str) -> str:
-    """What it prints when it has done what was asked."""
+    """Runs `lwm2m`, which has to succeed; returns its output."""
     ended = run(stack, *arguments, **environment)
     assert ended.returncode == 0, f"{arguments} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
     return ended.stdout

@@ -43,7 +43,7 @@ def pytest_configure(config):
 
     def deploy_and_remember(stack: LocalStack, *arguments, **parameters) -> None:
         deploy(stack, *arguments, **parameters)
-        RECORDS.remember(stack)
+        RECORDS.record_roles(stack)
 
     LocalStack.deploy = deploy_and_remember
 
@@ -68,16 +68,16 @@ class Recorder:
     def pytest_collection_finish(self, session):
         # If a single test is named, the other tests of its file are not known.
         if not any("::" in argument for argument in session.config.args):
-            RECORDS.tests(item.nodeid for item in session.items)
+            RECORDS.record_tests(item.nodeid for item in session.items)
 
     def pytest_deselected(self, items):
-        RECORDS.tests(item.nodeid for item in items)
+        RECORDS.record_tests(item.nodeid for item in items)
 
     def pytest_runtest_logreport(self, report):
         has_ended = report.when == "call" or (report.when == "setup" and not report.passed)
         # The main process gets the reports of all processes.
         if has_ended and "PYTEST_XDIST_WORKER" not in os.environ:
-            RECORDS.ran(report.nodeid)
+            RECORDS.record_run(report.nodeid)
 
 
 @pytest.fixture(scope="session")

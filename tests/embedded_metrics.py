@@ -1,4 +1,4 @@
-"""Reads CloudWatch's embedded metric format as CloudWatch does, and complains of what CloudWatch would drop in silence.
+"""Reads CloudWatch's embedded metric format, and fails for lines that CloudWatch drops silently.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -20,7 +20,7 @@ class Metric(NamedTuple):
 
 
 def metrics(lines: list[dict], namespace: str) -> dict[Metric, list[float]]:
-    """All values of each metric."""
+    """Collects all values of each metric."""
     found = defaultdict(list)
     for line in lines:
         if "_aws" not in line:

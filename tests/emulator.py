@@ -1,4 +1,4 @@
-"""A function under a real Runtime API: AWS's Runtime Interface Emulator, which SAM ships."""
+"""Runs a function under AWS's Runtime Interface Emulator, which SAM ships."""
 
 import json
 import platform
@@ -14,6 +14,8 @@ from stack.aws import base_environment
 
 
 class Emulator:
+    """A running function."""
+
     def __init__(self, stack: LocalStack, logical_id: str, environment: dict[str, str]):
         self._port = free_port()
         api_port = free_port()
@@ -41,7 +43,7 @@ class Emulator:
         wait_for(f"the emulator of {logical_id}", lambda: listens(self._port), alive=[self._process])
 
     def invoke(self, event: object) -> dict:
-        """What the function returns; for an error `{"errorType", "errorMessage"}`."""
+        """Invokes the function; returns its result, or `{"errorType", "errorMessage"}`."""
         return self.invoke_bytes(json.dumps(event).encode())
 
     def invoke_bytes(self, event: bytes) -> dict:

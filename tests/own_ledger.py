@@ -1,6 +1,6 @@
-"""A ledger beside the deployed stack's own, whose answers are written as that one's are.
+"""A second ledger of the deployed stack, with its answers written by the deployed function.
 
-That Coiote is away is known to all who share a ledger. Tests that bring it about at the same time each have their own.
+All functions that share a ledger share the circuit, too. Concurrent tests that make Coiote unavailable have a ledger each.
 """
 
 from stack.local_stack import LocalStack
@@ -32,7 +32,7 @@ class OwnLedger:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a function that is to keep to this ledger."""
+        """Variables of a function that uses this ledger."""
         return {"REQUESTS_TABLE": self.table}
 
     def forget_outages(self) -> None:

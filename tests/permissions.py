@@ -1,4 +1,4 @@
-"""What each function's role allows, and what the functions called: as IAM would compare them."""
+"""Compares the permissions of each function's role with the calls of the functions, as IAM does."""
 
 import fnmatch
 import json
@@ -13,7 +13,7 @@ from stack.local_stack import LocalStack
 
 ACCOUNT = "000000000000"
 
-# Of calls by REST: method and path → IAM's action, and the resource with what the path names in its place.
+# Calls by REST: method and path → IAM's action and resource, with the names in the path in its placeholders
 # https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 REST = [
     (r"GET /things/([^/]+)/shadow", "iot:GetThingShadow", "iot thing/{0}{shadow}"),
@@ -43,32 +43,33 @@ REST = [
     (r"POST /2015-03-31/functions/([^/]+)/invocations", "lambda:InvokeFunction", "lambda function:{0}"),
 ]
 SERVICES = {"secretsmanager": "secretsmanager", "DynamoDB_20120810": "dynamodb", "AmazonSQS": "sqs"}
-# What a part of a DynamoDB transaction asks for
+# Action of each kind of part of a DynamoDB transaction
 PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
-# What CloudFormation gives a name of its own to
-NAMED = {"AWS::Lambda::Function", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::IoT::Policy"}
-# A name that CloudFormation gave in a stack that was not made in the end, so that nobody could ask it; the SDK shortens it.
-NAMED_BY_CLOUDFORMATION = re.compile(rf"\b{STACK_NAME}-([A-Za-z]+)-[0-9A-F]{{11,13}}\b")
-# What the tests name themselves where they start a function by hand
+# Types of resources that CloudFormation names
+TYPES_WITH_GENERATED_NAMES = {"AWS::Lambda::Function", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::IoT::Policy"}
+# A generated name, which the SDK shortens. Names of a stack that failed cannot be looked up.
+GENERATED_NAME = re.compile(rf"\b{STACK_NAME}-([A-Za-z]+)-[0-9A-F]{{11,13}}\b")
+# Resources that the tests name themselves, where they start a function
 NAMED_BY_TESTS = re.compile(r":(secret:|policy/|table/|function:)")
 
 
-# A condition that a statement may have, as operator and key. The local AWS does not know whether one holds: for each it is said
-# in `Statement.allows`.
+# A condition of a statement, as operator and key. `Statement.allows` says when it holds, which the local AWS does not evaluate.
 OF_THIS_STACK = ("StringEquals", "secretsmanager:ResourceTag/coiote-aws-iot:stack")
 
 
 class Use(NamedTuple):
-    """One permission that a call needs."""
+    """A permission that a call needs."""
 
     function: str
     action: str
     resource: str
-    # Whether a test started the function, with names of its own for secret, policy and so on
+    # The test started the function, with names of its own for secret, policy and so on.
     is_by_hand: bool
 
 
 class Statement:
+    """A statement of a role's policy."""
+
     def __init__(self, statement: dict):
         self.actions = as_list(statement["Action"])
         self.resources = as_list(statement["Resource"])
@@ -77,11 +78,12 @@ class Statement:
         assert not unknown, f"{unknown}: when these conditions hold has to be said in Statement.allows"
 
     def allows(self, use: Use, tagged: set[str]) -> bool:
-        """`tagged`: the secrets that the functions have put the tag of their stack on."""
+        """Whether it allows the use; `tagged` are the secrets that functions have tagged with their stack."""
         return (
-            any(like(use.action, action) for action in self.actions)
+            any(is_match(use.action, action) for action in self.actions)
             and any(
-                like(use.resource, resource) or (use.is_by_hand and kind(resource) == kind(use.resource) is not None)
+                is_match(use.resource, resource)
+                or (use.is_by_hand and kind_of_test_name(resource) == kind_of_test_name(use.resource) is not None)
                 for resource in self.resources
             )
             and (OF_THIS_STACK not in self.conditions or use.resource in tagged)
@@ -89,13 +91,13 @@ class Statement:
 
 
 class NotCalled(NamedTuple):
-    """What roles allow and no function calls itself."""
+    """Permissions of roles that no function uses itself."""
 
     functions: set[str]
     actions: set[str]
-    # By whom it is used, or when
+    # User of the permissions
     why: str
-    # Where a function calls the same action itself on other resources
+    # Part of the resource, where a function itself uses the action on others
     on: str = ""
 
 
@@ -103,17 +105,17 @@ def as_list(value: object) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def like(text: str, pattern: str) -> bool:
+def is_match(text: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
-def kind(resource: str) -> str | None:
+def kind_of_test_name(resource: str) -> str | None:
     found = NAMED_BY_TESTS.search(resource)
     return found[1] if found else None
 
 
 class Records:
-    """What a run of the tests leaves behind: a file for each kind, which all of its processes append lines to."""
+    """Records of a run of the tests: a file for each kind, to which all processes append lines."""
 
     def __init__(self, folder: Path):
         self.calls = folder / "calls.jsonl"
@@ -122,16 +124,18 @@ class Records:
         self._ran = folder / "ran.jsonl"
 
     def begin(self) -> None:
+        """Empties the files."""
         self.calls.parent.mkdir(parents=True, exist_ok=True)
         for file in (self.calls, self._deployed, self._collected, self._ran):
             file.write_text("")
 
-    def remember(self, stack: LocalStack) -> None:
-        """What the roles allow as they are deployed now."""
+    def record_roles(self, stack: LocalStack) -> None:
+        """Records the roles of a deployed stack."""
         aws, functions, roles = stack.aws, {}, {}
         listed = aws.cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
         # A queue's id is its URL.
-        names = {r["PhysicalResourceId"].rpartition("/")[2]: r["LogicalResourceId"] for r in listed if r["ResourceType"] in NAMED}
+        named = [r for r in listed if r["ResourceType"] in TYPES_WITH_GENERATED_NAMES]
+        names = {r["PhysicalResourceId"].rpartition("/")[2]: r["LogicalResourceId"] for r in named}
         for resource in listed:
             if resource["ResourceType"] != "AWS::Lambda::Function":
                 continue
@@ -145,32 +149,32 @@ class Records:
             roles[logical] = [statement for document in documents for statement in document["Statement"]]
         append(self._deployed, {"names": names, "functions": functions, "roles": roles})
 
-    def tests(self, ids: Iterable[str]) -> None:
-        """Tests that there are, whether they are to be run or not."""
+    def record_tests(self, ids: Iterable[str]) -> None:
+        """Records collected tests, whether they are to be run or not."""
         append(self._collected, sorted(ids))
 
-    def ran(self, test: str) -> None:
+    def record_run(self, test: str) -> None:
         append(self._ran, test)
 
     def permissions(self) -> "Permissions":
         return Permissions(lines(self._deployed), lines(self.calls))
 
-    def files_left_out(self) -> set[str]:
-        """Of the tests' files, those of which not every test was run."""
+    def incomplete_files(self) -> set[str]:
+        """Files of tests of which not every test was run."""
         ran, collected = set(lines(self._ran)), {test for tests in lines(self._collected) for test in tests}
         files = {file.name for file in Path(__file__).parent.glob("test_*.py")} - {"test_permissions.py"}
         return (files - {file_of(test) for test in collected}) | {file_of(test) for test in collected - ran}
 
 
 class Permissions:
-    """What is deployed and called bears the names of the template here, so that it is one for all stacks of a run."""
+    """Roles and calls of all stacks of a run, with the names of the template in place of the physical ones."""
 
     def __init__(self, deployed: list[dict], calls: list[dict]):
-        # The longest first: one name may be the beginning of another one.
+        # The longest first, because a name may be the beginning of another one.
         self._names = sorted({n: l for d in deployed for n, l in d["names"].items()}.items(), key=lambda n: -len(n[0]))
-        # By the name that its calls bear
+        # Logical ids by the names in calls
         self._functions = {name: logical for d in deployed for name, logical in d["functions"].items()}
-        # By a function's name in the template, what its role has allowed, by the policy's text
+        # Statements of each function's role, by logical id and by their text
         self.allowed: dict[str, dict[str, Statement]] = {}
         for role in (role for d in deployed for role in d["roles"].items()):
             for statement in role[1]:
@@ -179,18 +183,18 @@ class Permissions:
         self._calls = calls
 
     def uses(self) -> set[Use]:
-        """Every permission that the functions' calls have needed."""
+        """All permissions that the functions' calls needed."""
         return {
             Use(function, action, self._by_the_template(resource), is_by_hand)
             for call in self._calls
             for function, is_by_hand in [self._function(call["function"])]
-            for action, resource in needed(call)
+            for action, resource in needed_permissions(call)
         }
 
     def missing(self) -> list[str]:
-        """Calls that the function's own role does not allow, and those of functions that have no role here."""
+        """Calls that the function's own role does not allow, and those of functions without a role."""
         uses = self.uses()
-        tagged = tagged_in(uses)
+        tagged = tagged_secrets(uses)
         return sorted(
             f"{use.function}: {use.action} on {use.resource}"
             for use in uses
@@ -198,37 +202,37 @@ class Permissions:
         )
 
     def unused(self, not_called: list[NotCalled]) -> list[str]:
-        """What a role allows and no call has needed, without what is named."""
+        """Permissions of roles that no call needed, without those of the list."""
         uses = self.uses()
-        tagged = tagged_in(uses)
+        tagged = tagged_secrets(uses)
 
-        def is_named(function: str, action: str, resources: list[str]) -> bool:
-            named = [n for n in not_called if function in n.functions and action in n.actions]
-            return any(all(n.on in resource for resource in resources) for n in named)
+        def is_listed(function: str, action: str, resources: list[str]) -> bool:
+            listed = [n for n in not_called if function in n.functions and action in n.actions]
+            return any(all(n.on in resource for resource in resources) for n in listed)
 
         return sorted(
             f"{function}: {action} on {', '.join(statement.resources)}"
             for function, statements in self.allowed.items()
             for statement in statements.values()
             for action in statement.actions
-            if not is_named(function, action, statement.resources)
+            if not is_listed(function, action, statement.resources)
             and not any(use.function == function and use.action == action and statement.allows(use, tagged) for use in uses)
         )
 
     def _function(self, name: str) -> tuple[str, bool]:
-        """Its name in the template, and whether a test started it by hand."""
+        """Logical id of a function, and whether a test started it."""
         if name in self._functions:
             return self._functions[name], False
-        given = NAMED_BY_CLOUDFORMATION.fullmatch(name)
+        given = GENERATED_NAME.fullmatch(name)
         return (given[1], False) if given else (name, True)
 
     def _by_the_template(self, text: str) -> str:
         for name, logical in self._names:
             text = text.replace(name, logical)
-        return NAMED_BY_CLOUDFORMATION.sub(r"\1", text)
+        return GENERATED_NAME.sub(r"\1", text)
 
 
-def tagged_in(uses: set[Use]) -> set[str]:
+def tagged_secrets(uses: set[Use]) -> set[str]:
     return {use.resource for use in uses if use.action == "secretsmanager:TagResource"}
 
 
@@ -246,10 +250,10 @@ def lines(file: Path) -> list:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def needed(call: dict) -> list[tuple[str, str]]:
+def needed_permissions(call: dict) -> list[tuple[str, str]]:
     service, _, operation = call["target"].partition(".")
     if operation:
-        return needed_by_json(SERVICES[service], operation, call["body"])
+        return needed_permissions_of_json_call(SERVICES[service], operation, call["body"])
     path = f"{call['method']} {call['path'].rstrip('/')}"
     for pattern, action, resource in REST:
         found = re.fullmatch(pattern, path)
@@ -261,7 +265,7 @@ def needed(call: dict) -> list[tuple[str, str]]:
     raise AssertionError(f"{path}: which IAM action this call needs has to be added to REST")
 
 
-def needed_by_json(service: str, operation: str, body: dict) -> list[tuple[str, str]]:
+def needed_permissions_of_json_call(service: str, operation: str, body: dict) -> list[tuple[str, str]]:
     if service == "secretsmanager":
         named = body.get("SecretId") or body.get("Name", "")
         secret = named if named.startswith("arn:") else arn(f"secretsmanager secret:{named}-AbCdEf")

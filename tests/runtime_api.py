@@ -1,7 +1,6 @@
-"""A function under a Runtime API that the test holds in its hand.
+"""Runs a function under a Runtime API that the test controls.
 
-AWS's emulator (emulator.py) gives every invocation a request id and a deadline of its own choice. What a retry is, and how
-much time is left, is told here.
+AWS's emulator (emulator.py) chooses request id and deadline of every invocation. Here the test does, for retries and timeouts.
 """
 
 import contextlib
@@ -21,6 +20,8 @@ _numbers = itertools.count(1)
 
 
 class Invocation:
+    """An event for the function, and its result."""
+
     def __init__(self, event: bytes, request_id: str, seconds: float, trace: str):
         self.event, self.request_id, self.trace = event, request_id, trace
         self.deadline_ms = int((time.time() + seconds) * 1000)
@@ -59,7 +60,7 @@ class RuntimeApi(Handler):
 
 
 class Function:
-    """One execution environment of a function."""
+    """An execution environment of a function."""
 
     def __init__(self, stack: LocalStack, logical_id: str, environment: dict[str, str]):
         self._ending = contextlib.ExitStack()
@@ -81,6 +82,7 @@ class Function:
         )
 
     def begin(self, event: object, request_id: str | None = None, seconds: float = 30) -> Invocation:
+        """Starts an invocation, without waiting for its result."""
         body = event if isinstance(event, bytes) else json.dumps(event).encode()
         number = f"{next(_numbers):024x}"
         trace = f"Root=1-{int(time.time()):08x}-{number};Parent={number[:16]};Sampled=0"
@@ -89,7 +91,7 @@ class Function:
         return invocation
 
     def invoke(self, event: object, request_id: str | None = None, seconds: float = 30) -> dict:
-        """What the function returns; for an error `{"errorType", "errorMessage"}`."""
+        """Invokes the function; returns its result, or `{"errorType", "errorMessage"}`."""
         return self.result(self.begin(event, request_id, seconds), seconds + 10)
 
     def result(self, invocation: Invocation, patience: float = 40) -> dict:
@@ -99,7 +101,7 @@ class Function:
         return invocation.result
 
     def kill(self) -> None:
-        """Ends it as Lambda does at the timeout: in mid-sentence."""
+        """Kills it while it runs, as Lambda does at the timeout."""
         self._process.kill()
 
     def log_lines(self) -> list[dict]:

@@ -1,4 +1,4 @@
-"""A Coiote that answers what a test tells it to, for what the local Coiote does not do by itself."""
+"""A Coiote whose answers the test sets, for behaviour that the local Coiote lacks."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from stack.loopback import Handler, serving
 from stack import certificates
 
-# What a healthy Coiote answers, by the beginning of method and path below /api/coiotedm/v3
+# Answers of a healthy Coiote, by the beginning of method and path below /api/coiotedm/v3
 HEALTHY = {
     "GET /devices": (200, ["d:1"]),
     "POST /tasksFromTemplates/device/d%3A1": (201, "d:task:1"),
@@ -25,21 +25,21 @@ CREATE = "POST /tasksFromTemplates/device/d%3A1"
 SEARCH = "GET /devices"
 SESSION = "POST /sessions/d%3A1/allow-deregistered"
 
-# Instead of an answer: Coiote does what it is asked for, and the connection is lost
+# Instead of an answer: Coiote executes the call, and the connection is lost
 LOST = "lost"
-# … the connection is reset before Coiote has read what it is asked for
+# … the connection is reset before Coiote has read the call
 RESET = "reset"
-# … nothing comes while anybody waits
+# … no answer comes as long as the client waits
 SLOW = "slow"
 
 
-class Answer(Handler):
+class ScriptedHandler(Handler):
     def answer(self) -> None:
         asked = f"{self.command} {self.path.removeprefix('/api/coiotedm/v3')}"
         script = next(answer for start, answer in self.server.answers.items() if asked.startswith(start))
         with self.server.lock:
             self.server.asked.append(asked)
-            # One after the other, and the last one from then on
+            # Answers of a list are given in order, and the last one repeatedly.
             scripted = (script.pop(0) if len(script) > 1 else script[0]) if isinstance(script, list) else script
         if scripted == RESET:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -72,28 +72,30 @@ class Answer(Handler):
 
 
 class Script(NamedTuple):
+    """The server's URL, and the records of its calls."""
+
     url: str
-    # What it was asked, in order
+    # Calls in order, as method and path
     asked: list[str]
-    # The same with the bodies, of what it has read
+    # Calls with their bodies, as far as they were read
     bodies: list[tuple[str, object]]
-    # The tasks that it has created
+    # Calls that have created tasks
     tasks: list[str]
     # Set when it closes a connection, as after `idle_seconds`
     closed: threading.Event
-    # Those that were made to it
+    # Addresses of the clients that have connected
     connections: list[tuple]
 
 
 @contextlib.contextmanager
 def scripted_coiote(authority: certificates.Authority, answers: dict, idle_seconds: float | None = None, name: str = "localhost"):
-    """`answers`: by the beginning of what is asked; a list is answered one after the other."""
+    """Runs a server with these answers, by the beginning of method and path; a list of answers is given in order."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         context.load_cert_chain(*authority.server(name).write(Path(folder), "server"))
     state = {"answers": HEALTHY | answers, "asked": [], "bodies": [], "tasks": [], "connections": [], "lock": threading.Lock()}
     state |= {"closed": threading.Event(), "ending": threading.Event()}
-    handler = type("Answer", (Answer,), {"timeout": idle_seconds})
+    handler = type("ScriptedHandlerWithTimeout", (ScriptedHandler,), {"timeout": idle_seconds})
     with serving(handler, context, **state) as server:
         try:
             url = f"https://localhost:{server.server_port}"

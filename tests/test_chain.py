@@ -6,7 +6,7 @@ from stack.processes import wait_for
 
 WRITTEN = {"LwM2M Server": {"1": {"Lifetime": "68"}}, "Device": {"0": {"UTC Offset": "+02:00"}}}
 
-# Operation → request, and the task's template and parameters at Coiote.
+# Operation → request, and template and parameters of the task at Coiote
 OPERATIONS = {
     "read": ({"keys": ["Device.0.UTC Offset"]}, {"keys": "Device.0.UTC Offset"}),
     "write": (
@@ -40,18 +40,19 @@ OPERATIONS = {
 
 
 def scheduled(stack, version: int, thing: str) -> dict:
-    """The line that ends the request of this shadow version."""
+    """Waits for the log line at the end of the request with this shadow version; returns it."""
     group = stack.outputs["OperationRequestLogGroup"]
     return stack.aws.log_line(group, "request scheduled", version=version, thing=thing)
 
 
 def folded(stack, thing: str) -> dict:
+    """Waits for the log line of a folded result; returns it."""
     group = stack.outputs["OperationResponseLogGroup"]
     return stack.aws.log_line(group, "result folded", thing=thing)
 
 
-def test_what_coiote_shows_can_be_written_back_in_the_same_form(stack, device):
-    """A value of every type: read, and written as the datamodel shadow shows it."""
+def test_values_of_coiote_can_be_written_back_in_the_same_form(stack, device):
+    """Reads a value of every type, and writes it as it is in the datamodel shadow."""
     thing = device()
     stack.aws.request(thing, {"operation": "read", "keys": ["Test object.0"]})
 
@@ -112,8 +113,7 @@ def test_a_write_is_in_the_datamodel_shadow_and_in_the_device(stack, device):
     assert reported == {"operation": "write", "failedKeys": [""], "result": WRITTEN}
     held = stack.coiote.datamodel(thing)
     assert (held["LwM2M Server"]["1"]["Lifetime"], held["Device"]["0"]["UTC Offset"]) == ("68", "+02:00")
-    # The request, the result, and at most one answer for each state between: neither rule fired on anything but request and
-    # result.
+    # The request, the result, and at most one answer for each state between: no rule fired on other updates.
     assert version + 2 <= stack.aws.shadow(thing, "operation")["version"] <= version + 4
     assert len(stack.coiote.tasks(thing)) == 1
 
@@ -152,7 +152,7 @@ def test_a_device_that_is_away_answers_when_it_comes_back(stack, device, state):
     assert stack.aws.reported(thing, "datamodel") == {"Device": {"0": {"UTC Offset": expected}}}
 
 
-def test_a_mistake_is_logged_where_the_readme_says_and_reaches_nobody(stack, device):
+def test_a_mistake_is_in_the_log_of_the_readme_and_reaches_no_device(stack, device):
     thing = device()
     version = stack.aws.request(thing, {"operation": "write", "keys": ["Device.0.UTC Offset"]})
     group = stack.outputs["OperationRequestLogGroup"]
@@ -161,11 +161,11 @@ def test_a_mistake_is_logged_where_the_readme_says_and_reaches_nobody(stack, dev
     assert stack.coiote.tasks(thing) == []
 
 
-def test_what_is_no_request_does_not_invoke_anything(stack, device):
+def test_updates_without_a_request_invoke_no_function(stack, device):
     thing = device()
     stack.aws.update_shadow(thing, "operation", {"reported": {"requests": {"1": None}}})
     stack.aws.update_shadow(thing, "another", {"desired": {"operation": "read"}})
-    # A request after them, so that there is something to wait for
+    # A later request, as something to wait for
     version = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0"]})
     scheduled(stack, version, thing)
     folded(stack, thing)

@@ -1,7 +1,7 @@
 """Bounds of sizes, memory and bills, and of instructions, which do not vary with the machine's load.
 
-Each bound is the measured figure of the time when it was set and about an eighth more, but not more than the project's targets (zip 3.6 MiB,
-memory 14 MiB). Who exceeds one says why, and sets another. Times are for `make bench`.
+Each bound is the figure that was measured when it was set and about an eighth more, but at most the project's targets (zip
+3.6 MiB, memory 14 MiB). Who exceeds one says why, and sets another. Times are for `make bench`.
 """
 
 from collections.abc import Iterable

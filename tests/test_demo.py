@@ -1,4 +1,4 @@
-"""`make demo` as its user sees it: it shows the chain, and it leaves nothing behind however it ends; and `make invoke` beside it."""
+"""`make demo` shows the chain and leaves nothing behind, however it ends; and `make invoke` uses a demo that is kept."""
 
 import json
 import os
@@ -20,14 +20,14 @@ NAME = "demo-of-the-tests"
 RUN = ROOT / ".local" / "run" / NAME
 
 
-def running() -> list[int]:
+def running_processes() -> list[int]:
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return [pid for pid in pids if works_in(RUN, pid)]
 
 
 @pytest.fixture
 def demo(stack, tmp_path):
-    """Starts the demo; `stack` is there because it has built everything."""
+    """Starts demos. `stack` has built everything."""
     output = tmp_path / "output"
     started = []
 
@@ -44,7 +44,7 @@ def demo(stack, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     subprocess.run([sys.executable, ROOT / "local" / "stop.py", NAME], check=True)
-    assert running() == []
+    assert running_processes() == []
 
 
 def test_it_shows_all_of_it_and_leaves_nothing(demo):
@@ -65,7 +65,7 @@ def test_it_shows_all_of_it_and_leaves_nothing(demo):
     assert "the job is COMPLETED" in job
     assert "sam delete has left nothing" in job
     assert "The datamodel shadow held what was written." in observe
-    assert running() == []
+    assert running_processes() == []
 
 
 def test_it_can_be_kept_running(demo):
@@ -73,7 +73,7 @@ def test_it_can_be_kept_running(demo):
     assert process.wait(timeout=120) == 0, output.read_text()
     shown = output.read_text()
     assert "make stop" in shown
-    assert len(running()) >= 2, "--keep leaves the local AWS and the local Coiote running"
+    assert len(running_processes()) >= 2, "--keep leaves the local AWS and the local Coiote running"
     [export] = re.findall(r"^  (export .+)$", shown, re.MULTILINE)
     to_try = re.findall(r"^  (lwm2m .+)$", shown, re.MULTILINE)
     assert len(to_try) == 3
@@ -85,7 +85,7 @@ def test_it_can_be_kept_running(demo):
 
 
 def make_invoke(run: str, **environment: str) -> subprocess.CompletedProcess:
-    # Not as a part of the make that runs the tests
+    # Without the variables of the make that runs the tests
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "invoke", "EVENT=events/read.json", f"RUN={run}"]
     return subprocess.run(command, cwd=ROOT, env=own | environment, capture_output=True, text=True, timeout=180, check=False)
@@ -97,7 +97,7 @@ def test_nothing_is_invoked_where_no_demo_was_kept():
 
 
 @pytest.mark.skipif(not invoke.has_docker_engine(), reason="no Docker engine answers here")
-def test_a_function_runs_in_a_container_against_what_was_kept(demo):
+def test_a_function_runs_in_a_container_against_a_kept_demo(demo):
     process, output = demo("--keep")
     assert process.wait(timeout=120) == 0, output.read_text()
     done = make_invoke(NAME)
@@ -110,8 +110,8 @@ def test_a_function_runs_in_a_container_against_what_was_kept(demo):
 def test_an_interrupted_demo_leaves_no_process_behind(demo, sign):
     process, output = demo()
     wait_for("the demo to deploy", lambda: "The local AWS and the local Coiote are running" in output.read_text(), 90)
-    assert len(running()) >= 2
+    assert len(running_processes()) >= 2
     os.killpg(process.pid, sign)
     assert process.wait(timeout=30) != 0
-    assert running() == []
+    assert running_processes() == []
     assert not (RUN / "keys").exists()

@@ -1,4 +1,4 @@
-"""The documentation says what the source does: every code is explained, every link and quoted heading leads somewhere."""
+"""The documentation agrees with the source: every code is explained, and every link, quoted heading and path exists."""
 
 import os
 import re
@@ -13,12 +13,12 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 LONGEST_README = 10 * 1024
 BUILT = {".git", ".local", ".aws-sam", "target", "dist"}
 
-# Text in capitals that is no code: values of parameters and attributes
+# Words in capitals that are no codes: values of parameters and attributes
 OTHER_WORDS = {"EC_P256", "EC_P384", "RSA_2048", "RSA_4096", "SCREAMING_SNAKE_CASE", "IN_PROGRESS", "TIMED_OUT"}
 # Calls and macros that name a variable of the environment
 VARIABLE = re.compile(r'(?:variable|var|var_os|env!|number_from_env|is_on|endpoint_url)\(\s*"([A-Z0-9_]+)"')
 WORDS = re.compile(r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)"')
-# A constant that is named like its text is a code, also where it is a single word.
+# A constant with its name as text is a code, even if it is a single word.
 CONSTANT = re.compile(r'const (\w+): &str = "(\w+)"')
 ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| ([^|]+) \| (.+) \|$", re.MULTILINE)
 
@@ -39,7 +39,7 @@ SUFFIXES = (".rs", ".py", ".md", ".toml", ".yaml", ".tsv", ".txt")
 
 @cache
 def files() -> list[Path]:
-    """The files of the checkout, without what is built and installed."""
+    """Files of the checkout, without those that are built or installed."""
     found = []
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if name not in BUILT]
@@ -51,28 +51,28 @@ def pages() -> list[Path]:
     return [file for file in files() if file.suffix == ".md"]
 
 
-def named(file: Path) -> str:
+def relative_path(file: Path) -> str:
     return str(file.relative_to(ROOT))
 
 
 def codes_of(source: str) -> set[str]:
-    """The codes in a file of Rust, without those of its tests."""
+    """Codes in a file of Rust, without those of its tests."""
     deployed = source.partition("#[cfg(test)]")[0]
     codes = set(WORDS.findall(deployed)) - set(VARIABLE.findall(deployed)) - OTHER_WORDS
     return codes | {text for name, text in CONSTANT.findall(deployed) if name == text}
 
 
-def sources() -> list[Path]:
-    """What is deployed, in Rust."""
+def deployed_sources() -> list[Path]:
+    """Files of Rust that are deployed."""
     parts = [(file, file.relative_to(ROOT).parts) for file in files() if file.suffix == ".rs"]
     return [file for file, (room, *within) in parts if room in ("functions", "shared") and within[1:2] == ["src"]]
 
 
 def codes_of_the_source() -> dict[str, set[str]]:
     codes: dict[str, set[str]] = {}
-    for file in sources():
+    for file in deployed_sources():
         for code in codes_of(file.read_text()):
-            codes.setdefault(code, set()).add(named(file))
+            codes.setdefault(code, set()).add(relative_path(file))
     return codes
 
 
@@ -85,7 +85,7 @@ def headings(page: Path) -> list[str]:
 
 
 def anchor(heading: str) -> str:
-    """As GitHub makes it of a heading."""
+    """Anchor of a heading, as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -114,7 +114,7 @@ def test_codes_are_sorted_and_each_is_explained_once():
 
 
 def test_codes_that_other_pages_name_are_codes():
-    """A word in code style that looks like a code is one, or a status, a state of CloudFormation, or a variable."""
+    """A word in code style that looks like a code has to be one, or a status, a state of CloudFormation, or a variable."""
     of_everybody = re.compile(r"(AWS|LWM2M|HTTPS|SSL)_\w+")
     other = {"IN_PROGRESS", "TIMED_OUT", "UPDATE_ROLLBACK_COMPLETE", "ROLLBACK_COMPLETE", "AS_DEPLOYED", "DRY_RUN"}
     known = set(documented_codes()) | other | OTHER_WORDS
@@ -122,7 +122,7 @@ def test_codes_that_other_pages_name_are_codes():
     for page in pages():
         words = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`", page.read_text()))
         if wrong := {word for word in words - known - {"COIOTE_URL"} if not of_everybody.fullmatch(word)}:
-            unknown[named(page)] = wrong
+            unknown[relative_path(page)] = wrong
     assert not unknown
 
 
@@ -144,14 +144,14 @@ def test_every_alarm_is_documented():
 
 def test_every_metric_is_documented():
     metrics = set()
-    for source in sources():
+    for source in deployed_sources():
         metrics |= set(re.findall(r'(?:counter|gauge|histogram)!\(\s*"(\w+)"|time_metric: "(\w+)"', source.read_text()))
     metrics = {name for pair in metrics for name in pair if name}
     assert {name for names, *_ in table(OPERATIONS, "Metrics") for name in names} == metrics
 
 
 def table(page: Path, heading: str) -> list[tuple[list[str], ...]]:
-    """The rows of the first table below a heading: the names in its first column, and what stands in the others."""
+    """Rows of the first table below a heading: the names in its first column, and the texts of the others."""
     below = page.read_text().partition(f"# {heading}\n")[2].partition("\n#")[0]
     rows = re.findall(r"^\| (.+) \|$", below.partition("| ---")[2], re.MULTILINE)
     cells = [row.split(" | ") for row in rows]
@@ -162,34 +162,34 @@ def test_every_relative_link_leads_somewhere():
     broken = {}
     for page in pages():
         targets = LINK.findall(FENCED.sub("", page.read_text()))
-        wrong = [target for target in targets if not re.match(r"[a-z]+:", target) and not leads_somewhere(page, target)]
+        wrong = [target for target in targets if not re.match(r"[a-z]+:", target) and not is_valid_link(page, target)]
         if wrong:
-            broken[named(page)] = wrong
+            broken[relative_path(page)] = wrong
     assert not broken
 
 
-def leads_somewhere(page: Path, target: str) -> bool:
+def is_valid_link(page: Path, target: str) -> bool:
     path, _, fragment = target.partition("#")
     file = (page.parent / unquote(path)).resolve() if path else page
     return file.exists() and (not fragment or fragment in map(anchor, headings(file)))
 
 
 def test_links_to_nowhere_are_found():
-    assert leads_somewhere(ERRORS, "deploy.md#renew-the-certificates")
-    assert not leads_somewhere(ERRORS, "deploy.md#nowhere")
-    assert not leads_somewhere(ERRORS, "nowhere.md")
+    assert is_valid_link(ERRORS, "deploy.md#renew-the-certificates")
+    assert not is_valid_link(ERRORS, "deploy.md#nowhere")
+    assert not is_valid_link(ERRORS, "nowhere.md")
 
 
 def test_pages_and_headings_that_are_quoted_exist():
     wrong = {}
     for file in files():
         if file.suffix in {".md", ".yaml", ".rs", ".py"} and file != Path(__file__).resolve():
-            if quoted := quoted_in_vain(file.read_text()):
-                wrong[named(file)] = quoted
+            if quoted := wrong_quotes(file.read_text()):
+                wrong[relative_path(file)] = quoted
     assert not wrong
 
 
-def quoted_in_vain(text: str) -> list[str]:
+def wrong_quotes(text: str) -> list[str]:
     text = " ".join(text.split())
     vain = [page for page in PAGE.findall(text) if not (ROOT / page).is_file()]
     for form in QUOTED:
@@ -202,20 +202,20 @@ def quoted_in_vain(text: str) -> list[str]:
 
 
 def test_quotes_of_nothing_are_found():
-    assert not quoted_in_vain('see docs/deploy.md, "Renew the\n  certificates"; the section "Alarms" of docs/operations.md')
-    assert quoted_in_vain("see docs/nowhere.md") == ["docs/nowhere.md"]
-    assert quoted_in_vain('see docs/deploy.md, "Nowhere"') == ['docs/deploy.md, "Nowhere"']
-    assert quoted_in_vain('see the README\'s "When something fails"')
+    assert not wrong_quotes('see docs/deploy.md, "Renew the\n  certificates"; the section "Alarms" of docs/operations.md')
+    assert wrong_quotes("see docs/nowhere.md") == ["docs/nowhere.md"]
+    assert wrong_quotes('see docs/deploy.md, "Nowhere"') == ['docs/deploy.md, "Nowhere"']
+    assert wrong_quotes('see the README\'s "When something fails"')
 
 
 def test_paths_that_pages_name_exist():
-    wrong = {named(page): vain for page in pages() if (vain := paths_in_vain(page.read_text()))}
+    wrong = {relative_path(page): vain for page in pages() if (vain := wrong_paths(page.read_text()))}
     assert not wrong
 
 
-def paths_in_vain(text: str) -> list[str]:
-    """Of the paths in code style, those that nothing in the checkout has, counted from its root or from a folder in it."""
-    there = {parent for file in files() for parent in [named(file), *map(str, file.relative_to(ROOT).parents)]}
+def wrong_paths(text: str) -> list[str]:
+    """Paths in code style that do not exist in the checkout, counted from its root or from a folder in it."""
+    there = {parent for file in files() for parent in [relative_path(file), *map(str, file.relative_to(ROOT).parents)]}
     folders = {file.relative_to(ROOT).parts[0] for file in files() if file.parent != ROOT}
     vain = []
     for path in IN_CODE_STYLE.findall(FENCED.sub("", text)):
@@ -230,9 +230,9 @@ def paths_in_vain(text: str) -> list[str]:
 
 
 def test_paths_of_nothing_are_found():
-    assert not paths_in_vain("`tests/test_docs.py`, `handle.rs`, `shared/requests`, `docs/`, `local/requirements-*.txt`, `3/0/14`")
+    assert not wrong_paths("`tests/test_docs.py`, `handle.rs`, `shared/requests`, `docs/`, `local/requirements-*.txt`, `3/0/14`")
     nothing = ["tests/no_such_test.py", "nothing.rs", "shared/nothing", "local/nothing-*.txt", "device/nothing.rs"]
-    assert paths_in_vain(" ".join(f"`{path}`" for path in nothing)) == nothing
+    assert wrong_paths(" ".join(f"`{path}`" for path in nothing)) == nothing
 
 
 def test_the_readme_is_short():
@@ -254,7 +254,7 @@ def test_the_rust_version_is_stated_in_one_place():
     assert re.search(r'^channel = "[0-9.]+"$', (ROOT / "rust-toolchain.toml").read_text(), re.MULTILINE)
     stated = re.compile(r"Rust [0-9]+\.[0-9]|toolchain install [0-9]")
     texts = [file for file in files() if file.suffix in {".md", ".yml", ".yaml", ".py"} or file.name == "Makefile"]
-    assert [named(file) for file in texts if stated.search(file.read_text())] == []
+    assert [relative_path(file) for file in texts if stated.search(file.read_text())] == []
 
 
 def test_actions_and_python_tools_are_pinned():

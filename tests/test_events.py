@@ -1,4 +1,4 @@
-"""Every sample event, through the function's binary: what it is answered, and what reaches Coiote."""
+"""Every sample event, through the function's binary, with its answer and the task at Coiote."""
 
 import json
 import time
@@ -8,7 +8,7 @@ import pytest
 
 from stack.aws import LAST_WORDS, own_version
 
-# File → the thing and its type.
+# File → thing and its type
 ANNOUNCED = {
     "device-announced": ("urn:dev:sample", "anjay:demo_client"),
     "device-announced-type-with-blanks": ("urn:dev:blanks", "Nordic_Semiconductor_ASA:thingy91_nrf9160"),
@@ -25,7 +25,7 @@ IN_GIVEN_ORDER = (
     "Portfolio.5.Identity.1,Device.0.UTC Offset,Test object.0.Integer array"
 )
 
-# File → template and parameters that Coiote received.
+# File → template and parameters of the task at Coiote
 SENT = {
     "read": (
         "AWSreadCertAuth",
@@ -72,7 +72,7 @@ SENT = {
     "execute-of-older-version": ("AWSexecuteCertAuth", {"keys": "RDB.0.Persistent"}),
     "read-of-older-version": ("AWSreadCertAuth", {"keys": "LWM2M Cellular Connectivity.0.PSM Timer (1)"}),
     "read-by-number-without-slash": ("AWSreadCertAuth", {"keys": "Device.0.UTC Offset"}),
-    # As it is registered
+    # With the blanks of the registered name
     "read-blanks-count-as-one": ("AWSreadCertAuth", {"keys": "WLAN connectivity.0.Multicast Packets  Received"}),
     "write-hexadecimal": ("AWSwriteCertAuth", {"keys": "BinaryAppDataContainer.0.Data.0", "values": "0x0102"}),
     "delete": ("AWSdeleteCertAuth", {"keys": "Portfolio.11"}),
@@ -100,14 +100,14 @@ SENT = {
     "without-version": ("AWSreadCertAuth", {"keys": "Device.0"}),
 }
 
-# File → code of the notice beside SCHEDULED.
+# File → code of the notice with SCHEDULED
 NOTICES = {
     "observe-composite-with-attributes": "ATTRIBUTES_IGNORED",
     "execute-of-older-version": "NAME_OF_NEWEST_VERSION",
     "write-hexadecimal": "VALUE_IS_BASE64",
 }
 
-# File → status, code and what the message says; nothing reaches Coiote's devices.
+# File → status, code and part of the message; no task is created.
 REFUSED = {
     "removed-request": ("IGNORED", None, None),
     "job-over": ("IGNORED", None, None),
@@ -150,14 +150,14 @@ REFUSED = {
     "mistake-attributes-contradict": ("REJECTED", "ATTRIBUTES_CONTRADICT", "pmin (60) has to be at most pmax (30)"),
 }
 
-# File → the function's error: there is no shadow to answer in.
+# File → function and its error, where there is no shadow for an answer
 ERRORS = {
     "mistake-no-thing-name": ("OperationRequest", "EVENT_INVALID", "thingName: missing"),
     "mistake-job-without-number": ("OperationRequest", "EVENT_INVALID", "executionNumber: missing"),
     "mistake-announced-name": ("CreateThing", "NAME_INVALID", "' ' at character 1 is not allowed in a thing's name"),
 }
 
-# File → status, code and what the datamodel shadow holds then of the place.
+# File → status, code, a path, and its value in the datamodel shadow afterwards
 FOLDED = {
     "response-read": ("SUCCEEDED", None, "LwM2M Server.1.Lifetime", "68"),
     "response-read-multiple-resource": ("SUCCEEDED", None, "Test object.0.Integer array", {"0": "6", "4": "256"}),
@@ -177,7 +177,7 @@ def sample_of(name: str) -> dict:
 
 
 def event(stack, name: str, thing: str | None = None) -> dict:
-    """The sample as if it came just now: a request has a lifetime, and a version of its own."""
+    """The sample as a new event, with the time of now and a version of its own."""
     event = sample_of(name) | ({"thingName": thing} if thing else {})
     event |= {"timestamp": int(time.time())} if "timestamp" in event else {}
     if "version" in event and "thingName" in event:
@@ -208,7 +208,7 @@ def arrays_in(value: object) -> list[list]:
 
 
 def test_no_sample_has_null_within_an_array():
-    """A shadow's array cannot hold null, and whether an object in it may is not documented: "" unsets an attribute."""
+    """A shadow's array cannot hold null, and for objects in it that is not documented: "" unsets an attribute."""
     found = [path.name for path in EVENTS.glob("*.json") if any(map(holds_null, arrays_in(sample_of(path.stem))))]
     assert found == []
 
@@ -226,7 +226,7 @@ def test_a_valid_request_reaches_coiote_as_its_template_takes_it(stack, function
     assert (answer["operation"], answer["thingName"]) == (sample["operation"], thing)
     assert answer["request"] == sample.get("version", answer["requestId"])
     assert answer.get("clientToken") == sample.get("clientToken")
-    # The device may have run it meanwhile, or refused to.
+    # By now the device may have run or refused it.
     shown = stack.aws.last_word(thing, answer["request"], ("SCHEDULED", *LAST_WORDS))
     for field in ("operation", "taskId", "clientToken"):
         assert shown.get(field) == answer.get(field)
@@ -237,10 +237,9 @@ def test_a_valid_request_reaches_coiote_as_its_template_takes_it(stack, function
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_anything_else_is_told_what_is_wrong_and_nothing_is_sent(stack, functions, name):
+def test_any_other_request_is_refused_with_a_reason_and_not_sent(stack, functions, name):
     sample = event(stack, name)
-    # Not those of all devices: what waits of others may be handed over meanwhile.
-    # An event about a job is about no thing of its own.
+    # Only the tasks of this device: waiting requests of others may be handed over meanwhile. An event about a job has no thing.
     tasks = lambda: len(stack.coiote.tasks(sample["thingName"])) if "thingName" in sample else 0
     already = tasks()
     answer = functions["OperationRequest"].invoke(sample)
@@ -257,7 +256,7 @@ def test_anything_else_is_told_what_is_wrong_and_nothing_is_sent(stack, function
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_what_is_no_operation_at_all_is_an_error(stack, functions, name):
+def test_an_event_without_an_operation_is_an_error(stack, functions, name):
     function, code, says = ERRORS[name]
     answer = functions[function].invoke(event(stack, name))
     assert answer["errorType"] == code and says in answer["errorMessage"]

@@ -1,4 +1,4 @@
-"""What no attempt could deal with: it waits in the failure queue, and can be sent through again."""
+"""The failure queue: events whose attempts have all failed wait there, and can be redriven."""
 
 import json
 import threading
@@ -15,14 +15,14 @@ from stack.processes import wait_for
 
 
 @pytest.fixture(autouse=True)
-def an_empty_queue(stack):
-    """Of what tests before this one have left, and for those after it."""
+def empty_queue(stack):
+    """Purges the queue before and after each test."""
     stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
     yield
     stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
 
 
-def waiting(stack) -> int:
+def message_count(stack) -> int:
     attributes = stack.aws.sqs.get_queue_attributes(
         QueueUrl=stack.outputs["FailureQueueUrl"], AttributeNames=["ApproximateNumberOfMessages"]
     )
@@ -38,15 +38,15 @@ def put(stack, body: object) -> None:
     stack.aws.sqs.send_message(QueueUrl=stack.outputs["FailureQueueUrl"], MessageBody=text)
 
 
-def failed(stack, event: dict, code: str = "LEDGER_UNAVAILABLE", function: str = "OperationRequestFunction") -> dict:
-    """What Lambda puts into the queue when the third attempt has failed."""
+def failure_record(stack, event: dict, code: str = "LEDGER_UNAVAILABLE", function: str = "OperationRequestFunction") -> dict:
+    """The record that Lambda puts into the queue after the third failed attempt."""
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{stack.outputs[function]}:$LATEST"
     context = {"condition": "RetriesExhausted", "approximateInvokeCount": 3, "functionArn": arn}
     return {"version": "1.0", "requestContext": context, "requestPayload": event, "responsePayload": {"errorType": code}}
 
 
 def request_of(stack, thing: str, request: dict) -> dict:
-    """A request whose attempts have all ended without a word: nothing is known of it."""
+    """The event of a request whose attempts have left no answer: nothing is known of it."""
     return request | {"thingName": thing, "version": own_version(stack.aws.iot_data, thing), "timestamp": int(time.time())}
 
 
@@ -55,31 +55,31 @@ def test_events_come_back_out_of_the_queue(stack, device):
     read = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
     events = [request_of(stack, device(), request) for request in (execute, read)]
     for event in events:
-        put(stack, failed(stack, event))
-    # And one that is no operation at all, which Lambda itself puts there.
+        put(stack, failure_record(stack, event))
+    # One without an operation, which Lambda itself puts there.
     stack.aws.lambda_.invoke(
         FunctionName=stack.outputs["OperationRequestFunction"], InvocationType="Event", Payload=b'{"operation": "read"}'
     )
-    wait_for("the events to be in the failure queue", lambda: waiting(stack) == 3)
+    wait_for("the events to be in the failure queue", lambda: message_count(stack) == 3)
 
     listed = redrive(stack, "--dry-run")
     for event in events:
         assert f"waits: {event['thingName']} {event['operation']} {event['version']} LEDGER_UNAVAILABLE" in listed
     assert "waits: - read - EVENT_INVALID" in listed and "3 waits" in listed
-    assert waiting(stack) == 3
+    assert message_count(stack) == 3
 
     shown = redrive(stack)
     assert "2 sent again" in shown and "1 left: it is no operation at all" in shown
     for event in events:
         stack.aws.last_word(event["thingName"], event["version"], ("SCHEDULED", "SUCCEEDED", "FAILED"))
         assert len(stack.coiote.tasks(event["thingName"])) == 1
-    assert waiting(stack) == 1
+    assert message_count(stack) == 1
     assert "1 discarded" in redrive(stack, "--discard-invalid")
     assert redrive(stack) == "The failure queue is empty.\n"
 
 
 def test_events_of_jobs_come_back_out_of_the_queue(stack, device):
-    """A request of a job, the end of its execution, and a canceled job: each to the function that has failed on it."""
+    """A request of a job, the end of its execution, and a canceled job, each goes to the function that has failed on it."""
     stack.jobs.switch_events_on()
     thing = device("sleeping")
     rule = stack.outputs["JobRequestRule"]
@@ -91,26 +91,26 @@ def test_events_of_jobs_come_back_out_of_the_queue(stack, device):
     request = {"operation": "execute", "keys": ["Device.0.Reboot"]}
     queued = stack.jobs.execution(job, thing)["queuedAt"]
     execution = {"thingName": thing, "jobId": job, "executionNumber": 1, "timestamp": int(queued.timestamp())}
-    put(stack, failed(stack, execution | request))
+    put(stack, failure_record(stack, execution | request))
     assert f"waits: {thing} execute {job} LEDGER_UNAVAILABLE" in redrive(stack, "--dry-run")
     assert "1 sent again" in redrive(stack)
     assert stack.jobs.status_of(job, thing, "IN_PROGRESS")["status"] == "IN_PROGRESS"
 
     over = {"thingArn": stack.jobs.arn(thing), "jobId": job, "executionNumber": 1, "jobOver": "canceled"}
-    put(stack, failed(stack, over | {"timestamp": int(time.time())}))
-    put(stack, failed(stack, {"canceledJob": job}, "JOBS_NOT_LOOKED_AT", "JobExecutionsFunction"))
+    put(stack, failure_record(stack, over | {"timestamp": int(time.time())}))
+    put(stack, failure_record(stack, {"canceledJob": job}, "JOBS_NOT_LOOKED_AT", "JobExecutionsFunction"))
     assert "2 sent again" in redrive(stack)
     assert stack.jobs.end_of(job, thing)["status"] == "FAILED", "its request was taken back"
-    assert stack.coiote.runs(thing) == [] and waiting(stack) == 0
+    assert stack.coiote.runs(thing) == [] and message_count(stack) == 0
 
 
 def test_a_message_that_is_no_event_does_not_stop_it(stack, device):
     thing = device()
     event = request_of(stack, thing, {"operation": "read", "keys": ["Device.0.UTC Offset"]})
     note = {"version": "1.0", "requestContext": {"functionArn": "a:b"}, "DDBStreamBatchInfo": {"batchSize": 7}}
-    foreign = failed(stack, event) | {"requestContext": {"functionArn": "arn:aws:lambda:r:1:function:somebody-elses"}}
+    foreign = failure_record(stack, event) | {"requestContext": {"functionArn": "arn:aws:lambda:r:1:function:somebody-elses"}}
     strange = ["no event", "[1]", "{}", '{"requestPayload": 5}', '{"requestContext": {"functionArn": 5}, "requestPayload": {}}']
-    for body in [*strange, note, foreign, thing, failed(stack, event)]:
+    for body in [*strange, note, foreign, thing, failure_record(stack, event)]:
         put(stack, body)
     shown = redrive(stack)
     assert f"{len(strange)} left: neither an event nor a thing's name" in shown
@@ -118,45 +118,45 @@ def test_a_message_that_is_no_event_does_not_stop_it(stack, device):
     assert "1 left: arn:aws:lambda:r:1:function:somebody-elses is no function of this stack" in shown
     assert f"written anew: {thing}" in shown
     stack.aws.last_word(thing, event["version"])
-    assert waiting(stack) == len(strange) + 2
+    assert message_count(stack) == len(strange) + 2
     assert "1 discarded" in redrive(stack, "--discard-stream-notes")
 
 
 def test_a_queue_is_emptied_although_some_come_back(stack, device):
-    """Some fail again and come back, some are left: neither keeps it from those behind them, or from ending."""
+    """Messages that come back and messages that are left delay neither the others nor the end."""
     things = [device() for _ in range(3)]
     events = [request_of(stack, things[n % 3], {"operation": "execute", "keys": ["Test object.0.Execute"]}) for n in range(60)]
     for number, event in enumerate(events):
-        put(stack, failed(stack, event))
+        put(stack, failure_record(stack, event))
         if number % 4 == 0:
             put(stack, "no event")
-            # Its function finds no thing's name in it: it comes back, for as long as it is sent again.
-            put(stack, failed(stack, {"operation": "read", "thingName": "no name"}, "SOMETHING_ELSE"))
+            # It has no valid name of a thing, so it comes back each time that it is sent.
+            put(stack, failure_record(stack, {"operation": "read", "thingName": "no name"}, "SOMETHING_ELSE"))
     shown = redrive(stack)
     assert "75 sent again" in shown and "15 left" in shown
     for event in events:
         group = stack.outputs["OperationRequestLogGroup"]
         stack.aws.log_line(group, "request scheduled", thing=event["thingName"], version=event["version"])
-    wait_for("those that fail again to be back", lambda: waiting(stack) == 30, seconds=60)
+    wait_for("those that fail again to be back", lambda: message_count(stack) == 30, seconds=60)
 
 
 class Lambda(Handler):
-    """Takes every event, and puts those of one thing back into the failure queue as soon as they have come."""
+    """A Lambda that accepts every event, and puts those of one thing back into the failure queue at once."""
 
     def do_POST(self) -> None:
         event = json.loads(self.body())
         with self.server.lock:
             self.server.taken.append(event["version"])
         if event["thingName"] == "fails-again":
-            put(self.server.stack, failed(self.server.stack, event))
+            put(self.server.stack, failure_record(self.server.stack, event))
         self.reply(202)
 
 
 def test_a_queue_of_ten_thousand_is_emptied_although_some_come_back(stack):
-    """The functions are not run: what is shown is that each event is given to its own, and that it ends."""
+    """No functions run: each event is given to its function, and the redrive ends."""
     events = [{"thingName": "fails-again" if n % 100 == 0 else "works", "operation": "read", "version": n} for n in range(10_000)]
     for begin in range(0, len(events), 10):
-        bodies = [json.dumps(failed(stack, event)) for event in events[begin : begin + 10]]
+        bodies = [json.dumps(failure_record(stack, event)) for event in events[begin : begin + 10]]
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
         sent = stack.aws.sqs.send_message_batch(QueueUrl=stack.outputs["FailureQueueUrl"], Entries=entries)
         assert not sent.get("Failed")
@@ -164,10 +164,10 @@ def test_a_queue_of_ten_thousand_is_emptied_although_some_come_back(stack):
         shown = lwm2m(stack, "redrive", AWS_ENDPOINT_URL_LAMBDA=f"http://127.0.0.1:{server.server_port}")
         taken = Counter(server.taken)
     assert set(taken) == set(range(10_000))
-    # What came back within the seconds that clocks may differ by is as good as one that was there.
+    # An event that comes back within the tolerance of clocks may be sent once more.
     assert all(times == 1 for version, times in taken.items() if version % 100)
     assert f"{taken.total()} sent again" in shown
-    assert waiting(stack) == 100
+    assert message_count(stack) == 100
 
 
 # ---------------------------------------------------------------- answers
@@ -175,7 +175,7 @@ def test_a_queue_of_ten_thousand_is_emptied_although_some_come_back(stack):
 
 @pytest.fixture
 def stream(stack):
-    """The mapping from the ledger's stream to `answers`: disabled and enabled as an operator does it."""
+    """Disables and enables the mapping from the ledger's stream to `answers`, as an operator does."""
     listed = stack.aws.lambda_.list_event_source_mappings(FunctionName=stack.outputs["AnswersFunction"])
     [mapping] = [m["UUID"] for m in listed["EventSourceMappings"] if ":dynamodb:" in m["EventSourceArn"]]
 
@@ -188,8 +188,8 @@ def stream(stack):
     switch(True)
 
 
-def sent(stack, thing: str) -> int:
-    """A request that is dealt with; its version."""
+def make_request(stack, thing: str) -> int:
+    """Makes a request, and waits until it is scheduled; returns its version."""
     version = stack.aws.request(thing, {"operation": "execute", "keys": ["Test object.0.Execute"]})
     stack.aws.log_line(stack.outputs["OperationRequestLogGroup"], "request scheduled", thing=thing, version=version)
     return version
@@ -198,7 +198,7 @@ def sent(stack, thing: str) -> int:
 def test_nothing_is_lost_while_the_stream_is_disabled(stack, device, stream):
     things = [device() for _ in range(3)]
     stream(False)
-    versions = [sent(stack, thing) for thing in things]
+    versions = [make_request(stack, thing) for thing in things]
     assert all(stack.aws.answers(thing) == {} for thing in things)
     stream(True)
     for thing, version in zip(things, versions, strict=True):
@@ -208,23 +208,23 @@ def test_nothing_is_lost_while_the_stream_is_disabled(stack, device, stream):
 def test_a_command_writes_all_answers_anew(stack, device, stream):
     things = [device() for _ in range(12)]
     stream(False)
-    versions = [sent(stack, thing) for thing in things]
+    versions = [make_request(stack, thing) for thing in things]
     assert all(stack.aws.answers(thing) == {} for thing in things)
     shown = lwm2m(stack, "rewrite-answers")
     assert int(shown.split()[3]) >= len(things)
-    # The stream is still away.
+    # The stream is still disabled.
     for thing, version in zip(things, versions, strict=True):
         stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED", "FAILED"), seconds=60)
 
 
-# ---------------------------------------------------------------- what else there is to know
+# ---------------------------------------------------------------- other messages, and the alarm
 
 
 @pytest.mark.parametrize(
     ("attempts", "says"),
     [(0, "never ran (expired)"), (None, "never ran (expired)"), (2, "expired after 2 attempts")],
 )
-def test_an_event_that_expired_is_told_from_one_that_failed(stack, attempts, says):
+def test_an_event_that_expired_is_listed_as_such(stack, attempts, says):
     context = {"condition": "EventAgeExceeded", "functionArn": "a:b:c:d:e:function:f"}
     context |= {} if attempts is None else {"approximateInvokeCount": attempts}
     expired = {"operation": "read", "thingName": "waited-too-long", "version": 7}
@@ -234,8 +234,8 @@ def test_an_event_that_expired_is_told_from_one_that_failed(stack, attempts, say
 
 @pytest.mark.parametrize("state", ["sleeping", "online"])
 @pytest.mark.parametrize("is_time_known", [True, False], ids=["as the rule sent it", "without its time"])
-def test_what_has_been_dealt_with_is_not_sent_twice(stack, device, state, is_time_known):
-    """Neither while it is at Coiote nor when it has its last word."""
+def test_a_request_that_was_handled_is_not_sent_twice(stack, device, state, is_time_known):
+    """It is not sent while it is at Coiote, nor when it has its last word."""
     thing = device(state)
     execute = {"operation": "execute", "keys": ["Device.0.Reboot"]}
     version = stack.aws.request(thing, execute)
@@ -255,6 +255,6 @@ def test_the_alarm_looks_at_this_queue(stack):
     queue = stack.outputs["FailureQueueUrl"].rsplit("/", 1)[1]
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": queue}]
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
-    # What is there may have failed, or may never have run.
+    # Events in the queue may have failed, or may never have run.
     assert "failed in every attempt" in alarm["AlarmDescription"]
     assert "without having run" in alarm["AlarmDescription"]

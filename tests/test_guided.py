@@ -1,4 +1,4 @@
-"""`sam deploy --guided`, answered by somebody who takes every default and has no password to give."""
+"""`sam deploy --guided`, by a user who accepts every default and has no password."""
 
 import os
 import pty
@@ -11,21 +11,21 @@ import pytest
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT, LocalStack
 
-# By a part of the question; every other one is answered with Enter.
+# Answers by a part of the question; all others are answered with Enter.
 ANSWERS = {
-    # It insists on an answer here.
+    # This question requires an answer.
     "Parameter CoioteUserPassword": "-",
     "Confirm changes before deploy": "n",
     "Save arguments to configuration file": "n",
 }
-# A question ends with what is taken where nothing is answered, or with a colon alone.
+# A question ends with the default in brackets, or with a colon alone.
 QUESTION = re.compile(r"([^\n]*(?:\[[^\n]*\]|Parameter \S+))\s*: ?$")
 
 
-def answered_on_a_terminal(
+def run_on_terminal(
     command: list[str], environment: dict[str, str], seconds: float
 ) -> tuple[int, str, list[tuple[str, str]]]:
-    """Its exit code, what it showed, and which question was answered with what."""
+    """Runs a command and answers its questions; returns exit code, output, and the questions with their answers."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
@@ -45,7 +45,7 @@ def answered_on_a_terminal(
             try:
                 read = os.read(terminal, 1 << 16).decode(errors="replace")
             except OSError:
-                # It has ended.
+                # The command has ended.
                 return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown, answered
             shown, unanswered = shown + read, unanswered + read
         os.kill(pid, 15)
@@ -57,17 +57,17 @@ def answered_on_a_terminal(
 
 @pytest.fixture(params=[False, True], ids=["certificates that are there already", "CoioteUserSecretName"])
 def fresh(stack, request):
-    """Nothing is deployed there yet; `stack` is there because it has built everything."""
+    """A local stack without a deployment. `stack` has built everything."""
     with LocalStack("test-guided", makes_certificates=request.param) as fresh:
         fresh.start()
         yield fresh
 
 
-def test_who_has_no_password_to_give_gets_through(fresh):
+def test_a_user_without_a_password_can_deploy(fresh):
     overrides = [f"{name}={value}" for name, value in fresh.parameters.items()]
     command = [str(fresh.deployment.sam), "deploy", "--guided", "--stack-name", STACK_NAME]
     environment = fresh.deployment.environment | fresh.aws.environment | {"TERM": "dumb", "TMPDIR": str(fresh.run)}
-    code, shown, answered = answered_on_a_terminal([*command, "--parameter-overrides", *overrides], environment, seconds=120)
+    code, shown, answered = run_on_terminal([*command, "--parameter-overrides", *overrides], environment, seconds=120)
     assert code == 0, shown[-3000:]
     assert [answer for question, answer in answered if "Parameter CoioteUserPassword" in question] == ["-"]
 
@@ -75,7 +75,7 @@ def test_who_has_no_password_to_give_gets_through(fresh):
     assert deployed["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
     resources = fresh.aws.cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
     made = {r["LogicalResourceId"] for r in resources}
-    # The password that is none makes no user.
+    # The answer that stands for no password creates no secret of a user.
     assert "OperationRequest" in made and "CoioteUserSecret" not in made
     assert ("Integration" in made) == fresh.makes_certificates
     if fresh.makes_certificates:

@@ -1,4 +1,4 @@
-"""The local Coiote as Coiote's official client library sees it, which knows nothing of this project."""
+"""The local Coiote with Coiote's official client library, which is independent of this project."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import subprocess
 from stack import certificates
 from stack.local_stack import ROOT
 
-# Runs where the library is installed: it pins versions that the other tools cannot use.
+# Runs in an environment of its own: the library pins versions that the other tools cannot use.
 SCRIPT = """
 import json, sys, time
 from coiote.client import Coiote
@@ -50,7 +50,7 @@ print(json.dumps({
 """
 
 
-# What an outcome is learnt from: reports of all devices since a time, a report, a task and its removal.
+# Calls that outcomes are learnt from: reports of all devices since a time, a report, a task and its removal.
 OUTCOMES = """
 import json, sys, time
 from datetime import datetime, timedelta, timezone
@@ -112,8 +112,8 @@ print(json.dumps({
 """
 
 
-def asked(stack, endpoint: str, script: str) -> dict:
-    """What the script of the official library prints."""
+def run_script(stack, endpoint: str, script: str) -> dict:
+    """Runs a script with the official library; returns its output."""
     keys = stack.run / "keys"
     root = certificates.private_file(keys / "root.pem", stack.authority.pem)
     certificate, key = stack.client.write(keys, "library")
@@ -127,7 +127,7 @@ def asked(stack, endpoint: str, script: str) -> dict:
 
 
 def test_outcomes_can_be_learnt_with_the_official_client_library(stack, device):
-    assert asked(stack, device(), OUTCOMES) == {
+    assert run_script(stack, device(), OUTCOMES) == {
         "read": ["Success", True],
         "links": ["Success", True, True],
         "refused": ["Error", True],
@@ -141,7 +141,7 @@ def test_outcomes_can_be_learnt_with_the_official_client_library(stack, device):
 
 
 def test_it_can_be_used_with_the_official_client_library(stack, device):
-    seen = asked(stack, device(), SCRIPT)
+    seen = run_script(stack, device(), SCRIPT)
     no_template = seen.pop("no template")
     assert seen == {
         "nobody": [],

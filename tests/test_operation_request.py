@@ -1,4 +1,4 @@
-"""operation-request and its neighbours: the connection it keeps, the secret it reads, and what each fault is called."""
+"""operation-request: its connection, its secret, the codes of faults, and exact values."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from stack.local_stack import SECRET_NAME
 from scripted_coiote import CREATE, SEARCH, SESSION, scripted_coiote
 
 READ = {"operation": "read", "keys": ["Device.0.UTC Offset"]}
-# Each request has a version of its own, as each update of a shadow has.
+# Versions of requests: each has its own, as each update of a shadow has.
 _versions = itertools.count(100)
 
 
@@ -24,7 +24,7 @@ def secret_reads(emulator) -> int:
 
 def test_a_warm_request_needs_two_calls_on_the_kept_connection(stack, device, emulate):
     thing = device()
-    # One that nobody else calls: reconcile asks the deployed stack's for reports meanwhile.
+    # A Coiote of its own: reconcile calls that of the deployed stack meanwhile.
     with scripted_coiote(stack.authority, {}) as script:
         function = emulate("OperationRequest", COIOTE_URL=script.url)
         for _ in range(4):
@@ -55,7 +55,7 @@ def test_a_device_that_was_removed_and_added_again_is_found_under_its_new_id(sta
     stack.coiote.add_device(thing, id="d:another:id/1")
     assert function.invoke(read(thing))["status"] == "SCHEDULED"
 
-    # Straight from one id to another, while the old one is still remembered
+    # The id changes while the old one is still remembered.
     stack.coiote.remove_device(thing)
     stack.coiote.add_device(thing, id="d:yet another")
     assert function.invoke(read(thing))["status"] == "SCHEDULED"
@@ -69,7 +69,7 @@ def test_a_rotated_certificate_is_picked_up_when_coiote_refuses_the_old_one(stac
     rotated = certificates.client("rotated")
     try:
         stack.coiote.accept_client_certificates(rotated.certificate_pem)
-        # Coiote refuses and the secret is still the old one
+        # Coiote refuses, and the secret is still the old one.
         assert status_and_code(function.invoke(read(thing))) == ("FAILED", "COIOTE_UNAUTHORIZED")
         assert secret_reads(function) == 2
 
@@ -95,11 +95,11 @@ def test_a_missing_template_is_named(stack, device, functions):
 
 
 @pytest.mark.parametrize(("checks", "status"), [("reject", "REJECTED"), ("notice", "SCHEDULED"), ("", "REJECTED")])
-def test_how_strict_the_objects_descriptions_are_taken(device, emulate, checks, status):
+def test_how_strictly_requests_are_compared_with_the_objects_descriptions(device, emulate, checks, status):
     function = emulate("OperationRequest", OBJECT_CHECKS=checks)
     thing = device()
     assert status_and_code(function.invoke(read(thing) | {"keys": ["Device.0.Own Resource"]})) == (status, "RESOURCE_UNKNOWN")
-    # The form is checked in any case.
+    # The form of paths is always checked.
     assert status_and_code(function.invoke(read(thing) | {"keys": ["Device..0"]})) == ("REJECTED", "PATH_INVALID")
 
 
@@ -118,13 +118,13 @@ def test_every_path_of_a_devices_data_model_passes(stack, device, functions):
 
 
 def test_a_variable_that_sam_local_gives_empty_counts_as_absent(device, emulate):
-    # No such region, so that nothing can be reached; the SDK itself panics on an empty endpoint.
+    # This region does not exist, so that nothing is reached; the SDK itself panics on an empty endpoint.
     function = emulate("OperationRequest", AWS_ENDPOINT_URL="", AWS_REGION="nowhere-1")
     assert function.invoke(read(device()))["errorType"] == "LEDGER_UNAVAILABLE"
 
 
 @pytest.mark.parametrize("event", [b"[]", b'"read"', b"5", b"null", b'{"thingName": "a/b"}', b'{"thingName": 5}', b'{"keys": ["\\ud800"]}', b"[" * 500 + b"]" * 500])
-def test_an_event_that_is_none_of_the_rules(functions, event):
+def test_an_event_that_no_rule_makes(functions, event):
     for function in functions.values():
         assert function.invoke_bytes(event)["errorType"] == "EVENT_INVALID"
 
@@ -139,7 +139,7 @@ def test_a_number_reaches_coiote_with_every_digit(stack, device, functions):
 
 @pytest.mark.parametrize(("value", "sent"), [("4", "4"), ('"4.0"', "4.0"), ("4.0", "4.0"), ("4.5", "4.5")])
 def test_a_float_reaches_coiote_as_it_was_written(stack, device, functions, value, sent):
-    """A rule's SQL passes 4.0 on as 4: whoever needs the point writes it as a text."""
+    """A rule's SQL passes 4.0 on as 4; a text keeps the point."""
     thing = device()
     event = '{"operation": "write", "keys": ["Set Point.0.Set Point Value"], "values": [%s], "thingName": "%s"}'
     assert functions["OperationRequest"].invoke_bytes((event % (value, thing)).encode())["status"] == "SCHEDULED"

@@ -1,4 +1,4 @@
-"""A user's own object definition: dropped into the folder, it is compiled in by the next build."""
+"""A user's own object definition, which the next build compiles in from the folder `objects`."""
 
 import json
 import os
@@ -35,7 +35,7 @@ BOILER = """<?xml version="1.0" encoding="UTF-8"?>
 
 @pytest.fixture
 def task(tmp_path):
-    """Builds a copy of the operation model with these definitions, and says what becomes of a request."""
+    """Builds a copy of the operation model with a definition; returns the task of a request, or its findings."""
     shutil.copytree(ROOT / "shared" / "lwm2m", tmp_path / "shared" / "lwm2m")
     (tmp_path / "events").symlink_to(ROOT / "events")
     manifest = (ROOT / "Cargo.toml").read_text()
@@ -53,7 +53,7 @@ def task(tmp_path):
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            # Kept, so that the dependencies are built once
+            # A folder that is kept, so that dependencies are built once
             env=os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target" / "own-objects")},
         )
 
@@ -104,13 +104,13 @@ def test_ranges_are_checked_and_no_text_gets_into_the_generated_code(task):
     assert 'VALUE_RANGE: values[0]: none of "eco","comfort", the values of Mode' in written("Mode", "turbo")
     assert "values: AQIDBAUGBwg=" in written("Key", "AQIDBAUGBwg=")
     assert "VALUE_RANGE: values[0]: outside of 1..8, the range in bytes of length for Key" in written("Key", "AQIDBAUGBwgJ")
-    # Blanks count as one, and the name is sent as its definition has it
+    # Several blanks count as one, and the name is sent as in its definition.
     name = 'Set  "point"]; \\ fn main() {{}}'
     assert f"keys: Boiler Controller.0.{name}\n" in written(name.replace("  ", " "), 5)
     assert "VALUE_RANGE: values[0]: outside of 0..inf" in written(name, -1)
 
 
-def test_one_that_cannot_be_read_fails_the_build_and_is_named(task):
+def test_a_definition_that_cannot_be_read_fails_the_build_and_is_named(task):
     done = task(BOILER.replace("Float", "Double"), {})
     assert done.returncode != 0
     assert 'objects/boiler.xml: line 9: resource 1: Type is "Double", which LwM2M does not have' in done.stderr

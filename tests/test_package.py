@@ -1,4 +1,4 @@
-"""What `make package` makes is deployed as it is, by somebody who has SAM and no Rust."""
+"""The package of `make package`, which users deploy with SAM and without Rust."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ from stack.processes import Failure
 
 @pytest.fixture(scope="module")
 def dist(stack, tmp_path_factory):
-    """A package of the functions that the tests run; `stack` is there because it has built them."""
+    """A package of the functions of the tests. `stack` has built them."""
     into = tmp_path_factory.mktemp("package") / "dist"
     functions = {name: stack.deployment.function_binary(logical_id) for logical_id, name in stack.deployment.functions.items()}
     package.write(into, functions, {})
@@ -59,7 +59,7 @@ def test_only_the_architecture_that_was_built_for_can_be_chosen(dist):
     assert "AllowedValues: [x86_64]\n" in parameter
 
 
-def test_a_function_that_was_not_built_is_told():
+def test_a_function_that_was_not_built_is_an_error():
     with pytest.raises(Failure, match="answers"):
         package.template({"answers"})
 

@@ -1,6 +1,6 @@
-"""Each function's role against the calls that it made in all the other tests.
+"""Each function's role, compared with the calls that the function made in all other tests.
 
-It looks at what their last run left behind, so it is a run of its own, after theirs: `make test` does both.
+The comparison reads the records of their last run, so it is a run of its own, after theirs: `make test` does both.
 """
 
 import os
@@ -25,7 +25,7 @@ NOT_ALLOWED = {
     r"(long)+(l|lo|lon)?: .*": "a stack whose name is too long for its functions' names to be told from the calls",
 }
 
-# What roles allow and no function calls itself.
+# Permissions of roles that no function uses itself
 NOT_CALLED = [
     NotCalled(FUNCTIONS, {"logs:CreateLogStream", "logs:PutLogEvents"}, "Lambda, with the function's role"),
     NotCalled(RULES, {"sqs:SendMessage"}, "Lambda, which puts what failed into the failure queue with the function's role"),
@@ -54,7 +54,7 @@ def permissions():
 
 def test_every_call_of_a_function_is_allowed_by_its_own_role(permissions):
     assert {use.function for use in permissions.uses()} & set(permissions.allowed), "no function has called anything"
-    # Of these some tests alone may have left calls, as `make demo` does, and no role.
+    # A single test, or `make demo`, may have left calls of functions without their roles.
     not_deployed = FUNCTIONS - set(permissions.allowed)
     assert not (STRICT and not_deployed)
     missing = [
@@ -66,14 +66,14 @@ def test_every_call_of_a_function_is_allowed_by_its_own_role(permissions):
 
 
 def test_a_role_allows_nothing_that_no_test_used(permissions):
-    if left_out := RECORDS.files_left_out():
+    if left_out := RECORDS.incomplete_files():
         give_up = pytest.fail if STRICT else pytest.skip
         give_up(f"not all of the tests were run before: {', '.join(sorted(left_out))}")
     unused = permissions.unused(NOT_CALLED)
     assert not unused, "no test used:\n" + "\n".join(unused)
 
 
-def test_what_is_called_by_nobody_is_no_longer_named():
+def test_every_permission_in_the_list_of_exceptions_exists():
     template = (ROOT / "template.yaml").read_text()
     for function in FUNCTIONS:
         role = re.search(rf"^  {function}Role:\n(.*?)^  \w", template, re.MULTILINE | re.DOTALL)[1]
@@ -102,7 +102,7 @@ def call(function: str, path: str = "POST /", target: str = "", query: dict | No
 
 
 def calls_of(function: str) -> list[dict]:
-    """Those that need each statement once."""
+    """Calls that need each statement once."""
     return [
         call(function, target="secretsmanager.CreateSecret", Name="made", Tags=True),
         call(function, target="secretsmanager.GetSecretValue", SecretId="made"),
@@ -127,27 +127,27 @@ def test_the_comparison_finds_each_statement_that_is_missing_and_each_that_is_no
         assert unused, calls[n]
 
 
-def test_the_comparison_finds_what_is_on_another_resource_or_in_another_role():
+def test_the_comparison_finds_calls_on_other_resources_and_of_other_roles():
     for wrong in (
         call("stack-F-1", "GET /things/t/shadow", query={"name": "datamodel"}),
         call("stack-F-1", "GET /things/t/shadow"),
         call("stack-F-1", target="DynamoDB_20120810.GetItem", TableName="stack-Table-1", IndexName="looks"),
         call("stack-F-1", target="DynamoDB_20120810.GetItem", TableName="another"),
-        # Nobody has tagged it.
+        # A secret without the tag
         call("stack-F-1", target="secretsmanager.GetSecretValue", SecretId="of-a-user"),
-        # A function that has no role here
+        # A function without a role
         call("stack-G-1", "GET /things/t/shadow", query={"name": "operation"}),
     ):
         missing, _ = compared(STATEMENTS, [*calls_of("stack-F-1"), wrong])
         assert len(missing) == 1, wrong
 
 
-def test_a_condition_that_nobody_knows_is_found():
+def test_an_unknown_condition_is_found():
     unknown = STATEMENTS[2] | {"Condition": {"StringLike": {"aws:SourceIp": "*"}}}
     with pytest.raises(AssertionError, match="aws:SourceIp"):
         compared([unknown], [])
 
 
-def test_a_call_that_nobody_knows_is_found():
+def test_an_unknown_call_is_found():
     with pytest.raises(AssertionError, match="has to be added to REST"):
         compared(STATEMENTS, [call("stack-F-1", "GET /nobody-knows")])

@@ -1,4 +1,4 @@
-"""`make invoke`: a function on a sample event, in a container as `sam local invoke` makes it."""
+"""`make invoke`: a function with a sample event, in a container of `sam local invoke`."""
 
 import contextlib
 import http.client
@@ -27,8 +27,8 @@ from test_events import ANNOUNCED, ERRORS, EVENTS, FOLDED, REFUSED, SENT
 
 needs_engine = pytest.mark.skipif(not invoke.has_docker_engine(), reason="no Docker engine answers here")
 
-# One of each function in a container of its own, as `make invoke` runs it, which takes many seconds. The containers of the others
-# are kept; with ALL_EVENTS=1 each file has its own.
+# One event of each function runs in a container of its own, as by `make invoke`, which takes many seconds. The others share
+# containers that are kept; with ALL_EVENTS=1 each has its own.
 INVOKED = ["read", "response-read", "device-announced"]
 EVERY_EVENT = sorted(path.stem for path in EVENTS.glob("*.json"))
 if os.environ.get("ALL_EVENTS"):
@@ -46,8 +46,8 @@ def function_of(name: str) -> str:
     return "OperationResponse" if name in FOLDED else "CreateThing" if name in ANNOUNCED else "OperationRequest"
 
 
-def promised(name: str) -> dict:
-    """What the function returns, as the file's name says."""
+def expected_answer(name: str) -> dict:
+    """Fields of the function's answer, by the file's name."""
     if name in ERRORS:
         return {"errorType": ERRORS[name][1]}
     if name in ANNOUNCED:
@@ -63,25 +63,25 @@ def test_an_event_is_for_the_function_whose_rule_passes_it_on(kept, name):
     assert kept.function_for(json.loads((EVENTS / f"{name}.json").read_text())) == function_of(name)
 
 
-def kept_to(name: str, answer: dict) -> bool:
+def is_as_expected(name: str, answer: dict) -> bool:
     answer = answer | ({"reason": answer["reason"]["code"]} if "reason" in answer else {})
-    return promised(name).items() <= answer.items()
+    return expected_answer(name).items() <= answer.items()
 
 
 def test_each_file_is_a_request_of_its_own_and_again_a_second_delivery(kept, functions):
-    """What the loop over all files sends, in a process each: neither order nor a file invoked anew makes it another outcome."""
+    """Files have the same outcome in any order, and when they are invoked once more."""
 
     def sent(event: Path) -> dict:
         return functions[function_of(event.stem.removeprefix("event-"))].invoke(json.loads(event.read_text()))
 
-    # Not in the order of their versions
+    # In another order than that of their versions
     answers = {path.stem: sent(invoke.as_of_now(kept, path)) for path in sorted(EVENTS.glob("*.json"), reverse=True)}
-    assert {name: answer for name, answer in answers.items() if not kept_to(name, answer)} == {}
+    assert {name: answer for name, answer in answers.items() if not is_as_expected(name, answer)} == {}
     for name in ("read", "write", "execute", "create", "delete"):
         again = sent(invoke.as_last_time(kept, EVENTS / f"{name}.json"))
         assert (again["status"], again["reason"]["code"]) == ("IGNORED", "DUPLICATE")
         anew = sent(invoke.as_of_now(kept, EVENTS / f"{name}.json"))
-        assert kept_to(name, anew), anew
+        assert is_as_expected(name, anew), anew
 
 
 # ---------------------------------------------------------------- the way from a container to the local stack
@@ -116,7 +116,7 @@ def test_coiotes_certificate_is_valid_for_the_name_that_containers_have_for_this
 
 
 def opened_by(pid: int) -> set[str]:
-    """What the process and all that it started have opened; some end at any time."""
+    """Files and sockets that a process and its children have opened; children may end at any time."""
     opened: set[str] = set()
     with contextlib.suppress(OSError):
         for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -130,7 +130,7 @@ def opened_by(pid: int) -> set[str]:
 
 
 def listened_on(opened: set[str]) -> set[tuple[str, int]]:
-    """Addresses and ports of those of these that listen, by TCP (proc(5), /proc/net/tcp)."""
+    """Addresses and ports of the opened sockets that listen, by TCP (proc(5), /proc/net/tcp)."""
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -154,7 +154,7 @@ def test_containers_reach_a_port_for_as_long_as_an_invocation_lasts(monkeypatch)
         def do_GET(self) -> None:
             self.reply(200, b"inside")
 
-    # It stands in for this machine's address on the containers' network.
+    # An address in place of this machine's on the containers' network
     monkeypatch.setattr(invoke, "gateway", lambda: "127.0.0.2")
     with serving(Inside) as server:
 
@@ -186,12 +186,12 @@ def test_a_sample_event_ends_as_its_name_says(kept, name):
 
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines, done.stderr
-    assert kept_to(name, json.loads(lines[-1])), lines[-1]
+    assert is_as_expected(name, json.loads(lines[-1])), lines[-1]
 
 
 @pytest.fixture(scope="module")
 def containers(kept):
-    """Invokes functions in containers that stay, as `sam local start-lambda` keeps them: one for each function."""
+    """Invokes functions in containers that `sam local start-lambda` keeps: one for each function."""
     if not invoke.has_docker_engine():
         pytest.skip("no Docker engine answers here")
     functions = sorted({function_of(name) for name in EVERY_EVENT})
@@ -212,7 +212,7 @@ def containers(kept):
                 config=Config(retries={"total_max_attempts": 1}, read_timeout=180),
             )
         finally:
-            # It removes its containers then, for longer than `stop` would wait.
+            # Removing its containers takes longer than `stop` waits.
             os.kill(process.pid, signal.SIGTERM)
             wait_for("the containers to be removed", process.has_ended, seconds=120)
             process.stop()
@@ -224,20 +224,20 @@ def test_every_sample_event_ends_in_a_container_as_its_name_says(kept, container
     payload = invoke.as_of_now(kept, EVENTS / f"{name}.json").read_bytes()
     answer = containers.invoke(FunctionName=function_of(name), Payload=payload)
     said = answer["Payload"].read().decode()
-    assert kept_to(name, json.loads(said)), said
+    assert is_as_expected(name, json.loads(said)), said
 
 
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        # As sam gives them where it has none
+        # The values of sam where it has none
         ({"AWS_ACCESS_KEY_ID": "defaultkey", "AWS_SECRET_ACCESS_KEY": "defaultsecret"}, "AWS_ENDPOINT_URL: missing"),
         ({"AWS_ACCESS_KEY_ID": ""}, "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: missing"),
     ],
 )
 @pytest.mark.parametrize("name", ["read", "response-read", "device-announced"])
 def test_without_a_local_stack_and_without_credentials_it_says_what_is_missing(environment_of, name, variables, says):
-    # sam gives what the template leaves out as an empty text.
+    # sam sets variables that the template leaves out to an empty text.
     function = environment_of(function_of(name), **{"AWS_ENDPOINT_URL": ""} | variables)
     begun = time.monotonic()
     result = function.invoke(json.loads((EVENTS / f"{name}.json").read_text()))

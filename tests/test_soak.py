@@ -1,4 +1,4 @@
-"""The short forms of `make soak`, of its run of scale and of `make fleet`, on a stack of their own: they kill functions."""
+"""Short runs of `make soak`, `make soak SCALE=1` and `make fleet`, on a stack of their own because they kill functions."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from stack.local_stack import LocalStack
 
 @pytest.fixture(scope="module")
 def own_stack(stack):
-    """`stack` is there because it has built everything."""
+    """A deployed local stack for runs that kill functions. `stack` has built everything."""
     with LocalStack("test-soak", LOCAL_RETRY_PAUSES="15,30") as own:
         own.start()
         own.deploy(RequestTimeout=str(REQUEST_TIMEOUT), AnswerWindow="0")
@@ -25,7 +25,7 @@ def test_every_last_word_is_what_the_device_did(own_stack):
     assert len(soak.sent) == 90
 
 
-def test_what_waits_while_coiote_is_away_is_handed_over_in_order(own_stack):
+def test_requests_that_wait_while_coiote_is_away_are_handed_over_in_order(own_stack):
     scale = Scale(own_stack, requests=60, devices=6)
     wrong = scale.run()
     assert not wrong, "\n".join([*wrong, *scale.figures])

@@ -1,4 +1,4 @@
-"""The template as a security reviewer reads it."""
+"""The deployed template: roles and other security, limits, and the parts that parameters switch off."""
 
 import json
 import re
@@ -8,12 +8,12 @@ from stack.local_stack import ROOT
 
 TEMPLATE = ROOT / "template.yaml"
 
-# Actions without a resource in IAM
+# Actions for which IAM has no resources
 WITHOUT_RESOURCE = {"iot:CreateKeysAndCertificate", "iot:ListJobs", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 
 
 def statements(role: dict) -> list[dict]:
-    """All that the role may be allowed, whatever the parameters are."""
+    """All statements that the role may have, whatever the parameters are."""
     listed = [statement for policy in role["Policies"] for statement in policy["PolicyDocument"]["Statement"]]
     return [statement.get("Fn::If", [None, statement])[1] for statement in listed]
 
@@ -28,15 +28,15 @@ def test_no_role_may_do_everything_or_act_on_everything(resources):
             assert "*" not in listed or WITHOUT_RESOURCE.issuperset(actions), f"{name}: {listed}"
 
 
-# In the text of the template: a statement that allows something, and the line before it
+# A statement that allows something, in the text of the template, with the line before it
 ALLOWS = re.compile(r"^(.*)\n +- Effect: Allow\n +(\w+):(.*)$", re.MULTILINE)
 
 
 def without_reason(template: str) -> list[str]:
-    """Statements that do not say what for; who may assume a role is said by the principal."""
+    """Statements without a comment on their purpose, except for those that let a principal assume a role."""
     found = [found for found in ALLOWS.findall(template) if found[1] != "Principal"]
     assert found, "no statement was found"
-    # That IAM has no resource explains "*", but not what the statement is for.
+    # This comment explains "*", but not the purpose of the statement.
     no_reason = re.compile(r"(?!#)|# IAM has no resource for these actions\.$")
     return [rest.strip() for before, _, rest in found if no_reason.match(before.strip())]
 
@@ -44,12 +44,12 @@ def without_reason(template: str) -> list[str]:
 def test_every_statement_names_its_reason():
     template = TEMPLATE.read_text()
     assert without_reason(template) == []
-    # One that does not is found.
+    # A statement without its reason is found.
     [reason] = re.findall(r"^ +# Find due requests\.\n", template, re.MULTILINE)
     assert without_reason(template.replace(reason, "")) == ["dynamodb:Query"]
 
 
-# Of the names that the template gives, by the kind of resource: how long each may be. The others are CloudFormation's own.
+# Longest names of AWS, by type and property, for names that the template gives. CloudFormation gives the others.
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html and API_PutQueryDefinition.html,
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html and API_PutDashboard.html,
 # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
@@ -64,7 +64,7 @@ LONGEST_STACK_NAME = "x" * 128
 
 
 def named_after_the_stack(resources: dict) -> dict[tuple[str, str], list[str]]:
-    """By kind and property, what a stack with a name of the greatest length gives its resources for names."""
+    """Names of resources in a stack with the longest name, by type and property."""
     names: dict[tuple[str, str], list[str]] = {}
     for resource in resources.values():
         for key, value in resource.get("Properties", {}).items():
@@ -83,7 +83,7 @@ def test_every_name_is_short_enough_in_a_stack_with_the_longest_name(resources):
 
 def test_the_certificates_function_has_the_time_that_aws_takes(resources):
     timeout = resources["IntegrationCertificates"]["Properties"]["Timeout"]
-    # Half of it is for one removal, and AWS may hold a policy for five minutes.
+    # Half of the time is for one removal, and AWS may hold a policy for five minutes.
     assert timeout / 2 >= 300
     assert resources["Integration"]["Properties"]["ServiceTimeout"] > timeout
 
@@ -91,22 +91,22 @@ def test_the_certificates_function_has_the_time_that_aws_takes(resources):
 def test_only_its_own_rule_may_invoke_a_function(resources):
     for name, permission in of_type(resources, "AWS::Lambda::Permission").items():
         if name in ("ReconcileEveryMinutePermission", "JobExecutionsEveryFiveMinutesPermission"):
-            # The schedule's own rule, by its ARN; events.amazonaws.com gives no account.
+            # The schedule's own rule, by its ARN, because events.amazonaws.com gives no account.
             assert permission["Principal"] == "events.amazonaws.com"
             assert name.replace("Permission", "") in json.dumps(permission["SourceArn"])
             continue
         assert permission["Principal"] == "iot.amazonaws.com"
         assert permission["SourceAccount"], name
-        # Its own: OperationRequestPermission names OperationRequestRule
+        # Its own rule: OperationRequestPermission names OperationRequestRule.
         assert name.replace("Permission", "Rule") in json.dumps(permission["SourceArn"]), name
 
 
-def test_every_log_group_forgets(resources):
+def test_every_log_group_has_a_retention(resources):
     for name, group in of_type(resources, "AWS::Logs::LogGroup").items():
         assert group["RetentionInDays"], name
 
 
-def test_what_fails_in_the_end_is_kept_encrypted(resources):
+def test_failed_events_are_kept_encrypted(resources):
     queues = of_type(resources, "AWS::SQS::Queue")
     for name, queue in queues.items():
         assert queue["SqsManagedSseEnabled"] and queue["MessageRetentionPeriod"] == 14 * 24 * 60 * 60, name
@@ -116,7 +116,7 @@ def test_what_fails_in_the_end_is_kept_encrypted(resources):
     assert of_the_stream and all("FailureQueue" in json.dumps(mapping["DestinationConfig"]) for mapping in of_the_stream)
     rules = json.dumps(of_type(resources, "AWS::IoT::TopicRule"))
     configs = of_type(resources, "AWS::Lambda::EventInvokeConfig")
-    # CloudFormation has its answer from the first attempt; the next minute's run does what this one could not.
+    # CloudFormation has its answer from the first attempt, and reconcile runs again in the next minute.
     once = [name for name in configs if name.startswith(("IntegrationCertificates", "Reconcile"))]
     for name in once:
         assert configs.pop(name)["MaximumRetryAttempts"] == 0, name
@@ -127,8 +127,8 @@ def test_what_fails_in_the_end_is_kept_encrypted(resources):
         assert name.replace("EventInvokeConfig", "") in rules, "every function that a rule invokes, and only those"
 
 
-def test_without_jobs_nothing_of_them_is_there(resources):
-    """With Jobs=off nothing is left that could be billed, or that a job could reach."""
+def test_without_jobs_their_resources_are_missing(resources):
+    """With Jobs=off no resource is left that is billed, or that a job could reach."""
     of_jobs = {name for name, resource in resources.items() if "Job" in name or resource["Type"] == "AWS::IoT::JobTemplate"}
     without = {name for name in of_jobs if resources[name].get("Condition") != "RunsJobs"}
     assert not without and len(of_jobs) > 10
@@ -145,10 +145,10 @@ def test_an_execution_is_found_within_ten_minutes(resources):
     assert waits + 5 * 60 + function["Timeout"] <= 10 * 60
 
 
-def test_what_speaks_to_jobs_reads_the_stream_for_itself_and_only_what_is_of_jobs(resources):
+def test_job_executions_has_a_mapping_of_its_own_with_a_filter_for_jobs(resources):
     mappings = of_type(resources, "AWS::Lambda::EventSourceMapping")
     [mapping] = [m for m in mappings.values() if "JobExecutions" in json.dumps(m["FunctionName"])]
-    # Until AWS takes it: nothing is given up while the stream keeps it.
+    # Retries go on until AWS accepts the update, or the stream drops the record.
     assert (mapping["MaximumRetryAttempts"], mapping["BisectBatchOnFunctionError"]) == (-1, True)
     [pattern] = [json.loads(found["Pattern"]) for found in mapping["FilterCriteria"]["Filters"]]
     assert pattern == {"dynamodb": {"NewImage": {"jobs": {"N": ["1"]}}}}
@@ -162,7 +162,7 @@ def test_the_job_templates_of_two_stacks_have_different_names_and_stop_when_a_te
         assert "AWS::StackId" in json.dumps(template["JobTemplateId"]), name
         [criterion] = template["AbortConfig"]["CriteriaList"]
         assert (criterion["Action"], criterion["ThresholdPercentage"]) == ("CANCEL", 10), name
-        # AWS's longest, and as long as a request lives by default
+        # AWS's maximum, and the default lifetime of a request
         assert template["TimeoutConfig"]["InProgressTimeoutInMinutes"] == 7 * 24 * 60, name
 
 
@@ -177,14 +177,14 @@ def test_the_functions_are_what_sam_deploys_to_aws(resources):
         assert function["Runtime"] == "provided.al2023", name
         logging = function["LoggingConfig"]
         assert logging.pop("LogGroup"), name
-        # Metrics are lines without a level, which counts as INFO: they would go with a level above that.
+        # Metrics are lines without a level, which count as INFO: a level above that would drop them.
         assert logging == {"LogFormat": "JSON", "SystemLogLevel": "WARN", "ApplicationLogLevel": "TRACE"}, name
 
 
-def test_the_ledger_is_encrypted_billed_by_use_and_forgets(resources):
+def test_the_ledger_is_encrypted_billed_by_use_and_has_a_time_to_live(resources):
     [table] = of_type(resources, "AWS::DynamoDB::Table").values()
     assert table["BillingMode"] == "PAY_PER_REQUEST"
     assert table["TimeToLiveSpecification"]["Enabled"]
-    # Without a key of one's own it is DynamoDB's, which encrypts every table.
+    # The default is DynamoDB's own key, which encrypts every table.
     assert table["SSESpecification"]["Fn::If"][0] == "HasKmsKey"
     assert table["SSESpecification"]["Fn::If"][1]["KMSMasterKeyId"] == {"Ref": "KmsKeyArn"}
