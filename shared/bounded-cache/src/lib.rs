@@ -1,7 +1,9 @@
-//! What an execution environment remembers from one invocation to the next.
+//! Bounded cache of an execution environment, kept from one invocation to the next.
 //!
-//! An environment may live for hours and see any number of things, so all that is remembered is bounded; and it may end at
-//! any moment, so nothing may depend on it.
+//! An environment may live for hours and see any number of things, so the cache is bounded; and it may end at any moment, so
+//! no result may depend on the cache.
+
+#![warn(missing_docs)]
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -10,10 +12,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
-/// Enough for what one environment sees; an entry of ours has less than a KB.
+/// Default capacity in entries: more than one environment needs, and an entry has less than 1 KB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
-/// A bounded memory; what was not asked for longest yields first.
+/// Cache with a limited number of entries, which evicts the least recently used one.
 pub struct BoundedCache<K: Hash + Eq, V>(Mutex<LruCache<K, V>>);
 
 impl<K: Hash + Eq, V: Clone> Default for BoundedCache<K, V> {
@@ -23,14 +25,15 @@ impl<K: Hash + Eq, V: Clone> Default for BoundedCache<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> BoundedCache<K, V> {
-    /// A memory of so many entries.
+    /// Creates a cache that holds at most `capacity` entries.
     pub fn with_capacity(capacity: NonZeroUsize) -> Self {
-        // Unbounded to begin with: a cache that reserves its whole capacity would cost memory before it is used.
+        // `LruCache::new` would reserve the whole capacity, and so cost memory before it is used.
         let mut cache = LruCache::unbounded();
         cache.resize(capacity);
         BoundedCache(Mutex::new(cache))
     }
 
+    /// Returns a copy of the value, and marks the entry as used.
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -38,10 +41,12 @@ impl<K: Hash + Eq, V: Clone> BoundedCache<K, V> {
         self.lock().get(key).cloned()
     }
 
+    /// Inserts a value, or replaces the one under this key.
     pub fn insert(&self, key: K, value: V) {
         self.lock().put(key, value);
     }
 
+    /// Removes the entry, if there is one.
     pub fn remove<Q: Hash + Eq + ?Sized>(&self, key: &Q)
     where
         K: Borrow<Q>,
@@ -59,12 +64,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holds_so_many_and_no_more() {
+    fn the_least_recently_used_entry_is_evicted_beyond_the_capacity() {
         let ids: BoundedCache<String, String> = BoundedCache::default();
         for i in 0..=CAPACITY.get() {
             ids.insert(format!("device-{i}"), format!("id-{i}"));
         }
-        assert_eq!(ids.get("device-0"), None, "the oldest yielded");
+        assert_eq!(ids.get("device-0"), None, "the oldest was evicted");
         assert_eq!(ids.get("device-1").as_deref(), Some("id-1"));
         ids.remove("device-1");
         assert_eq!(ids.get("device-1"), None);

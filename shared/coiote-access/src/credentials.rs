@@ -1,4 +1,4 @@
-//! The secret that the client certificate comes from.
+//! The secret with the client certificate, in AWS Secrets Manager.
 
 use std::time::{Instant, SystemTime};
 
@@ -7,36 +7,63 @@ use coiote::{Identity, InvalidSecret};
 use lambda_support::aws::error_chain;
 use lambda_support::elapsed_ms;
 
-/// The name under which AVSystem's own stack keeps it.
+/// Name of the secret if none is configured, as in AVSystem's own stack.
 const DEFAULT_SECRET_ID: &str = "coioteDMcert";
 
-/// In the log.
+/// Name of the call in the log.
 const GET_SECRET: &str = "get_secret";
 
+/// The secret, by its name.
 pub struct Credentials {
     secrets_manager: Client,
     secret_id: String,
 }
 
+/// Failure to get the credentials from the secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
+    /// Secrets Manager did not return the secret.
     #[error("secret {secret_id} could not be read: {why}")]
     Unavailable {
+        /// Name or ARN of the secret.
         secret_id: String,
+        /// Code of Secrets Manager's error, or what happened.
         why: String,
-        /// Whether trying again may help: Secrets Manager was busy, or not reached.
+        /// Whether a retry may succeed: Secrets Manager was busy or not reached. A missing secret stays missing.
         is_retryable: bool,
     },
+    /// The secret is not of the form that is needed.
     #[error("secret {secret_id}: {why}")]
-    Invalid { secret_id: String, why: InvalidSecret },
+    Invalid {
+        /// Name or ARN of the secret.
+        secret_id: String,
+        /// Defect of the secret.
+        why: InvalidSecret,
+    },
+}
+
+impl CredentialsError {
+    /// Stable code of the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            CredentialsError::Unavailable { .. } => "SECRET_UNAVAILABLE",
+            CredentialsError::Invalid { .. } => "SECRET_INVALID",
+        }
+    }
+
+    /// Whether a later attempt may succeed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, CredentialsError::Unavailable { is_retryable: true, .. })
+    }
 }
 
 impl Credentials {
-    /// `secret_id`: name or ARN.
+    /// Credentials in the secret with this name or ARN.
     pub fn new(secrets_manager: Client, secret_id: Option<String>) -> Credentials {
         Credentials { secrets_manager, secret_id: secret_id.unwrap_or_else(|| DEFAULT_SECRET_ID.to_owned()) }
     }
 
+    /// Reads the secret, and records how long its certificate is still valid.
     pub(crate) async fn read(&self) -> Result<Identity, CredentialsError> {
         let secret_id = self.secret_id.clone();
         let begun = Instant::now();
@@ -66,18 +93,19 @@ impl Credentials {
         Ok(identity)
     }
 
-    /// Error of a secret that did not come within the time that there was.
+    /// Error of a secret that could not be read in time.
     pub(crate) fn timed_out(&self) -> CredentialsError {
         let (secret_id, why) = (self.secret_id.clone(), "Secrets Manager did not answer in time".to_owned());
         CredentialsError::Unavailable { secret_id, why, is_retryable: true }
     }
 
+    /// Error of a secret with a defect.
     pub(crate) fn invalid(&self, why: InvalidSecret) -> CredentialsError {
         CredentialsError::Invalid { secret_id: self.secret_id.clone(), why }
     }
 }
 
-/// Whole days; of what has expired, none.
+/// Whole days until a time; 0 if it has passed.
 fn days_until(time: SystemTime) -> f64 {
     const DAY: f64 = 86_400.0;
     (time.duration_since(SystemTime::now()).unwrap_or_default().as_secs_f64() / DAY).floor()

@@ -1,4 +1,4 @@
-//! The calls of an operation.
+//! Calls of operations: devices, tasks, their reports, sessions.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,61 +7,66 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value as Json, json};
 
-use crate::http::{Http, Response};
+use crate::connection::{Connection, Response};
 use crate::report::{Reports, TaskReport};
 use crate::{Error, Identity};
 
-/// Everything but RFC 3986's unreserved characters: a device id may hold `:` and `/`.
+/// All but the unreserved characters of RFC 3986: a device id may contain `:` and `/`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// More than this is no id.
+/// Longest id of a task, in bytes. A longer body is not an id.
 const LONGEST_ID: usize = 200;
 
-/// Most reports that one look returns.
+/// Most reports that one call returns.
 const MAX_REPORTS: usize = 512;
 
-/// A task that Coiote has taken.
+/// Task that Coiote has accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedTask {
+    /// Id of the task. An equal task that existed before keeps its id.
     pub id: String,
-    /// When, by Coiote's clock.
+    /// Time of the response, by Coiote's clock.
     pub created_at: Option<SystemTime>,
 }
 
+/// Client that makes the calls of operations, authenticated by a certificate.
 pub struct Client {
-    http: Http,
+    connection: Connection,
 }
 
 impl Client {
-    /// `url`: `https://host:port`, without a path.
+    /// Prepares a client of the installation at `url` (`https://host:port`, without a path).
     pub fn new(url: &str, identity: &Identity) -> Result<Client, Error> {
-        Ok(Client { http: Http::new(url, identity.tls()?, HeaderValue::from_static("Certificate"))? })
+        let authorization = HeaderValue::from_static("Certificate");
+        Ok(Client { connection: Connection::new(url, identity.tls()?, authorization)? })
     }
 
-    /// The ids of the devices with this endpoint name: none, one, or (on an installation with several domains) more.
-    pub async fn find_devices(&self, endpoint_name: &str, time: Duration) -> Result<Vec<String>, Error> {
+    /// Ids of the devices with this endpoint name: none, one, or (on an installation with several domains) more.
+    pub async fn find_devices(&self, endpoint_name: &str, limit: Duration) -> Result<Vec<String>, Error> {
         let criteria = format!("properties.endpointName eq '{endpoint_name}'");
         let path = format!("/devices?searchCriteria={}", utf8_percent_encode(&criteria, RESERVED));
-        let answer = self.http.call(Method::GET, &path, None, |status| status == StatusCode::OK, time).await?;
+        let answer = self.connection.call(Method::GET, &path, None, |status| status == StatusCode::OK, limit).await?;
         serde_json::from_str(&answer.body)
             .map_err(|_| Error::UnexpectedAnswer("expected an array of device ids for a search".to_owned()))
     }
 
-    /// Creates a task for the device. One that equals a task which is there runs that one again, and has its id.
+    /// Creates a task for the device. If the device has an equal task, Coiote runs that one again and returns its id.
     pub async fn create_task(
         &self,
         device_id: &str,
         template: &str,
         parameters: &[(&str, String)],
-        time: Duration,
+        limit: Duration,
     ) -> Result<CreatedTask, Error> {
         let parameters: Vec<Json> =
             parameters.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         let task = json!({"templateName": template, "config": {"parameters": parameters}});
         let path = format!("/tasksFromTemplates/device/{}", utf8_percent_encode(device_id, RESERVED));
-        let Response { body, date } =
-            self.http.call(Method::POST, &path, Some(&task), |status| status == StatusCode::CREATED, time).await?;
-        // Usually a JSON string.
+        let Response { body, date } = self
+            .connection
+            .call(Method::POST, &path, Some(&task), |status| status == StatusCode::CREATED, limit)
+            .await?;
+        // Usually a JSON string, on some installations plain text.
         let id: String = serde_json::from_str(&body).unwrap_or_else(|_| body.trim().to_owned());
         if id.is_empty() || id.len() > LONGEST_ID || id.chars().any(|c| c.is_control() || c == '<') {
             return Err(Error::UnexpectedAnswer("expected the id of the task that was created".to_owned()));
@@ -69,11 +74,11 @@ impl Client {
         Ok(CreatedTask { id, created_at: date })
     }
 
-    /// The report about a task of a device. Nothing until the device has run it.
-    pub async fn report(&self, task_id: &str, device_id: &str, time: Duration) -> Result<Option<TaskReport>, Error> {
+    /// Report about a task of a device; `None` until the device has run it.
+    pub async fn report(&self, task_id: &str, device_id: &str, limit: Duration) -> Result<Option<TaskReport>, Error> {
         let (task, device) = (utf8_percent_encode(task_id, RESERVED), utf8_percent_encode(device_id, RESERVED));
         let path = format!("/taskReports/{task}/{device}");
-        match self.http.call(Method::GET, &path, None, |status| status == StatusCode::OK, time).await {
+        match self.connection.call(Method::GET, &path, None, |status| status == StatusCode::OK, limit).await {
             Ok(answer) => {
                 let unexpected = |_| Error::UnexpectedAnswer("expected a task's report".to_owned());
                 serde_json::from_str(&answer.body).map(Some).map_err(unexpected)
@@ -83,12 +88,12 @@ impl Client {
         }
     }
 
-    /// The reports of all devices that were updated since that time (ISO 8601), at most 512. What is no report is
-    /// left out, and counted.
-    pub async fn reports_since(&self, since: &str, time: Duration) -> Result<Reports, Error> {
+    /// Reports of all devices that were updated since that time (ISO 8601), at most 512. Entries that cannot be read are left
+    /// out, and counted.
+    pub async fn reports_since(&self, since: &str, limit: Duration) -> Result<Reports, Error> {
         let since = utf8_percent_encode(since, RESERVED);
         let path = format!("/taskReports/findSince?lastUpdateTime={since}&limit={MAX_REPORTS}");
-        let answer = self.http.call(Method::GET, &path, None, |status| status == StatusCode::OK, time).await?;
+        let answer = self.connection.call(Method::GET, &path, None, |status| status == StatusCode::OK, limit).await?;
         let entries: Vec<Json> = serde_json::from_str(&answer.body)
             .map_err(|_| Error::UnexpectedAnswer("expected an array of task reports".to_owned()))?;
         let found = entries.len();
@@ -97,20 +102,20 @@ impl Client {
         Ok(Reports { unreadable: found.saturating_sub(reports.len()), is_full: found >= MAX_REPORTS, reports })
     }
 
-    /// Removes a task, which no device runs any more then; whether it was there.
-    pub async fn remove_task(&self, task_id: &str, time: Duration) -> Result<bool, Error> {
+    /// Removes a task, so that no device runs it any more. Returns whether it existed.
+    pub async fn remove_task(&self, task_id: &str, limit: Duration) -> Result<bool, Error> {
         let path = format!("/tasks/{}", utf8_percent_encode(task_id, RESERVED));
-        match self.http.call(Method::DELETE, &path, None, |status| status.is_success(), time).await {
+        match self.connection.call(Method::DELETE, &path, None, |status| status.is_success(), limit).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Wakes the device. One that sleeps or is deregistered runs its tasks when it next comes back.
-    pub async fn start_session(&self, device_id: &str, time: Duration) -> Result<(), Error> {
+    /// Starts a session, in which the device runs its tasks. A device that sleeps or is deregistered runs them when it returns.
+    pub async fn start_session(&self, device_id: &str, limit: Duration) -> Result<(), Error> {
         let path = format!("/sessions/{}/allow-deregistered", utf8_percent_encode(device_id, RESERVED));
-        self.http.call(Method::POST, &path, None, |status| status == StatusCode::OK, time).await.map(drop)
+        self.connection.call(Method::POST, &path, None, |status| status == StatusCode::OK, limit).await.map(drop)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong between here and Coiote, told apart by what helps against it.
+//! Errors of calls to Coiote: each with its code, and what follows from it.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -6,63 +6,104 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use rustls::AlertDescription;
 
+/// Failure of a call to Coiote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The base URL that the stack was deployed with.
+    /// The base URL that the stack was deployed with is not valid.
     #[error("{0}")]
     InvalidUrl(String),
-    /// The secret that the client certificate comes from.
+    /// The secret that the client certificate comes from is not valid.
     #[error("{0}")]
     InvalidSecret(#[from] crate::InvalidSecret),
+    /// No connection came about.
     #[error("Coiote could not be reached: {0}")]
     Unreachable(String),
+    /// Coiote's certificate is signed by no root that is trusted.
     #[error("Coiote's certificate is not trusted: {0}")]
     NotTrusted(String),
-    /// 401, 403, or an alert during the handshake.
+    /// Status 401 or 403, or a TLS alert about the client certificate.
     #[error("Coiote refused the credentials: {0}")]
     Unauthorized(String),
+    /// No response came within the time limit. Coiote may have acted on the request.
     #[error("Coiote did not answer in time")]
     TimedOut,
-    /// The connection was lost before an answer came; whether Coiote acted on the request is not known.
+    /// The connection was lost before a response came. Coiote may have acted on the request.
     #[error("the connection to Coiote was lost: {0}")]
     Interrupted(String),
+    /// Status 404.
     #[error("{0}")]
     NotFound(String),
-    /// 429: it was not looked at.
+    /// Status 429. Coiote did not act on the request.
     #[error("Coiote has too many requests to handle: {message}")]
-    Throttled { message: String, retry_after: Option<Duration> },
-    /// 503 in Coiote's own words: it was not looked at.
+    Throttled {
+        /// Status and Coiote's message.
+        message: String,
+        /// Pause that Coiote asks for.
+        retry_after: Option<Duration>,
+    },
+    /// Status 503 with a message of Coiote itself, which did not act on the request.
     #[error("Coiote is not available: {message}")]
-    Unavailable { message: String, retry_after: Option<Duration> },
-    /// Any other status of 500 and above, and a 503 of a gateway; whether Coiote acted on the request is not known.
+    Unavailable {
+        /// Status and Coiote's message.
+        message: String,
+        /// Pause that Coiote asks for.
+        retry_after: Option<Duration>,
+    },
+    /// Any other status of 500 and above, or a gateway's 503. Coiote may have acted on the request.
     #[error("Coiote failed: {0}")]
     Failed(String),
     /// Any other status that is not a success.
     #[error("Coiote refused the request: {0}")]
     Refused(String),
-    /// A success whose body is not what the API promises.
+    /// A success whose body or status is not as the API documents it.
     #[error("Coiote's answer was not understood: {0}")]
     UnexpectedAnswer(String),
 }
 
+/// Code of an error, and what follows from it.
+struct Meaning {
+    code: &'static str,
+    is_retryable: bool,
+    may_have_been_done: bool,
+}
+
 impl Error {
-    /// Whether the same call may succeed when it is made again.
+    /// The one table of codes and their meaning; docs/errors.md says what to do about each.
+    fn meaning(&self) -> Meaning {
+        let (code, is_retryable, may_have_been_done) = match self {
+            Error::InvalidUrl(_) => ("COIOTE_URL_INVALID", false, false),
+            Error::InvalidSecret(_) => ("SECRET_INVALID", false, false),
+            Error::Unreachable(_) => ("COIOTE_UNREACHABLE", true, false),
+            Error::NotTrusted(_) => ("COIOTE_NOT_TRUSTED", false, false),
+            Error::Unauthorized(_) => ("COIOTE_UNAUTHORIZED", false, false),
+            Error::TimedOut => ("COIOTE_TIMED_OUT", true, true),
+            Error::Interrupted(_) => ("COIOTE_INTERRUPTED", true, true),
+            Error::Throttled { .. } => ("COIOTE_THROTTLED", true, false),
+            Error::Unavailable { .. } => ("COIOTE_UNAVAILABLE", true, false),
+            Error::Failed(_) => ("COIOTE_UNAVAILABLE", true, true),
+            Error::Refused(_) => ("COIOTE_REFUSED", false, false),
+            Error::NotFound(_) => ("COIOTE_UNEXPECTED_ANSWER", false, false),
+            Error::UnexpectedAnswer(_) => ("COIOTE_UNEXPECTED_ANSWER", false, true),
+        };
+        Meaning { code, is_retryable, may_have_been_done }
+    }
+
+    /// Stable code of the error.
+    pub fn code(&self) -> &'static str {
+        self.meaning().code
+    }
+
+    /// Whether a later attempt at the same call may succeed. All such errors are outages: they concern every call.
     pub fn is_retryable(&self) -> bool {
-        use Error::*;
-        match self {
-            Unreachable(_) | TimedOut | Interrupted(_) | Throttled { .. } | Unavailable { .. } | Failed(_) => true,
-            InvalidUrl(_) | InvalidSecret(_) | NotTrusted(_) | Unauthorized(_) => false,
-            NotFound(_) | Refused(_) | UnexpectedAnswer(_) => false,
-        }
+        self.meaning().is_retryable
     }
 
-    /// Whether Coiote may have done what it was asked for although the call failed.
+    /// Whether Coiote may have acted on the request although the call failed.
     pub fn may_have_been_done(&self) -> bool {
-        use Error::*;
-        matches!(self, TimedOut | Interrupted(_) | Failed(_) | UnexpectedAnswer(_))
+        self.meaning().may_have_been_done
     }
 
-    /// How long Coiote asked to be left alone.
+    /// Pause that Coiote asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::Throttled { retry_after, .. } | Error::Unavailable { retry_after, .. } => *retry_after,
@@ -70,19 +111,19 @@ impl Error {
         }
     }
 
-    /// `reason`: the one that Coiote gives, where the answer is its own.
+    /// Error that a status stands for. `reason` is Coiote's message, and `None` if the response is not Coiote's own.
     pub(crate) fn from_status(status: StatusCode, reason: Option<&str>, retry_after: Option<Duration>) -> Error {
-        let told = match reason {
+        let message = match reason {
             Some(reason) if !reason.is_empty() => format!("{status}: {reason}"),
             _ => status.to_string(),
         };
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Unauthorized(told),
-            StatusCode::NOT_FOUND => Error::NotFound(told),
-            StatusCode::TOO_MANY_REQUESTS => Error::Throttled { message: told, retry_after },
-            StatusCode::SERVICE_UNAVAILABLE if reason.is_some() => Error::Unavailable { message: told, retry_after },
-            status if status.is_server_error() => Error::Failed(told),
-            _ => Error::Refused(told),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Unauthorized(message),
+            StatusCode::NOT_FOUND => Error::NotFound(message),
+            StatusCode::TOO_MANY_REQUESTS => Error::Throttled { message, retry_after },
+            StatusCode::SERVICE_UNAVAILABLE if reason.is_some() => Error::Unavailable { message, retry_after },
+            status if status.is_server_error() => Error::Failed(message),
+            _ => Error::Refused(message),
         }
     }
 }
@@ -92,7 +133,7 @@ impl From<reqwest::Error> for Error {
         if let Some(tls) = tls_error(&error) {
             use rustls::Error as Tls;
             return match tls {
-                Tls::AlertReceived(alert) if is_of_the_certificate(*alert) => {
+                Tls::AlertReceived(alert) if concerns_client_certificate(*alert) => {
                     Error::Unauthorized(format!("TLS alert {alert:?}"))
                 }
                 Tls::InvalidCertificate(why) => Error::NotTrusted(format!("{why}")),
@@ -112,8 +153,8 @@ impl From<reqwest::Error> for Error {
     }
 }
 
-/// `HandshakeFailure` is what TLS 1.2 servers send that miss a certificate.
-fn is_of_the_certificate(alert: AlertDescription) -> bool {
+/// Whether the server rejects the client certificate. TLS 1.2 servers send `HandshakeFailure` if there is none.
+fn concerns_client_certificate(alert: AlertDescription) -> bool {
     use AlertDescription::*;
     matches!(
         alert,
@@ -130,6 +171,7 @@ fn is_of_the_certificate(alert: AlertDescription) -> bool {
     )
 }
 
+/// An error and its causes, the root cause last.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
@@ -138,7 +180,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The TLS library's own error, which travels inside I/O errors, one within the other.
+/// Error of the TLS library, which is wrapped in I/O errors, one within the other.
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
         error.downcast_ref().or_else(|| within(error.downcast_ref::<std::io::Error>()?.get_ref()?))

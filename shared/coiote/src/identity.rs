@@ -1,4 +1,4 @@
-//! What the client proves itself to Coiote with, and whom it trusts.
+//! Credentials for Coiote, and the root certificates that the client trusts.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,22 +11,23 @@ use rustls::{ClientConfig, ConfigBuilder};
 use serde::Deserialize;
 use x509_cert::der::Decode;
 
-/// The secret: the form that AVSystem's own stack stores, with `caPem` added.
+/// Client certificate with its private key, from the secret. Its form is that of AVSystem's own stack, with `caPem` added.
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     certificate_pem: String,
     private_key: String,
-    /// Roots to trust for Coiote beside the public ones.
+    /// Root certificates to trust for Coiote beside the public ones.
     ca_pem: Option<String>,
 }
 
-/// Never says what the secret holds.
+/// Defect of a secret. Its message never contains a part of the secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidSecret(String);
 
 impl Identity {
+    /// Reads the secret's text.
     pub fn from_secret(secret: &str) -> Result<Identity, InvalidSecret> {
         // serde_json's own message may quote from the secret, so it is not passed on.
         let json: serde_json::Value =
@@ -39,7 +40,7 @@ impl Identity {
         serde_json::from_value(json).map_err(|_| InvalidSecret("the secret's \"caPem\" is not a string".into()))
     }
 
-    /// When the client certificate expires; nothing where it cannot be read.
+    /// Time at which the client certificate expires; `None` if it cannot be read.
     pub fn expires_at(&self) -> Option<SystemTime> {
         expires_at(&self.certificate_pem)
     }
@@ -50,49 +51,52 @@ impl Identity {
         let chain = certificates(&self.certificate_pem).map_err(invalid("certificatePem"))?;
         let key = PrivateKeyDer::from_pem_slice(self.private_key.as_bytes()).map_err(invalid("privateKey"))?;
 
-        trusting(self.ca_pem.as_deref())?
+        tls_config_builder(self.ca_pem.as_deref())?
             .with_client_auth_cert(chain, key)
             .map_err(|_| InvalidSecret("the secret's certificate and private key do not belong together".into()))
     }
 }
 
-/// When the first certificate of a PEM text expires; nothing where it cannot be read.
+/// Time at which the first certificate of a PEM text expires; `None` if it cannot be read.
 pub fn expires_at(certificate_pem: &str) -> Option<SystemTime> {
     let chain = certificates(certificate_pem).ok()?;
     let certificate = x509_cert::Certificate::from_der(chain.first()?).ok()?;
     UNIX_EPOCH.checked_add(certificate.tbs_certificate.validity.not_after.to_unix_duration())
 }
 
-/// The user of Coiote that sets the integration up.
+/// User of Coiote that sets the integration up, from the user's secret.
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     username: String,
     password: String,
-    /// Roots to trust for Coiote beside the public ones.
+    /// Root certificates to trust for Coiote beside the public ones.
     ca_pem: Option<String>,
 }
 
 impl User {
+    /// Reads the secret's text.
     pub fn from_secret(secret: &str) -> Result<User, InvalidSecret> {
         serde_json::from_str(secret).map_err(|_| {
             InvalidSecret("the secret of the Coiote user is not JSON with \"username\" and \"password\"".into())
         })
     }
 
+    /// User name.
     pub fn name(&self) -> &str {
         &self.username
     }
 
+    /// Root certificates to trust for Coiote beside the public ones.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
     pub(crate) fn tls(&self) -> Result<ClientConfig, InvalidSecret> {
-        Ok(trusting(self.ca_pem())?.with_no_client_auth())
+        Ok(tls_config_builder(self.ca_pem())?.with_no_client_auth())
     }
 
-    /// RFC 7617.
+    /// Value of the header `Authorization` (RFC 7617).
     pub(crate) fn authorization(&self) -> Result<HeaderValue, InvalidSecret> {
         let credentials = BASE64_STANDARD.encode(format!("{}:{}", self.username, self.password));
         let header = HeaderValue::from_str(&format!("Basic {credentials}"));
@@ -102,11 +106,11 @@ impl User {
     }
 }
 
-/// TLS that verifies Coiote against the public roots and these.
-fn trusting(ca_pem: Option<&str>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, InvalidSecret> {
-    let more = certificates(ca_pem.unwrap_or_default());
-    let more = more.map_err(|_| InvalidSecret("the secret's \"caPem\" is not valid PEM".into()))?;
-    trust_roots::tls_config_builder(more)
+/// Begins a TLS configuration that trusts the public roots and those in `ca_pem`.
+fn tls_config_builder(ca_pem: Option<&str>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, InvalidSecret> {
+    let roots = certificates(ca_pem.unwrap_or_default());
+    let roots = roots.map_err(|_| InvalidSecret("the secret's \"caPem\" is not valid PEM".into()))?;
+    trust_roots::tls_config_builder(roots)
         .map_err(|_| InvalidSecret("the secret's \"caPem\" holds no valid certificate".into()))
 }
 
@@ -119,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_is_wrong_with_the_secret_but_not_what_it_holds() {
+    fn the_defect_of_a_secret_is_named_without_its_content() {
         for (secret, expected) in [
             ("s3cret", "the secret is not JSON"),
             (r#""s3cret""#, r#"the secret has no string "certificatePem""#),

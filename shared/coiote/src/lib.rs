@@ -1,12 +1,14 @@
-//! Client of Coiote's REST API v3: what operations need (find a device, create a task from a template, start a session), and
-//! what sets the integration up (the certificates on both sides).
+//! Client of Coiote's REST API v3: the calls of operations (find a device, create a task from a template, start a session, read
+//! reports), and those that set the integration up (the certificates on both sides).
 //!
-//! TLS is always verified, against the public roots and those that the secret adds. One client holds one kept-alive
-//! connection; whoever makes a client keeps it.
+//! TLS is always verified, against the public roots and those in the secret. A client keeps one connection alive; whoever makes
+//! it keeps it for further calls.
+
+#![warn(missing_docs)]
 
 mod client;
+mod connection;
 mod error;
-mod http;
 mod identity;
 mod report;
 mod setup;

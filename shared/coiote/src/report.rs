@@ -5,45 +5,55 @@ use serde_json::{Map, Value as Json};
 use time::OffsetDateTime;
 use time::format_description::well_known::{Iso8601, Rfc3339};
 
-/// Reports of one look.
+/// Reports that one call returned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reports {
+    /// Reports in the order in which Coiote returned them.
     pub reports: Vec<TaskReport>,
-    /// Entries that are no reports.
+    /// Number of entries that could not be read as reports.
     pub unreadable: usize,
-    /// There may be more than were returned.
+    /// Whether the call returned as many as it can, so that there may be more.
     pub is_full: bool,
 }
 
-/// What Coiote reports about a task that a device has run.
+/// Coiote's report about a task that a device has run.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskReport {
+    /// Id of the task.
     pub task_id: String,
+    /// Id of the device at Coiote.
     pub device_id: String,
+    /// Result of the run.
     pub status: TaskStatus,
-    /// When the device began to run it, in seconds since 1970, by Coiote's clock.
+    /// Time at which the device began to run it, in seconds since 1970, by Coiote's clock.
     #[serde(rename = "startTime", default, deserialize_with = "seconds")]
     pub started_at: Option<u64>,
-    /// ISO 8601, as Coiote writes it.
+    /// Time of the report's last change, in Coiote's form (ISO 8601).
     #[serde(default, deserialize_with = "text")]
     pub last_update_time: Option<String>,
+    /// Summary of the run, such as the device's error.
     #[serde(default, deserialize_with = "text")]
     pub summary: Option<String>,
+    /// List of objects with `name` and `value`; see [`TaskReport::properties`].
     #[serde(default)]
     pub properties: Json,
 }
 
+/// Result of a task's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub enum TaskStatus {
+    /// The device did all of it.
     Success,
+    /// The device did a part of it.
     Warning,
+    /// The device did not do it.
     Error,
 }
 
 impl TaskReport {
-    /// The properties by their names, as they stand in the report. Nothing where there are none.
+    /// Properties by their names, in the order of the report; `None` if there are none.
     pub fn properties(&self) -> Option<Map<String, Json>> {
         let properties = self.properties.as_array()?;
         let named: Map<String, Json> = properties
@@ -65,12 +75,12 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
     Ok(Json::deserialize(deserializer)?.as_str().and_then(seconds_from_iso8601))
 }
 
-/// A time of Coiote (ISO 8601) in seconds since 1970.
+/// Seconds since 1970 of a time in Coiote's form (ISO 8601).
 fn seconds_from_iso8601(text: &str) -> Option<u64> {
     u64::try_from(parse(text)?.unix_timestamp()).ok()
 }
 
-/// A time of Coiote (ISO 8601) in milliseconds since 1970.
+/// Milliseconds since 1970 of a time in Coiote's form (ISO 8601).
 pub fn millis_from_iso8601(text: &str) -> Option<u64> {
     u64::try_from(parse(text)?.unix_timestamp_nanos() / 1_000_000).ok()
 }
@@ -79,7 +89,7 @@ fn parse(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(text, &Iso8601::PARSING)).ok()
 }
 
-/// A time in milliseconds since 1970, in Coiote's form (ISO 8601).
+/// Coiote's form (ISO 8601) of a time in milliseconds since 1970.
 pub fn iso8601_from_millis(milliseconds: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000);
     time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()

@@ -1,7 +1,7 @@
-//! Configuration of the AWS clients, from the variables that Lambda sets.
+//! Configuration of the AWS clients from the environment variables that Lambda sets, and texts of their errors.
 //!
-//! Not by `aws-config`: it looks for credentials in files, containers and machines as well, none of which a function has,
-//! and brings a client of STS for it.
+//! `aws-config` is not used: it looks for credentials in files and in metadata services as well, none of which a function has,
+//! and brings a client of STS for that.
 
 use std::env;
 use std::error::Error;
@@ -22,9 +22,10 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 use crate::https::Https;
 
+/// Time limit for connecting to a service.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
-/// The configuration that AWS's own environment variables describe, with one HTTP client for all services.
+/// Configuration from AWS's standard environment variables, with one HTTP client for all services.
 pub fn config() -> Result<SdkConfig, lambda_runtime::Error> {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_secs(3))
@@ -37,7 +38,7 @@ pub fn config() -> Result<SdkConfig, lambda_runtime::Error> {
         .sleep_impl(TokioSleep::new())
         .timeout_config(timeouts)
         .retry_config(retries())
-        // Documents of a few kilobytes, whose whole call is limited.
+        // Not needed: bodies have a few kilobytes, and the whole call has a time limit.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .use_fips(is_on("AWS_USE_FIPS_ENDPOINT"))
         .use_dual_stack(is_on("AWS_USE_DUALSTACK_ENDPOINT"))
@@ -48,7 +49,7 @@ pub fn config() -> Result<SdkConfig, lambda_runtime::Error> {
     Ok(config.build())
 }
 
-/// Those of the function's role. Lambda replaces an execution environment before they expire.
+/// Credentials of the function's role. They do not expire before Lambda replaces the execution environment.
 fn credentials() -> Option<SharedCredentialsProvider> {
     let key_id = variable("AWS_ACCESS_KEY_ID")?;
     let secret = variable("AWS_SECRET_ACCESS_KEY")?;
@@ -56,20 +57,20 @@ fn credentials() -> Option<SharedCredentialsProvider> {
     Some(SharedCredentialsProvider::new(credentials))
 }
 
-/// What stands in the user agent of each call, and so in CloudTrail: the function's name where nothing else is asked for.
+/// Application name in the user agent of each call, and so in CloudTrail: by default the function's name.
 fn app_name() -> Option<AppName> {
-    // The SDK warns of longer ones.
+    // The SDK warns of longer names.
     const LONGEST: usize = 50;
     let name = variable("AWS_SDK_UA_APP_ID").or_else(|| variable("AWS_LAMBDA_FUNCTION_NAME"))?;
     AppName::new(name.chars().take(LONGEST).collect::<String>()).ok()
 }
 
-/// What is missing to call AWS at all: a word for somebody who tries a function by hand.
+/// Explains which configuration is missing for calls to AWS, to those who try a function by hand; `None` if none is.
 ///
-/// `sam local invoke` gives a function credentials that nobody knows where it has none, and without an endpoint they go to AWS
-/// itself. Lambda always gives those of the function's role.
-pub(crate) fn missing() -> Option<String> {
-    const OF_SAM: &str = "defaultkey";
+/// Without credentials, `sam local invoke` gives placeholders to the function, which AWS would refuse. In Lambda there are
+/// always those of the function's role.
+pub(crate) fn missing_configuration() -> Option<String> {
+    const SAM_PLACEHOLDER: &str = "defaultkey";
     const HELP: &str = "To try the function against the local stack: make demo KEEP=1, then make invoke \
                         EVENT=events/read.json. To try it against AWS itself, give it your credentials.";
     if variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).is_none() {
@@ -77,13 +78,14 @@ pub(crate) fn missing() -> Option<String> {
     }
     match variable("AWS_ACCESS_KEY_ID").zip(variable("AWS_SECRET_ACCESS_KEY")) {
         None => Some(format!("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: missing, so AWS cannot be called. {HELP}")),
-        Some((key_id, _)) if key_id == OF_SAM && variable("AWS_ENDPOINT_URL").is_none() => Some(format!(
+        Some((key_id, _)) if key_id == SAM_PLACEHOLDER && variable("AWS_ENDPOINT_URL").is_none() => Some(format!(
             "AWS_ENDPOINT_URL: missing, and sam had no credentials to give to the function, so AWS cannot be called. {HELP}"
         )),
         Some(_) => None,
     }
 }
 
+/// Retry mode and number of attempts, from `AWS_RETRY_MODE` and `AWS_MAX_ATTEMPTS`.
 fn retries() -> RetryConfig {
     let mode = variable("AWS_RETRY_MODE").and_then(|mode| mode.parse().ok()).unwrap_or(RetryMode::Standard);
     let retries = RetryConfig::standard().with_retry_mode(mode);
@@ -93,11 +95,12 @@ fn retries() -> RetryConfig {
     }
 }
 
+/// URL in a variable, unless `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is set.
 fn endpoint_url(name: &str) -> Option<String> {
     if is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") { None } else { variable(name) }
 }
 
-/// `sam local invoke` gives a variable of the template that has no value as an empty one.
+/// Value of an environment variable. Empty counts as absent: `sam local invoke` sets variables without a value to it.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -106,7 +109,7 @@ fn is_on(name: &str) -> bool {
     variable(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// What a service's clients look up for themselves, as in `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
+/// Service-specific configuration from variables such as `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
 #[derive(Debug)]
 struct Variables;
 
@@ -117,7 +120,7 @@ impl LoadServiceConfig for Variables {
     }
 }
 
-/// What an error of AWS says.
+/// Code and message of an AWS error; its chain of causes if AWS gave no answer.
 pub fn error_summary<E: ProvideErrorMetadata + Error + 'static>(error: &E) -> String {
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
@@ -126,8 +129,8 @@ pub fn error_summary<E: ProvideErrorMetadata + Error + 'static>(error: &E) -> St
     }
 }
 
-/// An error and its causes, in their own words. Not the `Debug` of any: that of an SDK's holds the whole answer, which may be a
-/// secret.
+/// Messages of an error and of its causes, separated by colons. `Debug` would not do: the SDK's contains the whole response, which
+/// may hold a secret.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let errors = std::iter::successors(Some(error), |&error| error.source());
     errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")

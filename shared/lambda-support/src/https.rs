@@ -1,6 +1,7 @@
-//! The HTTP client below the AWS clients.
+//! HTTP client of the AWS clients.
 //!
-//! The SDK's own reads and parses the system's roots when it is made, and speaks HTTP/2 and to proxies.
+//! The SDK's own client reads and parses the system's root certificates at start, and supports HTTP/2 and proxies, which no
+//! function needs.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector as Tcp, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-/// One client with its kept connections, whoever uses it.
+/// HTTP client whose connections all AWS clients share.
 #[derive(Debug, Clone)]
 pub(crate) struct Https(Client<HttpsConnector<Tcp>, SdkBody>);
 
@@ -28,7 +29,7 @@ impl Https {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_limit));
         let tls = trust_roots::tls_config_builder([])?.with_no_client_auth();
-        // A local stack has no TLS.
+        // The local stack has no TLS.
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let client =
             Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector.wrap_connector(tcp));
@@ -48,8 +49,8 @@ impl HttpConnector for Https {
         HttpConnectorFuture::new(async move {
             let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
             let captured = capture_connection(&mut request);
-            if let Some(wanted) = request.extensions().get::<CaptureSmithyConnection>() {
-                wanted.set_connection_retriever(move || used(captured.clone()));
+            if let Some(capture) = request.extensions().get::<CaptureSmithyConnection>() {
+                capture.set_connection_retriever(move || connection_metadata(captured.clone()));
             }
             let response = client.request(request).await.map_err(|error| {
                 let was_connected = !error.is_connect();
@@ -62,9 +63,9 @@ impl HttpConnector for Https {
     }
 }
 
-/// The connection that a request took, so that the SDK has it closed after an answer that a broken host gave: trying again is
-/// to reach another one.
-fn used(captured: CaptureConnection) -> Option<ConnectionMetadata> {
+/// Metadata of the connection that a request used. By it the SDK closes the connection after a transient error, so that a retry
+/// reaches another host.
+fn connection_metadata(captured: CaptureConnection) -> Option<ConnectionMetadata> {
     captured.connection_metadata().as_ref()?;
     let close = move || {
         if let Some(connection) = captured.connection_metadata().as_ref() {

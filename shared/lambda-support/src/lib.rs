@@ -1,7 +1,9 @@
-//! What every function of the stack needs of Lambda, in one place, so that all start, log and count alike.
+//! Start-up, logs, metrics, deadlines and AWS configuration that all functions of the stack share.
+
+#![warn(missing_docs)]
 
 pub mod aws;
-pub mod deadline;
+mod deadline;
 mod https;
 mod logging;
 mod metering;
@@ -19,34 +21,35 @@ pub use metering::elapsed_ms;
 
 use crate::metering::Meter;
 
-/// Error type of each invocation while the function has not what it needs to call AWS.
+/// Error type of every invocation while the configuration that AWS calls need is missing.
 const NOT_SET_UP: &str = "NOT_SET_UP";
 
-/// A function that logs and counts.
+/// Lambda function with logging and metrics set up.
 pub struct Function {
     meter: Meter,
 }
 
 impl Function {
-    /// Comes first, so that nothing is left unsaid.
+    /// Sets up logging and metrics. Call it first, so that every later failure is logged.
     pub fn start() -> Result<Function, Error> {
         logging::start();
         Ok(Function { meter: Meter::start()? })
     }
 
-    /// Answers events, one after the other, for as long as Lambda keeps the execution environment.
+    /// Answers events with `answer`, one after the other, and prints the metrics of each invocation. Returns only when Lambda's
+    /// runtime API fails.
     pub async fn run<E, A>(self, answer: impl AsyncFn(LambdaEvent<E>) -> Result<A, Diagnostic>) -> Result<(), Error>
     where
         E: for<'de> Deserialize<'de>,
         A: Serialize,
     {
         let (answer, meter) = (&answer, &self.meter);
-        let missing = aws::missing();
+        let missing = aws::missing_configuration();
         let missing = missing.as_deref();
         let answer_and_print = async |event: LambdaEvent<E>| {
-            if let Some(what) = missing {
-                tracing::error!(status = "FAILED", code = NOT_SET_UP, reason = what, "the function cannot call AWS");
-                return Err(diagnostic(NOT_SET_UP, what));
+            if let Some(reason) = missing {
+                tracing::error!(status = "FAILED", code = NOT_SET_UP, reason, "the function cannot call AWS");
+                return Err(diagnostic(NOT_SET_UP, reason));
             }
             let request_id = event.context.request_id.clone();
             let answered = answer(event).await;
@@ -57,38 +60,37 @@ impl Function {
     }
 }
 
-/// Tells of records that are of no form that is known, a line each; the others go on.
-pub fn log_unreadable_records(records: &[String]) {
-    for reason in records {
+/// Logs and counts records whose form is not known, one line each. `reasons` says what is wrong with each.
+pub fn log_unreadable_records(reasons: &[String]) {
+    for reason in reasons {
         metrics::counter!("Failures", "code" => "EVENT_INVALID").increment(1);
         tracing::error!(code = "EVENT_INVALID", reason, "record left out");
     }
 }
 
-/// The present time, in milliseconds since 1970.
+/// Current time in milliseconds since 1970.
 pub fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Time since `seconds`, which is given in seconds since 1970; zero where that lies ahead.
+/// Time that has passed since `seconds`, in seconds since 1970; zero if that lies in the future.
 pub fn time_since(seconds: u64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_secs(seconds))
 }
 
-/// The whole number that a variable of the function holds.
+/// Whole number in an environment variable; `default` if it is absent or not a number.
 pub fn number_from_env(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(default)
 }
 
-/// An error of the function. Its type is a code that docs/errors.md explains, so that alarms can count it.
+/// Error of an invocation. `code` becomes its type, which alarms can count and docs/errors.md explains.
 pub fn diagnostic(code: &str, message: impl Into<String>) -> Diagnostic {
     Diagnostic { error_type: code.to_owned(), error_message: message.into() }
 }
 
-/// The id of the trace that the invocation belongs to: what X-Ray shows, and what `Root` is in the header
-/// `Root=1-…;Parent=…;Sampled=0`.
+/// Id of the invocation's X-Ray trace: `Root` in the trace header `Root=1-…;Parent=…;Sampled=0`.
 pub fn trace_id(context: &Context) -> Option<&str> {
     context.xray_trace_id.as_deref()?.split(';').find_map(|part| part.strip_prefix("Root="))
 }
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_trace_is_told_by_its_root() {
+    fn the_trace_id_is_the_root_of_the_header() {
         let id = |header: Option<&str>| {
             let mut context = Context::default();
             context.xray_trace_id = header.map(str::to_owned);

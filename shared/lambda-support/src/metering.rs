@@ -1,7 +1,7 @@
-//! Metrics, which are lines of the log as well: CloudWatch makes metrics of those in its embedded metric format.
+//! Metrics in CloudWatch's embedded metric format, as lines of the log.
 //!
-//! The functions count and time through the `metrics` facade. Its labels are CloudWatch's dimensions: what has few values.
-//! A thing's name is never one: each would be a metric of its own, with a bill of its own.
+//! The functions count and time through the `metrics` facade. Its labels become CloudWatch's dimensions, so they may only have a
+//! few values: a thing's name is never one, for each would be a metric that is billed by itself.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use metrics::Unit;
 use metrics_cloudwatch_embedded::{Builder, Collector};
 use serde_json::{Map, Value};
 
-/// What the stack calls itself, where the template does not say.
+/// Namespace of the metrics if `METRICS_NAMESPACE` is not set.
 const DEFAULT_NAMESPACE: &str = "coiote-aws-iot";
 
-/// In milliseconds; whatever is listed nowhere is a count.
+/// Metrics in milliseconds.
 const TIMES: [&str; 10] = [
     "TimeToSchedule",
     "TimeToResult",
@@ -27,8 +27,10 @@ const TIMES: [&str; 10] = [
     "AnswerLag",
 ];
 
+/// Metrics in seconds.
 const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
 
+/// Metrics without a unit.
 const COUNTS: [&str; 18] = [
     "Requests",
     "Results",
@@ -50,10 +52,11 @@ const COUNTS: [&str; 18] = [
     "AnswerConflicts",
 ];
 
-/// What was counted and timed since it was last printed.
+/// Collector of the metrics since they were last printed.
 pub(crate) struct Meter(&'static Collector);
 
 impl Meter {
+    /// Installs the collector as recorder of the `metrics` facade.
     pub(crate) fn start() -> Result<Meter, lambda_runtime::Error> {
         let namespace = std::env::var("METRICS_NAMESPACE").ok().filter(|name| !name.is_empty());
         let collector =
@@ -70,20 +73,21 @@ impl Meter {
         Ok(Meter(collector))
     }
 
+    /// Prints the metrics of an invocation, and begins anew.
     pub(crate) fn print(&self, request_id: &str) {
-        // In one piece, so that no line is torn.
+        // Written in one piece, so that no other line gets between.
         let mut lines = Vec::new();
         let printed = self.0.set_property("request_id", request_id.to_owned()).flush(&mut lines);
-        let lines = joined(&lines).unwrap_or(lines);
+        let lines = merged(&lines).unwrap_or(lines);
         if let Err(error) = printed.and_then(|()| std::io::stdout().lock().write_all(&lines)) {
             tracing::error!(%error, "metrics could not be printed");
         }
     }
 }
 
-/// The lines in as few as can hold them: what each line says again is a third of it, and is billed. A line joins another one
-/// unless they say different things under one name, as two codes of failures do. Nothing where a line is of another form.
-fn joined(lines: &[u8]) -> Option<Vec<u8>> {
+/// Merges lines of metrics into as few as possible: a third of each line is the same in all of them, and log bytes are billed.
+/// Lines that have different values of one field, as of two codes of failures, stay apart. `None` if a line is of another form.
+fn merged(lines: &[u8]) -> Option<Vec<u8>> {
     let mut kept: Vec<Map<String, Value>> = Vec::new();
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let Ok(Value::Object(mut line)) = serde_json::from_slice(line) else { return None };
@@ -100,20 +104,20 @@ fn joined(lines: &[u8]) -> Option<Vec<u8>> {
             kept.push(line);
         }
     }
-    let mut joined = Vec::with_capacity(lines.len());
+    let mut merged = Vec::with_capacity(lines.len());
     for line in kept {
-        serde_json::to_writer(&mut joined, &line).ok()?;
-        joined.push(b'\n');
+        serde_json::to_writer(&mut merged, &line).ok()?;
+        merged.push(b'\n');
     }
-    Some(joined)
+    Some(merged)
 }
 
-/// How long it took, in milliseconds with one decimal.
-pub fn elapsed_ms(since: Instant) -> f64 {
-    rounded(since.elapsed())
+/// Time since `begun` in milliseconds, with one decimal.
+pub fn elapsed_ms(begun: Instant) -> f64 {
+    rounded_ms(begun.elapsed())
 }
 
-fn rounded(time: Duration) -> f64 {
+fn rounded_ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
@@ -122,13 +126,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenth_of_a_millisecond_is_told() {
-        assert_eq!(rounded(Duration::from_micros(12_345)), 12.3);
-        assert_eq!(rounded(Duration::from_secs(3)), 3_000.0);
+    fn times_have_one_decimal() {
+        assert_eq!(rounded_ms(Duration::from_micros(12_345)), 12.3);
+        assert_eq!(rounded_ms(Duration::from_secs(3)), 3_000.0);
     }
 
     #[test]
-    fn lines_that_agree_are_one_line() {
+    fn lines_without_contradiction_become_one_line() {
         let line = |dimensions: &str, more: &str| {
             format!(r#"{{"_aws":{{"Timestamp":1,"CloudWatchMetrics":[{dimensions}]}},"request_id":"r",{more}}}"#)
         };
@@ -136,23 +140,19 @@ mod tests {
         let requests = line(r#"{"Dimensions":[["status"]]}"#, r#""status":"FAILED","Requests":1"#);
         let failures = |code: &str| line(r#"{"Dimensions":[["code"]]}"#, &format!(r#""code":"{code}","Failures":1"#));
         let lines = [plain, requests, failures("A"), failures("B")].join("\n") + "\n";
-        let joined = joined(lines.as_bytes()).unwrap();
-        let joined: Vec<Value> = joined
+        let merged_lines = merged(lines.as_bytes()).unwrap();
+        let merged_lines: Vec<Value> = merged_lines
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
             .map(|line| serde_json::from_slice(line).unwrap())
             .collect();
-        let [first, second] = &joined[..] else { panic!("{joined:?}") };
+        let [first, second] = &merged_lines[..] else { panic!("{merged_lines:?}") };
         assert_eq!(first["_aws"]["CloudWatchMetrics"].as_array().unwrap().len(), 3);
         for (name, value) in [("request_id", "r"), ("status", "FAILED"), ("code", "A")] {
             assert_eq!(first[name], value);
         }
         assert_eq!((&first["Requests"], &first["TimeToSchedule"][0]), (&1.into(), &1.5.into()));
         assert_eq!((&second["code"], &second["Failures"]), (&"B".into(), &1.into()));
-        assert!(joined_of_another_form().is_none());
-    }
-
-    fn joined_of_another_form() -> Option<Vec<u8>> {
-        joined(b"no JSON\n")
+        assert!(merged(b"no JSON\n").is_none());
     }
 }

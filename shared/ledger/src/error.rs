@@ -1,26 +1,27 @@
-//! What can go wrong with the table, told apart by what helps against it.
+//! Errors of the ledger, each with its code.
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
+/// Failure of a call on the table, or content that cannot be read. Lambda retries the invocation after any of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Throttled, failed, or not reached.
+    /// DynamoDB throttled the call, failed, or was not reached.
     #[error("the ledger could not be asked: {0}")]
     Unavailable(String),
-    /// The call is refused, and would be refused again: the table is missing, or the role may not use it.
+    /// DynamoDB refused the call, and would refuse it again: the table is missing, or the role may not use it.
     #[error("the ledger refused the call: {0}")]
     Refused(String),
-    /// The item changed each time before it could be written.
+    /// The item was changed before each attempt to write it.
     #[error("the device's item changes too often")]
     Conflict,
-    /// An item is not of the form that this version writes.
+    /// An item or event is not of the form that this version writes.
     #[error("the device's item cannot be read: {0}")]
     Unreadable(String),
 }
 
 impl Error {
-    /// Stable; the documentation says what to do about each.
+    /// Stable code of the error; docs/errors.md says what to do about each.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Unavailable(_) | Error::Conflict => "LEDGER_UNAVAILABLE",

@@ -1,4 +1,4 @@
-//! The items of requests that have ended, and the bodies of those that wait.
+//! Items of requests that have ended, and of the bodies of those that wait.
 
 use std::cmp::Reverse;
 
@@ -11,30 +11,37 @@ use serde_json::{Map, Value as Json};
 
 use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 
+/// Beginning of the sort key of a request's last word.
 const REQUEST: &str = "request#";
+/// Beginning of the sort key of a waiting request's body.
 const BODY: &str = "body#";
 
-/// A request that has ended, as its item has it.
+/// Request that has ended, as its item describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndedRequest {
+    /// Name of the request.
     pub name: Name,
-    /// In the form of its answer, with its `keys`.
+    /// Fields of its copy in the operation shadow, and its `keys`.
     pub fields: Map<String, Json>,
 }
 
-/// What is known of a request, for whoever is to be told.
+/// Status of a request with what explains it, as AWS IoT Jobs shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestSummary {
+    /// Operation of the request.
     pub operation: String,
+    /// Status of the request.
     pub status: Status,
+    /// Id of its task at Coiote.
     pub task_id: Option<String>,
+    /// Reason of the status.
     pub reason: Option<Reason>,
-    /// What the device's report says beyond success, as JSON.
+    /// Properties in the device's report, as JSON.
     pub properties: Option<String>,
 }
 
 impl RequestSummary {
-    /// What the record says.
+    /// Summary of a record.
     pub fn from_record(record: &Record) -> RequestSummary {
         RequestSummary {
             operation: record.operation.clone(),
@@ -45,7 +52,7 @@ impl RequestSummary {
         }
     }
 
-    /// The last word that an item of the history holds.
+    /// Summary of the request in an item of the history.
     fn read(item: &Attributes) -> Option<RequestSummary> {
         let owned = |name: &str| text(item, name).map(str::to_owned);
         let reason = |code: String| Reason { code: code.into(), message: owned("message").unwrap_or_default() };
@@ -60,7 +67,7 @@ impl RequestSummary {
 }
 
 impl Ledger {
-    /// The requests of a thing that ended, those that ended last first, while their items are there; at most so many.
+    /// Requests of a thing that have ended and whose items still exist, the last ones first; at most `most`.
     pub async fn ended(&self, thing: &str, most: usize) -> Result<Vec<EndedRequest>, Error> {
         let mut pages = self
             .client
@@ -76,22 +83,22 @@ impl Ledger {
             .send();
         let mut ended = Vec::new();
         while let Some(item) = pages.next().await {
-            ended.extend(of_item(&item?));
+            ended.extend(ended_request(&item?));
         }
-        // Keys tell the order only of requests of the shadow.
+        // Sort keys follow the order only for requests that have a version.
         let ended_at = |past: &EndedRequest| past.fields.get("updatedAt").and_then(Json::as_str).map(str::to_owned);
         ended.sort_by_cached_key(|past| Reverse((ended_at(past), past.name.sort_key())));
         ended.truncate(most);
         Ok(ended)
     }
 
-    /// The last word of a request that has left the device's item; nothing where there is none.
+    /// Last word of a request that has left the device's item; `None` if there is none.
     pub async fn last_word(&self, thing: &str, name: &Name) -> Result<Option<RequestSummary>, Error> {
         let past = self.get(thing, &format!("{REQUEST}{}", name.sort_key()), Consistency::Strong).await?;
         Ok(past.as_ref().and_then(RequestSummary::read))
     }
 
-    /// Writes the last word of a request into an item of its own, which goes when its retention is over.
+    /// Writes the last word of a request into an item of its own, which DynamoDB removes after its retention.
     pub(crate) async fn file(&self, thing: &str, record: &Record) -> Result<(), Error> {
         let mut put = self
             .put(thing, &format!("{REQUEST}{}", record.name.sort_key()))
@@ -123,11 +130,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// What the history says to a claim: of this very request, of newer ones that wrote its keys, and of one with its token.
+    /// Looks up the past requests that matter to a claim: the same one, newer writes of its keys, and one with its client token.
     pub async fn history(&self, thing: &str, claim: &Claim) -> Result<History, Error> {
+        const BETWEEN: &str = "#thing = :thing AND #entry BETWEEN :from AND :to";
+
         let Claim { name, operation, keys, .. } = claim;
         let from = format!("{REQUEST}{}", name.sort_key());
-        let asks_for_token = !may_run_twice(operation) && claim.client_token.is_some();
+        let needs_token = !may_run_twice(operation) && claim.client_token.is_some();
         let query = self
             .client
             .query()
@@ -137,36 +146,29 @@ impl Ledger {
             .expression_attribute_names("#entry", "entry")
             .expression_attribute_values(":thing", string(thing));
         let is_ordered = is_write(operation) && name.version().is_some();
-        let mut pages = if asks_for_token {
+        let (first, last) = (string(REQUEST), string(format!("{REQUEST}~")));
+        let query = if needs_token {
+            // The newest first, because the same token counts for minutes only.
             query
-                // The newest first: the same token counts for minutes only.
                 .scan_index_forward(false)
-                .key_condition_expression("#thing = :thing AND #entry BETWEEN :from AND :to")
-                .expression_attribute_values(":from", string(REQUEST))
-                .expression_attribute_values(":to", string(format!("{REQUEST}~")))
-                .into_paginator()
-                .items()
-                .send()
+                .key_condition_expression(BETWEEN)
+                .expression_attribute_values(":from", first)
+                .expression_attribute_values(":to", last)
         } else if is_ordered {
             query
-                .key_condition_expression("#thing = :thing AND #entry BETWEEN :from AND :to")
+                .key_condition_expression(BETWEEN)
                 .expression_attribute_values(":from", string(&from))
-                .expression_attribute_values(":to", string(format!("{REQUEST}~")))
-                .into_paginator()
-                .items()
-                .send()
+                .expression_attribute_values(":to", last)
         } else {
             query
                 .key_condition_expression("#thing = :thing AND #entry = :from")
                 .expression_attribute_values(":from", string(&from))
-                .into_paginator()
-                .items()
-                .send()
         };
-        let mut history = History { same: None, newer_write: None, same_token: None };
+        let mut pages = query.into_paginator().items().send();
+        let mut history = History::default();
         while let Some(item) = pages.next().await {
             let item = item?;
-            let is_past = asks_for_token
+            let is_past = needs_token
                 && text(&item, "entry").is_some_and(|entry| entry < from.as_str())
                 && integer(&item, "requestedAt")
                     .is_some_and(|at| at.saturating_add(SAME_TOKEN_WINDOW) < claim.requested_at);
@@ -174,8 +176,8 @@ impl Ledger {
                 break;
             }
             if text(&item, "entry") == Some(from.as_str()) {
-                history.same = past(&item);
-            } else if asks_for_token && history.same_token.is_none() {
+                history.same = past_request(&item);
+            } else if needs_token && history.same_token.is_none() {
                 history.same_token = same_token(&item, claim);
             } else if is_ordered && history.newer_write.is_none() {
                 history.newer_write = newer_write(&item, keys);
@@ -184,7 +186,7 @@ impl Ledger {
         Ok(history)
     }
 
-    /// Keeps the body of a request until it is handed over.
+    /// Keeps the body of a request that waits, at most `until` then.
     pub async fn keep_body(&self, thing: &str, name: &Name, body: &str, until: Millis) -> Result<(), Error> {
         self.put(thing, &format!("{BODY}{name}"))
             .item("body", string(body))
@@ -194,13 +196,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// The body of a request that waits.
+    /// Body of a request that waits.
     pub async fn body(&self, thing: &str, name: &Name) -> Result<Option<String>, Error> {
         let found = self.get(thing, &format!("{BODY}{name}"), Consistency::Strong).await?;
         Ok(found.as_ref().and_then(|item| text(item, "body").map(str::to_owned)))
     }
 
-    /// Takes away the body of a request that was handed over: it may hold what is secret.
+    /// Deletes the body of a request that no longer waits, as it may contain secrets.
     pub async fn delete_body(&self, thing: &str, name: &Name) -> Result<(), Error> {
         self.client
             .delete_item()
@@ -213,7 +215,8 @@ impl Ledger {
     }
 }
 
-fn of_item(item: &Attributes) -> Option<EndedRequest> {
+/// The request in an item of the history.
+fn ended_request(item: &Attributes) -> Option<EndedRequest> {
     let name = Name::parse(text(item, "entry")?.strip_prefix(REQUEST)?);
     let mut fields = Map::new();
     for field in ["operation", "status", "clientToken", "taskId", "updatedAt"] {
@@ -235,7 +238,8 @@ fn of_item(item: &Attributes) -> Option<EndedRequest> {
     Some(EndedRequest { name, fields })
 }
 
-fn past(item: &Attributes) -> Option<PastRequest> {
+/// Past request in an item of the history, as a claim needs it.
+fn past_request(item: &Attributes) -> Option<PastRequest> {
     Some(PastRequest {
         status: Status::parse(text(item, "status")?)?,
         requested_at: integer(item, "requestedAt").unwrap_or(0),
@@ -243,11 +247,12 @@ fn past(item: &Attributes) -> Option<PastRequest> {
     })
 }
 
+/// Whether the request in an item may have been sent to Coiote.
 fn was_sent(item: &Attributes) -> bool {
     item.get("sent").is_some_and(|sent| sent == &AttributeValue::Bool(true))
 }
 
-/// The request's name, if it is the same execute, create or delete, made with the same token at nearly the same time.
+/// Name of the request in an item, if it has the client token and content of the claim and was made at nearly the same time.
 fn same_token(item: &Attributes, claim: &Claim) -> Option<Name> {
     let requested_at = integer(item, "requestedAt")?;
     let status = Status::parse(text(item, "status")?)?;
@@ -260,7 +265,7 @@ fn same_token(item: &Attributes, claim: &Claim) -> Option<Name> {
     is_same.then(|| Name::parse(text(item, "entry").unwrap_or_default().trim_start_matches(REQUEST)))
 }
 
-/// The request's name, if it wrote one of the keys and may have been sent.
+/// Name of the request in an item, if it wrote one of the keys and may have been sent.
 fn newer_write(item: &Attributes, keys: &[String]) -> Option<Name> {
     let written = item.get("keys")?.as_l().ok()?;
     let overlaps = written

@@ -1,4 +1,4 @@
-//! What is known of Coiote as a whole, and which devices are due.
+//! State of Coiote as a whole: circuit and position in its reports; and the indexes of devices that are due.
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use requests::Millis;
@@ -6,21 +6,23 @@ use requests::Millis;
 use crate::device::ENTRY;
 use crate::{Attributes, Consistency, Error, Ledger, SHARDS, integer, number, string, text};
 
+/// Partition key of the items about Coiote as a whole.
 const COIOTE: &str = "#coiote";
 
-/// So many failures in a row open the circuit: Coiote counts as away, for all.
-const FAILURES: u64 = 3;
+/// Failures in a row that open the circuit, so that Coiote counts as away for all requests.
+const FAILURES_TO_OPEN: u64 = 3;
 
-/// An index by time.
+/// Index of devices by the time at which they are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DueIndex {
-    /// Devices that time has to look at.
+    /// Devices that `reconcile` has to look at.
     Look,
-    /// Devices with a request that is to be handed over.
+    /// Devices with a waiting request that has to be handed over.
     HandOver,
 }
 
 impl DueIndex {
+    /// Names of the index, and of its attributes for shard and time.
     pub(crate) fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             DueIndex::Look => ("looks", "look", "lookAt"),
@@ -29,19 +31,19 @@ impl DueIndex {
     }
 }
 
-/// Names of all things that have requests, page by page.
+/// Names of all things with requests, page by page.
 #[derive(Debug)]
 pub struct ThingPages<'a> {
     ledger: &'a Ledger,
-    /// Where the next page begins; nothing of the first one.
-    from: Option<Attributes>,
-    is_over: bool,
+    /// Key before the next page; `None` for the first one.
+    start_after: Option<Attributes>,
+    is_done: bool,
 }
 
 impl ThingPages<'_> {
-    /// Names on the next page, perhaps none; nothing after the last one.
+    /// Names on the next page, possibly none; `None` after the last page.
     pub async fn next(&mut self) -> Result<Option<Vec<String>>, Error> {
-        if self.is_over {
+        if self.is_done {
             return Ok(None);
         }
         let page = self
@@ -54,26 +56,27 @@ impl ThingPages<'_> {
             .expression_attribute_names("#entry", "entry")
             .expression_attribute_names("#thing", "thing")
             .expression_attribute_values(":device", string(ENTRY))
-            .set_exclusive_start_key(self.from.take())
+            .set_exclusive_start_key(self.start_after.take())
             .send()
             .await?;
-        self.from = page.last_evaluated_key;
-        self.is_over = self.from.is_none();
+        self.start_after = page.last_evaluated_key;
+        self.is_done = self.start_after.is_none();
         let names = page.items.unwrap_or_default();
         Ok(Some(names.iter().filter_map(|item| text(item, "thing").map(str::to_owned)).collect()))
     }
 }
 
-/// How Coiote answers.
+/// Circuit breaker of the calls to Coiote, which all invocations share.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Circuit {
     /// Failures in a row.
     pub failures: u64,
-    /// Since when Coiote counts as away; 0 where it does not.
+    /// Time since which Coiote counts as away; 0 if it does not.
     pub open_since: Millis,
 }
 
 impl Circuit {
+    /// Whether Coiote counts as away.
     pub fn is_open(self) -> bool {
         self.open_since > 0
     }
@@ -87,12 +90,12 @@ impl Circuit {
 }
 
 impl Ledger {
-    /// All things that have requests. It reads the whole table.
+    /// Lists all things with requests. It reads the whole table.
     pub fn things(&self) -> ThingPages<'_> {
-        ThingPages { ledger: self, from: None, is_over: false }
+        ThingPages { ledger: self, start_after: None, is_done: false }
     }
 
-    /// Names of the things that are due between these times (milliseconds since 1970, both included), earliest first, and when.
+    /// Things that are due between two times (both included), the earliest first, each with its time; at most `most`.
     pub async fn due(
         &self,
         due: DueIndex,
@@ -102,8 +105,8 @@ impl Ledger {
     ) -> Result<Vec<(Millis, String)>, Error> {
         let (_, _, at) = due.names();
         let mut found = Vec::new();
-        for number_of_shard in 0..SHARDS {
-            let page = self.shard_of(due, number_of_shard, from, to).limit(most).send().await?;
+        for shard_number in 0..SHARDS {
+            let page = self.query_shard(due, shard_number, from, to).limit(most).send().await?;
             for item in page.items.unwrap_or_default() {
                 if let (Some(at), Some(thing)) = (integer(&item, at), text(&item, "thing")) {
                     found.push((at, thing.to_owned()));
@@ -115,19 +118,19 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Number of things that are due at any time. At most those of one page, 1 MB of each shard, are counted: some 40,000.
+    /// Number of things in the index. Only one page of each shard (1 MB) is counted, in all about 40,000 things.
     pub async fn count(&self, due: DueIndex) -> Result<u64, Error> {
         let mut count = 0;
-        for number_of_shard in 0..SHARDS {
-            let shard = self.shard_of(due, number_of_shard, 0, Millis::MAX >> 1);
+        for shard_number in 0..SHARDS {
+            let shard = self.query_shard(due, shard_number, 0, Millis::MAX >> 1);
             let counted = shard.select(aws_sdk_dynamodb::types::Select::Count).send().await?;
             count += u64::try_from(counted.count).unwrap_or_default();
         }
         Ok(count)
     }
 
-    /// What is due between these times, in a shard of the index.
-    fn shard_of(&self, due: DueIndex, number_of_shard: u32, from: Millis, to: Millis) -> QueryFluentBuilder {
+    /// Query of a shard of the index for the things that are due between two times.
+    fn query_shard(&self, due: DueIndex, shard_number: u32, from: Millis, to: Millis) -> QueryFluentBuilder {
         let (index, shard, at) = due.names();
         self.client
             .query()
@@ -136,18 +139,18 @@ impl Ledger {
             .key_condition_expression("#shard = :shard AND #at BETWEEN :from AND :to")
             .expression_attribute_names("#shard", shard)
             .expression_attribute_names("#at", at)
-            .expression_attribute_values(":shard", string(number_of_shard.to_string()))
+            .expression_attribute_values(":shard", string(shard_number.to_string()))
             .expression_attribute_values(":from", number(from))
             .expression_attribute_values(":to", number(to))
     }
 
-    /// How Coiote answers, as far as all runs know.
+    /// Reads the circuit.
     pub async fn circuit(&self) -> Result<Circuit, Error> {
         let found = self.get(COIOTE, "circuit", Consistency::Eventual).await?;
         Ok(found.as_ref().map(Circuit::read).unwrap_or_default())
     }
 
-    /// Notes that Coiote did not answer, or not as it should. After some in a row the circuit is open.
+    /// Counts a failure of Coiote; several in a row open the circuit.
     pub async fn record_coiote_failure(&self, at: Millis) -> Result<Circuit, Error> {
         let counted = self
             .update(COIOTE, "circuit")
@@ -158,13 +161,13 @@ impl Ledger {
             .send()
             .await?;
         let circuit = counted.attributes.as_ref().map(Circuit::read).unwrap_or_default();
-        if circuit.failures < FAILURES || circuit.is_open() {
+        if circuit.failures < FAILURES_TO_OPEN || circuit.is_open() {
             return Ok(circuit);
         }
         self.set_circuit(circuit.failures, at).await
     }
 
-    /// Notes that Coiote answers again.
+    /// Closes the circuit, after an answer of Coiote.
     pub async fn record_coiote_answer(&self) -> Result<Circuit, Error> {
         self.set_circuit(0, 0).await
     }
@@ -178,24 +181,25 @@ impl Ledger {
         Ok(Circuit { failures, open_since })
     }
 
-    /// Up to when Coiote's reports were read, in its own form (ISO 8601).
+    /// Time up to which Coiote's reports were read, in Coiote's form (ISO 8601).
     pub async fn reports_read_until(&self) -> Result<Option<String>, Error> {
         let found = self.get(COIOTE, "reports", Consistency::Strong).await?;
         Ok(found.as_ref().and_then(|item| text(item, "until").map(str::to_owned)))
     }
 
+    /// Records the time up to which Coiote's reports were read.
     pub async fn set_reports_read_until(&self, until: &str) -> Result<(), Error> {
         self.put(COIOTE, "reports").item("until", string(until)).send().await?;
         Ok(())
     }
 
-    /// Notes which thing a device of Coiote is, where its id is another name.
+    /// Records the thing of a device whose id at Coiote differs from the thing's name.
     pub async fn remember_device(&self, device_id: &str, thing: &str) -> Result<(), Error> {
         self.put(&format!("#device:{device_id}"), "thing").item("name", string(thing)).send().await?;
         Ok(())
     }
 
-    /// The thing of a device of Coiote whose id is another name.
+    /// Thing of a device whose id at Coiote differs from the thing's name.
     pub async fn thing_of_device(&self, device_id: &str) -> Result<Option<String>, Error> {
         let found = self.get(&format!("#device:{device_id}"), "thing", Consistency::Eventual).await?;
         Ok(found.as_ref().and_then(|item| text(item, "name").map(str::to_owned)))

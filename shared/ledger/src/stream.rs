@@ -1,4 +1,4 @@
-//! What the table's stream tells: devices' requests before and after a change.
+//! Changes of devices' requests, from records of the table's stream.
 
 use requests::Device;
 use serde_json::Value as Json;
@@ -6,20 +6,20 @@ use serde_json::Value as Json;
 use crate::device::ENTRY;
 use crate::{Error, Item};
 
-/// What happened to a device's requests, as far as the records tell.
+/// Change of a device's requests.
 #[derive(Debug)]
 pub struct Change {
+    /// Name of the thing.
     pub thing: String,
-    /// As they were before the first record.
+    /// Requests before the first record.
     pub before: Device,
-    /// As they are after the last one.
+    /// Requests after the last record.
     pub after: Device,
 }
 
-/// The changes that records of the stream tell, one for each thing; and a line for each record that is of no form that is known
-/// here.
+/// Changes in records of the stream, one for each thing; and an error message for each record that cannot be read.
 pub fn changes<'a>(records: impl IntoIterator<Item = &'a Json>) -> (Vec<Change>, Vec<String>) {
-    let (mut changes, mut not_understood): (Vec<Change>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut changes, mut unreadable): (Vec<Change>, Vec<String>) = (Vec::new(), Vec::new());
     for record in records {
         match change(record) {
             Ok(None) => {}
@@ -27,13 +27,13 @@ pub fn changes<'a>(records: impl IntoIterator<Item = &'a Json>) -> (Vec<Change>,
                 Some(known) => known.after = change.after,
                 None => changes.push(change),
             },
-            Err(why) => not_understood.push(why),
+            Err(error) => unreadable.push(error),
         }
     }
-    (changes, not_understood)
+    (changes, unreadable)
 }
 
-/// Nothing where the record is not about a device's item.
+/// Change in a record; `None` if the record is not about a device's item.
 fn change(record: &Json) -> Result<Option<Change>, String> {
     let change = record.get("dynamodb").ok_or("a record without dynamodb")?;
     let key = |name: &str| change.pointer(&format!("/Keys/{name}/S")).and_then(Json::as_str).unwrap_or_default();
@@ -65,10 +65,10 @@ mod tests {
         };
         let other = json!({"dynamodb": {"Keys": {"thing": {"S": "a"}, "entry": {"S": "body#17"}}}});
         let records = [record("a", None, 1), other, record("b", Some(5), 6), record("a", Some(1), 2), json!({})];
-        let (told, not_understood) = changes(&records);
+        let (found, unreadable) = changes(&records);
         let versions: Vec<_> =
-            told.iter().map(|c| (c.thing.as_str(), c.before.newest_version(), c.after.newest_version())).collect();
+            found.iter().map(|c| (c.thing.as_str(), c.before.newest_version(), c.after.newest_version())).collect();
         assert_eq!(versions, [("a", 0, 2), ("b", 5, 6)]);
-        assert_eq!(not_understood.len(), 1);
+        assert_eq!(unreadable.len(), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! Update of an item that is put together piece by piece. DynamoDB refuses names and values that no expression uses, so each is
-//! given with the piece that uses it.
+//! Builder of an item's update. DynamoDB refuses names and values that no expression uses, so each is added together with the
+//! clause that uses it.
 
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -8,6 +8,7 @@ use requests::Millis;
 use crate::installation::DueIndex;
 use crate::{number, shard};
 
+/// Update of an item in the making.
 pub(crate) struct Update {
     call: UpdateItemFluentBuilder,
     set: Vec<String>,
@@ -20,11 +21,13 @@ impl Update {
         Update { call, set: Vec::new(), remove: Vec::new(), conditions: Vec::new() }
     }
 
+    /// Sets an attribute.
     pub(crate) fn set(self, name: &str, value: AttributeValue) -> Update {
         let expression = format!(":{name}");
         self.set_to(name, &expression, [(expression.as_str(), value)])
     }
 
+    /// Sets an attribute to an expression with these values.
     pub(crate) fn set_to<'a>(
         mut self,
         name: &str,
@@ -35,12 +38,13 @@ impl Update {
         self.with(name, values)
     }
 
+    /// Removes an attribute.
     pub(crate) fn remove(mut self, name: &str) -> Update {
         self.remove.push(format!("#{name}"));
         self.with(name, [])
     }
 
-    /// Puts the thing into an index by time, or takes it out.
+    /// Puts the thing into an index at a time, or removes it from the index.
     pub(crate) fn due(self, due: DueIndex, thing: &str, at: Option<Millis>) -> Update {
         let (_, partition, time) = due.names();
         match at {
@@ -60,6 +64,7 @@ impl Update {
         self.with(name, values)
     }
 
+    /// The call with all clauses.
     pub(crate) fn finish(self) -> UpdateItemFluentBuilder {
         let clause = |word: &str, parts: &[String]| {
             if parts.is_empty() { None } else { Some(format!("{word} {}", parts.join(", "))) }

@@ -1,7 +1,9 @@
-//! Whom the functions trust, towards Coiote and AWS alike. The other side is always verified.
+//! Root certificates that the functions trust, for connections to Coiote and to AWS alike. The server is always verified.
 //!
-//! The public roots are constants. Reading and parsing the system's, as clients do by themselves, takes three times as many
-//! instructions as everything else that happens when a function starts.
+//! The public roots are constants. Reading and parsing the system's roots, as HTTP clients do by default, takes three times as
+//! many instructions as everything else in a function's start.
+
+#![warn(missing_docs)]
 
 use std::sync::Arc;
 
@@ -9,12 +11,14 @@ use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ConfigBuilder, Error, RootCertStore};
 
-/// Trusts the public roots, and `more`.
+/// Begins a TLS client configuration that trusts the public roots and `extra_roots`.
+///
+/// Fails if one of `extra_roots` is not a valid certificate.
 pub fn tls_config_builder(
-    more: impl IntoIterator<Item = CertificateDer<'static>>,
+    extra_roots: impl IntoIterator<Item = CertificateDer<'static>>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for root in more {
+    for root in extra_roots {
         roots.add(root)?;
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));

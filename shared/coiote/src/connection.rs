@@ -1,4 +1,4 @@
-//! What every call has in common: the connection, the header that says who calls, and how answers are told apart.
+//! Connection to Coiote: base URL, authorization, time limits, and the error that a response stands for.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,33 +9,36 @@ use serde_json::Value as Json;
 
 use crate::Error;
 
+/// Path of the API on every installation.
 const API: &str = "/api/coiotedm/v3";
 
-/// Coiote's own words are passed on to the author of a request, but not at any length.
+/// Most characters of a message from Coiote that are passed on to the author of a request.
 const LONGEST_MESSAGE: usize = 300;
 
+/// Time limit for connecting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long an idle connection is trusted to be still there.
+/// Longest time that an idle connection is used again after.
 const IDLE_LIMIT: Duration = Duration::from_secs(55);
 
-pub(crate) struct Http {
+/// HTTPS client of one installation of Coiote, with one kept connection.
+pub(crate) struct Connection {
     client: reqwest::Client,
-    base: String,
+    base_url: String,
     authorization: HeaderValue,
 }
 
-/// Response of Coiote to a call that succeeded.
+/// Response to a call that succeeded.
 pub(crate) struct Response {
     pub(crate) body: String,
-    /// Coiote's own clock, from the header `Date`.
+    /// Time by Coiote's clock, from the header `Date`.
     pub(crate) date: Option<SystemTime>,
 }
 
-impl Http {
-    /// `url`: `https://host:port`, without a path.
-    pub(crate) fn new(url: &str, tls: ClientConfig, authorization: HeaderValue) -> Result<Http, Error> {
-        let base = base(url)?;
+impl Connection {
+    /// Prepares the connection to `url` (`https://host:port`, without a path). It is opened by the first call.
+    pub(crate) fn new(url: &str, tls: ClientConfig, authorization: HeaderValue) -> Result<Connection, Error> {
+        let base_url = base_url(url)?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)
@@ -46,21 +49,21 @@ impl Http {
             .pool_max_idle_per_host(1)
             .user_agent(concat!("coiote-aws-iot/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Http { client, base, authorization })
+        Ok(Connection { client, base_url, authorization })
     }
 
-    /// Makes a call and returns its answer, if the status is among those expected.
+    /// Makes a call within `limit`, and returns the response if its status is expected.
     pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
         body: Option<&Json>,
         is_expected: impl Fn(StatusCode) -> bool,
-        time: Duration,
+        limit: Duration,
     ) -> Result<Response, Error> {
-        let url = format!("{}{API}{path}", self.base);
+        let url = format!("{}{API}{path}", self.base_url);
         let mut request =
-            self.client.request(method.clone(), url).header(AUTHORIZATION, &self.authorization).timeout(time);
+            self.client.request(method.clone(), url).header(AUTHORIZATION, &self.authorization).timeout(limit);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -80,7 +83,7 @@ impl Http {
     }
 }
 
-/// Seconds, or a date (RFC 9110, section 10.2.3).
+/// Pause that a header `Retry-After` asks for, in seconds or by a date (RFC 9110, section 10.2.3).
 fn retry_after(value: &str) -> Option<Duration> {
     let value = value.trim();
     match value.parse() {
@@ -89,15 +92,15 @@ fn retry_after(value: &str) -> Option<Duration> {
     }
 }
 
-/// The reason that the body of one of Coiote's own errors gives, in one line. Nothing where the body is not Coiote's: a gateway
-/// before it has answered.
+/// Message in the body of an error, in one line; `None` if the body is not Coiote's but that of a gateway before it.
 fn message(body: &str) -> Option<String> {
     let json: Json = serde_json::from_str(body).ok()?;
     let message = json.get("message")?.as_str()?;
     Some(message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect())
 }
 
-fn base(url: &str) -> Result<String, Error> {
+/// Base URL, checked and without a slash at its end.
+fn base_url(url: &str) -> Result<String, Error> {
     let invalid = |why: &str| {
         Error::InvalidUrl(format!(
             "COIOTE_URL {why}; expected https://host:port without a path, as in https://eu.iot.avsystem.cloud:8088"
@@ -121,19 +124,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_base_is_host_and_port_over_https() {
-        assert_eq!(base("https://host:8088"), Ok("https://host:8088".to_owned()));
-        assert_eq!(base("https://host:8088/"), Ok("https://host:8088".to_owned()));
+    fn the_base_url_is_host_and_port_over_https() {
+        assert_eq!(base_url("https://host:8088"), Ok("https://host:8088".to_owned()));
+        assert_eq!(base_url("https://host:8088/"), Ok("https://host:8088".to_owned()));
         for wrong in
             ["", "host:8088", "http://host:8088", "https://host/api", "https://host?x", "https://u:s3cret@host"]
         {
-            let error = base(wrong).unwrap_err().to_string();
+            let error = base_url(wrong).unwrap_err().to_string();
             assert!(error.contains("expected https://host:port") && !error.contains("s3cret"), "{wrong}: {error}");
         }
     }
 
     #[test]
-    fn how_long_coiote_asks_to_be_left_alone() {
+    fn a_pause_is_asked_for_in_seconds_or_by_a_date() {
         assert_eq!(retry_after("2"), Some(Duration::from_secs(2)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "it is over");
         let in_a_minute = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn coiotes_reason_is_passed_on_in_one_line() {
+    fn the_message_of_an_error_is_passed_on_in_one_line() {
         assert_eq!(message(r#"{"message": "no\nsuch", "code": 4040}"#).as_deref(), Some("no such"));
         assert_eq!(message("<html>"), None);
     }
