@@ -1,4 +1,4 @@
-"""An AWS IoT job over a fleet, rolled out as fast as AWS does it: each execution has to end with what its device did.
+"""An AWS IoT job over a fleet, rolled out as fast as AWS does it: each execution has to end as its device did.
 
 One device in ten refuses the value, and one in ten sleeps until all others have ended.
 """

@@ -1,4 +1,4 @@
-"""Many requests while everything goes wrong that can: each has to get its last word, and that has to be what the device did.
+"""Many requests while everything goes wrong that can: each has to get a last word, which has to agree with the device.
 
 A tenth of Coiote's calls meet a fault, every event is delivered twice, results come in any order and one in twenty never, reports
 are listed late, twice, and one in twenty only if it is asked for; functions are killed while they run, and the local Coiote is

@@ -1,4 +1,4 @@
-"""Ends what `make demo KEEP=1` left running."""
+"""Stops the local stack that `make demo KEEP=1` left running."""
 
 import json
 import os

@@ -182,7 +182,7 @@ class LocalAws:
     # ---------------------------------------------------------------- logs
 
     def log_lines(self, group: str, since: float | None = None) -> list[dict]:
-        """The function's own log lines, parsed and in order; only those from `since` on, in seconds since 1970, if it is given."""
+        """The function's own log lines, parsed and in order; with `since`, in seconds since 1970, only the later ones."""
         lines = []
         later = {} if since is None else {"startTime": int(since * 1_000)}
         for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group, **later):
@@ -202,7 +202,7 @@ class LocalAws:
             for line in self.log_lines(group, since):
                 if line.get("message") == message and fields.items() <= line.items():
                     return line
-            # The lines of one environment may arrive later than younger ones of another.
+            # Lines of one environment may arrive after newer ones of another.
             since = begun - 10
             return None
 

@@ -28,7 +28,7 @@ ONLY_LOCAL = {
 }
 # `make test AS_DEPLOYED=1` tests the functions that users deploy, built by the command that they use.
 AS_DEPLOYED = bool(os.environ.get("AS_DEPLOYED"))
-# Makes cargo print how many crates are done, although nobody watches its output
+# Makes cargo print its progress, although its output is no terminal
 SHOW_CARGO_PROGRESS = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "120", "CARGO_TERM_COLOR": "never"}
 CARGO_PROGRESS = re.compile(r"Building \[[=> ]*\] (\d+)/(\d+)(?:: (.*))?")
 

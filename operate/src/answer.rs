@@ -1,4 +1,4 @@
-//! Answer to a request: what the operation shadow, or the ledger, says of it.
+//! Answer to a request: its fields in the operation shadow, or in the ledger.
 
 use requests::Status;
 use serde_json::{Map, Value as Json};

@@ -64,7 +64,7 @@ impl Aws {
         aws_sdk_lambda::Client::new(&self.config)
     }
 
-    /// Opens the stack's ledger, only to read it: what this one writes has no retention.
+    /// Opens the stack's ledger, only for reading: records written through it have no retention.
     pub(crate) fn ledger(&self, stack: &Stack) -> Result<Ledger, Failure> {
         let client = aws_sdk_dynamodb::Client::new(&self.config);
         Ok(Ledger::new(client, stack.output("RequestsTable")?, 0))

@@ -81,7 +81,7 @@ impl Failure {
         }
     }
 
-    /// Fields of the JSON that says what went wrong.
+    /// Fields of the JSON for a failure.
     pub(crate) fn as_fields(&self) -> Map<String, Json> {
         let finding = |finding: &Finding| json!({"code": finding.code.as_str(), "message": finding.message});
         let findings = self.findings.iter().map(finding).collect();
@@ -95,7 +95,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Makes failures of AWS calls; `what` is what the call was to do, as in "list the things".
+/// Makes failures of AWS calls; `what` names the purpose of the call, as in "list the things".
 pub(crate) fn could_not<E>(what: &str) -> impl Fn(E) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,

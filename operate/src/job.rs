@@ -89,35 +89,12 @@ async fn targets(client: &aws_sdk_iot::Client, job: &JobCreateArgs) -> Result<Ve
     Ok(targets)
 }
 
-/// Shows the progress of a job until it has ended.
+/// Shows the progress of a job until it has ended, then its counts.
 pub(crate) async fn watch(aws: &Aws, JobWatchArgs { job: id, timeout }: JobWatchArgs) -> Result<Exit, Failure> {
-    let client = aws.iot();
-    let begun = Instant::now();
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({elapsed})") {
-        bar.set_style(style);
-    }
-    let (job, counts) = loop {
-        let job = describe(&client, &id).await?;
-        let counts = Counts::of(job.job_process_details());
-        bar.set_length(counts.all());
-        bar.set_position(counts.ended());
-        bar.set_message(format!("ended, {} in progress", counts.in_progress));
-        let has_ended = matches!(job.status(), Some(JobStatus::Completed | JobStatus::Canceled));
-        let out_of_time = timeout.is_some_and(|timeout| begun.elapsed() >= timeout);
-        if has_ended || out_of_time {
-            break (job, counts);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            _ = tokio::signal::ctrl_c() => {
-                bar.finish_and_clear();
-                output::note(&format!("The job goes on. aws iot cancel-job --job-id {id} ends it."));
-                return Ok(Exit::Interrupted);
-            }
-        }
+    let Some((job, counts)) = wait(&aws.iot(), &id, timeout).await? else {
+        output::note(&format!("The job goes on. aws iot cancel-job --job-id {id} ends it."));
+        return Ok(Exit::Interrupted);
     };
-    bar.finish_and_clear();
     let status = job.status().map_or("UNKNOWN", JobStatus::as_str);
     if aws.json {
         output::json(&json!({"job": id, "status": status, "executions": counts.as_json()}));
@@ -134,6 +111,39 @@ pub(crate) async fn watch(aws: &Aws, JobWatchArgs { job: id, timeout }: JobWatch
         Some(JobStatus::Canceled) => Exit::Canceled,
         _ => Exit::Open,
     })
+}
+
+/// Waits until the job has ended, or the time is over; shows a progress bar. `None` if interrupted.
+async fn wait(
+    client: &aws_sdk_iot::Client,
+    id: &str,
+    timeout: Option<Duration>,
+) -> Result<Option<(Job, Counts)>, Failure> {
+    let begun = Instant::now();
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    loop {
+        let job = describe(client, id).await?;
+        let counts = Counts::of(job.job_process_details());
+        bar.set_length(counts.all());
+        bar.set_position(counts.ended());
+        bar.set_message(format!("ended, {} in progress", counts.in_progress));
+        let has_ended = matches!(job.status(), Some(JobStatus::Completed | JobStatus::Canceled));
+        let out_of_time = timeout.is_some_and(|timeout| begun.elapsed() >= timeout);
+        if has_ended || out_of_time {
+            bar.finish_and_clear();
+            return Ok(Some((job, counts)));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            _ = tokio::signal::ctrl_c() => {
+                bar.finish_and_clear();
+                return Ok(None);
+            }
+        }
+    }
 }
 
 async fn describe(client: &aws_sdk_iot::Client, id: &str) -> Result<Job, Failure> {

@@ -1,5 +1,5 @@
-//! `lwm2m`, the command line for people: makes requests to devices and shows their answers, and does what an operator does
-//! with a deployed stack.
+//! `lwm2m`, the command line for people: makes requests to devices and shows their answers, and does an operator's tasks with a
+//! deployed stack.
 //!
 //! It shares the operation model with the functions, so mistakes in a request are reported before anything is sent.
 

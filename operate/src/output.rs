@@ -22,7 +22,7 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Notes what is wrong with a request, or what its author should know.
+/// Notes an error of a request, or a notice for its author.
 pub(crate) fn finding(finding: &lwm2m::Finding) {
     note(&format!("{}  {}", finding.code, finding.message));
 }

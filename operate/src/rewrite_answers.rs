@@ -1,9 +1,8 @@
 //! `lwm2m rewrite-answers`: has the answers of all devices written anew, from the ledger.
 //!
-//! For when the function `answers` was away for longer than its stream keeps records (a day), when Lambda gave a part of the
-//! stream up, or when somebody has written over answers in many shadows. It names each thing that has requests in the ledger to
-//! `answers`, which reads what stands in the shadow and makes it say what the ledger says. It changes no request, and may be run
-//! at any time.
+//! This is for a function `answers` that was away for longer than its stream keeps records (a day), for a part of the stream that
+//! Lambda gave up, and for answers that were overwritten in many shadows. It sends the name of each thing that has requests in the
+//! ledger to `answers`, which makes the shadow agree with the ledger. It changes no request, and may be run at any time.
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use indicatif::ProgressBar;

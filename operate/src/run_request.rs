@@ -1,7 +1,7 @@
 //! Makes a request, waits for its answer, and shows it.
 //!
-//! The answer is looked for in the operation shadow, where the stack writes it for the request's author: whoever may make a
-//! request may read it there. The ledger would need rights on the stack's table, and says nothing more.
+//! The answer is read from the operation shadow, where the stack writes it for the request's author: a person who may make a
+//! request may read it there. The ledger would need rights on the stack's table, and has no more fields.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};

@@ -41,31 +41,40 @@ pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -
     for target in &targets {
         diagnoses.add(check_certificate(aws, target).await);
     }
-    let document = match iot.get_policy().policy_name(policy_name).send().await {
+    if let Some(diagnosis) = check_policy(&iot, policy_name, subject, targets.first()).await {
+        diagnoses.add(diagnosis);
+    }
+    Ok(())
+}
+
+/// Checks that the policy allows what Coiote does, in the account of the certificate that has it.
+async fn check_policy(
+    iot: &aws_sdk_iot::Client,
+    name: &str,
+    subject: String,
+    certificate_arn: Option<&String>,
+) -> Option<Diagnosis> {
+    let document = match iot.get_policy().policy_name(name).send().await {
         Ok(found) => {
             found.policy_document.and_then(|text| serde_json::from_str::<Json>(&text).ok()).unwrap_or_default()
         }
-        Err(error) => {
-            diagnoses.add(Diagnosis::not_visible(subject, could_not("read it")(error)));
-            return Ok(());
-        }
+        Err(error) => return Some(Diagnosis::not_visible(subject, could_not("read it")(error))),
     };
     // arn:aws:iot:<region>:<account>:cert/<id>
-    let Some((prefix, _)) = targets.first().and_then(|target| target.split_once(":cert/")) else { return Ok(()) };
+    let (prefix, _) = certificate_arn?.split_once(":cert/")?;
     let missing: Vec<String> = needed_permissions()
         .into_iter()
         .filter(|(action, resource)| !policy::is_allowed(&document, action, &format!("{prefix}:{resource}")))
         .map(|(action, resource)| format!("{action} on {resource}"))
         .collect();
-    diagnoses.add(if missing.is_empty() {
+    Some(if missing.is_empty() {
         Diagnosis::ok(subject, "it allows what Coiote does in AWS IoT")
     } else {
         Diagnosis::wrong(subject, format!("it does not allow {}", missing.join(", ")), "deploy the stack again")
-    });
-    Ok(())
+    })
 }
 
-/// Lists what Coiote does: it connects, writes into shadows, hears whether that was accepted, and announces devices.
+/// Permissions that Coiote needs: to connect, to write into shadows and hear the result, and to announce devices.
 fn needed_permissions() -> [(&'static str, String); 5] {
     [
         ("iot:Connect", "client/lwm2m-doctor".to_owned()),

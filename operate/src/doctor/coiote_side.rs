@@ -1,4 +1,4 @@
-//! Checks that Coiote answers: to a call from here with the functions' certificate, and by what the ledger says.
+//! Checks that Coiote answers: to a call from here with the functions' certificate, and to the functions, by the ledger.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! `lwm2m doctor`: checks whether everything is as it should be, and advises what to do where it is not.
+//! `lwm2m doctor`: checks the stack and its surroundings, and gives advice on errors.
 
 mod certificates;
 mod coiote_side;
@@ -19,7 +19,7 @@ struct Diagnosis {
     subject: String,
     state: State,
     detail: String,
-    /// Advice what to do; empty where there is nothing to do.
+    /// Advice on the error; empty where there is nothing to do.
     advice: String,
 }
 

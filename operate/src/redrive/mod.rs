@@ -8,7 +8,7 @@
 //! of the ledger's stream. A thing's name goes back to where it came from, so that its answers are written anew. The stream's
 //! records are not in such a note: `lwm2m rewrite-answers` writes all answers anew.
 //!
-//! The end of the output says what is left in the queue, and why. A message that is none of these stays there.
+//! The output ends with the messages that are left in the queue, and why. A message of another kind stays there.
 
 mod message;
 mod queue;
