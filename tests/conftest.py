@@ -62,6 +62,14 @@ def pytest_sessionstart(session):
         build.main()
 
 
+# Files that take longest. They come first: no process is left with one of them when the other has ended.
+LONGEST = ("test_jobs.py", "test_soak.py", "test_failure_queue.py", "test_demo.py", "test_cost.py", "test_package.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 class Recorder:
     """Records the tests that there are, and those that have run."""
 
