@@ -2,6 +2,8 @@
 //!
 //! They stand apart from the connection so that the installation does not depend on it.
 
+use serde_json::Value;
+
 use crate::external_certificate::ExternalCertificate;
 
 /// Command to the connection to AWS IoT Core.
@@ -26,4 +28,10 @@ pub(crate) struct OperationShadowUpdate {
     /// Also the client token, by which the response is matched.
     pub(crate) task_id: String,
     pub(crate) payload: String,
+}
+
+impl OperationShadowUpdate {
+    pub(crate) fn new(endpoint: &str, task_id: &str, payload: &Value) -> Self {
+        Self { endpoint: endpoint.to_owned(), task_id: task_id.to_owned(), payload: payload.to_string() }
+    }
 }

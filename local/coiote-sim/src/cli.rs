@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Parser;
 
 use crate::credentials::{Credentials, CredentialsError};
-use crate::device::State;
+use crate::device::DeviceState;
 use crate::external_certificate::{ExternalCertificate, ExternalCertificateError};
 use crate::publication::is_thing_name;
 
@@ -210,9 +210,13 @@ impl Options {
         if !self.device.is_empty() {
             return self.device.clone();
         }
-        [("demo-thermometer", State::Online), ("demo-sleeper", State::Sleeping), ("demo-retired", State::Deregistered)]
-            .map(|(endpoint, state)| NewDevice::new(endpoint.to_owned(), None, state))
-            .into()
+        [
+            ("demo-thermometer", DeviceState::Online),
+            ("demo-sleeper", DeviceState::Sleeping),
+            ("demo-retired", DeviceState::Deregistered),
+        ]
+        .map(|(endpoint, state)| NewDevice::new(endpoint.to_owned(), None, state))
+        .into()
     }
 }
 
@@ -240,7 +244,7 @@ pub(crate) struct NewDevice {
     pub(crate) endpoint: String,
     pub(crate) id: Option<String>,
     #[serde(default)]
-    pub(crate) state: State,
+    pub(crate) state: DeviceState,
     /// Manufacturer in the Device object, if it differs from that of the data model.
     pub(crate) manufacturer: Option<String>,
     /// Model number in the Device object, likewise.
@@ -248,7 +252,7 @@ pub(crate) struct NewDevice {
 }
 
 impl NewDevice {
-    pub(crate) fn new(endpoint: String, id: Option<String>, state: State) -> Self {
+    pub(crate) fn new(endpoint: String, id: Option<String>, state: DeviceState) -> Self {
         Self { endpoint, id, state, manufacturer: None, model: None }
     }
 }
@@ -258,7 +262,7 @@ impl FromStr for NewDevice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (mut endpoint, mut id, mut state) = (None, None, State::default());
+        let (mut endpoint, mut id, mut state) = (None, None, DeviceState::default());
         let (mut manufacturer, mut model) = (None, None);
         for part in text.split(',') {
             match part.split_once('=') {
@@ -311,7 +315,7 @@ mod tests {
     fn reads_devices() {
         let device: NewDevice =
             "endpoint=urn:dev:1,id=abc,state=sleeping,manufacturer=AV System,model=X.1".parse().unwrap();
-        let expected = NewDevice::new("urn:dev:1".to_owned(), Some("abc".to_owned()), State::Sleeping);
+        let expected = NewDevice::new("urn:dev:1".to_owned(), Some("abc".to_owned()), DeviceState::Sleeping);
         let (manufacturer, model) = (Some("AV System".to_owned()), Some("X.1".to_owned()));
         assert_eq!(device, NewDevice { manufacturer, model, ..expected });
         for text in ["", "urn:dev:1", "id=a", "endpoint=a,state=asleep", "endpoint=a,name=b", "endpoint=a/b"] {

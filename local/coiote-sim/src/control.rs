@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use crate::cli::NewDevice;
-use crate::device::State;
+use crate::device::DeviceState;
 use crate::faults::Faults;
 use crate::installation::{Installation, Refusal, Stats};
 use crate::pem;
@@ -77,19 +77,19 @@ impl From<JsonRejection> for ControlError {
 type ControlResult<T> = Result<Json<T>, ControlError>;
 type JsonBody<T> = Result<Json<T>, JsonRejection>;
 
-async fn devices(Shared(installation): Shared<Arc<Installation>>) -> Json<Vec<Value>> {
+async fn devices(State(installation): State<Arc<Installation>>) -> Json<Vec<Value>> {
     Json(installation.device_views())
 }
 
 async fn add_device(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     body: JsonBody<NewDevice>,
 ) -> Result<(StatusCode, Json<Value>), ControlError> {
     Ok((StatusCode::CREATED, Json(installation.add_device(body?.0)?)))
 }
 
 async fn remove_device(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(endpoint): Path<String>,
 ) -> Result<StatusCode, ControlError> {
     installation.remove_device(&endpoint)?;
@@ -97,7 +97,7 @@ async fn remove_device(
 }
 
 async fn data_model(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(endpoint): Path<String>,
 ) -> ControlResult<Map<String, Value>> {
     Ok(Json(installation.data_model(&endpoint)?))
@@ -105,11 +105,11 @@ async fn data_model(
 
 #[derive(Deserialize)]
 struct NewState {
-    state: State,
+    state: DeviceState,
 }
 
 async fn set_state(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(endpoint): Path<String>,
     body: JsonBody<NewState>,
 ) -> ControlResult<Value> {
@@ -120,7 +120,7 @@ async fn set_state(
 }
 
 async fn announce(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(endpoint): Path<String>,
 ) -> Result<StatusCode, ControlError> {
     installation.announce(&endpoint)?;
@@ -135,7 +135,7 @@ struct Paths {
 
 /// Has a device send values, and returns them.
 async fn send(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(endpoint): Path<String>,
     body: JsonBody<Paths>,
 ) -> ControlResult<Map<String, Value>> {
@@ -143,7 +143,7 @@ async fn send(
 }
 
 async fn set_values(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(endpoint): Path<String>,
     body: JsonBody<BTreeMap<String, Value>>,
 ) -> Result<StatusCode, ControlError> {
@@ -164,7 +164,7 @@ struct DriftSettings {
 }
 
 async fn set_drift(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(endpoint): Path<String>,
     body: JsonBody<DriftSettings>,
 ) -> Result<StatusCode, ControlError> {
@@ -173,7 +173,7 @@ async fn set_drift(
 }
 
 async fn set_refusals(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(endpoint): Path<String>,
     body: JsonBody<BTreeMap<String, String>>,
 ) -> Result<StatusCode, ControlError> {
@@ -181,12 +181,12 @@ async fn set_refusals(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn integration(Shared(installation): Shared<Arc<Installation>>) -> Json<Value> {
+async fn integration(State(installation): State<Arc<Installation>>) -> Json<Value> {
     Json(installation.integration())
 }
 
 async fn tasks(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> ControlResult<Value> {
     let tasks = installation.tasks(query.get("device").map(String::as_str));
@@ -194,7 +194,7 @@ async fn tasks(
 }
 
 async fn runs(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Json<Vec<Value>> {
     let wanted = |name| query.get(name).map(String::as_str);
@@ -207,7 +207,7 @@ struct ClientCertificates {
 }
 
 async fn register_client_certificates(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     body: JsonBody<ClientCertificates>,
 ) -> ControlResult<Value> {
     let certificates = body?.0.pem.iter().map(|text| pem::certificate_in(text)).collect::<Result<Vec<_>, _>>();
@@ -217,12 +217,12 @@ async fn register_client_certificates(
     Ok(Json(json!({"registered": registered})))
 }
 
-async fn templates(Shared(installation): Shared<Arc<Installation>>) -> Json<Vec<String>> {
+async fn templates(State(installation): State<Arc<Installation>>) -> Json<Vec<String>> {
     Json(installation.templates())
 }
 
 async fn add_template(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ControlError> {
     installation.add_template(&name)?;
@@ -230,7 +230,7 @@ async fn add_template(
 }
 
 async fn remove_template(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ControlError> {
     installation.remove_template(&name)?;
@@ -238,14 +238,14 @@ async fn remove_template(
 }
 
 async fn set_faults(
-    Shared(installation): Shared<Arc<Installation>>,
+    State(installation): State<Arc<Installation>>,
     body: JsonBody<Faults>,
 ) -> Result<StatusCode, ControlError> {
     installation.set_faults(body?.0);
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn stats(Shared(installation): Shared<Arc<Installation>>) -> Json<Stats> {
+async fn stats(State(installation): State<Arc<Installation>>) -> Json<Stats> {
     Json(installation.stats())
 }
 

@@ -1,6 +1,6 @@
 //! Faults that the control API sets: which REST calls, task reports and results go wrong, and how often it happened.
 //!
-//! `rest::faults` makes a call go wrong.
+//! `rest::fault_injection` makes a call go wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;

@@ -20,8 +20,8 @@ mod pem;
 mod publication;
 mod rest;
 mod state_file;
+mod task;
 mod task_list;
-mod tasks;
 mod template;
 
 use std::error::Error;

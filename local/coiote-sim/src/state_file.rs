@@ -9,10 +9,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::device::State;
+use crate::device::DeviceState;
 use crate::external_certificate::ExternalCertificate;
 use crate::publication::Publication;
-use crate::tasks::SavedTask;
+use crate::task::SavedTask;
 
 /// State of the installation that outlives a restart.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub(crate) struct SavedState {
 pub(crate) struct SavedDevice {
     pub(crate) endpoint: String,
     pub(crate) id: String,
-    pub(crate) state: State,
+    pub(crate) state: DeviceState,
     /// Values that it changed by itself, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) own_values: BTreeMap<String, String>,
@@ -154,7 +154,7 @@ mod tests {
         let device = SavedDevice {
             endpoint: "urn:dev:1".to_owned(),
             id: "one".to_owned(),
-            state: State::Sleeping,
+            state: DeviceState::Sleeping,
             own_values: BTreeMap::from([("Device.0.Battery Level".to_owned(), "96".to_owned())]),
             observations_ended_after: 2,
             refusals: BTreeMap::new(),

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::tasks::{ShadowUpdateStatus, Task, TaskReport, TaskStatus};
+use crate::task::{ShadowUpdateStatus, Task, TaskReport, TaskStatus};
 use crate::template::Parameter;
 
 #[derive(Debug, Default)]

@@ -112,7 +112,8 @@ pub(super) struct Session {
     /// Messages that wait until all subscriptions are confirmed, oldest first.
     held_back: VecDeque<Message>,
     pub(super) in_flight: InFlight,
-    /// Number of the last publication of this session. It was sent when the session came up if its command comes later.
+    /// Number of the last publication of this session. A command for one up to it comes late: the publication was sent
+    /// when the session came up.
     last_published: u64,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::value::Type;
+use super::resource_type::ResourceType;
 
 /// Content by object, object instance and resource.
 pub(crate) type Objects = BTreeMap<u16, BTreeMap<u16, Instance>>;
@@ -27,7 +27,7 @@ impl Content {
     }
 
     /// The content as it stands in a result.
-    pub(crate) fn render(&self, kind: Type) -> Value {
+    pub(crate) fn render(&self, kind: ResourceType) -> Value {
         let shown = |value: &Option<String>| match value {
             Some(value) => json!(kind.shown(value)),
             None => json!({"noValue": true}),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::content::{Content, Objects};
-use super::value::{Range, Type};
+use super::resource_type::{Range, ResourceType};
 
 const DATA_FILE: &str = include_str!("data-model.json");
 
@@ -43,7 +43,7 @@ pub(crate) struct ResourceDefinition {
     pub(crate) name: String,
     pub(crate) operations: AllowedOperations,
     #[serde(default, rename = "type")]
-    pub(crate) kind: Type,
+    pub(crate) kind: ResourceType,
     pub(crate) range: Option<Range>,
     #[serde(default)]
     pub(crate) multiple: bool,

@@ -7,12 +7,12 @@ mod drift;
 mod model;
 mod notification;
 mod observe;
+mod own_values;
 mod path;
 mod refusals;
 mod registration;
+mod resource_type;
 mod run;
-mod value;
-mod values;
 
 #[cfg(test)]
 mod tests;
@@ -46,7 +46,7 @@ const MODEL_NUMBER: u16 = 1;
 /// Connectivity of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum State {
+pub(crate) enum DeviceState {
     /// Registered and reachable: it runs its tasks as soon as a session starts.
     #[default]
     Online,
@@ -56,7 +56,7 @@ pub(crate) enum State {
     Deregistered,
 }
 
-impl State {
+impl DeviceState {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -66,7 +66,7 @@ impl State {
     }
 }
 
-impl std::str::FromStr for State {
+impl std::str::FromStr for DeviceState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -81,7 +81,7 @@ impl std::str::FromStr for State {
 pub(crate) struct Device {
     pub(crate) endpoint: String,
     pub(crate) id: String,
-    pub(crate) state: State,
+    pub(crate) state: DeviceState,
     model: DataModel,
     observations: Vec<Observation>,
     attributes: BTreeMap<Path, Attributes>,
@@ -104,7 +104,7 @@ impl Device {
         catalogue: Arc<Catalogue>,
         endpoint: String,
         id: Option<String>,
-        state: State,
+        state: DeviceState,
     ) -> Result<Self, DataFileError> {
         let registered = LastRegistration { operation: Registration::Register, time: clock::now() };
         Ok(Self {
@@ -115,7 +115,7 @@ impl Device {
             observations: Vec::new(),
             attributes: BTreeMap::new(),
             executions: BTreeMap::new(),
-            last_registration: (state != State::Deregistered).then_some(registered),
+            last_registration: (state != DeviceState::Deregistered).then_some(registered),
             drift: None,
             changed_by_itself: BTreeSet::new(),
             runs: 0,
@@ -140,7 +140,7 @@ impl Device {
     }
 
     /// Changes the state and returns the message to the server. Observations end with the registration.
-    pub(crate) fn change_state(&mut self, state: State) -> Option<Registration> {
+    pub(crate) fn change_state(&mut self, state: DeviceState) -> Option<Registration> {
         let operation = Registration::between(self.state, state);
         self.state = state;
         match operation {
@@ -155,7 +155,7 @@ impl Device {
     }
 
     pub(crate) fn is_registered(&self) -> bool {
-        self.state != State::Deregistered
+        self.state != DeviceState::Deregistered
     }
 
     /// The device as Coiote's REST API shows it.

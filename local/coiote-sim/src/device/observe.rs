@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use super::content::{Content, Objects};
 use super::notification::{self, NextNotification, NotificationPeriods, Thresholds};
 use super::path::Path;
-use super::{Device, Outcome, State};
+use super::{Device, DeviceState, Outcome};
 use crate::attributes::Attributes;
 use crate::decoded_operation::{KeyAttributes, Keys};
 
@@ -158,12 +158,12 @@ impl Device {
             NextNotification::At(time) => Some(time),
             NextNotification::Never => None,
         });
-        if self.state == State::Online { due.min() } else { None }
+        if self.state == DeviceState::Online { due.min() } else { None }
     }
 
     /// Values that are due, of all observations together, in the form of a result. They count as notified.
     pub(crate) fn notify(&mut self, now: Instant) -> Option<Map<String, Value>> {
-        if self.state != State::Online {
+        if self.state != DeviceState::Online {
             return None;
         }
         let mut due = Objects::new();

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::path::Path;
-use super::{Device, State};
+use super::{Device, DeviceState};
 
 /// LwM2M Server object. Its Lifetime is that of the registration.
 const LWM2M_SERVER: u16 = 1;
@@ -20,13 +20,13 @@ pub(crate) enum Registration {
 
 impl Registration {
     /// Message that a device sends when its state changes. One that falls asleep sends nothing.
-    pub(super) fn between(from: State, to: State) -> Option<Self> {
+    pub(super) fn between(from: DeviceState, to: DeviceState) -> Option<Self> {
         match (from, to) {
-            (State::Deregistered, State::Deregistered) => None,
-            (State::Deregistered, _) => Some(Self::Register),
-            (_, State::Online) => Some(Self::Update),
-            (_, State::Deregistered) => Some(Self::Deregister),
-            (_, State::Sleeping) => None,
+            (DeviceState::Deregistered, DeviceState::Deregistered) => None,
+            (DeviceState::Deregistered, _) => Some(Self::Register),
+            (_, DeviceState::Online) => Some(Self::Update),
+            (_, DeviceState::Deregistered) => Some(Self::Deregister),
+            (_, DeviceState::Sleeping) => None,
         }
     }
 }
@@ -45,8 +45,8 @@ impl Device {
             ("endpointName".to_owned(), json!(self.endpoint)),
             ("lwm2mUri".to_owned(), json!("coap://127.0.0.1:5683")),
             ("lwm2mVersion".to_owned(), json!("1.1")),
-            ("registeredMode".to_owned(), json!(if self.state == State::Deregistered { "none" } else { "U" })),
-            ("registeredQueueMode".to_owned(), json!((self.state == State::Sleeping).to_string())),
+            ("registeredMode".to_owned(), json!(if self.state == DeviceState::Deregistered { "none" } else { "U" })),
+            ("registeredQueueMode".to_owned(), json!((self.state == DeviceState::Sleeping).to_string())),
             ("registeredObjects".to_owned(), json!(self.registered_objects())),
             ("objectVersions".to_owned(), json!(self.object_versions())),
         ]);
@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn messages_follow_from_changes_of_state() {
+        use DeviceState::{Deregistered, Online, Sleeping};
         use Registration::{Deregister, Register, Update};
-        use State::{Deregistered, Online, Sleeping};
         for (from, to, expected) in [
             (Deregistered, Online, Some(Register)),
             (Deregistered, Sleeping, Some(Register)),

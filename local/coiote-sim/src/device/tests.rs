@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Catalogue, Device, Outcome, State};
+use super::{Catalogue, Device, DeviceState, Outcome};
 use crate::template::{Parameter, decode};
 
 struct Bench {
@@ -17,7 +17,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let catalogue = Arc::new(Catalogue::load().unwrap());
-        let device = Device::new(catalogue.clone(), "urn:dev:1".to_owned(), None, State::Online).unwrap();
+        let device = Device::new(catalogue.clone(), "urn:dev:1".to_owned(), None, DeviceState::Online).unwrap();
         Self { catalogue, device }
     }
 
@@ -390,15 +390,15 @@ fn only_a_device_that_is_online_notifies() {
     let mut bench = Bench::new();
     let level = "Device.0.Battery Level";
     bench.run("observe", &[("keys", level), ("attributes", "[{}]")]);
-    bench.device.change_state(State::Sleeping);
+    bench.device.change_state(DeviceState::Sleeping);
     bench.device.set_values(&[(level.to_owned(), "1".to_owned())].into()).unwrap();
     bench.device.notice_changes();
     let now = Instant::now();
     assert_eq!((bench.device.next_notification(now), bench.device.notify(now)), (None, None));
-    bench.device.change_state(State::Online);
+    bench.device.change_state(DeviceState::Online);
     let expected = json!({"Device": {"0": {"Battery Level": "1"}}});
     assert_eq!(bench.device.notify(Instant::now()).map(Value::Object), Some(expected));
-    bench.device.change_state(State::Deregistered);
+    bench.device.change_state(DeviceState::Deregistered);
     assert_eq!(bench.device.control_view()["observations"], json!([]));
 }
 

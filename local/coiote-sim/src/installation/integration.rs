@@ -117,7 +117,7 @@ impl Installation {
     /// Puts a publication into the outbox and has it sent.
     pub(super) fn publish(&self, inner: &mut Inner, publication: Publication) {
         let Publication { endpoint, kind, payload } = &publication;
-        let shown = super::task_side::shortened(&payload.to_string());
+        let shown = super::task_lifecycle::shortened(&payload.to_string());
         if !self.is_integrated(inner) {
             return info!("{endpoint}: not told, since there is no integration with AWS IoT: {kind:?} {shown}");
         }

@@ -3,10 +3,10 @@
 //! The REST API, the control API and the connection to AWS meet here. Nothing in it waits, so one lock around everything
 //! is enough. A task is taken and run under that lock, so it never runs twice.
 
-mod device_side;
+mod device_actions;
 mod integration;
 mod restart;
-mod task_side;
+mod task_lifecycle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,16 +23,16 @@ use tracing::{info, warn};
 
 use crate::aws_command::AwsCommand;
 use crate::cli::NewDevice;
-use crate::device::{Catalogue, DataFileError, Device, Registration, State};
+use crate::device::{Catalogue, DataFileError, Device, DeviceState, Registration};
 use crate::external_certificate::ExternalCertificate;
 use crate::faults::{Fault, FaultCounts, Faults};
 use crate::pem;
 use crate::publication::{Outbox, is_thing_name};
+use crate::task::TaskStatus;
 use crate::task_list::TaskList;
-use crate::tasks::TaskStatus;
 use crate::template;
 
-pub(crate) use task_side::{NewTask, WantedReports};
+pub(crate) use task_lifecycle::{NewTask, WantedReports};
 
 /// Refusal of a call.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -203,7 +203,7 @@ impl Installation {
         Ok(())
     }
 
-    pub(crate) fn set_state(&self, endpoint: &str, state: State) -> Result<Value, Refusal> {
+    pub(crate) fn set_state(&self, endpoint: &str, state: DeviceState) -> Result<Value, Refusal> {
         let mut inner = self.inner();
         let device = inner.by_endpoint(endpoint)?;
         let registration = device.change_state(state);

@@ -5,11 +5,11 @@ use std::time::Instant;
 use rustls::pki_types::CertificateDer;
 use tracing::info;
 
-use super::{Installation, Refusal};
+use super::{Inner, Installation, Refusal};
 use crate::aws_command::{AwsCommand, OperationShadowUpdate};
 use crate::cli::NewDevice;
 use crate::state_file::{SavedCertificate, SavedDevice, SavedState};
-use crate::tasks::{SavedTask, ShadowUpdateStatus, TaskStatus};
+use crate::task::{SavedTask, ShadowUpdateStatus, Task, TaskStatus};
 
 impl Installation {
     /// The state that outlives a restart.
@@ -77,23 +77,10 @@ impl Installation {
             let id = task.id.clone();
             let task =
                 task.into_task(&self.catalogue).map_err(|error| Refusal::Invalid(format!("task {id}: {error}")))?;
-            if task.status == TaskStatus::Done
-                && !task.of_removed_device
-                && let Ok(device) = inner.by_endpoint(&task.device)
-            {
-                let refused = task.run.as_ref().map(|run| run.refused.clone()).unwrap_or_default();
-                device.run(&task.decoded, &refused, now);
-                if let Some(saved) = devices.iter().find(|saved| saved.endpoint == task.device) {
-                    device.end_observations_after(saved.observations_ended_after);
-                }
-            }
+            run_again(&mut inner, &task, &devices, now);
             if let ShadowUpdateStatus::Sent { payload } = &task.shadow_update {
                 // It may have arrived and only its response be lost: then AWS takes the same update twice.
-                self.command(AwsCommand::UpdateShadow(OperationShadowUpdate {
-                    endpoint: task.device.clone(),
-                    task_id: task.id.clone(),
-                    payload: payload.to_string(),
-                }));
+                self.command(AwsCommand::UpdateShadow(OperationShadowUpdate::new(&task.device, &task.id, payload)));
             }
             inner.tasks.add(task);
         }
@@ -108,6 +95,19 @@ impl Installation {
     }
 }
 
+/// Runs the operation of a task that has run before the restart, if its device is still there. Nothing is reported.
+fn run_again(inner: &mut Inner, task: &Task, devices: &[SavedDevice], now: Instant) {
+    if task.status != TaskStatus::Done || task.of_removed_device {
+        return;
+    }
+    let Ok(device) = inner.by_endpoint(&task.device) else { return };
+    let refused = task.run.as_ref().map(|run| run.refused.clone()).unwrap_or_default();
+    device.run(&task.decoded, &refused, now);
+    if let Some(saved) = devices.iter().find(|saved| saved.endpoint == task.device) {
+        device.end_observations_after(saved.observations_ended_after);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -115,7 +115,7 @@ mod tests {
 
     use super::super::{InstallationOptions, NewTask};
     use super::*;
-    use crate::device::State;
+    use crate::device::DeviceState;
     use crate::template::Parameter;
 
     /// An installation whose commands to AWS are kept.
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(next, format!("{}9", last.strip_suffix('8').unwrap()));
 
         // Scheduled tasks run when the device comes online.
-        third.installation.set_state("sleeper", State::Online).unwrap();
+        third.installation.set_state("sleeper", DeviceState::Online).unwrap();
         third.installation.run_all_scheduled();
         assert_eq!(third.installation.device_views()[1]["reboots"], 1);
     }
@@ -222,8 +222,8 @@ mod tests {
             .installation
             .set_values("urn:dev:1", &[("Test object.0.Counter".to_owned(), "7".to_owned())].into())
             .unwrap();
-        first.installation.set_state("urn:dev:1", State::Deregistered).unwrap();
-        first.installation.set_state("urn:dev:1", State::Online).unwrap();
+        first.installation.set_state("urn:dev:1", DeviceState::Deregistered).unwrap();
+        first.installation.set_state("urn:dev:1", DeviceState::Online).unwrap();
         first.schedule("one", "observe", &[("keys", "Device.0.Timezone"), ("attributes", "[{}]")]);
         first.schedule("one", "execute", &[("keys", "Test object.0.Increment counter")]);
         first.installation.run_all_scheduled();

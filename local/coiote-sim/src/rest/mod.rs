@@ -6,7 +6,7 @@ mod certificates;
 mod connection;
 mod devices;
 mod error;
-mod faults;
+mod fault_injection;
 mod query;
 mod sessions;
 mod task_reports;
@@ -65,7 +65,7 @@ fn router(installation: Arc<Installation>, credentials: Option<Arc<Credentials>>
     Router::new()
         .nest(BASE, with_certificate.merge(with_password))
         .fallback(no_such_resource)
-        .layer(middleware::from_fn_with_state(installation.clone(), faults::inject))
+        .layer(middleware::from_fn_with_state(installation.clone(), fault_injection::inject))
         .layer(middleware::from_fn_with_state(installation.clone(), count))
         .with_state(installation)
 }

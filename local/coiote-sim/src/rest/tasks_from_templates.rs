@@ -15,7 +15,7 @@ use super::body;
 use super::error::ApiError;
 use super::query::QueryParameters;
 use crate::installation::{Installation, NewTask};
-use crate::tasks::TaskSettings;
+use crate::task::TaskSettings;
 use crate::template::Parameter;
 
 /// Body of the call. Further fields that Coiote's official client sends are taken and make no difference.

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -95,6 +95,7 @@ impl Listener for TlsListener {
     }
 }
 
+/// Accepts TCP connections for ever, each with a task for its handshake.
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -102,43 +103,51 @@ async fn accept(
     done: mpsc::Sender<(Connection, SocketAddr)>,
 ) {
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(connection) => connection,
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(shake_hands(stream, peer, acceptor.clone(), installation.clone(), done.clone()));
+            }
             Err(error) => {
                 // Most likely out of file descriptors: trying again at once would only spin.
                 warn!("TCP connection not accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
             }
-        };
-        // Without it a response waits until the client acknowledges the handshake, which it does 40 ms later.
-        if let Err(error) = stream.set_nodelay(true) {
-            warn!("TCP_NODELAY not set for {peer}: {error}");
         }
-        let (acceptor, installation, done) = (acceptor.clone(), installation.clone(), done.clone());
-        tokio::spawn(async move {
-            if installation.is_black_hole() {
-                // The connection stays open, and nothing is ever sent on it.
-                installation.faults_changed().await;
-                return drop(stream);
-            }
-            match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let connection = Connection::new(stream);
-                    installation.count_handshake();
-                    let who = match connection.peer_certificate() {
-                        Some(certificate) if installation.is_registered_client(&certificate) => "a registered",
-                        Some(_) => "an unregistered",
-                        None => "no",
-                    };
-                    info!("TLS connection accepted from {peer}, with {who} client certificate");
-                    // Fails only while the server is being stopped.
-                    let _ = done.send((connection, peer)).await;
-                }
-                Ok(Err(error)) => warn!("TLS connection refused from {peer}: {error}"),
-                Err(_) => warn!("TLS connection refused from {peer}: no handshake within {HANDSHAKE_TIMEOUT:?}"),
-            }
-        });
+    }
+}
+
+/// Passes the connection on after its TLS handshake.
+async fn shake_hands(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    installation: Arc<Installation>,
+    done: mpsc::Sender<(Connection, SocketAddr)>,
+) {
+    // Without it a response waits until the client acknowledges the handshake, which it does 40 ms later.
+    if let Err(error) = stream.set_nodelay(true) {
+        warn!("TCP_NODELAY not set for {peer}: {error}");
+    }
+    if installation.is_black_hole() {
+        // The connection stays open, and nothing is ever sent on it.
+        installation.faults_changed().await;
+        return drop(stream);
+    }
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let connection = Connection::new(stream);
+            installation.count_handshake();
+            let who = match connection.peer_certificate() {
+                Some(certificate) if installation.is_registered_client(&certificate) => "a registered",
+                Some(_) => "an unregistered",
+                None => "no",
+            };
+            info!("TLS connection accepted from {peer}, with {who} client certificate");
+            // Fails only while the server is being stopped.
+            let _ = done.send((connection, peer)).await;
+        }
+        Ok(Err(error)) => warn!("TLS connection refused from {peer}: {error}"),
+        Err(_) => warn!("TLS connection refused from {peer}: no handshake within {HANDSHAKE_TIMEOUT:?}"),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::clock;
 
 /// Type of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub(crate) enum Type {
+pub(crate) enum ResourceType {
     String,
     Integer,
     #[serde(rename = "Unsigned Integer")]
@@ -45,7 +45,7 @@ impl TryFrom<String> for Range {
     }
 }
 
-impl Type {
+impl ResourceType {
     pub(crate) fn is_numeric(self) -> bool {
         matches!(self, Self::Integer | Self::UnsignedInteger | Self::Float | Self::Time)
     }
@@ -144,20 +144,28 @@ mod tests {
     #[test]
     fn each_type_takes_its_own_form_only() {
         for (kind, good, bad) in [
-            (Type::String, vec!["", "+02:00", "ą"], vec![]),
-            (Type::Integer, vec!["68", "-7", "9007199254740993"], vec!["", "1.0", "+1", "9223372036854775808", "abc"]),
-            (Type::UnsignedInteger, vec!["0", "18446744073709551615"], vec!["-1", "1.5", "18446744073709551616"]),
-            (Type::Float, vec!["1.5", "-65.5", "4", "1e3"], vec!["", "inf", "NaN", "infinity", "1,5"]),
-            (Type::Boolean, vec!["true", "false"], vec!["True", "1", "0", ""]),
-            (Type::Opaque, vec!["", "3q2+7w==", "deadbeefab"], vec!["xyz", "=a=="]),
+            (ResourceType::String, vec!["", "+02:00", "ą"], vec![]),
             (
-                Type::Time,
+                ResourceType::Integer,
+                vec!["68", "-7", "9007199254740993"],
+                vec!["", "1.0", "+1", "9223372036854775808", "abc"],
+            ),
+            (
+                ResourceType::UnsignedInteger,
+                vec!["0", "18446744073709551615"],
+                vec!["-1", "1.5", "18446744073709551616"],
+            ),
+            (ResourceType::Float, vec!["1.5", "-65.5", "4", "1e3"], vec!["", "inf", "NaN", "infinity", "1,5"]),
+            (ResourceType::Boolean, vec!["true", "false"], vec!["True", "1", "0", ""]),
+            (ResourceType::Opaque, vec!["", "3q2+7w==", "deadbeefab"], vec!["xyz", "=a=="]),
+            (
+                ResourceType::Time,
                 vec!["1795370400", "-1", "2026-11-22T18:00:00Z"],
                 vec!["", "now", "2026-11-22", "2026-11-22T18:00:00", "2026-02-30T18:00:00Z", "2026-11-22T25:00:00Z"],
             ),
-            (Type::Objlnk, vec!["3:0", "65535:65535"], vec!["3", "3:", "3:0:0", "65536:0", "03:0"]),
-            (Type::Corelnk, vec!["</3/0>"], vec!["/3/0", ""]),
-            (Type::None, vec![], vec!["", "1"]),
+            (ResourceType::Objlnk, vec!["3:0", "65535:65535"], vec!["3", "3:", "3:0:0", "65536:0", "03:0"]),
+            (ResourceType::Corelnk, vec!["</3/0>"], vec!["/3/0", ""]),
+            (ResourceType::None, vec![], vec!["", "1"]),
         ] {
             for text in good {
                 assert_eq!(kind.check(text, None), Ok(()), "{kind:?} {text:?}");
@@ -171,34 +179,34 @@ mod tests {
     #[test]
     fn values_are_shown_as_coiote_shows_them() {
         for (kind, held, shown) in [
-            (Type::Time, "1665149602", "2022-10-07T13:33:22Z"),
-            (Type::Float, "0", "0.0"),
-            (Type::Float, "-4", "-4.0"),
-            (Type::Float, "1.50", "1.50"),
-            (Type::Float, "1e3", "1000.0"),
-            (Type::Integer, "68", "68"),
-            (Type::String, "1", "1"),
-            (Type::Boolean, "true", "true"),
+            (ResourceType::Time, "1665149602", "2022-10-07T13:33:22Z"),
+            (ResourceType::Float, "0", "0.0"),
+            (ResourceType::Float, "-4", "-4.0"),
+            (ResourceType::Float, "1.50", "1.50"),
+            (ResourceType::Float, "1e3", "1000.0"),
+            (ResourceType::Integer, "68", "68"),
+            (ResourceType::String, "1", "1"),
+            (ResourceType::Boolean, "true", "true"),
         ] {
             assert_eq!(kind.shown(held), shown, "{kind:?}");
             // A shown value can be written, and is shown in the same form again.
             assert_eq!(kind.check(shown, None), Ok(()));
             assert_eq!(kind.shown(&kind.held(shown)), shown);
         }
-        assert_eq!(Type::Time.held("2022-10-07T13:33:22Z"), "1665149602");
+        assert_eq!(ResourceType::Time.held("2022-10-07T13:33:22Z"), "1665149602");
     }
 
     #[test]
     fn ranges_hold_both_ends_and_count_characters_of_strings() {
         let range = Range::try_from("0..3".to_owned()).ok();
         for (kind, text, fits) in [
-            (Type::Integer, "0", true),
-            (Type::Integer, "3", true),
-            (Type::Integer, "4", false),
-            (Type::Integer, "-1", false),
-            (Type::Float, "3.01", false),
-            (Type::String, "ąęó", true),
-            (Type::String, "abcd", false),
+            (ResourceType::Integer, "0", true),
+            (ResourceType::Integer, "3", true),
+            (ResourceType::Integer, "4", false),
+            (ResourceType::Integer, "-1", false),
+            (ResourceType::Float, "3.01", false),
+            (ResourceType::String, "ąęó", true),
+            (ResourceType::String, "abcd", false),
         ] {
             assert_eq!(kind.check(text, range).is_ok(), fits, "{kind:?} {text:?}");
         }

@@ -8,10 +8,10 @@ use tracing::{info, warn};
 use super::{Inner, Installation, Refusal};
 use crate::aws_command::{AwsCommand, OperationShadowUpdate};
 use crate::clock;
-use crate::device::State;
+use crate::device::DeviceState;
 use crate::faults::ResultFate;
 use crate::publication::is_thing_name;
-use crate::tasks::{self, ReportVisibility, ShadowUpdateStatus, Task, TaskReport, TaskRun, TaskSettings, TaskStatus};
+use crate::task::{self, ReportVisibility, ShadowUpdateStatus, Task, TaskReport, TaskRun, TaskSettings, TaskStatus};
 use crate::template::{self, Parameter};
 
 /// Task that a call creates.
@@ -84,7 +84,7 @@ impl Installation {
         let endpoint = device.endpoint.clone();
         let state = device.state;
         let waiting = inner.tasks.waiting(&endpoint);
-        if state == State::Online {
+        if state == DeviceState::Online {
             info!("{endpoint}: session started, {waiting} task(s) to run");
             return Ok(Some(endpoint));
         }
@@ -109,7 +109,8 @@ impl Installation {
     fn run_next(&self, endpoint: &str) -> bool {
         let mut inner = self.inner();
         let Inner { devices, tasks, faults, held, .. } = &mut *inner;
-        let device = devices.iter_mut().find(|device| device.endpoint == endpoint && device.state == State::Online);
+        let device =
+            devices.iter_mut().find(|device| device.endpoint == endpoint && device.state == DeviceState::Online);
         let Some(device) = device else { return false };
         let Some((task, number)) = tasks.take_next(endpoint) else { return false };
         info!("{endpoint}: task {} runs", task.id);
@@ -130,7 +131,7 @@ impl Installation {
         task.status = TaskStatus::Done;
         task.report = Some(report);
         if let Some(operation) = task.decoded.reported_as() {
-            let payload = tasks::shadow_update(operation, &outcome, &task.id);
+            let payload = task::shadow_update(operation, &outcome, &task.id);
             task.shadow_update = self.report_result(endpoint, &task.id, payload, faults.result_fate(), now, held);
         }
         true
@@ -150,11 +151,7 @@ impl Installation {
             info!("{endpoint}: result of task {task_id} kept: there is no AWS connection, or no such thing");
             return ShadowUpdateStatus::Kept { payload };
         }
-        let command = AwsCommand::UpdateShadow(OperationShadowUpdate {
-            endpoint: endpoint.to_owned(),
-            task_id: task_id.to_owned(),
-            payload: payload.to_string(),
-        });
+        let command = AwsCommand::UpdateShadow(OperationShadowUpdate::new(endpoint, task_id, &payload));
         match fate {
             ResultFate::Lost => {
                 info!("{endpoint}: result of task {task_id} lost, as the faults ask for it");
