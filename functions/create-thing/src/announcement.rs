@@ -1,4 +1,4 @@
-//! What Coiote publishes when a device first connects.
+//! Announcement of a device, which Coiote publishes when the device first connects.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,17 +7,17 @@ use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use shadow::ThingName;
 
-/// A device, as AWS names it.
+/// A device, by its names at AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Announcement {
     pub(crate) thing: ThingName,
-    /// None where AWS cannot take what was announced: the thing is made without it.
+    /// None where AWS does not allow the announced name: the thing is made without a type.
     pub(crate) thing_type: Option<ThingTypeName>,
-    /// What is to be said of the type.
+    /// Remark on the type, if it is not as announced.
     pub(crate) remark: Option<Remark>,
 }
 
-/// Why a thing has another type than its device announced, or none.
+/// Reason why a thing has another type than its device announced, or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remark {
     pub(crate) code: &'static str,
@@ -25,13 +25,13 @@ pub(crate) struct Remark {
 }
 
 impl Remark {
-    /// The thing has no type: what was announced can be none.
+    /// Remark on an announced type whose name AWS does not allow.
     pub(crate) fn invalid(reason: String) -> Remark {
         Remark { code: "THING_TYPE_INVALID", reason }
     }
 }
 
-/// A thing type's name has the same letters and length as a thing's (AWS IoT API reference, CreateThingType).
+/// A thing type's name. It has the same letters and length as a thing's (AWS IoT API reference, CreateThingType).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ThingTypeName(ThingName);
 
@@ -48,46 +48,47 @@ impl fmt::Display for ThingTypeName {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
-    /// No announcement at all.
+pub(crate) enum InvalidAnnouncement {
+    /// The event is no announcement.
     #[error("{0}")]
     Event(String),
-    /// AWS cannot take the name.
+    /// AWS does not allow the thing's name.
     #[error("{0}")]
     Name(String),
 }
 
-impl Refused {
+impl InvalidAnnouncement {
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Refused::Event(_) => "EVENT_INVALID",
-            Refused::Name(_) => "NAME_INVALID",
+            InvalidAnnouncement::Event(_) => "EVENT_INVALID",
+            InvalidAnnouncement::Name(_) => "NAME_INVALID",
         }
     }
 }
 
 impl Announcement {
-    pub(crate) fn read(event: &RawValue) -> Result<Announcement, Refused> {
-        // Each is read by itself: one that cannot be read costs no other
+    pub(crate) fn parse(event: &RawValue) -> Result<Announcement, InvalidAnnouncement> {
+        // Each field is parsed by itself, so that a wrong one does not cost the others.
         let fields: HashMap<String, &RawValue> = serde_json::from_str(event.get()).unwrap_or_default();
         let id: String = match fields.get("coioteDeviceId") {
-            Some(id) => {
-                serde_json::from_str(id.get()).map_err(|_| Refused::Event("coioteDeviceId: not a string".to_owned()))?
-            }
+            Some(id) => serde_json::from_str(id.get())
+                .map_err(|_| InvalidAnnouncement::Event("coioteDeviceId: not a string".to_owned()))?,
             None => {
-                return Err(Refused::Event("coioteDeviceId: missing; Coiote announces a device with it".to_owned()));
+                return Err(InvalidAnnouncement::Event(
+                    "coioteDeviceId: missing; Coiote announces a device with it".to_owned(),
+                ));
             }
         };
         // Coiote encodes `:` as `%3A`.
         let id = percent_decode_str(&id).decode_utf8_lossy();
-        let thing = name("coioteDeviceId", &id, "a thing's name").map_err(Refused::Name)?;
+        let thing = name("coioteDeviceId", &id, "a thing's name").map_err(InvalidAnnouncement::Name)?;
         let (thing_type, remark) = thing_type(fields.get("coioteDeviceType").copied());
         Ok(Announcement { thing, thing_type, remark })
     }
 }
 
-/// Manufacturer and model, joined by a dot. Both are optional in LwM2M and may hold any character, so whatever stands there,
-/// it is no reason to have no thing.
+/// Parses manufacturer and model, joined by a dot. Both are optional in LwM2M and may hold any character, so the thing is made
+/// whatever they are.
 fn thing_type(announced: Option<&RawValue>) -> (Option<ThingTypeName>, Option<Remark>) {
     const FIELD: &str = "coioteDeviceType";
     let announced = match announced.map(|announced| serde_json::from_str::<Option<String>>(announced.get())) {
@@ -97,10 +98,10 @@ fn thing_type(announced: Option<&RawValue>) -> (Option<ThingTypeName>, Option<Re
     };
     let announced = percent_decode_str(&announced).decode_utf8_lossy();
     if !announced.chars().any(char::is_alphanumeric) {
-        let shown: String = announced.chars().take(LONGEST_SHOWN).collect();
+        let shown: String = announced.chars().take(MAX_SHOWN).collect();
         return (None, Some(Remark::invalid(format!("{FIELD}: {shown:?}: neither manufacturer nor model"))));
     }
-    // AWS does not take a dot. A blank can become only one thing; what a letter would become is anybody's guess.
+    // AWS does not allow a dot. A blank becomes `_`; for any other character there is no obvious replacement.
     let parts = announced.split('.').map(|part| part.split_whitespace().collect::<Vec<_>>().join("_"));
     let words = parts.collect::<Vec<_>>().join(".");
     let is_changed = *announced != *words;
@@ -122,10 +123,10 @@ fn thing_type(announced: Option<&RawValue>) -> (Option<ThingTypeName>, Option<Re
     }
 }
 
-/// In characters, of what was announced.
-const LONGEST_SHOWN: usize = 128;
+/// Most characters of an announced name that a message quotes.
+const MAX_SHOWN: usize = 128;
 
-/// The error names the field, and what AWS cannot take.
+/// Parses a name. The error names the field, and the character that AWS does not allow.
 fn name(field: &str, name: &str, what: &str) -> Result<ThingName, String> {
     ThingName::parse(name).ok_or_else(|| {
         let wrong = name.chars().enumerate().find(|(_, c)| !ThingName::allows(*c));
@@ -135,7 +136,7 @@ fn name(field: &str, name: &str, what: &str) -> Result<ThingName, String> {
             }
             None => format!("{} characters; {what} has 1 to 128", name.len()),
         };
-        let shown: String = name.chars().take(LONGEST_SHOWN).collect();
+        let shown: String = name.chars().take(MAX_SHOWN).collect();
         format!("{field}: {shown:?}: {why}")
     })
 }
@@ -146,27 +147,27 @@ mod tests {
 
     use super::*;
 
-    fn read(event: Json) -> Result<Announcement, String> {
+    fn parse(event: Json) -> Result<Announcement, String> {
         let event = serde_json::value::to_raw_value(&event).unwrap();
-        Announcement::read(&event).map_err(|refused| format!("{} {refused}", refused.code()))
+        Announcement::parse(&event).map_err(|invalid| format!("{} {invalid}", invalid.code()))
     }
 
     #[test]
-    fn names_become_those_of_aws() {
+    fn names_are_decoded_and_dots_become_colons() {
         for (id, device_type, thing, thing_type) in [
             ("urn%3Aimei%3A1", "anjay.demo_client", "urn:imei:1", "anjay:demo_client"),
             ("urn:imei:1", "a.b.c-D_9", "urn:imei:1", "a:b:c-D_9"),
             ("urn%3aimei", "plain", "urn:imei", "plain"),
         ] {
             let event = json!({"coioteDeviceId": id, "coioteDeviceType": device_type, "more": 1});
-            let Announcement { thing: name, thing_type: kind, remark } = read(event).unwrap();
+            let Announcement { thing: name, thing_type: kind, remark } = parse(event).unwrap();
             assert_eq!((name.as_str(), kind.as_ref().map(ThingTypeName::as_str)), (thing, Some(thing_type)));
             assert_eq!(remark, None);
         }
     }
 
     #[test]
-    fn a_type_that_aws_cannot_take_does_not_cost_the_thing() {
+    fn a_type_that_aws_does_not_allow_does_not_cost_the_thing() {
         let long = "x".repeat(129);
         for (device_type, thing_type, code, says) in [
             (
@@ -196,25 +197,25 @@ mod tests {
             (json!(5), None, "THING_TYPE_INVALID", "not a string"),
             (json!(["a.b"]), None, "THING_TYPE_INVALID", "not a string"),
         ] {
-            let announcement = read(json!({"coioteDeviceId": "a", "coioteDeviceType": device_type})).unwrap();
+            let announcement = parse(json!({"coioteDeviceId": "a", "coioteDeviceType": device_type})).unwrap();
             assert_eq!(announcement.thing.as_str(), "a");
             assert_eq!(announcement.thing_type.as_ref().map(ThingTypeName::as_str), thing_type, "{device_type}");
             let remark = announcement.remark.unwrap();
             assert!(remark.code == code && remark.reason.contains(says), "{device_type}: {remark:?}");
         }
-        // What no reader of JSON takes
+        // Values that are no valid JSON
         for device_type in [r#""\ud800.x""#.to_owned(), format!("{}{}", "[".repeat(300), "]".repeat(300))] {
             let event = format!(r#"{{"coioteDeviceId": "a", "coioteDeviceType": {device_type}}}"#);
-            let announcement = Announcement::read(&RawValue::from_string(event).unwrap()).unwrap();
+            let announcement = Announcement::parse(&RawValue::from_string(event).unwrap()).unwrap();
             assert_eq!((announcement.thing.as_str(), announcement.thing_type), ("a", None));
             assert_eq!(announcement.remark.unwrap().reason, "coioteDeviceType: not a string");
         }
-        let announcement = read(json!({"coioteDeviceId": "a"})).unwrap();
+        let announcement = parse(json!({"coioteDeviceId": "a"})).unwrap();
         assert_eq!((announcement.thing_type, announcement.remark.unwrap().code), (None, "THING_TYPE_INVALID"));
     }
 
     #[test]
-    fn a_thing_name_that_aws_cannot_take_is_named() {
+    fn a_thing_name_that_aws_does_not_allow_is_refused_with_its_character() {
         let long = "x".repeat(129);
         for (event, says) in [
             (json!([]), "EVENT_INVALID coioteDeviceId: missing"),
@@ -232,7 +233,7 @@ mod tests {
             (json!({"coioteDeviceId": "", "coioteDeviceType": "a.b"}), "0 characters; a thing's name has 1 to 128"),
             (json!({"coioteDeviceId": long, "coioteDeviceType": "a.b"}), "129 characters"),
         ] {
-            let message = read(event).unwrap_err();
+            let message = parse(event).unwrap_err();
             assert!(message.contains(says), "{message}");
         }
     }

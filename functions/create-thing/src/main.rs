@@ -5,7 +5,7 @@
 //! ```
 //!
 //! It may run any number of times for a device, and for any number of devices of a new type at the same moment: every step
-//! makes what is not there and leaves what is.
+//! makes what is missing, and leaves what exists.
 
 mod announcement;
 mod handle;

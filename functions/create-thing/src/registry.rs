@@ -9,10 +9,10 @@ use backon::{ExponentialBuilder, Retryable};
 
 use crate::announcement::{Announcement, ThingTypeName};
 
-/// By which the thing is told from others in the account.
+/// Attribute that marks LwM2M things.
 const PROTOCOL: (&str, &str) = ("protocol", "LwM2M");
 
-/// What was just made may not be seen at once by every part of AWS IoT, and others make and change the same things.
+/// Tries, because not every part of AWS IoT sees a new thing or type at once, and others change the same things.
 const TRIES: usize = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -20,37 +20,37 @@ pub(crate) struct Registry {
     client: Client,
 }
 
-/// What had to be done for the thing to be as it should be.
+/// Change that was necessary for the thing to be as announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Done {
+pub(crate) enum ThingChange {
     Created,
     /// It had another type, or none, or lacked the attribute.
     Corrected,
-    Nothing,
+    None,
 }
 
-impl Done {
+impl ThingChange {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Done::Created => "CREATED",
-            Done::Corrected => "CORRECTED",
-            Done::Nothing => "EXISTS",
+            ThingChange::Created => "CREATED",
+            ThingChange::Corrected => "CORRECTED",
+            ThingChange::None => "EXISTS",
         }
     }
 }
 
-/// A thing that is there.
+/// A thing that exists now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Thing {
-    pub(crate) done: Done,
-    /// Why it has no type, or the one that it had.
-    pub(crate) without_its_type: Option<Untaken>,
+pub(crate) struct EnsuredThing {
+    pub(crate) change: ThingChange,
+    /// Reason why it does not have the announced type.
+    pub(crate) unusable_type: Option<UnusableType>,
 }
 
-/// Why a thing cannot take a type.
+/// Reason why a thing cannot have a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Untaken {
-    /// It is deprecated and takes no new things.
+pub(crate) enum UnusableType {
+    /// The type is deprecated and takes no new things.
     Deprecated,
     /// AWS IoT refuses the name.
     Refused,
@@ -58,7 +58,7 @@ pub(crate) enum Untaken {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// The thing or its type was made, changed or removed by somebody else meanwhile, or is not seen yet.
+    /// The thing or its type was made, changed or removed by another caller meanwhile, or is not visible yet.
     #[error("AWS IoT's registry changes too often: {0}")]
     Moving(String),
     #[error("AWS IoT refused {call}: {why}")]
@@ -68,38 +68,65 @@ pub(crate) enum Error {
     Unavailable { call: &'static str, why: String },
 }
 
-/// The answers that are told apart here.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
+/// Kind of an error that the registry returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ErrorKind {
     NotFound,
-    ExistsOtherwise,
+    /// It exists, and is not as it was to be created.
+    Exists,
     Conflict,
+    InvalidRequest,
+    /// The role may not make the call, or a limit of the account is reached.
+    Refused,
     Other,
 }
 
-fn answer(code: Option<&str>) -> Answer {
-    match code {
-        Some("ResourceNotFoundException") => Answer::NotFound,
-        Some("ResourceAlreadyExistsException") => Answer::ExistsOtherwise,
-        Some("VersionConflictException" | "ConflictingResourceUpdateException") => Answer::Conflict,
-        _ => Answer::Other,
+impl ErrorKind {
+    fn of(error: &impl ProvideErrorMetadata) -> ErrorKind {
+        match error.code() {
+            Some("ResourceNotFoundException") => ErrorKind::NotFound,
+            Some("ResourceAlreadyExistsException") => ErrorKind::Exists,
+            Some("VersionConflictException" | "ConflictingResourceUpdateException") => ErrorKind::Conflict,
+            Some("InvalidRequestException") => ErrorKind::InvalidRequest,
+            Some("UnauthorizedException" | "AccessDeniedException" | "LimitExceededException") => ErrorKind::Refused,
+            _ => ErrorKind::Other,
+        }
     }
 }
 
-/// An error that is none of the answers that were expected.
-fn unexpected<E>(call: &'static str, error: E) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let why = lambda_support::aws::error_summary(&error);
-    match error.code() {
-        Some(
-            "InvalidRequestException" | "UnauthorizedException" | "AccessDeniedException" | "LimitExceededException",
-        ) => Error::Refused { call, why },
-        Some("VersionConflictException" | "ConflictingResourceUpdateException" | "ResourceNotFoundException") => {
-            Error::Moving(why)
+impl Error {
+    /// Stable; the documentation says what to do about each.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Error::Refused { .. } => "REGISTRY_REFUSED",
+            Error::Moving(_) | Error::Unavailable { .. } => "REGISTRY_UNAVAILABLE",
         }
-        _ => Error::Unavailable { call, why },
+    }
+
+    /// The error of a call.
+    fn of<E>(call: &'static str, error: E) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let why = lambda_support::aws::error_summary(&error);
+        match ErrorKind::of(&error) {
+            ErrorKind::InvalidRequest | ErrorKind::Refused => Error::Refused { call, why },
+            ErrorKind::Conflict | ErrorKind::NotFound => Error::Moving(why),
+            ErrorKind::Exists | ErrorKind::Other => Error::Unavailable { call, why },
+        }
+    }
+
+    /// The error of a call that writes a thing. Another caller may have made or removed the thing since it was read, or its type.
+    fn of_write<E>(call: &'static str, error: E) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let kind = ErrorKind::of(&error);
+        let error = Error::of(call, error);
+        match kind {
+            ErrorKind::Exists | ErrorKind::NotFound | ErrorKind::Conflict => Error::Moving(error.to_string()),
+            ErrorKind::InvalidRequest | ErrorKind::Refused | ErrorKind::Other => error,
+        }
     }
 }
 
@@ -108,8 +135,8 @@ impl Registry {
         Registry { client }
     }
 
-    /// The thing is there afterwards, with its type and attribute, whoever else makes it or its type at the same moment.
-    pub(crate) async fn ensure(&self, announcement: &Announcement) -> Result<Thing, Error> {
+    /// Makes the thing with its type and attribute, or corrects it, whoever else does so at the same moment.
+    pub(crate) async fn ensure(&self, announcement: &Announcement) -> Result<EnsuredThing, Error> {
         let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(TRIES).with_jitter();
         (|| self.try_to_ensure(announcement))
             .retry(pauses)
@@ -118,69 +145,65 @@ impl Registry {
             .await
     }
 
-    async fn try_to_ensure(&self, announcement: &Announcement) -> Result<Thing, Error> {
+    async fn try_to_ensure(&self, announcement: &Announcement) -> Result<EnsuredThing, Error> {
         let Announcement { thing, thing_type, .. } = announcement;
-        let held = match self.client.describe_thing().thing_name(thing.as_str()).send().await {
-            Ok(held) => Some(held),
-            Err(error) if answer(error.code()) == Answer::NotFound => None,
-            Err(error) => return Err(unexpected("describe a thing", error)),
+        let existing = match self.client.describe_thing().thing_name(thing.as_str()).send().await {
+            Ok(existing) => Some(existing),
+            Err(error) if ErrorKind::of(&error) == ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::of("describe a thing", error)),
         };
-        // Where nothing usable was announced, the thing keeps what it has.
-        let new_type = thing_type
-            .as_ref()
-            .filter(|thing_type| held.as_ref().is_none_or(|held| held.thing_type_name() != Some(thing_type.as_str())));
+        // Without a usable type in the announcement, the thing keeps the one that it has.
+        let present_type = existing.as_ref().and_then(|existing| existing.thing_type_name());
+        let new_type = thing_type.as_ref().filter(|thing_type| present_type != Some(thing_type.as_str()));
         let (name, value) = PROTOCOL;
-        let attribute = held.as_ref().and_then(|held| held.attributes()?.get(name));
-        if held.is_some() && new_type.is_none() && attribute.is_some_and(|attribute| attribute == value) {
-            return Ok(Thing { done: Done::Nothing, without_its_type: None });
+        let attribute = existing.as_ref().and_then(|existing| existing.attributes()?.get(name));
+        if existing.is_some() && new_type.is_none() && attribute.is_some_and(|attribute| attribute == value) {
+            return Ok(EnsuredThing { change: ThingChange::None, unusable_type: None });
         }
-        // A type that the thing has already stays, also when it is deprecated.
-        let without_its_type = match new_type {
+        // Only a new type is looked at: the present one stays, also when it is deprecated.
+        let unusable_type = match new_type {
             Some(new_type) => self.ensure_type(new_type).await?,
             None => None,
         };
-        let new_type = new_type.filter(|_| without_its_type.is_none()).map(|new_type| new_type.as_str().to_owned());
-        let done = if held.is_some() { Done::Corrected } else { Done::Created };
+        let new_type = new_type.filter(|_| unusable_type.is_none()).map(|new_type| new_type.as_str().to_owned());
         let payload = AttributePayload::builder().attributes(name, value).merge(true).build();
-        let written = if held.is_some() {
+        let change = if existing.is_some() {
             let update = self.client.update_thing().thing_name(thing.as_str());
             let update = update.set_thing_type_name(new_type).attribute_payload(payload);
-            update.send().await.map(drop).map_err(|error| (answer(error.code()), unexpected("update a thing", error)))
+            update.send().await.map_err(|error| Error::of_write("update a thing", error))?;
+            ThingChange::Corrected
         } else {
             let create = self.client.create_thing().thing_name(thing.as_str());
             let create = create.set_thing_type_name(new_type).attribute_payload(payload);
-            create.send().await.map(drop).map_err(|error| (answer(error.code()), unexpected("create a thing", error)))
+            create.send().await.map_err(|error| Error::of_write("create a thing", error))?;
+            ThingChange::Created
         };
-        match written {
-            Ok(()) => Ok(Thing { done, without_its_type }),
-            // Somebody else has made or removed it since, or the type.
-            Err((Answer::ExistsOtherwise | Answer::NotFound | Answer::Conflict, error)) => {
-                Err(Error::Moving(error.to_string()))
-            }
-            Err((Answer::Other, error)) => Err(error),
-        }
+        Ok(EnsuredThing { change, unusable_type })
     }
 
-    /// The type is there afterwards; or why things cannot take it. A deprecated one takes none, and is left deprecated: that
-    /// was somebody's wish.
-    async fn ensure_type(&self, thing_type: &ThingTypeName) -> Result<Option<Untaken>, Error> {
-        let is_refused = |code: Option<&str>| code == Some("InvalidRequestException");
+    /// Makes the type where it is missing. Returns the reason why things cannot have it, if any: a deprecated type takes none, and
+    /// stays deprecated, because an operator wished so.
+    async fn ensure_type(&self, thing_type: &ThingTypeName) -> Result<Option<UnusableType>, Error> {
         match self.client.describe_thing_type().thing_type_name(thing_type.as_str()).send().await {
-            Ok(held) => {
-                let is_deprecated = held.thing_type_metadata().is_some_and(|metadata| metadata.deprecated());
-                return Ok(is_deprecated.then_some(Untaken::Deprecated));
+            Ok(existing) => {
+                let is_deprecated = existing.thing_type_metadata().is_some_and(|metadata| metadata.deprecated());
+                return Ok(is_deprecated.then_some(UnusableType::Deprecated));
             }
-            Err(error) if answer(error.code()) == Answer::NotFound => {}
-            Err(error) if is_refused(error.code()) => return Ok(Some(Untaken::Refused)),
-            Err(error) => return Err(unexpected("describe a thing type", error)),
+            Err(error) => match ErrorKind::of(&error) {
+                ErrorKind::NotFound => {}
+                ErrorKind::InvalidRequest => return Ok(Some(UnusableType::Refused)),
+                _ => return Err(Error::of("describe a thing type", error)),
+            },
         }
-        // Of several that do this at the same moment all succeed; and a type that somebody has described is the type all
-        // the same.
+        // Several callers that create a type at the same moment all succeed. A type that exists with a description is no
+        // obstacle.
         match self.client.create_thing_type().thing_type_name(thing_type.as_str()).send().await {
             Ok(_) => tracing::info!("thing type created"),
-            Err(error) if answer(error.code()) == Answer::ExistsOtherwise => {}
-            Err(error) if is_refused(error.code()) => return Ok(Some(Untaken::Refused)),
-            Err(error) => return Err(unexpected("create a thing type", error)),
+            Err(error) => match ErrorKind::of(&error) {
+                ErrorKind::Exists => {}
+                ErrorKind::InvalidRequest => return Ok(Some(UnusableType::Refused)),
+                _ => return Err(Error::of("create a thing type", error)),
+            },
         }
         Ok(None)
     }
