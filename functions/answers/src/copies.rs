@@ -1,16 +1,14 @@
-//! Which update makes the copies say what the records say.
-
-use std::collections::BTreeMap;
+//! Updates of the copies of records in the operation shadow.
 
 use requests::{Device, Millis, RequestCopy, path_hash, request_copies};
 use serde_json::{Map, Value as Json};
 use shadow::operation_shadow::{CopiesUpdate, OperationShadow};
 
-/// Fields of a copy that may be absent. An update merges, so what is absent now has to be taken away.
+/// Fields of a copy that may be absent. An update merges, so an absent field is written as `null`.
 const OPTIONAL: [&str; 5] = ["clientToken", "taskId", "requestId", "reason", "properties"];
 
-/// The update that follows from a change. Nothing where the copies stay as they are.
-pub(crate) fn of_change(before: &Device, after: &Device, at: Millis) -> Option<CopiesUpdate> {
+/// Update of the copies that a change of the records concerns, if it concerns any.
+pub(crate) fn update_after_change(before: &Device, after: &Device, at: Millis) -> Option<CopiesUpdate> {
     let (old, new) = (request_copies(before, at), request_copies(after, at));
     let mut requests = Map::new();
     for (name, entry) in &new {
@@ -27,16 +25,16 @@ pub(crate) fn of_change(before: &Device, after: &Device, at: Millis) -> Option<C
     (!requests.is_empty()).then_some(CopiesUpdate { requests, result: None })
 }
 
-/// The update that makes the shadow say what the records say, whatever stands there.
-pub(crate) fn anew(device: &Device, shadow: &OperationShadow, at: Millis) -> CopiesUpdate {
+/// Update of all copies, whatever the shadow holds.
+pub(crate) fn full_update(device: &Device, shadow: &OperationShadow, at: Millis) -> CopiesUpdate {
     let new = request_copies(device, at);
     let foreign = shadow.requests.iter().filter(|name| !new.contains_key(*name));
-    let taken_away: Vec<(String, Json)> = foreign.map(|name| (name.clone(), Json::Null)).collect();
+    let removed: Vec<(String, Json)> = foreign.map(|name| (name.clone(), Json::Null)).collect();
     let written = new.iter().map(|(name, entry)| (name.clone(), copy(entry)));
-    CopiesUpdate { requests: written.chain(taken_away).collect(), result: earlier_results(device, &shadow.result) }
+    CopiesUpdate { requests: written.chain(removed).collect(), result: earlier_results(device, &shadow.result) }
 }
 
-/// As short as an entry can be, for a shadow that has no room: its status and the code of its reason.
+/// The update with copies as short as possible, for a shadow without room: of a reason, only the code.
 pub(crate) fn shortened(copies: &CopiesUpdate) -> CopiesUpdate {
     let short = |entry: &Json| match entry {
         Json::Object(entry) => {
@@ -64,7 +62,7 @@ fn copy(entry: &RequestCopy) -> Json {
     copy
 }
 
-/// What stands in `reported.result` and the newest result did not name, as `null`s.
+/// Values in `reported.result` that the newest result does not name, as `null`s.
 fn earlier_results(device: &Device, result: &Json) -> Option<Json> {
     let newest = device.newest_result()?;
     let is_of_newest = |path: &str| newest.names(path_hash(path));
@@ -76,7 +74,7 @@ fn earlier_results(device: &Device, result: &Json) -> Option<Json> {
                 let below = walk(&path, part, depth + 1, is_of_newest);
                 let count = part.as_object().map_or(0, Map::len);
                 match below {
-                    // All of it is of earlier results.
+                    // All values below are of earlier results.
                     Some(Json::Object(below)) if below.len() == count && below.values().all(Json::is_null) => {
                         nulls.insert(name.clone(), Json::Null);
                     }
@@ -94,9 +92,7 @@ fn earlier_results(device: &Device, result: &Json) -> Option<Json> {
     walk("", result, 1, &is_of_newest)
 }
 
-/// How old the newest word is that these copies bring.
-pub(crate) fn newest_word(after: &Device) -> Option<Millis> {
-    let words: BTreeMap<Millis, ()> =
-        after.open().iter().chain(after.ended()).map(|record| (record.updated_at, ())).collect();
-    words.last_key_value().map(|(at, ())| *at)
+/// When the records were last updated.
+pub(crate) fn updated_at(device: &Device) -> Option<Millis> {
+    device.open().iter().chain(device.ended()).map(|record| record.updated_at).max()
 }

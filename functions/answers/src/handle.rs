@@ -1,4 +1,4 @@
-//! From the event to the copies.
+//! Handles an event: writes the copies of each thing that it names.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::copies;
-use crate::event::{Changed, Told};
+use crate::event::{Batch, DeviceChange};
 
 /// Time limit for the copies of one thing: others wait behind it.
 const THING_LIMIT: Duration = Duration::from_secs(5);
 
-/// Somebody else wrote into the shadow first so many times in a row.
+/// Tries of a write while others write into the shadow first.
 const MOST_CONFLICTS: u32 = 20;
 
-/// Everything that outlives an invocation.
+/// State of the execution environment, across invocations.
 pub(crate) struct Service {
     writer: Arc<Writer>,
     sqs: aws_sdk_sqs::Client,
@@ -30,27 +30,33 @@ pub(crate) struct Service {
     queue_url: String,
 }
 
-/// Who writes the copies.
+/// Writes the copies.
 struct Writer {
     ledger: Ledger,
     shadows: OperationShadows,
 }
 
-/// What the function returns: which messages of the queue stay there (`ReportBatchItemFailures`).
+/// Response to the queue, which keeps the messages that it names (`ReportBatchItemFailures`).
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Answer {
-    batch_item_failures: Vec<Failed>,
+pub(crate) struct BatchResponse {
+    batch_item_failures: Vec<BatchItemFailure>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Failed {
+struct BatchItemFailure {
     item_identifier: String,
 }
 
-/// What came of the copies of one thing.
-type Written = (ThingName, Option<String>, Result<bool, Error>);
+/// Result of writing the copies of one thing.
+struct Written {
+    thing: ThingName,
+    /// Id of the queue's message that names the thing.
+    message: Option<String>,
+    /// Whether an update was necessary.
+    result: Result<bool, Error>,
+}
 
 impl Service {
     pub(crate) fn new(
@@ -62,45 +68,45 @@ impl Service {
         Service { writer: Arc::new(Writer { ledger, shadows }), sqs, queue_url }
     }
 
-    /// Writes the copies of all things that the event names. What could not be written for one thing is put into the queue, so
-    /// that no other waits for it; it is an error of the function only where that is not possible either.
-    pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<Answer, Diagnostic> {
+    /// Writes the copies of all things that the event names. A thing whose copies cannot be written is put into the queue, so
+    /// that no other waits for it. The function fails only where that fails, too.
+    pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<BatchResponse, Diagnostic> {
         let LambdaEvent { payload, context } = event;
-        // In lines of every level, hence its own.
+        // Of the level `error`, so that lines of every level have its fields.
         let (request_id, trace_id) = (context.request_id.as_str(), lambda_support::trace_id(&context));
         let span = tracing::error_span!("answers", request_id, trace_id);
-        self.write_all(&payload, Deadline::of(&context)).instrument(span).await
+        self.process(&payload, Deadline::of(&context)).instrument(span).await
     }
 
-    async fn write_all(&self, payload: &Json, deadline: Deadline) -> Result<Answer, Diagnostic> {
+    async fn process(&self, payload: &Json, deadline: Deadline) -> Result<BatchResponse, Diagnostic> {
         let begun = Instant::now();
-        let told = Told::read(payload);
-        lambda_support::log_unreadable_records(&told.not_understood);
-        let things = told.changed.len() + told.anew.len();
-        let names = told.changed.iter().map(|changed| &changed.thing).chain(told.anew.iter().map(|(thing, _)| thing));
-        // Mostly it is one, and then its story has this line.
+        let batch = Batch::parse(payload);
+        lambda_support::log_unreadable_records(&batch.unreadable);
+        let things = batch.changes.len() + batch.queued.len();
+        let names = batch.changes.iter().map(|change| &change.thing).chain(batch.queued.iter().map(|(thing, _)| thing));
+        // Mostly it is one: then the lines about that thing include the last one here.
         let thing = names.last().map(|thing| thing.as_str().to_owned()).filter(|_| things == 1);
         let mut tasks: JoinSet<Written> = JoinSet::new();
         let limit = THING_LIMIT.min(deadline.left());
-        for changed in told.changed {
+        for change in batch.changes {
             let writer = Arc::clone(&self.writer);
             tasks.spawn(async move {
-                let written = in_time(limit, writer.change(&changed)).await;
-                (changed.thing, None, written)
+                let result = in_time(limit, writer.write_change(&change)).await;
+                Written { thing: change.thing, message: None, result }
             });
         }
-        for (thing, message) in told.anew {
+        for (thing, message) in batch.queued {
             let writer = Arc::clone(&self.writer);
             tasks.spawn(async move {
-                let written = in_time(limit, writer.anew(&thing)).await;
-                (thing, Some(message), written)
+                let result = in_time(limit, writer.write_all(&thing)).await;
+                Written { thing, message: Some(message), result }
             });
         }
-        let (mut answer, mut updated, mut delayed) = (Answer::default(), 0_u32, 0_u32);
+        let (mut response, mut updated, mut delayed) = (BatchResponse::default(), 0_u32, 0_u32);
         let mut lost = Ok(());
         while let Some(joined) = tasks.join_next().await {
-            let Ok((thing, message, written)) = joined else { continue };
-            match written {
+            let Ok(Written { thing, message, result }) = joined else { continue };
+            match result {
                 Ok(is_updated) => {
                     updated += u32::from(is_updated);
                     tracing::debug!(thing = thing.as_str(), is_updated, "thing done");
@@ -111,7 +117,9 @@ impl Service {
                     metrics::counter!("Failures", "code" => code).increment(1);
                     tracing::warn!(thing = thing.as_str(), code, reason, "copies not written; they are tried again");
                     match message {
-                        Some(item_identifier) => answer.batch_item_failures.push(Failed { item_identifier }),
+                        Some(item_identifier) => {
+                            response.batch_item_failures.push(BatchItemFailure { item_identifier })
+                        }
                         // The other things go on all the same.
                         None => lost = lost.and(self.put_off(&thing).await),
                     }
@@ -126,9 +134,10 @@ impl Service {
             tracing::error!(thing, code, reason, "copies not written, and not put off");
         }
         tracing::info!(thing, things, updated, delayed, duration_ms = elapsed_ms(begun), "copies written");
-        lost.map(|()| answer)
+        lost.map(|()| response)
     }
 
+    /// Puts a thing into the queue.
     async fn put_off(&self, thing: &ThingName) -> Result<(), Diagnostic> {
         let sent = self.sqs.send_message().queue_url(&self.queue_url).message_body(thing.as_str()).send().await;
         sent.map(drop).map_err(|error| {
@@ -138,27 +147,27 @@ impl Service {
 }
 
 impl Writer {
-    /// Whether anything had to be written.
-    async fn change(&self, Changed { thing, before, after }: &Changed) -> Result<bool, Error> {
+    /// Writes the copies that a change concerns. Returns whether there are any.
+    async fn write_change(&self, DeviceChange { thing, before, after }: &DeviceChange) -> Result<bool, Error> {
         if before.copies_overwrite_marker() != after.copies_overwrite_marker() {
-            return self.anew(thing).await;
+            return self.write_all(thing).await;
         }
-        let Some(copies) = copies::of_change(before, after, now()) else { return Ok(false) };
+        let Some(copies) = copies::update_after_change(before, after, now()) else { return Ok(false) };
         self.write(thing, copies, None).await?;
-        if let Some(at) = copies::newest_word(after) {
+        if let Some(at) = copies::updated_at(after) {
             metrics::histogram!("AnswerLag").record(now().saturating_sub(at) as f64);
         }
         Ok(true)
     }
 
-    /// Reads what stands there, and then the records, so that a write of what was there before fails.
-    async fn anew(&self, thing: &ThingName) -> Result<bool, Error> {
+    /// Writes all copies. It reads the shadow before the records, so that copies of older records meet a conflict.
+    async fn write_all(&self, thing: &ThingName) -> Result<bool, Error> {
         for _ in 0..MOST_CONFLICTS {
             let shadow = self.shadows.read(thing).await?;
             let version = shadow.as_ref().map(|shadow| shadow.version);
             let item = self.ledger.load(thing.as_str()).await;
             let item = item.map_err(|error| Error::Unavailable(error.to_string()))?;
-            let copies = copies::anew(&item.device, &shadow.unwrap_or_default(), now());
+            let copies = copies::full_update(&item.device, &shadow.unwrap_or_default(), now());
             match self.write(thing, copies, version).await {
                 Err(Error::Conflict) => metrics::counter!("AnswerConflicts").increment(1),
                 written => return written.map(|()| true),

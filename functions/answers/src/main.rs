@@ -2,8 +2,8 @@
 //! written. It is the one function that writes `reported.requests` of the operation shadows.
 //!
 //! ```text
-//! stream → what changed, by thing → copies → operation shadow
-//!                                      └── could not be written → queue → the device's item → copies → operation shadow
+//! stream → changes, by thing → copies → operation shadow
+//!                                 └── could not be written → queue → the device's item → copies → operation shadow
 //! ```
 
 mod copies;
