@@ -1,4 +1,4 @@
-//! From the event to the datamodel shadow, and to the last word of the request in the ledger.
+//! Handles a result: registers it in the ledger, folds it into the datamodel shadow, and ends the request that it answers.
 
 use std::time::Instant;
 
@@ -11,15 +11,16 @@ use shadow::folding::{EarlierResult, FoldOutcome, OtherResults, Revision, Scope}
 use shadow::{DatamodelShadows, Error, Shadows};
 use tracing::Instrument;
 
+use crate::logging::{count_outcome, log_outcome, record_request, result_span};
 use crate::response::Response;
 
-/// Everything that outlives an invocation.
+/// State of the execution environment, across invocations.
 pub(crate) struct Service {
     ledger: Ledger,
     datamodel: DatamodelShadows,
 }
 
-/// What folding a result came to.
+/// Outcome of folding a result.
 type Outcome = (Status, Option<Reason>);
 
 impl Service {
@@ -27,38 +28,22 @@ impl Service {
         Service { ledger, datamodel: DatamodelShadows::new(shadows) }
     }
 
-    /// Folds the result in and ends its request. What can get better by itself is an error of the function, so that Lambda
-    /// tries again.
+    /// Folds a result and ends its request. A failure that may get better is an error of the function, so that Lambda tries again.
     pub(crate) async fn event(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
         let LambdaEvent { payload, context } = event;
         let (request_id, begun, deadline) = (context.request_id.as_str(), Instant::now(), Deadline::of(&context));
-        let opened = Response::open(&payload);
-        let response = opened.as_ref().ok();
-        // Which request it answers is known later.
-        // In lines of every level, hence its own.
-        let span = tracing::error_span!(
-            "response",
-            request_id,
-            trace_id = lambda_support::trace_id(&context),
-            thing = response.map(|response| response.envelope.thing.as_str()),
-            operation = response.map(|response| response.operation.as_str()),
-            result_version = response.and_then(|response| response.envelope.version),
-            version = tracing::field::Empty,
-            client_token = tracing::field::Empty,
-            task_id = tracing::field::Empty,
-            resources = tracing::field::Empty,
-            fold_ms = tracing::field::Empty,
-        );
+        let parsed = Response::parse(&payload);
+        let span = result_span(&context, parsed.as_ref().ok());
         let answered = async {
-            let response = opened.map_err(|why| diagnostic("EVENT_INVALID", why))?;
+            let response = parsed.map_err(|why| diagnostic("EVENT_INVALID", why))?;
             let timed = tokio::time::timeout(deadline.left(), self.response(&response, request_id)).await;
             timed.unwrap_or_else(|_| {
                 Err(diagnostic(code::DATAMODEL_NOT_UPDATED, "no answer within the time that was left"))
             })
         };
         let answered = answered.instrument(span.clone()).await;
-        span.in_scope(|| log(&answered, elapsed_ms(begun)));
-        count(&answered);
+        span.in_scope(|| log_outcome(&answered, elapsed_ms(begun)));
+        count_outcome(&answered);
         answered
     }
 
@@ -73,19 +58,19 @@ impl Service {
                 format!("operation: {operation:?} has no result to fold; only read, write and readComposite have");
             return ignored("NOTHING_TO_FOLD", why);
         }
-        let Some(returned) = response.returned(format!("{:08x}", fastrand::u32(..)), now()) else {
-            // Nothing is known of its order: what was written later stays.
+        let Some(received) = response.received(format!("{:08x}", fastrand::u32(..)), now()) else {
+            // Its place in the order of results is not known: later values stay.
             let (outcome, _) = self.fold(response, &Item::default(), None).await?;
             let answer = Answer::new(thing.as_str(), outcome.0, request_id).with_reason(outcome.1);
             return Ok(Answer { operation: Some(response.operation.clone()), ..answer });
         };
-        let version = returned.version;
-        let registered = self.ledger.append(thing.as_str(), &Event::Result(returned), None).await;
-        let (item, verdict) = registered.map_err(refused)?;
+        let version = received.version;
+        let registered = self.ledger.append(thing.as_str(), &Event::Result(received), None).await;
+        let (item, verdict) = registered.map_err(ledger_error)?;
         let Verdict::Fold(name) = verdict else {
             return ignored(code::DUPLICATE, "this result came before and was folded in".to_owned());
         };
-        name.as_ref().inspect(|name| tell_the_request(&item, name));
+        name.as_ref().inspect(|name| record_request(&item, name));
         let (outcome, folded) = self.fold(response, &item, name.as_ref()).await?;
         let (status, reason) = outcome.clone();
         let event = Event::Folded(Folded {
@@ -98,7 +83,7 @@ impl Service {
             wrote: folded.map_or(DatamodelWrite::Nothing, |folded| folded.wrote),
             at: now(),
         });
-        let (item, _) = self.ledger.apply(thing.as_str(), item, &[event], now()).await.map_err(refused)?;
+        let (item, _) = self.ledger.apply(thing.as_str(), item, &[event], now()).await.map_err(ledger_error)?;
         let answers = item.device.result(version).and_then(|result| result.answers.clone());
         let record = answers.as_ref().and_then(|name| item.device.find(name));
         if let Some(requested_at) = record.map(|record| record.requested_at).filter(|seconds| *seconds > 0) {
@@ -121,7 +106,7 @@ impl Service {
     ) -> Result<(Outcome, Option<FoldOutcome>), Diagnostic> {
         let (envelope, begun) = (&response.envelope, Instant::now());
         let version = envelope.version.unwrap_or(u64::MAX);
-        // What is written names what it wrote, and says nothing of others.
+        // The result of a write names the written keys only: it does not show that others are gone.
         let read = name.and_then(|name| item.device.find(name)).filter(|_| response.operation != "write");
         let scope = Scope::new(read.map(|record| record.keys.clone()), response.failed_keys.clone());
         let known = item.device.datamodel(version).map(|(version, written_at)| Revision { version, written_at });
@@ -150,16 +135,16 @@ impl Service {
 
 fn outcome(response: &Response, relieved: bool) -> Outcome {
     let failed_keys: Vec<&str> = response.failed().collect();
-    let left_out = (!response.not_understood.is_empty())
-        .then(|| Reason::new(code::RESULT_IN_PART, response.not_understood.join("; ")));
+    let left_out =
+        (!response.unreadable.is_empty()).then(|| Reason::new(code::RESULT_IN_PART, response.unreadable.join("; ")));
     if !failed_keys.is_empty() {
         let keys = failed_keys.join(", ");
         let why = format!("the device answered {} with failed keys: {keys}", response.operation);
         let refused = Reason::new("DEVICE_FAILED_KEYS", why);
         return (Status::Failed, Reason::join(std::iter::once(refused).chain(left_out)));
     }
-    if response.change.is_empty() && !response.not_understood.is_empty() {
-        return failed("RESULT_INVALID", response.not_understood.join("; "));
+    if response.change.is_empty() && !response.unreadable.is_empty() {
+        return failed("RESULT_INVALID", response.unreadable.join("; "));
     }
     let relief = relieved.then(|| {
         let why =
@@ -183,60 +168,6 @@ fn others(item: &Item, version: u64) -> OtherResults {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it away")]
-fn refused(error: ledger::Error) -> Diagnostic {
+fn ledger_error(error: ledger::Error) -> Diagnostic {
     diagnostic(error.code(), error.to_string())
-}
-
-/// From here on the lines say which request it is that the result answers.
-fn tell_the_request(item: &Item, name: &Name) {
-    let span = tracing::Span::current();
-    if let Name::Version(version) = name {
-        span.record("version", version);
-    }
-    if let Some(record) = item.device.find(name) {
-        span.record("client_token", record.client_token.as_deref());
-        span.record("task_id", record.task_id.as_deref());
-    }
-}
-
-fn log(answered: &Result<Answer, Diagnostic>, duration_ms: f64) {
-    match answered {
-        Ok(answer) => {
-            let status = answer.status.as_str();
-            let (code, reason) = answer.reason.as_ref().map(|r| (r.code.as_ref(), r.message.as_str())).unzip();
-            match answer.status {
-                Status::Succeeded => tracing::info!(status, code, reason, duration_ms, "result folded"),
-                Status::Ignored => tracing::info!(status, code, reason, duration_ms, "result left alone"),
-                _ => tracing::warn!(status, code, reason, duration_ms, "result not, or not fully, folded"),
-            }
-        }
-        Err(Diagnostic { error_type: code, error_message: reason }) => {
-            let status = Status::InProgress.as_str();
-            tracing::error!(status, code, reason, duration_ms, "result not folded");
-        }
-    }
-}
-
-fn count(answered: &Result<Answer, Diagnostic>) {
-    let code = match answered {
-        Ok(answer) if answer.status == Status::Ignored => {
-            if answer.reason.as_ref().is_some_and(|reason| reason.code == code::DUPLICATE) {
-                metrics::counter!("DuplicatesDropped").increment(1);
-            }
-            return;
-        }
-        Ok(answer) => {
-            let operation = match answer.operation.as_deref() {
-                Some(name @ ("read" | "write" | "readComposite" | "delete")) => name.to_owned(),
-                _ => "unknown".to_owned(),
-            };
-            metrics::counter!("Results", "operation" => operation, "status" => answer.status.as_str()).increment(1);
-            if answer.status == Status::Succeeded {
-                return;
-            }
-            answer.reason.as_ref().map(|reason| reason.code.to_string()).unwrap_or_default()
-        }
-        Err(error) => error.error_type.clone(),
-    };
-    metrics::counter!("Failures", "code" => code).increment(1);
 }

@@ -2,10 +2,11 @@
 //! `reconcile` when a device has deleted object instances.
 //!
 //! ```text
-//! event → Response → registered in the ledger, which says whom it answers → datamodel shadow → last word in the ledger
+//! event → Response → registered in the ledger, which finds the request → datamodel shadow → outcome in the ledger
 //! ```
 
 mod handle;
+mod logging;
 mod response;
 
 use lambda_runtime::Error;

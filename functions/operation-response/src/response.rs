@@ -1,4 +1,4 @@
-//! A result, as the rule passes it on.
+//! Parses an event: a result from its rule, or the keys that a device has deleted.
 
 use requests::{Millis, ResultReceived, has_result, named_paths};
 use serde_json::value::RawValue;
@@ -6,25 +6,25 @@ use serde_json::{Map, Value as Json};
 use shadow::Envelope;
 use shadow::folding::Change;
 
-/// A result, or what a device has deleted.
+/// A result of an operation, or the deletion of object instances.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) envelope: Envelope,
     pub(crate) operation: String,
     pub(crate) change: Change,
-    /// What could not be understood, a line each.
-    pub(crate) not_understood: Vec<String>,
-    /// As Coiote wrote them: one text that was split at commas, `[""]` where none failed.
+    /// Parts of the result that are of no known form, a line each.
+    pub(crate) unreadable: Vec<String>,
+    /// Failed keys as Coiote wrote them: a text that was split at commas, `[""]` where no key failed.
     pub(crate) failed_keys: Vec<String>,
     /// Hashes of the paths that the result names.
     paths: Vec<u32>,
-    /// Neither a result nor failed keys: somebody took Coiote's words away.
+    /// Whether the event has neither a result nor failed keys: they were removed from the shadow.
     is_empty: bool,
 }
 
 impl Response {
-    /// Opens an event. The error is one line for whoever wrote it.
-    pub(crate) fn open(event: &RawValue) -> Result<Response, String> {
+    /// Parses an event. The error is one line for the event's author.
+    pub(crate) fn parse(event: &RawValue) -> Result<Response, String> {
         let (envelope, mut fields) = Envelope::open(event)?;
         if let Some(deleted) = fields.remove("deleted") {
             let paths: Vec<String> =
@@ -33,7 +33,7 @@ impl Response {
                 envelope,
                 operation: "delete".to_owned(),
                 change: Change::removal(paths),
-                not_understood: Vec::new(),
+                unreadable: Vec::new(),
                 failed_keys: Vec::new(),
                 paths: Vec::new(),
                 is_empty: false,
@@ -47,21 +47,22 @@ impl Response {
         let failed_keys = failed_keys.unwrap_or_default();
         let result = result.unwrap_or_else(|| Json::Object(Map::new()));
         let paths = named_paths(&result);
-        let (change, not_understood) = Change::from_result(result);
-        Ok(Response { envelope, operation, change, not_understood, failed_keys, paths, is_empty })
+        let (change, unreadable) = Change::from_result(result);
+        Ok(Response { envelope, operation, change, unreadable, failed_keys, paths, is_empty })
     }
 
-    /// Whether it belongs into the data model: the other operations report nothing that does.
+    /// Whether it belongs into the datamodel shadow: other operations have no values.
     pub(crate) fn is_to_be_folded(&self) -> bool {
         !self.is_empty && (has_result(&self.operation) || self.operation == "delete")
     }
 
+    /// The keys that failed.
     pub(crate) fn failed(&self) -> impl Iterator<Item = &str> {
         self.failed_keys.iter().map(String::as_str).filter(|key| !key.is_empty())
     }
 
-    /// What the ledger is told of it. Nothing where it is not known which shadow version carried it.
-    pub(crate) fn returned(&self, mark: String, at: Millis) -> Option<ResultReceived> {
+    /// The result for the ledger; none where the shadow version that carried it is not known.
+    pub(crate) fn received(&self, mark: String, at: Millis) -> Option<ResultReceived> {
         Some(ResultReceived {
             version: self.envelope.version?,
             mark,
@@ -87,26 +88,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_ledger_is_told() {
+    fn the_ledger_gets_paths_and_failed_keys() {
         let event = json!({
             "thingName": "a", "version": 9, "timestamp": 100, "operation": "read", "failedKeys": ["Location", ""],
             "result": {"Device": {"0": {"UTC Offset": "+02:00", "Timezone": null, "Odd": [1]}}},
         });
-        let response = Response::open(&RawValue::from_string(event.to_string()).unwrap()).unwrap();
-        let returned = response.returned("m".to_owned(), 5).unwrap();
+        let response = Response::parse(&RawValue::from_string(event.to_string()).unwrap()).unwrap();
+        let received = response.received("m".to_owned(), 5).unwrap();
         assert_eq!(
-            (returned.version, returned.reported_at, returned.failed_keys),
+            (received.version, received.reported_at, received.failed_keys),
             (9, 100, vec!["Location".to_owned()])
         );
-        assert!(returned.paths.contains(&requests::path_hash("Device.0.UTC Offset")));
-        assert_eq!(response.not_understood.len(), 1);
+        assert!(received.paths.contains(&requests::path_hash("Device.0.UTC Offset")));
+        assert_eq!(response.unreadable.len(), 1);
     }
 
     #[test]
-    fn what_a_device_has_deleted_is_a_change_without_a_version() {
+    fn a_deletion_is_a_change_without_a_version() {
         let event = json!({"thingName": "a", "deleted": ["Portfolio.5"], "timestamp": 100});
-        let response = Response::open(&RawValue::from_string(event.to_string()).unwrap()).unwrap();
-        assert!(response.is_to_be_folded() && response.returned(String::new(), 0).is_none());
+        let response = Response::parse(&RawValue::from_string(event.to_string()).unwrap()).unwrap();
+        assert!(response.is_to_be_folded() && response.received(String::new(), 0).is_none());
         assert!(!response.change.is_empty());
     }
 }
