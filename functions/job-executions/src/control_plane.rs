@@ -1,4 +1,4 @@
-//! What AWS IoT Jobs says of jobs and their executions: its control plane, at a pace that leaves room for others.
+//! The control plane of AWS IoT Jobs: jobs and their executions, read at a pace that leaves room for other callers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use lambda_support::Deadline;
 use requests::Millis;
 use serde_json::Value as Json;
 
-/// Pause before each call. AWS takes ten calls of a kind in a second, from all of an account.
+/// Pause before each call. AWS takes ten calls of a kind per second, from all callers of an account.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Executions of a page.
@@ -18,8 +18,8 @@ const PAGE: i32 = 250;
 
 pub(crate) struct ControlPlane {
     client: Client,
-    /// Whether a job's document is for us, by the job's id and when it was created: documents do not change.
-    ours: BoundedCache<(String, i64), bool>,
+    /// Whether a job's document has an LwM2M operation, by the job's id and time of creation: documents do not change.
+    has_operation: BoundedCache<(String, i64), bool>,
 }
 
 /// An execution of a job.
@@ -33,11 +33,11 @@ pub(crate) struct Execution {
 
 impl ControlPlane {
     pub(crate) fn new(client: Client) -> ControlPlane {
-        ControlPlane { client, ours: BoundedCache::default() }
+        ControlPlane { client, has_operation: BoundedCache::default() }
     }
 
-    /// The jobs under way that ask for LwM2M operations and have executions which are queued, as many as there is time for; and
-    /// whether those were all.
+    /// Ids of the jobs in progress that ask for LwM2M operations and have queued executions, as many as there is time for, and
+    /// whether these are all.
     pub(crate) async fn jobs_with_queued_executions(&self, deadline: Deadline) -> Result<(Vec<String>, bool), String> {
         let mut found = Vec::new();
         let mut token = None;
@@ -51,7 +51,7 @@ impl ControlPlane {
                 }
                 let created_at = job.created_at.map_or(0, |at| at.secs());
                 let Some(id) = job.job_id else { continue };
-                if self.is_ours(&id, created_at).await? && self.has_queued(&id).await? {
+                if self.asks_for_operation(&id, created_at).await? && self.has_queued(&id).await? {
                     found.push(id);
                 }
             }
@@ -62,20 +62,20 @@ impl ControlPlane {
         }
     }
 
-    async fn is_ours(&self, job_id: &str, created_at: i64) -> Result<bool, String> {
+    async fn asks_for_operation(&self, job_id: &str, created_at: i64) -> Result<bool, String> {
         let key = (job_id.to_owned(), created_at);
-        if let Some(known) = self.ours.get(&key) {
+        if let Some(known) = self.has_operation.get(&key) {
             return Ok(known);
         }
         tokio::time::sleep(PAUSE).await;
         let document = self.client.get_job_document().job_id(job_id).send().await;
-        let is_ours = match document {
-            Ok(output) => output.document.as_deref().is_some_and(has_operation),
+        let has_operation = match document {
+            Ok(output) => output.document.as_deref().is_some_and(is_document_with_operation),
             Err(error) if is_gone(&error) => false,
             Err(error) => return Err(lambda_support::aws::error_summary(&error)),
         };
-        self.ours.insert(key, is_ours);
-        Ok(is_ours)
+        self.has_operation.insert(key, has_operation);
+        Ok(has_operation)
     }
 
     async fn has_queued(&self, job_id: &str) -> Result<bool, String> {
@@ -90,7 +90,7 @@ impl ControlPlane {
         }
     }
 
-    /// A job's queued executions, as many as there is time for; and whether those were all.
+    /// A job's queued executions, as many as there is time for, and whether these are all.
     pub(crate) async fn queued_executions(
         &self,
         job_id: &str,
@@ -145,8 +145,8 @@ fn is_gone<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     error.code() == Some("ResourceNotFoundException")
 }
 
-/// Whether the document of a job asks for an LwM2M operation, as the statement of the rule has it.
-fn has_operation(document: &str) -> bool {
+/// Whether the document of a job asks for an LwM2M operation. The condition is that of the rule's SQL statement.
+fn is_document_with_operation(document: &str) -> bool {
     serde_json::from_str::<Json>(document).is_ok_and(|document| document.pointer("/lwm2m/operation").is_some())
 }
 
@@ -155,11 +155,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_is_for_us_when_it_has_an_operation() {
-        assert!(has_operation(r#"{"lwm2m": {"operation": "read", "keys": ["/"]}, "more": 1}"#));
-        assert!(has_operation(r#"{"lwm2m": {"operation": null}}"#), "it is there, and wrong");
+    fn a_document_counts_if_it_has_an_operation() {
+        assert!(is_document_with_operation(r#"{"lwm2m": {"operation": "read", "keys": ["/"]}, "more": 1}"#));
+        assert!(is_document_with_operation(r#"{"lwm2m": {"operation": null}}"#), "it is there, and wrong");
         for other in [r#"{"lwm2m": {}}"#, r#"{"lwm2m": "read"}"#, r#"{"operation": "read"}"#, "null", "no JSON"] {
-            assert!(!has_operation(other), "{other}");
+            assert!(!is_document_with_operation(other), "{other}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What AWS IoT Jobs is told of a request.
+//! Status and details of an execution, for AWS IoT Jobs, from the summary of its request.
 
 use std::collections::HashMap;
 
@@ -6,15 +6,15 @@ use aws_sdk_iotjobsdataplane::types::JobExecutionStatus;
 use ledger::RequestSummary;
 use requests::Status;
 
-/// Most characters of a value that AWS takes.
-const LONGEST: usize = 1_024;
+/// Most characters of a value (AWS IoT API reference, UpdateJobExecution).
+const MAX_VALUE: usize = 1_024;
 
-/// Punctuation and signs beside ASCII that AWS takes for sure, and that texts here hold.
+/// Punctuation and signs beside ASCII that AWS is known to take, and that messages use.
 const SIGNS: &str = "…–—’‘“”„·°±²³µ€£§×÷«»¿¡½¼¾";
 
-/// The status of the execution; nothing where there is nothing to tell.
-pub(crate) fn status(word: &RequestSummary) -> Option<JobExecutionStatus> {
-    match word.status {
+/// Status of the execution; none where AWS needs no update.
+pub(crate) fn status(summary: &RequestSummary) -> Option<JobExecutionStatus> {
+    match summary.status {
         Status::InProgress | Status::Scheduled => Some(JobExecutionStatus::InProgress),
         Status::Succeeded => Some(JobExecutionStatus::Succeeded),
         Status::Rejected => Some(JobExecutionStatus::Rejected),
@@ -23,28 +23,28 @@ pub(crate) fn status(word: &RequestSummary) -> Option<JobExecutionStatus> {
     }
 }
 
-/// The details beside the status; they take the place of those that were told before.
-pub(crate) fn details(word: &RequestSummary) -> HashMap<String, String> {
-    let reason = word.reason.as_ref();
+/// Details beside the status. They replace those of the last update.
+pub(crate) fn details(summary: &RequestSummary) -> HashMap<String, String> {
+    let reason = summary.reason.as_ref();
     let named = [
-        ("operation", Some(word.operation.as_str())),
-        ("taskId", word.task_id.as_deref()),
+        ("operation", Some(summary.operation.as_str())),
+        ("taskId", summary.task_id.as_deref()),
         ("code", reason.map(|reason| reason.code.as_ref())),
         ("message", reason.map(|reason| reason.message.as_str())),
-        ("properties", word.properties.as_deref()),
+        ("properties", summary.properties.as_deref()),
     ];
     let given = named.into_iter().filter_map(|(name, value)| Some((name, cut(value?))));
     given.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// As much of it as is surely taken: where AWS refuses a value although it should not, the status counts more.
-pub(crate) fn shortest(word: &RequestSummary) -> HashMap<String, String> {
-    let mut details = details(word);
+/// The details that AWS takes for sure: if it refuses a value against its documentation, the status counts more.
+pub(crate) fn safe_details(summary: &RequestSummary) -> HashMap<String, String> {
+    let mut details = details(summary);
     details.retain(|name, value| matches!(name.as_str(), "taskId" | "code") && value.is_ascii());
     details
 }
 
-/// The value as AWS takes it: `[^\p{C}]`, which no control, format, private or unassigned character is.
+/// The value in the form that AWS takes: `[^\p{C}]`, without control, format, private and unassigned characters.
 fn cut(value: &str) -> String {
     let is_taken = |c: char| matches!(c, ' '..='~') || c.is_alphanumeric() || SIGNS.contains(c);
     let line = value.chars().map(|c| {
@@ -56,7 +56,7 @@ fn cut(value: &str) -> String {
             '?'
         }
     });
-    line.take(LONGEST).collect()
+    line.take(MAX_VALUE).collect()
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    fn word(status: Status, message: &str) -> RequestSummary {
+    fn summary(status: Status, message: &str) -> RequestSummary {
         RequestSummary {
             operation: "write".to_owned(),
             status,
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_its_own_at_aws() {
+    fn every_status_has_one_at_aws() {
         use JobExecutionStatus as Aws;
         for (ours, theirs) in [
             (Status::InProgress, Some(Aws::InProgress)),
@@ -88,14 +88,14 @@ mod tests {
             (Status::Canceled, Some(Aws::Failed)),
             (Status::Ignored, None),
         ] {
-            assert_eq!(status(&word(ours, "")), theirs, "{ours:?}");
+            assert_eq!(status(&summary(ours, "")), theirs, "{ours:?}");
         }
     }
 
     #[test]
     fn details_are_cut_to_what_aws_takes() {
-        let details = details(&word(Status::Rejected, &"é\u{200b}\n…\u{e000}x".repeat(1_000)));
-        assert_eq!(details["message"].chars().count(), LONGEST);
+        let details = details(&summary(Status::Rejected, &"é\u{200b}\n…\u{e000}x".repeat(1_000)));
+        assert_eq!(details["message"].chars().count(), MAX_VALUE);
         assert!(details["message"].starts_with("é? …?x"), "{}", details["message"]);
         assert!(details.len() <= 10, "AWS takes ten");
         let mut names: Vec<_> = details.into_keys().collect();
@@ -104,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn at_the_least_the_code_is_told() {
-        let details = shortest(&word(Status::Rejected, "é"));
+    fn safe_details_have_the_code() {
+        let details = safe_details(&summary(Status::Rejected, "é"));
         assert_eq!(details.get("code").map(String::as_str), Some("KEY_UNKNOWN"));
         assert!(!details.contains_key("message"));
     }

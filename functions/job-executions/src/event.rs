@@ -1,45 +1,45 @@
-//! What invokes the function.
+//! Parses an event: records of the table's stream, a canceled job, or the schedule.
 
 use ledger::{Change, RequestSummary};
 use requests::{Name, Record, Status};
 use serde_json::Value as Json;
 
-/// An event, taken apart.
+/// Reason of an invocation.
 #[derive(Debug)]
-pub(crate) enum Asked {
-    /// Devices' requests have changed.
-    Told {
-        news: Vec<News>,
-        /// Records that are of no form that is known here, a line each.
-        not_understood: Vec<String>,
+pub(crate) enum Trigger {
+    /// Requests of devices have changed.
+    RequestsChanged {
+        updates: Vec<JobUpdate>,
+        /// Records of unknown form, a line each.
+        unreadable: Vec<String>,
     },
-    /// A job was canceled, with its executions.
+    /// The job with this id was canceled, with its executions.
     JobCanceled(String),
-    /// To look for executions that nobody was told of.
-    Look,
+    /// The schedule: it is time to look for executions without a request.
+    Schedule,
 }
 
-/// What is known by now of a job's request.
+/// News about the request of a job's execution.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct News {
+pub(crate) struct JobUpdate {
     pub(crate) thing: String,
     pub(crate) name: Name,
-    pub(crate) word: RequestSummary,
+    pub(crate) summary: RequestSummary,
 }
 
-impl Asked {
-    pub(crate) fn read(event: &Json) -> Asked {
+impl Trigger {
+    pub(crate) fn parse(event: &Json) -> Trigger {
         if let Some(records) = event.get("Records").and_then(Json::as_array) {
-            let (changes, not_understood) = ledger::changes(records);
-            return Asked::Told { news: changes.iter().flat_map(news).collect(), not_understood };
+            let (changes, unreadable) = ledger::changes(records);
+            return Trigger::RequestsChanged { updates: changes.iter().flat_map(updates).collect(), unreadable };
         }
         let job_id = event.get("canceledJob").and_then(Json::as_str);
-        job_id.map_or(Asked::Look, |job_id| Asked::JobCanceled(job_id.to_owned()))
+        job_id.map_or(Trigger::Schedule, |job_id| Trigger::JobCanceled(job_id.to_owned()))
     }
 }
 
-/// The jobs' requests whose word has changed. That of one which had ended stands: AWS takes no other.
-fn news(change: &Change) -> Vec<News> {
+/// Updates for the jobs' requests whose summary has changed. Those that had ended are left out: AWS takes no second outcome.
+fn updates(change: &Change) -> Vec<JobUpdate> {
     let Change { thing, before, after } = change;
     let is_new = |record: &&Record| match before.find(&record.name) {
         Some(known) => known.is_open() && RequestSummary::from_record(known) != RequestSummary::from_record(record),
@@ -48,10 +48,10 @@ fn news(change: &Change) -> Vec<News> {
     let of_job = |record: &&Record| record.name.is_of_job() && record.status() != Status::Ignored;
     let records = after.open().iter().chain(after.ended()).filter(of_job).filter(is_new);
     records
-        .map(|record| News {
+        .map(|record| JobUpdate {
             thing: thing.clone(),
             name: record.name.clone(),
-            word: RequestSummary::from_record(record),
+            summary: RequestSummary::from_record(record),
         })
         .collect()
 }
@@ -72,26 +72,27 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_of_a_job_is_news_and_nothing_else() {
-        let told = |before: &Device, after: &Device| -> Vec<String> {
+    fn only_changes_of_jobs_requests_are_updates() {
+        let updated = |before: &Device, after: &Device| -> Vec<String> {
             let change = Change { thing: "a".to_owned(), before: before.clone(), after: after.clone() };
-            news(&change).into_iter().map(|news| news.name.to_string()).collect()
+            updates(&change).into_iter().map(|update| update.name.to_string()).collect()
         };
         let before = device(&[("job:a:1", "H", ""), ("job:b:1", "S", "t"), ("x", "H", "")], &[("job:c:1", "EF", "t")]);
-        assert_eq!(told(&Device::default(), &before), ["job:a:1", "job:b:1", "job:c:1"]);
-        assert!(told(&before, &before).is_empty());
+        assert_eq!(updated(&Device::default(), &before), ["job:a:1", "job:b:1", "job:c:1"]);
+        assert!(updated(&before, &before).is_empty());
         let after = device(&[("job:b:1", "S", "t"), ("x", "S", "t")], &[("job:c:1", "E", "t"), ("job:a:1", "E", "t")]);
-        assert_eq!(told(&before, &after), ["job:a:1"], "the word of c was told before");
+        assert_eq!(updated(&before, &after), ["job:a:1"], "c had ended before");
     }
 
     #[test]
     fn events_are_told_apart() {
-        assert!(matches!(Asked::read(&json!({"canceledJob": "x"})), Asked::JobCanceled(id) if id == "x"));
-        assert!(matches!(Asked::read(&json!({"source": "aws.events"})), Asked::Look));
-        let Asked::Told { news, not_understood } = Asked::read(&json!({"Records": [{"eventSource": "aws:dynamodb"}]}))
+        assert!(matches!(Trigger::parse(&json!({"canceledJob": "x"})), Trigger::JobCanceled(id) if id == "x"));
+        assert!(matches!(Trigger::parse(&json!({"source": "aws.events"})), Trigger::Schedule));
+        let Trigger::RequestsChanged { updates, unreadable } =
+            Trigger::parse(&json!({"Records": [{"eventSource": "aws:dynamodb"}]}))
         else {
             panic!("no records")
         };
-        assert_eq!((news.len(), not_understood.len()), (0, 1));
+        assert_eq!((updates.len(), unreadable.len()), (0, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! From the event to what is told.
+//! Handles an event: updates executions, or looks for those that need it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,31 +12,31 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::control_plane::ControlPlane;
-use crate::event::{Asked, News};
-use crate::tell::Told;
+use crate::event::{JobUpdate, Trigger};
+use crate::update::Updated;
 
-/// Code of what could not be told AWS IoT Jobs for now.
+/// Code of an update that failed and is tried again.
 const NOT_TOLD: &str = "JOB_EXECUTION_NOT_TOLD";
 
-/// Code of a look that AWS did not answer.
+/// Code of a look that failed.
 pub(crate) const NOT_LOOKED: &str = "JOBS_NOT_LOOKED_AT";
 
-/// Whom it speaks to.
+/// Clients of the function.
 pub(crate) struct Clients {
     pub(crate) ledger: Ledger,
     pub(crate) jobs: aws_sdk_iotjobsdataplane::Client,
     pub(crate) lambda: aws_sdk_lambda::Client,
 }
 
-/// What the template makes of the function, beside its clients.
+/// Settings from the template.
 pub(crate) struct Settings {
     /// Name or ARN of operation-request.
     pub(crate) operation_request: String,
-    /// How long a notification of an execution may take, with all that follows from it.
+    /// Time limit for the notification of an execution and its claim.
     pub(crate) notified_within: Millis,
 }
 
-/// Everything that outlives an invocation.
+/// State of the execution environment, across invocations.
 #[derive(Clone)]
 pub(crate) struct Service(Arc<Inner>);
 
@@ -54,18 +54,18 @@ impl std::ops::Deref for Service {
     }
 }
 
-/// What looking came to.
+/// Counts of a look.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Looked {
+pub(crate) struct LookCounts {
     /// Jobs whose executions were listed.
     pub(crate) jobs: usize,
     /// Things with an execution that is queued for long.
     pub(crate) queued: usize,
     /// Executions that were given to operation-request.
     pub(crate) found: usize,
-    /// Executions that AWS was not told of.
+    /// Executions whose request has moved on while AWS shows them as queued.
     pub(crate) untold: usize,
-    /// There was no time for the rest.
+    /// Whether there was no time for the rest.
     pub(crate) is_cut_short: bool,
 }
 
@@ -74,57 +74,60 @@ impl Service {
         Service(Arc::new(Inner { clients, control_plane, settings }))
     }
 
-    /// Answers an event. It is an error of the function where AWS IoT Jobs could not be told, so that Lambda brings the records
-    /// again; a look that came to nothing is made again by the next one.
+    /// Handles an event. An update that fails is an error of the function, so that Lambda brings the records again; a look that
+    /// fails is repeated by the next one.
     pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<(), Diagnostic> {
         let LambdaEvent { payload, context } = event;
         let (request_id, trace_id) = (context.request_id.as_str(), lambda_support::trace_id(&context));
         let (begun, deadline) = (Instant::now(), Deadline::of(&context));
-        // In lines of every level, hence its own.
+        // Of the level `error`, so that lines of every level have its fields.
         let span = tracing::error_span!("job_executions", request_id, trace_id);
         let answered = async {
-            match Asked::read(&payload) {
-                Asked::Told { news, not_understood } => {
-                    lambda_support::log_unreadable_records(&not_understood);
-                    self.tell_all(news, deadline, begun).await
+            match Trigger::parse(&payload) {
+                Trigger::RequestsChanged { updates, unreadable } => {
+                    lambda_support::log_unreadable_records(&unreadable);
+                    self.update_all(updates, deadline, begun).await
                 }
-                Asked::Look => {
-                    // The next look is as good as another try.
-                    let _ = looked(self.look(deadline).await, None, begun);
+                Trigger::Schedule => {
+                    // The next look is as good as a retry.
+                    let _ = log_look(self.look(deadline).await, None, begun);
                     Ok(())
                 }
-                Asked::JobCanceled(job_id) => looked(self.job_canceled(&job_id, deadline).await, Some(&job_id), begun),
+                Trigger::JobCanceled(job_id) => {
+                    log_look(self.job_canceled(&job_id, deadline).await, Some(&job_id), begun)
+                }
             }
         };
         answered.instrument(span).await
     }
 
-    async fn tell_all(&self, news: Vec<News>, deadline: Deadline, begun: Instant) -> Result<(), Diagnostic> {
+    async fn update_all(&self, updates: Vec<JobUpdate>, deadline: Deadline, begun: Instant) -> Result<(), Diagnostic> {
         let mut tasks = JoinSet::new();
-        // Mostly it is one, and then its story has this line.
-        let single = match news.as_slice() {
-            [News { thing, name, .. }] => Some((thing.clone(), name.to_string())),
+        // Mostly it is one: then the lines about that execution include the last one here.
+        let single = match updates.as_slice() {
+            [JobUpdate { thing, name, .. }] => Some((thing.clone(), name.to_string())),
             _ => None,
         };
-        for News { thing, name, word } in news {
+        for JobUpdate { thing, name, summary } in updates {
             let service = self.clone();
             tasks.spawn(async move {
-                let told = tokio::time::timeout(deadline.left(), service.tell(&thing, &name, &word)).await;
-                let told = told.unwrap_or_else(|_| Err("no answer within the time that was left".to_owned()));
-                (thing, name, told)
+                let update = service.update_execution(&thing, &name, &summary);
+                let result = tokio::time::timeout(deadline.left(), update).await;
+                let result = result.unwrap_or_else(|_| Err("no answer within the time that was left".to_owned()));
+                (thing, name, result)
             });
         }
         let (mut updated, mut over, mut delayed) = (0_u32, 0_u32, 0_u32);
         let mut ended = Ok(());
         while let Some(joined) = tasks.join_next().await {
-            let Ok((thing, name, told)) = joined else { continue };
-            match told {
-                Ok(Told::Done(status)) => {
+            let Ok((thing, name, result)) = joined else { continue };
+            match result {
+                Ok(Updated::To(status)) => {
                     updated += 1;
                     metrics::counter!("JobExecutionsTold", "status" => status.as_str().to_owned()).increment(1);
                 }
-                Ok(Told::Over) => over += 1,
-                Ok(Told::Nothing) => {}
+                Ok(Updated::Over) => over += 1,
+                Ok(Updated::Skipped) => {}
                 Err(reason) => {
                     delayed += 1;
                     metrics::counter!("Failures", "code" => NOT_TOLD).increment(1);
@@ -140,11 +143,11 @@ impl Service {
     }
 }
 
-/// The one line about a look, and its metrics.
-fn looked(looked: Result<Looked, String>, job: Option<&str>, begun: Instant) -> Result<(), Diagnostic> {
+/// Writes the line about a look, and counts it.
+fn log_look(result: Result<LookCounts, String>, job: Option<&str>, begun: Instant) -> Result<(), Diagnostic> {
     let duration_ms = elapsed_ms(begun);
-    match looked {
-        Ok(Looked { jobs, queued, found, untold, is_cut_short }) => {
+    match result {
+        Ok(LookCounts { jobs, queued, found, untold, is_cut_short }) => {
             if found > 0 && job.is_none() {
                 metrics::counter!("JobExecutionsFound").increment(found as u64);
             }

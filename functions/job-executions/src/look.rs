@@ -1,5 +1,5 @@
-//! Looks for executions that nobody was told of: their notification was lost, or a foreign job stands before them. And for
-//! requests of a job that was canceled.
+//! Looks for queued executions without a request, because their notification was lost or a foreign job stands before them; and
+//! for open requests of a canceled job.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,41 +15,41 @@ use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
 use crate::control_plane::Execution;
-use crate::handle::{Looked, NOT_LOOKED, Service};
-use crate::tell::Told;
+use crate::handle::{LookCounts, NOT_LOOKED, Service};
+use crate::update::Updated;
 
 /// Devices that are looked up at once.
 const AT_ONCE: usize = 16;
 
-/// Pause after an execution that was found: no faster than AWS rolls a job out, a thousand in a minute.
+/// Pause after each execution that is handed in: this is as fast as AWS rolls out a job, a thousand per minute.
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// After so many executions in a row that AWS did not take, the look is over.
+/// Failures in a row that end the look.
 const IN_A_ROW: usize = 3;
 
-/// What the ledger says of an execution that is queued at AWS.
+/// State in the ledger of an execution that is queued at AWS.
 #[derive(Debug, PartialEq)]
 enum Known {
-    /// Nothing: nobody was told of it.
+    /// It has no request: its notification was lost.
     No,
-    /// It is dealt with, or was, and AWS does not know.
-    Untold(RequestSummary),
-    /// Another job's request of the thing is open: its turn has not come.
+    /// It has a request, and AWS does not show that.
+    Request(RequestSummary),
+    /// It has to wait: another job's request of the thing is open.
     Waits,
 }
 
 impl Service {
-    /// Looks at every execution that has been queued for longer than a notification takes, the earliest of each thing.
-    pub(crate) async fn look(&self, deadline: Deadline) -> Result<Looked, String> {
+    /// Looks at the earliest execution of each thing that has been queued for longer than a notification takes.
+    pub(crate) async fn look(&self, deadline: Deadline) -> Result<LookCounts, String> {
         let by = now().saturating_sub(self.settings.notified_within);
-        // All are listed before the first is dealt with, so the other half of the time is for that.
+        // Half of the time: all executions are listed before the first one is processed.
         let listing = Deadline::within(deadline.left() / 2);
         let (jobs, is_all) = self.control_plane.jobs_with_queued_executions(listing).await?;
-        let mut looked = Looked { jobs: jobs.len(), is_cut_short: !is_all, ..Looked::default() };
+        let mut counts = LookCounts { jobs: jobs.len(), is_cut_short: !is_all, ..LookCounts::default() };
         let mut first: HashMap<String, (String, Execution)> = HashMap::new();
         for job_id in jobs {
             let (queued, is_all) = self.control_plane.queued_executions(&job_id, listing).await?;
-            looked.is_cut_short |= !is_all;
+            counts.is_cut_short |= !is_all;
             for execution in queued.into_iter().filter(|execution| execution.queued_at <= by) {
                 let earlier = first.get(&execution.thing);
                 if earlier.is_none_or(|(_, earlier)| execution.queued_at < earlier.queued_at) {
@@ -57,7 +57,7 @@ impl Service {
                 }
             }
         }
-        looked.queued = first.len();
+        counts.queued = first.len();
         let mut all: Vec<(String, Name, Millis)> = first
             .into_iter()
             .map(|(thing, (id, Execution { number, queued_at, .. }))| {
@@ -70,12 +70,12 @@ impl Service {
             let known = self.look_up(executions.iter().map(|(thing, name, _)| (thing, name))).await?;
             for ((thing, name, _), known) in executions.iter().zip(known) {
                 if deadline.left().is_zero() {
-                    looked.is_cut_short = true;
-                    return Ok(looked);
+                    counts.is_cut_short = true;
+                    return Ok(counts);
                 }
-                match self.deal_with(thing, name, known, &mut looked).await {
+                match self.process(thing, name, known, &mut counts).await {
                     Ok(()) => failures = 0,
-                    // One that AWS does not take keeps none of those behind it.
+                    // A single failure does not keep the executions behind it.
                     Err(reason) => {
                         failures += 1;
                         if failures >= IN_A_ROW {
@@ -86,24 +86,25 @@ impl Service {
                 }
             }
         }
-        Ok(looked)
+        Ok(counts)
     }
 
-    async fn deal_with(&self, thing: &str, name: &Name, known: Known, looked: &mut Looked) -> Result<(), String> {
+    async fn process(&self, thing: &str, name: &Name, known: Known, counts: &mut LookCounts) -> Result<(), String> {
         match known {
             Known::Waits => {}
-            Known::Untold(word) => {
-                looked.untold += usize::from(matches!(self.tell(thing, name, &word).await?, Told::Done(_)));
+            Known::Request(summary) => {
+                let updated = self.update_execution(thing, name, &summary).await?;
+                counts.untold += usize::from(matches!(updated, Updated::To(_)));
             }
-            Known::No => looked.found += usize::from(self.hand_in(thing, name).await?),
+            Known::No => counts.found += usize::from(self.hand_in(thing, name).await?),
         }
         Ok(())
     }
 
-    /// Has the requests of a canceled job's executions taken back, page by page. Where the time is over, the next attempt finds
-    /// those ended that were taken back, and goes on behind them.
-    pub(crate) async fn job_canceled(&self, job_id: &str, deadline: Deadline) -> Result<Looked, String> {
-        let mut looked = Looked { jobs: 1, ..Looked::default() };
+    /// Takes back the requests of a canceled job's executions, page by page. If the time is over before the end, the next attempt
+    /// skips the requests that have ended, and goes on behind them.
+    pub(crate) async fn job_canceled(&self, job_id: &str, deadline: Deadline) -> Result<LookCounts, String> {
+        let mut counts = LookCounts { jobs: 1, ..LookCounts::default() };
         let mut token = None;
         loop {
             let (canceled, next) = self.control_plane.page(job_id, JobExecutionStatus::Canceled, token).await?;
@@ -120,21 +121,21 @@ impl Service {
                 for ((thing, name), known) in executions.iter().zip(known) {
                     if matches!(
                         known,
-                        Known::Untold(RequestSummary { status: Status::InProgress | Status::Scheduled, .. })
+                        Known::Request(RequestSummary { status: Status::InProgress | Status::Scheduled, .. })
                     ) {
                         self.take_back(thing, name, "canceled").await?;
-                        looked.found += 1;
+                        counts.found += 1;
                     }
                 }
             }
             token = next;
             if token.is_none() {
-                return Ok(looked);
+                return Ok(counts);
             }
         }
     }
 
-    /// What the ledger says of these, all looked up at once.
+    /// States of these executions in the ledger, all looked up at once.
     async fn look_up<'a>(
         &self,
         executions: impl Iterator<Item = (&'a String, &'a Name)>,
@@ -154,11 +155,11 @@ impl Service {
         if let Some(known) = known(&item.device, name) {
             return Ok(known);
         }
-        let word = self.clients.ledger.last_word(thing, name).await.map_err(|error| error.to_string())?;
-        Ok(word.map_or(Known::No, Known::Untold))
+        let summary = self.clients.ledger.last_word(thing, name).await.map_err(|error| error.to_string())?;
+        Ok(summary.map_or(Known::No, Known::Request))
     }
 
-    /// Gives the execution to operation-request as its rule does; whether it is still queued.
+    /// Invokes operation-request for an execution as its rule does. Returns whether the execution is still queued.
     async fn hand_in(&self, thing: &str, name: &Name) -> Result<bool, String> {
         let Name::Job { id, execution } = name else { return Ok(false) };
         let described = self
@@ -194,7 +195,7 @@ impl Service {
         Ok(true)
     }
 
-    /// Has operation-request take the request of an execution back that is over.
+    /// Has operation-request take back the request of an execution that is over.
     pub(crate) async fn take_back(&self, thing: &str, name: &Name, how: &str) -> Result<(), String> {
         let Name::Job { id, execution } = name else { return Ok(()) };
         self.invoke(&json!({"thingName": thing, "jobId": id, "executionNumber": execution, "jobOver": how})).await
@@ -214,15 +215,15 @@ impl Service {
     }
 }
 
-/// What the device's item says; nothing where the history has to be asked.
+/// State of an execution in the device's item; none where only the history may have it.
 fn known(device: &Device, name: &Name) -> Option<Known> {
     if let Some(record) = device.find(name) {
-        return Some(Known::Untold(RequestSummary::from_record(record)));
+        return Some(Known::Request(RequestSummary::from_record(record)));
     }
     device.open().iter().any(|record| record.name.is_of_job()).then_some(Known::Waits)
 }
 
-/// The event that the rule makes of a notification.
+/// Event in the form in which the rule passes on a notification.
 fn event(thing: &str, job_id: &str, execution: u64, queued_at: i64, request: &Json) -> Option<Json> {
     let mut event = json!({"thingName": thing, "jobId": job_id, "executionNumber": execution, "timestamp": queued_at});
     for field in requests::FIELDS {
@@ -238,13 +239,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_ledger_says_of_a_queued_execution() {
+    fn a_queued_execution_has_a_request_or_waits_or_is_unknown() {
         let device = |name: &str| -> Device {
             serde_json::from_value(json!({"o": [{"n": name, "o": "read", "s": "S", "z": 1}]})).unwrap()
         };
         let name = Name::Job { id: "x".to_owned(), execution: 2 };
         assert!(
-            matches!(known(&device("job:x:2"), &name), Some(Known::Untold(word)) if word.status == Status::Scheduled)
+            matches!(known(&device("job:x:2"), &name), Some(Known::Request(summary)) if summary.status == Status::Scheduled)
         );
         for open in ["job:x:1", "job:y:1"] {
             assert_eq!(known(&device(open), &name), Some(Known::Waits), "{open}");
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_that_was_found_is_as_one_by_the_rule() {
+    fn an_execution_that_was_found_has_the_event_of_the_rule() {
         let document = json!({"operation": "read", "keys": ["Device"], "more": 1});
         let expected = json!({
             "thingName": "a", "jobId": "x", "executionNumber": 2, "timestamp": 5, "operation": "read", "keys": ["Device"],

@@ -2,8 +2,8 @@
 //! jobs' requests change, by a schedule, and by the rule for jobs that were canceled.
 //!
 //! ```text
-//! stream ─▶ jobs' requests whose word has changed ─▶ AWS IoT Jobs: IN_PROGRESS, SUCCEEDED, FAILED, REJECTED
-//! schedule ─▶ AWS IoT Jobs: executions that are queued ─▶ ledger: unknown ─▶ operation-request, as by its rule
+//! stream ─▶ jobs' requests that have changed ─▶ AWS IoT Jobs: IN_PROGRESS, SUCCEEDED, FAILED, REJECTED
+//! schedule ─▶ AWS IoT Jobs: executions that are queued ─▶ ledger: no request ─▶ operation-request, as by its rule
 //! rule: job canceled ─▶ AWS IoT Jobs: executions that had begun ─▶ ledger: open ─▶ operation-request, which takes it back
 //! ```
 
@@ -12,7 +12,7 @@ mod details;
 mod event;
 mod handle;
 mod look;
-mod tell;
+mod update;
 
 use lambda_support::Function;
 use ledger::Ledger;

@@ -1,4 +1,4 @@
-//! Tells AWS IoT Jobs what is known of a request.
+//! Updates an execution at AWS IoT Jobs from the summary of its request.
 
 use std::collections::HashMap;
 
@@ -10,50 +10,55 @@ use requests::Name;
 use crate::details;
 use crate::handle::Service;
 
-/// Code of an update that AWS IoT Jobs does not take, however often it is brought.
+/// Code of an update that AWS IoT Jobs refuses for good.
 const NOT_TAKEN: &str = "JOB_EXECUTION_NOT_TAKEN";
 
-/// What telling came to.
+/// Result of an update.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// AWS knows it now.
-    Done(JobExecutionStatus),
-    /// The execution has its last status, or is gone: it is left as it is.
+pub(crate) enum Updated {
+    /// The execution has this status now.
+    To(JobExecutionStatus),
+    /// The execution had its last status already, or is gone.
     Over,
-    /// There is nothing to tell, or nothing that AWS takes.
-    Nothing,
+    /// No update was necessary, or AWS refuses it for good.
+    Skipped,
 }
 
 impl Service {
-    /// Tells what is known by now. The error is one line.
-    pub(crate) async fn tell(&self, thing: &str, name: &Name, word: &RequestSummary) -> Result<Told, String> {
-        let Name::Job { id, execution } = name else { return Ok(Told::Nothing) };
-        let Some(status) = details::status(word) else { return Ok(Told::Nothing) };
-        let mut told = self.update(thing, id, *execution, &status, details::details(word)).await;
-        if matches!(told, Err(Refusal::Invalid(_))) {
-            told = self.update(thing, id, *execution, &status, details::shortest(word)).await;
+    /// Updates the execution of a job's request. The error is one line.
+    pub(crate) async fn update_execution(
+        &self,
+        thing: &str,
+        name: &Name,
+        summary: &RequestSummary,
+    ) -> Result<Updated, String> {
+        let Name::Job { id, execution } = name else { return Ok(Updated::Skipped) };
+        let Some(status) = details::status(summary) else { return Ok(Updated::Skipped) };
+        let mut updated = self.call_update(thing, id, *execution, &status, details::details(summary)).await;
+        if matches!(updated, Err(Refusal::Invalid(_))) {
+            updated = self.call_update(thing, id, *execution, &status, details::safe_details(summary)).await;
         }
-        match told {
-            Ok(()) => Ok(Told::Done(status)),
+        match updated {
+            Ok(()) => Ok(Updated::To(status)),
             Err(Refusal::Over) => {
                 if status == JobExecutionStatus::InProgress {
-                    // Canceled or timed out before it was claimed here, or nobody has told us since.
+                    // It was canceled or timed out before the claim, or the event about that was lost.
                     self.take_back(thing, name, "over").await?;
                 }
-                Ok(Told::Over)
+                Ok(Updated::Over)
             }
-            // It would not be taken later either, and hold up all that comes behind it in the stream.
+            // A retry would fail as well, and hold up everything behind it in the stream.
             Err(Refusal::Invalid(why)) => {
                 let job = name.to_string();
                 tracing::error!(thing, job, code = NOT_TAKEN, reason = why, "AWS IoT Jobs does not take the update");
                 metrics::counter!("Failures", "code" => NOT_TAKEN).increment(1);
-                Ok(Told::Nothing)
+                Ok(Updated::Skipped)
             }
             Err(Refusal::Other(why)) => Err(why),
         }
     }
 
-    async fn update(
+    async fn call_update(
         &self,
         thing: &str,
         job_id: &str,
@@ -82,12 +87,12 @@ impl Service {
     }
 }
 
-/// Why AWS did not take an update.
+/// Reason why AWS did not take an update.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
     /// The execution has ended, or is gone.
     Over,
-    /// It would not take it a second time either.
+    /// AWS would refuse it a second time as well.
     Invalid(String),
     /// Throttled, failed, or not reached.
     Other(String),
