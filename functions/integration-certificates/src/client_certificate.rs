@@ -1,4 +1,4 @@
-//! The certificate that operation-request calls Coiote with: signed by itself, since Coiote registers it as it is.
+//! The certificate that operation-request calls Coiote with. It is self-signed, because Coiote registers it as it is.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,12 +10,12 @@ use rsa::RsaPrivateKey;
 use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 use serde::Deserialize;
 
-/// Clocks differ: it is valid a little earlier than it was made.
+/// Time before it is made at which a certificate becomes valid: clocks differ.
 const EARLIER: Duration = Duration::from_secs(300);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// RFC 2985, PKCS #9 emailAddress.
+/// Object identifier of an e-mail address (RFC 2985, PKCS #9 emailAddress).
 const EMAIL_ADDRESS: &[u64] = &[1, 2, 840, 113549, 1, 9, 1];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -30,14 +30,14 @@ pub(crate) enum KeyType {
     EcP384,
 }
 
-/// Certificate and key, both PEM. Neither says anything of itself when it is printed by mistake.
+/// Certificate and key, both PEM. It has no `Debug`, so that the key is not printed by mistake.
 pub(crate) struct ClientCertificate {
     pub(crate) certificate_pem: String,
     pub(crate) private_key: String,
 }
 
 impl ClientCertificate {
-    /// For the Coiote user, as common name and as e-mail address: that is how AVSystem's own stack names him.
+    /// Makes a certificate for the Coiote user, as common name and as e-mail address: AVSystem's own stack does so, too.
     pub(crate) fn new(user: &str, key_type: KeyType, validity_days: u32) -> Result<ClientCertificate, String> {
         let key = key(key_type)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_e_mail_address_is_taken_too() {
+    fn a_user_name_may_be_no_e_mail_address() {
         assert!(ClientCertificate::new("Jürgen", KeyType::EcP256, 1).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! From CloudFormation's request to the answer that it waits for.
+//! Handles a request of CloudFormation, and sends the response that it waits for.
 
 use std::time::{Duration, Instant};
 
@@ -18,26 +18,25 @@ use crate::iot::Iot;
 use crate::properties::Properties;
 use crate::secrets::Secrets;
 
-/// What CloudFormation shows of a reason; its whole answer may take 4 KB.
-const LONGEST_REASON: usize = 1_000;
+/// Longest reason, in characters: the whole response may take 4 KB.
+const MAX_REASON: usize = 1_000;
 
-/// The id of what was never made: its Delete, which follows a Create that failed, has nothing to remove.
+/// Begin of the physical id after a Create that failed: the Delete that follows has nothing to remove.
 const NOT_CREATED: &str = "not-created";
 
-/// Everything that outlives an invocation.
+/// State of the execution environment, across invocations.
 pub(crate) struct Service {
     iot: Iot,
     secrets: Secrets,
     http: reqwest::Client,
 }
 
-/// The request, except for what differs between its types. The properties come later: whatever is wrong with them can be
-/// answered when this is known.
+/// The fields that all types of requests have. The properties are parsed later: an error in them can be answered then.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Request {
     request_type: String,
-    // With a signature that lets its owner answer: never logged.
+    // Never logged: it is signed, and whoever has it can respond.
     #[serde(rename = "ResponseURL")]
     response_url: String,
     stack_id: String,
@@ -58,7 +57,8 @@ impl Service {
         Ok(Service { iot, secrets, http })
     }
 
-    /// CloudFormation gets an answer whatever happens; only a request that cannot be answered is an error of the function.
+    /// Handles a request. CloudFormation gets a response in any case; only a request that cannot be responded to is an error of the
+    /// function.
     pub(crate) async fn event(&self, event: LambdaEvent<Json>) -> Result<Json, Diagnostic> {
         let begun = Instant::now();
         let request: Option<Request> = serde_json::from_value(event.payload).ok();
@@ -70,19 +70,19 @@ impl Service {
             stack = request.as_ref().map(|request| request.stack_id.as_str()),
         );
         let Some(request) = request else {
-            // Not the parser's words: they may quote.
+            // Without the parser's message, which may quote the event.
             let why = "the event is no request of a CloudFormation custom resource";
             return Err(span.in_scope(|| refused("EVENT_INVALID", why)));
         };
-        self.answered(&request, &event.context, begun).instrument(span).await
+        self.respond(&request, &event.context, begun).instrument(span).await
     }
 
-    async fn answered(&self, request: &Request, context: &Context, begun: Instant) -> Result<Json, Diagnostic> {
-        let outcome = self.dealt_with(request, Deadline::of(context)).await;
+    async fn respond(&self, request: &Request, context: &Context, begun: Instant) -> Result<Json, Diagnostic> {
+        let outcome = self.process(request, Deadline::of(context)).await;
         let duration_ms = elapsed_ms(begun);
         let physical_resource_id = match (&request.physical_resource_id, &outcome) {
             (Some(id), _) => id.clone(),
-            // One for the life of the stack: Coiote holds one certificate of ours, whatever is renewed.
+            // The id stays for the life of the stack: Coiote has one certificate of this stack, whatever is renewed.
             (None, Ok(())) => format!("{}-{}", request.logical_resource_id, stack_uuid(&request.stack_id)),
             (None, Err(_)) => format!("{NOT_CREATED}-{}", request.request_id),
         };
@@ -96,7 +96,7 @@ impl Service {
                 let (status, code) = ("FAILED", "INTEGRATION_FAILED");
                 tracing::error!(status, code, reason = why, duration_ms, "the integration is not");
                 response.status = Status::Failed;
-                response.reason = Some(why.chars().take(LONGEST_REASON).collect());
+                response.reason = Some(why.chars().take(MAX_REASON).collect());
             }
         }
         response.physical_resource_id = physical_resource_id;
@@ -107,7 +107,7 @@ impl Service {
         Ok(serde_json::json!({"status": response.status, "reason": response.reason}))
     }
 
-    async fn dealt_with(&self, request: &Request, deadline: Deadline) -> Result<(), String> {
+    async fn process(&self, request: &Request, deadline: Deadline) -> Result<(), String> {
         let was_created = !request.physical_resource_id.as_deref().is_some_and(|id| id.starts_with(NOT_CREATED));
         let integration = Integration {
             iot: &self.iot,
@@ -139,12 +139,12 @@ impl Service {
     }
 
     async fn put(&self, url: &str, response: &Response) -> Result<(), Diagnostic> {
-        let mut answer = serde_json::to_value(response).unwrap_or_default();
-        if let Some(fields) = answer.as_object_mut() {
-            // CloudFormation does not promise to take null for absent.
+        let mut body = serde_json::to_value(response).unwrap_or_default();
+        if let Some(fields) = body.as_object_mut() {
+            // CloudFormation's documentation does not say that null is the same as absent.
             fields.retain(|_, value| !value.is_null());
         }
-        let body = answer.to_string();
+        let body = body.to_string();
         // Without a content type: the URL was signed without one.
         let put = || async { self.http.put(url).body(body.clone()).send().await?.error_for_status() };
         let answered = put.retry(ExponentialBuilder::default().with_max_times(4)).await;
@@ -153,7 +153,7 @@ impl Service {
     }
 }
 
-/// The error of the function, which nobody but its log is told: CloudFormation does not wait for it.
+/// Logs an error of the function: CloudFormation does not see it.
 fn refused(code: &str, reason: &str) -> Diagnostic {
     tracing::error!(status = "FAILED", code, reason, "CloudFormation has no answer");
     lambda_support::diagnostic(code, reason)

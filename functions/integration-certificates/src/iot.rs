@@ -1,4 +1,4 @@
-//! Coiote's certificate at IoT Core.
+//! The certificate at IoT Core that Coiote connects with.
 
 use std::time::Duration;
 
@@ -8,16 +8,17 @@ use aws_sdk_iot::types::CertificateStatus;
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
 use lambda_support::aws::error_summary;
 
-/// A certificate whose policy was just detached counts as attached a little longer.
+/// Pause between two tries of a deletion: a certificate whose policy was just detached counts as attached a little longer.
 const PAUSE: Duration = Duration::from_millis(500);
 const TRIES: usize = 20;
 
+/// Longest pause between two tries to delete a policy.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Certificates and their policy at IoT Core.
 pub(crate) struct Iot {
     client: Client,
 }
-
-/// The pause grows to this while AWS does not let a policy go.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A certificate with its key. It has no `Debug`: the key is a secret.
 pub(crate) struct IotCertificate {
@@ -31,7 +32,7 @@ impl Iot {
         Iot { client }
     }
 
-    /// A new certificate, active, without any rights yet.
+    /// Creates an active certificate that has no rights yet.
     pub(crate) async fn create(&self) -> Result<IotCertificate, String> {
         let created = self.client.create_keys_and_certificate().set_as_active(true).send().await;
         let created = created.map_err(|error| error_summary(&error))?;
@@ -49,7 +50,7 @@ impl Iot {
         attach.send().await.map(drop).map_err(|error| error_summary(&error))
     }
 
-    /// The certificates that have the policy: all that this stack has made and not removed.
+    /// ARNs of the certificates with the policy: all that this stack has made and not removed.
     pub(crate) async fn with_policy(&self, policy_name: &str) -> Result<Vec<String>, String> {
         let mut pages = self.client.list_targets_for_policy().policy_name(policy_name).into_paginator().items().send();
         let mut arns = Vec::new();
@@ -63,7 +64,7 @@ impl Iot {
         Ok(arns)
     }
 
-    /// Removes a certificate with its rights; one that is gone already is as good.
+    /// Removes a certificate with its rights, if it still exists.
     pub(crate) async fn remove(&self, policy_name: &str, arn: &str) -> Result<(), String> {
         let id = arn.rsplit_once('/').map_or(arn, |(_, id)| id);
         let inactive = CertificateStatus::Inactive;
@@ -81,7 +82,7 @@ impl Iot {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => {
-                // By its policy it is found again: by the next renewal, or when the stack is removed.
+                // By its policy the next renewal finds it again, or the removal of the stack.
                 let found_again = self.attach(policy_name, arn).await;
                 let lost = if found_again.is_err() { ", and has to be deleted by hand" } else { "" };
                 Err(format!("{arn} is inactive but still there{lost}: {}", error_summary(&error)))

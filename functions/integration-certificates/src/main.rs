@@ -1,18 +1,21 @@
 //! `integration-certificates`: a CloudFormation custom resource, the certificates between Coiote and AWS.
 //!
 //! ```text
-//! Create, Update, Delete → Properties → integration.rs: IoT Core, Coiote, Secrets Manager → answer to the presigned URL
+//! Create, Update, Delete → Properties → integration.rs: IoT Core, Coiote, Secrets Manager → response to the presigned URL
 //! ```
 //!
 //! Two certificates make the integration: the one that Coiote connects to AWS IoT Core with, and the one that
 //! operation-request calls Coiote with.
 
 mod client_certificate;
+mod coiote_setup;
 mod handle;
 mod integration;
 mod iot;
+mod issue;
 mod properties;
 mod secrets;
+mod undo;
 
 use lambda_runtime::Error;
 use lambda_support::Function;

@@ -1,11 +1,11 @@
-//! What the template says about the integration.
+//! Properties of the custom resource, from the template.
 
 use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::client_certificate::KeyType;
 
-/// The properties of the custom resource. Two that are equal describe the same integration.
+/// The properties of the custom resource. Equal properties describe the same integration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Properties {
@@ -14,16 +14,16 @@ pub(crate) struct Properties {
     pub(crate) user_secret: String,
     /// Name of the secret that operation-request reads its certificate from.
     pub(crate) client_secret: String,
-    /// The KMS key that the client's secret is encrypted with when it is made; AWS's own where it is empty.
+    /// KMS key that encrypts the client's secret from its creation; empty for the AWS managed key.
     #[serde(default)]
     pub(crate) kms_key: String,
-    /// Of Coiote's certificate at IoT Core; no other certificate has it.
+    /// Policy of Coiote's certificate at IoT Core; no other certificate has it.
     pub(crate) policy_name: String,
     pub(crate) key_type: KeyType,
-    /// CloudFormation passes numbers on as text.
+    /// A number or a text: CloudFormation passes numbers on as text.
     #[serde(deserialize_with = "days")]
     pub(crate) validity_days: u32,
-    /// Any text; another one asks for new certificates.
+    /// Any text; a change renews the certificates.
     #[serde(default)]
     pub(crate) rotation: String,
 }
@@ -33,9 +33,9 @@ impl Properties {
         serde_json::from_value(json).map_err(|error| format!("the properties of the custom resource: {error}"))
     }
 
-    /// The same for equal properties only, and short enough for a tag.
+    /// Digest that differs between unequal properties, short enough for a tag.
     pub(crate) fn fingerprint(&self) -> String {
-        // Written out, so that a property that is forgotten here does not compile.
+        // Destructured, so that a new property that is missing here does not compile.
         let Properties {
             coiote_url,
             user_secret,
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_cloudformation_passes_them_on() {
+    fn properties_are_read_as_cloudformation_passes_them_on() {
         let json = json!({
             "ServiceToken": "arn", "ServiceTimeout": "300", "CoioteUrl": "https://c:8088", "UserSecret": "u",
             "ClientSecret": "c", "PolicyName": "p", "KeyType": "EC_P256", "ValidityDays": "365",

@@ -13,38 +13,40 @@ use serde_json::{Value as Json, json};
 use crate::client_certificate::ClientCertificate;
 use crate::iot::is_not_found;
 
-/// Tag that says whose secret it is: one that somebody else made is never written or deleted.
+/// Tag with the id of the stack that made the secret: other secrets are never written or deleted.
 const OWNER: &str = "coiote-aws-iot:stack";
 
 /// Tag with the fingerprint of the properties in force; empty while they are being changed.
 ///
-/// CloudFormation takes a failed Update back by a second one, with old and new properties swapped. By this tag it is known
-/// that there is nothing to do then. Of the reversed properties:
+/// CloudFormation rolls back a failed Update by a second one, with old and new properties swapped. The tag shows that this one
+/// has nothing to do. See the AWS CDK's documentation on rollbacks:
 /// <https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.custom_resources-readme.html#important-cases-to-handle>.
 const IN_FORCE: &str = "coiote-aws-iot:in-force";
 
-/// Pause before it is looked again whether a secret's name is free.
+/// Pause between two checks of a secret's name.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Times that it is looked: a secret that was deleted without recovery keeps its name for a while.
+/// Checks of a secret's name: a secret that was deleted without recovery keeps its name for a while.
 const TRIES: usize = 60;
 
 pub(crate) struct Secrets {
     client: Client,
 }
 
-/// What is there under the name of the client's secret.
+/// State of the client's secret.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Held {
-    Nothing,
+pub(crate) enum SecretState {
+    Missing,
+    /// This stack made it.
     Ours {
         /// Fingerprint of the properties that its certificate was made with.
         in_force: String,
     },
-    /// Made by a stack of this one's name that is gone: two of one name cannot be there at a time.
+    /// An earlier stack of the same name made it, and is gone: there are no two stacks of one name at a time.
     LeftBehind,
-    SomebodyElses,
-    /// Its name is free when AWS has deleted it.
+    /// This stack did not make it.
+    Foreign,
+    /// AWS is deleting it; its name is free after that.
     BeingDeleted,
 }
 
@@ -57,35 +59,37 @@ impl Secrets {
         User::from_secret(&self.value_of(id).await?).map_err(|error| error.to_string())
     }
 
-    pub(crate) async fn held(&self, name: &str, stack_id: &str) -> Result<Held, String> {
+    pub(crate) async fn state(&self, name: &str, stack_id: &str) -> Result<SecretState, String> {
         let secret = match self.client.describe_secret().secret_id(name).send().await {
             Ok(secret) => secret,
-            Err(error) if is_not_found(&error) => return Ok(Held::Nothing),
+            Err(error) if is_not_found(&error) => return Ok(SecretState::Missing),
             Err(error) => return Err(error_summary(&error)),
         };
         if secret.deleted_date().is_some() {
-            return Ok(Held::BeingDeleted);
+            return Ok(SecretState::BeingDeleted);
         }
         let tag = |key| secret.tags().iter().find(|tag| tag.key() == Some(key)).and_then(Tag::value);
         Ok(match tag(OWNER) {
-            Some(owner) if owner == stack_id => Held::Ours { in_force: tag(IN_FORCE).unwrap_or_default().to_owned() },
-            Some(owner) if stack(owner) == stack(stack_id) => Held::LeftBehind,
-            _ => Held::SomebodyElses,
+            Some(owner) if owner == stack_id => {
+                SecretState::Ours { in_force: tag(IN_FORCE).unwrap_or_default().to_owned() }
+            }
+            Some(owner) if stack(owner) == stack(stack_id) => SecretState::LeftBehind,
+            _ => SecretState::Foreign,
         })
     }
 
-    /// What is there once no deletion is under way any more, or still [`Held::BeingDeleted`] after a minute.
-    pub(crate) async fn held_for_good(&self, name: &str, stack_id: &str) -> Result<Held, String> {
+    /// State once no deletion is in progress any more, or still [`SecretState::BeingDeleted`] after a minute.
+    pub(crate) async fn settled_state(&self, name: &str, stack_id: &str) -> Result<SecretState, String> {
         for _ in 0..TRIES {
-            match self.held(name, stack_id).await? {
-                Held::BeingDeleted => tokio::time::sleep(PAUSE).await,
-                held => return Ok(held),
+            match self.state(name, stack_id).await? {
+                SecretState::BeingDeleted => tokio::time::sleep(PAUSE).await,
+                state => return Ok(state),
             }
         }
-        self.held(name, stack_id).await
+        self.state(name, stack_id).await
     }
 
-    /// The value of a secret; nothing where it is not there, is being deleted, or is none that the role may see.
+    /// The value of a secret; none where it is missing, being deleted, or out of the role's reach.
     pub(crate) async fn value_if_there(&self, name: &str) -> Result<Option<String>, String> {
         self.version_if_there(name, "AWSCURRENT").await
     }
@@ -109,7 +113,7 @@ impl Secrets {
         Ok(secret.secret_string.unwrap_or_default())
     }
 
-    /// Waits for the name where a secret that had it is still being deleted.
+    /// Creates the secret. Where another secret of the name is still being deleted, it waits for that.
     pub(crate) async fn create(&self, name: &str, stack_id: &str, kms_key: &str, value: String) -> Result<(), String> {
         let owner = Tag::builder().key(OWNER).value(stack_id).build();
         let create = self.client.create_secret().name(name).secret_string(value).tags(owner);
@@ -125,7 +129,7 @@ impl Secrets {
         created.map(drop).map_err(|error| error_summary(&error))
     }
 
-    /// Notes whose secret it is, and the properties in force: none, as an empty text, while they are being changed.
+    /// Tags the secret with its stack and the properties in force, which are empty while they are being changed.
     pub(crate) async fn mark(&self, name: &str, stack_id: &str, in_force: &str) -> Result<(), String> {
         let tags = [(OWNER, stack_id), (IN_FORCE, in_force)];
         let tags = tags.map(|(key, value)| Tag::builder().key(key).value(value).build());
@@ -154,12 +158,12 @@ impl Secrets {
     }
 }
 
-/// Whether the role may not see the secret, because it is not there or not this stack's, or nobody may: it is being deleted.
+/// Whether the secret cannot be read: it is missing or not this stack's, which the role may not see, or it is being deleted.
 fn is_out_of_reach(error: &impl ProvideErrorMetadata) -> bool {
     matches!(error.code(), Some("AccessDeniedException" | "InvalidRequestException"))
 }
 
-/// Account, region and name of a stack, without what tells it from others of its name:
+/// Account, region and name of a stack, without the UUID that differs between stacks of one name:
 /// `arn:aws:cloudformation:<region>:<account>:stack/<name>/<uuid>`.
 fn stack(stack_id: &str) -> Option<&str> {
     stack_id.rsplit_once('/').map(|(stack, _)| stack)
@@ -171,7 +175,7 @@ pub(crate) fn certificate_in(value: &str) -> Option<String> {
     json.get("certificatePem").and_then(Json::as_str).map(str::to_owned)
 }
 
-/// The form that operation-request reads.
+/// The secret's value, in the form that operation-request reads.
 pub(crate) fn value(certificate: &ClientCertificate, user: &User) -> String {
     let mut value = json!({"certificatePem": certificate.certificate_pem, "privateKey": certificate.private_key});
     if let (Some(ca_pem), Some(value)) = (user.ca_pem(), value.as_object_mut()) {

@@ -1,0 +1,143 @@
+//! Issues new certificates, and puts them to use on both sides.
+
+use crate::client_certificate::ClientCertificate;
+use crate::coiote_setup::CoioteSetup;
+use crate::integration::Integration;
+use crate::properties::Properties;
+use crate::secrets::{self, SecretState};
+use crate::undo::Undo;
+
+/// Certificates that the new ones replace, and what has to stay.
+pub(crate) struct Replaced {
+    /// The client certificates that were in use.
+    pub(crate) certificate_pems: Vec<String>,
+    /// New value of the secret.
+    pub(crate) client_value: String,
+    /// The new certificate at IoT Core.
+    pub(crate) kept_arn: String,
+}
+
+impl Integration<'_> {
+    /// Issues both certificates. `undo` gets a step for each step that was begun.
+    pub(crate) async fn issue(
+        &self,
+        coiote: &CoioteSetup,
+        new: &Properties,
+        old: Option<&Properties>,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Replaced, String> {
+        let secret = &new.client_secret;
+        let state = self.usable_secret(secret).await?;
+        let old_secret = old.map_or(secret, |old| &old.client_secret);
+        let in_use = self.secrets.value_if_there(old_secret).await;
+        let in_use = in_use.map_err(|why| format!("secret {old_secret}: {why}"))?;
+        let mut certificate_pems = Vec::from_iter(in_use.as_deref().and_then(secrets::certificate_in));
+        if in_use.is_some() {
+            certificate_pems.extend(self.earlier_certificate(old_secret).await?);
+        }
+        let is_same_coiote = old.is_some_and(|old| old.coiote_url == new.coiote_url);
+        // Another Coiote does not have the certificate that is in use.
+        let registered = in_use.filter(|_| is_same_coiote);
+        let client_value = self.issue_client_certificate(coiote, new, state, registered, undo).await?;
+        let kept_arn = self.issue_iot_certificate(coiote, new, is_same_coiote, undo).await?;
+        let marked = self.secrets.mark(secret, self.stack_id, &new.fingerprint()).await;
+        marked.map_err(|why| format!("secret {secret}: {why}"))?;
+        Ok(Replaced { certificate_pems, client_value, kept_arn })
+    }
+
+    /// State of the client's secret, which must be free or this stack's.
+    async fn usable_secret(&self, secret: &str) -> Result<SecretState, String> {
+        let state = self.secrets.settled_state(secret, self.stack_id).await;
+        match state.map_err(|why| format!("secret {secret}: {why}"))? {
+            SecretState::Foreign => Err(format!(
+                "secret {secret} exists and is not this stack's: delete it, choose another CoioteSecretName, or name no \
+                 Coiote user if it holds the certificate to use"
+            )),
+            SecretState::BeingDeleted => Err(format!(
+                "secret {secret} is scheduled for deletion, and its name is not free before that: delete it without \
+                 recovery, or choose another CoioteSecretName"
+            )),
+            state @ (SecretState::Missing | SecretState::Ours { .. } | SecretState::LeftBehind) => Ok(state),
+        }
+    }
+
+    /// Issues the certificate that operation-request calls Coiote with: registers it at Coiote and stores it in the secret.
+    /// `registered`: value of the secret with the certificate that this Coiote has. Returns the secret's new value.
+    async fn issue_client_certificate(
+        &self,
+        coiote: &CoioteSetup,
+        new: &Properties,
+        state: SecretState,
+        registered: Option<String>,
+        undo: &mut Vec<Undo>,
+    ) -> Result<String, String> {
+        let secret = &new.client_secret;
+        let of_secret = |why| format!("secret {secret}: {why}");
+        let client = ClientCertificate::new(coiote.user.name(), new.key_type, new.validity_days)?;
+        let certificate_pem = client.certificate_pem.clone();
+        undo.push(Undo::ClientCertificate { certificate_pem, in_use: registered });
+        if let Err(error) = coiote.setup.register_client_certificate(&client.certificate_pem).await {
+            if !error.may_have_been_done() {
+                undo.pop();
+            }
+            return Err(format!("registering the client certificate at Coiote: {error}"));
+        }
+        let value = secrets::value(&client, &coiote.user);
+        let stored = match state {
+            SecretState::Ours { .. } | SecretState::LeftBehind => {
+                let before = self.secrets.value_of(secret).await.map_err(of_secret)?;
+                let in_force = if let SecretState::Ours { in_force } = state { in_force } else { String::new() };
+                undo.push(Undo::SecretValue { name: secret.clone(), value: before, in_force });
+                self.secrets.mark(secret, self.stack_id, "").await.map_err(of_secret)?;
+                self.secrets.put(secret, value.clone()).await
+            }
+            _ => {
+                undo.push(Undo::Secret { name: secret.clone() });
+                self.secrets.create(secret, self.stack_id, &new.kms_key, value.clone()).await
+            }
+        };
+        stored.map_err(|why| format!("storing the client certificate in secret {secret}: {why}"))?;
+        Ok(value)
+    }
+
+    /// Issues the certificate that Coiote connects to IoT Core with. `is_replaced`: whether Coiote has one of this stack already.
+    /// Returns the certificate's ARN.
+    async fn issue_iot_certificate(
+        &self,
+        coiote: &CoioteSetup,
+        new: &Properties,
+        is_replaced: bool,
+        undo: &mut Vec<Undo>,
+    ) -> Result<String, String> {
+        let certificate =
+            self.iot.create().await.map_err(|why| format!("creating a certificate at IoT Core: {why}"))?;
+        let arn = certificate.arn;
+        undo.push(Undo::IotCertificate { policy_name: new.policy_name.clone(), arn: arn.clone() });
+        let attached = self.iot.attach(&new.policy_name, &arn).await;
+        attached.map_err(|why| format!("attaching policy {} to the certificate: {why}", new.policy_name))?;
+        if is_replaced {
+            // From now on Coiote may connect with the new certificate: it stays beside the old one until the next renewal.
+            undo.pop();
+        } else {
+            undo.push(Undo::ExternalCertificate);
+            // An integration that was removed by force, or that of another stack, may have left its certificate.
+            match coiote.setup.remove_external_certificate().await {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!("Coiote had a certificate of IoT Core from an earlier integration"),
+                Err(error) => tracing::warn!(reason = %error, "what an earlier integration left could not be removed"),
+            }
+        }
+        let given = coiote.setup.set_external_certificate(&certificate.certificate_pem, &certificate.private_key).await;
+        if let Err(error) = given {
+            if !error.may_have_been_done() {
+                if is_replaced {
+                    undo.push(Undo::IotCertificate { policy_name: new.policy_name.clone(), arn });
+                } else {
+                    undo.pop();
+                }
+            }
+            return Err(format!("giving Coiote the certificate of IoT Core: {error}"));
+        }
+        Ok(arn)
+    }
+}

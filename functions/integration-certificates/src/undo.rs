@@ -1,0 +1,57 @@
+//! Undoes a renewal that failed.
+
+use crate::coiote_setup::CoioteSetup;
+use crate::integration::Integration;
+
+/// Step that undoes a step of a renewal. It is noted before that step, because a step that fails may have been done.
+pub(crate) enum Undo {
+    IotCertificate { policy_name: String, arn: String },
+    ExternalCertificate,
+    ClientCertificate { certificate_pem: String, in_use: Option<String> },
+    Secret { name: String },
+    SecretValue { name: String, value: String, in_force: String },
+}
+
+impl Integration<'_> {
+    /// Undoes the steps, the last one first. Returns the reason of the failure, with the steps that could not be undone.
+    pub(crate) async fn undo(&self, coiote: &CoioteSetup, steps: Vec<Undo>, why: String) -> String {
+        let mut left = Vec::new();
+        // Its certificate has to stay registered as long as the secret has the new value.
+        let mut new_value_stays = false;
+        for step in steps.into_iter().rev() {
+            let undone = match step {
+                Undo::ExternalCertificate => {
+                    let taken = coiote.setup.remove_external_certificate().await;
+                    taken
+                        .map(drop)
+                        .map_err(|error| format!("Coiote may still have the certificate of IoT Core ({error})"))
+                }
+                Undo::IotCertificate { policy_name, arn } => {
+                    let removed = self.iot.remove(&policy_name, &arn).await;
+                    removed.map_err(|error| format!("{arn} may still be there ({error})"))
+                }
+                Undo::ClientCertificate { .. } if new_value_stays => Ok(()),
+                Undo::ClientCertificate { certificate_pem, in_use } => {
+                    let removed = coiote.remove_client(&certificate_pem, in_use.as_deref()).await;
+                    removed
+                        .map_err(|error| format!("the client certificate may still be registered at Coiote ({error})"))
+                }
+                Undo::Secret { name } => self.delete_secret(&name).await,
+                Undo::SecretValue { name, value, in_force } => {
+                    let put = self.secrets.put(&name, value).await;
+                    new_value_stays = put.is_err();
+                    let undone = match put {
+                        Ok(()) => self.secrets.mark(&name, self.stack_id, &in_force).await,
+                        Err(error) => Err(error),
+                    };
+                    undone.map_err(|error| format!("secret {name} may have the new value ({error})"))
+                }
+            };
+            left.extend(undone.err());
+        }
+        for problem in &left {
+            tracing::error!(reason = problem, "a step could not be undone");
+        }
+        if left.is_empty() { why } else { format!("{why}; and it could not all be undone: {}", left.join("; ")) }
+    }
+}
