@@ -324,7 +324,7 @@ impl World {
         }
     }
 
-    /// No last word changes but as the contract's section 7 says, by something that concerns it.
+    /// No final status changes, except by an event that may improve it (docs/answers.md, "Statuses").
     fn check_words(&mut self, setup: &Setup, before: &Device, event: &Event) {
         let mut broken = None;
         let mut proven = 0;
