@@ -84,8 +84,8 @@ impl Attribute {
         }
     }
 
-    /// Whether the attribute is only for single values, which objects and object instances do not have.
-    pub fn is_of_a_value(self) -> bool {
+    /// Whether the attribute needs a single value, which objects and object instances do not have.
+    pub fn needs_a_value(self) -> bool {
         matches!(self, Attribute::Gt | Attribute::Lt | Attribute::St | Attribute::Edge)
     }
 
@@ -181,10 +181,10 @@ impl Attributes {
         messages.into_iter().map(|message| Finding::new(Code::AttributesContradict, message)).collect()
     }
 
-    /// Findings about attributes for single values at an object or an object instance.
-    pub fn without_a_value(&self, level: Level) -> impl Iterator<Item = Finding> {
+    /// Findings about attributes that need a single value, for a level above resources.
+    pub fn not_allowed_at(&self, level: Level) -> impl Iterator<Item = Finding> {
         let has_no_value = level < Level::Resource;
-        self.iter().filter(move |(attribute, _)| has_no_value && attribute.is_of_a_value()).map(
+        self.iter().filter(move |(attribute, _)| has_no_value && attribute.needs_a_value()).map(
             move |(attribute, _)| {
                 let message = format!("{attribute} is for a resource or a resource instance, this is {}", level.name());
                 Finding::new(Code::AttributeNotAllowed, message)

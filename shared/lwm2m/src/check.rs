@@ -24,7 +24,7 @@ pub(crate) fn attributes(path: &Path, attributes: &Attributes) -> Vec<Finding> {
             // The definition does not name a type
             _ if resource.data_type() == DataType::None && !resource.is_executable() => false,
             Attribute::Edge => resource.data_type() != DataType::Boolean,
-            _ => attribute.is_of_a_value() && !resource.data_type().is_numeric(),
+            _ => attribute.needs_a_value() && !resource.data_type().is_numeric(),
         };
         let findings = attributes.iter().filter(|(attribute, _)| meaningless(*attribute)).map(|(attribute, _)| {
             let wanted = if attribute == Attribute::Edge { "a Boolean" } else { "a number" };

@@ -1,8 +1,9 @@
 //! The operation shadow, which holds the copies of records that authors of requests read, and Coiote's results.
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value as Json, json};
 
-use crate::shadows::{Document, Error, Shadows};
+use crate::shadows::{Error, Shadows};
 use crate::thing::ThingName;
 
 const SHADOW_NAME: &str = "operation";
@@ -41,7 +42,7 @@ impl OperationShadows {
 
     /// Creates the operation shadow if it is missing, so that it can be edited. Returns whether it was missing.
     pub async fn ensure(&self, thing: &ThingName) -> Result<bool, Error> {
-        if self.shadows.get::<Document>(thing, SHADOW_NAME).await?.is_some() {
+        if self.shadows.get::<IgnoredAny>(thing, SHADOW_NAME).await?.is_some() {
             return Ok(false);
         }
         self.shadows.update(thing, SHADOW_NAME, json!({}), None).await.map(|_| true)
@@ -49,7 +50,7 @@ impl OperationShadows {
 
     /// Reads the shadow; `None` where there is none.
     pub async fn read(&self, thing: &ThingName) -> Result<Option<OperationShadow>, Error> {
-        let Some(mut document) = self.shadows.get::<Json>(thing, SHADOW_NAME).await? else { return Ok(None) };
+        let Some(mut document) = self.shadows.get::<IgnoredAny>(thing, SHADOW_NAME).await? else { return Ok(None) };
         let requests = document.state.reported.get("requests").and_then(Json::as_object);
         Ok(Some(OperationShadow {
             version: document.version,

@@ -40,12 +40,9 @@ pub(crate) struct Written {
     pub(crate) timestamp: Option<u64>,
 }
 
-/// State of a shadow document, or the part of its metadata of the same form.
+/// Reported state of a shadow document, or the part of the metadata of the same form. The desired state is not needed.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ShadowState {
-    /// State that the author of requests asks for.
-    #[serde(default)]
-    pub desired: Json,
     /// State that was reported.
     #[serde(default)]
     pub reported: Json,

@@ -196,7 +196,7 @@ impl Fields {
         let mut findings = Vec::new();
         for (PositionedPath { position, path }, given) in keys.iter().zip(&attributes) {
             let place = format!("attributes[{position}]");
-            findings.extend(given.without_a_value(path.level()).map(|finding| finding.at(&place)));
+            findings.extend(given.not_allowed_at(path.level()).map(|finding| finding.at(&place)));
             self.mismatches.extend(check::attributes(path, given).into_iter().map(|finding| finding.at(&place)));
         }
         if findings.is_empty() { Ok((keys, attributes)) } else { Err(findings) }

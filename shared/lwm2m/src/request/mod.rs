@@ -80,7 +80,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// All findings that can be told at once, not only the first.
+    /// All findings, not only the first.
     pub fn parse(mut self, strictness: Strictness) -> Result<Accepted, Vec<Finding>> {
         let name = operation_name(self.operation.take()).map_err(|finding| vec![finding])?;
         let Checked { operation, mismatches, mut notices } = Fields::new(name, self).check();

@@ -111,18 +111,18 @@ mod tests {
         };
         let plain = json!({"A": {"0": {"B": "1", "C": "2"}}});
         for (result, scope, expected) in [
-            (plain.clone(), Scope::nothing(), true),
+            (plain.clone(), Scope::default(), true),
             (plain.clone(), of(&["A.0.B", "A.0.C"], &[""]), true),
             (plain.clone(), of(&["A.0.B", "A.0.C", "A.0.D"], &["A.0.D"]), true),
             (plain.clone(), of(&["A.0.B", "A.0.C", "A.0.D"], &[""]), false),
             (plain, of(&["A.0"], &[""]), false),
-            (json!({"A": {"0": {"B": {"0": "1"}}}}), Scope::nothing(), false),
-            (json!({"A": {"0": {"B": {"noValue": true}}}}), Scope::nothing(), false),
-            (json!({"A": {"0": {"B": "1"}, "1": null}}), Scope::nothing(), false),
+            (json!({"A": {"0": {"B": {"0": "1"}}}}), Scope::default(), false),
+            (json!({"A": {"0": {"B": {"noValue": true}}}}), Scope::default(), false),
+            (json!({"A": {"0": {"B": "1"}, "1": null}}), Scope::default(), false),
         ] {
             assert_eq!(Change::from_result(result.clone()).0.needs_no_document(&scope), expected, "{result} {scope:?}");
         }
-        assert!(!Change::removal(["A.0"]).needs_no_document(&Scope::nothing()));
+        assert!(!Change::removal(["A.0"]).needs_no_document(&Scope::default()));
         assert!(Change::removal(["", "."]).is_empty());
     }
 }

@@ -253,11 +253,11 @@ mod tests {
         let whole = Scope::new(Some(vec!["T".to_owned()]), vec![]);
         let known = |written_at| Some(Revision { version: 3, written_at });
         for (scope, reported_at, known, at_once) in [
-            (Scope::nothing(), Some(100), known(99), true),
-            (Scope::nothing(), Some(100), known(100), true),
-            (Scope::nothing(), Some(100), known(101), false),
-            (Scope::nothing(), None, known(101), true),
-            (Scope::nothing(), Some(100), None, false),
+            (Scope::default(), Some(100), known(99), true),
+            (Scope::default(), Some(100), known(100), true),
+            (Scope::default(), Some(100), known(101), false),
+            (Scope::default(), None, known(101), true),
+            (Scope::default(), Some(100), None, false),
             (whole, Some(100), known(99), false),
         ] {
             let change = plain();
@@ -284,7 +284,7 @@ mod tests {
         let (empty, scope) = (Change::default(), Scope::new(Some(vec![String::new()]), vec![]));
         assert_eq!(done(&Fold::new(&empty, &scope, Some(100), None)).wrote, DatamodelWrite::Nothing);
 
-        let (change, scope) = (plain(), Scope::nothing());
+        let (change, scope) = (plain(), Scope::default());
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         fold.document_read(Some(document(json!({"T": {"0": {"R": "new"}}}), 90)));
         let mut beside_another = fold.clone();
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_missing_shadow_is_created_empty_before_it_is_written() {
-        let (change, scope) = (plain(), Scope::nothing());
+        let (change, scope) = (plain(), Scope::default());
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         fold.document_read(None);
         assert_eq!(*fold.step(), Step::Create);
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_conflict_leads_to_another_read_but_not_for_ever() {
-        let (change, scope) = (plain(), Scope::nothing());
+        let (change, scope) = (plain(), Scope::default());
         let mut fold = Fold::new(&change, &scope, Some(100), Some(Revision { version: 2, written_at: 90 }));
         fold.write_answered(Err(Error::Conflict)).unwrap();
         for conflicts in 1.. {
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_write_without_an_answer_is_repeated_and_may_have_been_made() {
-        let (change, scope) = (plain(), Scope::nothing());
+        let (change, scope) = (plain(), Scope::default());
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         let lost = || Err(Error::Unavailable("lost".to_owned()));
         for _ in 0..MOST_REPEATS {
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_document_that_is_too_large_is_written_without_valueless_resources() {
-        let (change, scope) = (plain(), Scope::nothing());
+        let (change, scope) = (plain(), Scope::default());
         let mut fold = Fold::new(&change, &scope, Some(100), Some(Revision { version: 2, written_at: 90 }));
         fold.write_answered(Err(Error::TooLarge)).unwrap();
         fold.document_read(Some(document(json!({"T": {"0": {"N": {"noValue": true}}}}), 90)));
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_fold_waits_for_an_older_one_under_way_but_not_for_ever() {
-        let (change, scope) = (plain(), Scope::nothing());
+        let (change, scope) = (plain(), Scope::default());
         let under_way = |wrote| OtherResults::new([], [EarlierResult { fingerprint: plain().fingerprint(), wrote }]);
         let mut fold = Fold::new(&change, &scope, Some(100), None);
         for _ in 0..MOST_WAITS {

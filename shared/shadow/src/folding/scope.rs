@@ -7,6 +7,8 @@ use requests::possible_failed_keys;
 use super::place::Place;
 
 /// Scope of a read. A place within it that the result does not mention is removed.
+///
+/// The default is an unknown scope, as for a write: nothing is removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     /// The keys that were read; `None` where they are not known.
@@ -24,11 +26,6 @@ impl Scope {
     pub fn new(keys: Option<Vec<String>>, failed_keys: Vec<String>) -> Scope {
         let keys = keys.map(|keys| keys.iter().map(|key| without_last_dot(key).to_owned()).collect());
         Scope { keys, failed: possible_failed_keys(&failed_keys) }
-    }
-
-    /// The scope of a write, whose result mentions all that it wrote: nothing is removed.
-    pub fn nothing() -> Scope {
-        Scope::default()
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -95,7 +92,7 @@ mod tests {
                 assert!(!covers(place), "{keys:?} {place:?}");
             }
         }
-        for unknown in [Scope::new(None, vec![]), Scope::nothing()] {
+        for unknown in [Scope::new(None, vec![]), Scope::default()] {
             assert!(!unknown.covers(&Place::new(["Device"])));
         }
     }

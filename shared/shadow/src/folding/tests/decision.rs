@@ -54,7 +54,7 @@ fn no_value_and_resource_instances_replace_each_other() {
     ] {
         let change = parse(json!({"T": {"0": {"R": new}}}));
         let expected = if written.is_null() { json!({}) } else { json!({"T": {"0": {"R": written}}}) };
-        assert_eq!(onto(json!({"T": {"0": {"R": old}}}), &change, &Scope::nothing()), expected, "{old} {new}");
+        assert_eq!(onto(json!({"T": {"0": {"R": old}}}), &change, &Scope::default()), expected, "{old} {new}");
     }
 }
 
@@ -78,7 +78,7 @@ fn places_that_a_read_did_not_find_are_removed() {
         ),
         (json!({"Portfolio": four}), read(&["Portfolio.4"], &[""]), json!({})),
         (json!({"Portfolio": four}), Scope::new(None, vec![]), json!({})),
-        (json!({"Portfolio": four}), Scope::nothing(), json!({})),
+        (json!({"Portfolio": four}), Scope::default(), json!({})),
         // Resources
         (
             json!({"Location": {"0": {"Latitude": "1.0"}}}),
@@ -157,7 +157,7 @@ fn places_that_a_change_removes_are_removed() {
         (Change::removal(["PM2.5.0"]), json!({"PM2.5": {"0": null}})),
         (Change::removal(["PM2", "Portfolio.55", ""]), json!({})),
     ] {
-        assert_eq!(onto(current.clone(), &change, &Scope::nothing()), written, "{change:?}");
+        assert_eq!(onto(current.clone(), &change, &Scope::default()), written, "{change:?}");
     }
 }
 
@@ -184,10 +184,10 @@ fn values_newer_than_the_result_stay() {
         (99, after(&fingerprint, None), true, false),
     ] {
         let current = document(json!({"T": {"0": {"R": "held"}}}), time);
-        let decision = decide(&change, &Scope::nothing(), &current, &others);
+        let decision = decide(&change, &Scope::default(), &current, &others);
         assert_eq!((!decision.update.is_empty(), decision.has_to_wait), (is_written, has_to_wait), "{time} {others:?}");
 
-        let (change, scope, reported_at, current) = (&change, &Scope::nothing(), Some(100), &current);
+        let (change, scope, reported_at, current) = (&change, &Scope::default(), Some(100), &current);
         let (others, waits_for_folds, drops_valueless, rewrites_unchanged) = (&others, false, false, false);
         let impatient = DecisionInput {
             change,
@@ -234,7 +234,7 @@ fn newer_instances_of_a_multiple_resource_stay() {
     let touching = |result: Json| OtherResults::new([parse(result).fingerprint()], []);
     let current = document(json!({"T": {"0": {"M": {"0": "newer"}}}}), 90);
     let left = |change: &Change, others: &OtherResults| {
-        decide(change, &Scope::nothing(), &current, others).update.into_json()["T"]["0"]["M"].clone()
+        decide(change, &Scope::default(), &current, others).update.into_json()["T"]["0"]["M"].clone()
     };
     let newer = touching(json!({"T": {"0": {"M": {"0": "newer"}}}}));
     assert_eq!(left(&change, &newer), json!({"1": "new"}));
@@ -250,7 +250,7 @@ fn valueless_resources_are_dropped_to_make_room() {
     let change = &parse(json!({"T": {"0": {
         "gets one": "2", "loses it": {"noValue": true}, "never had": {"noValue": true}, "kept": "3"
     }}}));
-    let (current, others, scope, reported_at) = (&current, &OtherResults::default(), &Scope::nothing(), None);
+    let (current, others, scope, reported_at) = (&current, &OtherResults::default(), &Scope::default(), None);
     let (waits_for_folds, drops_valueless, rewrites_unchanged) = (true, true, false);
     let input = DecisionInput {
         change,

@@ -81,7 +81,7 @@ fn reported(result: Json, keys: Option<&[&'static str]>, puts: &[(&'static str, 
     let covered = keys.map(|keys| requests::covered_hashes(&owned(keys), &none_failed)).unwrap_or_default();
     let scope = match keys {
         Some(keys) => Scope::new(Some(owned(keys)), none_failed),
-        None => Scope::nothing(),
+        None => Scope::default(),
     };
     let (change, messages) = Change::from_result(result);
     assert!(messages.is_empty());

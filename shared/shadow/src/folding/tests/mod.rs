@@ -10,8 +10,8 @@ use crate::shadows::{Document, ShadowState};
 
 /// A datamodel shadow with the same time in all metadata.
 pub(super) fn document(reported: Json, time: u64) -> Document {
-    let metadata = ShadowState { reported: times(&reported, time), ..ShadowState::default() };
-    Document { state: ShadowState { reported, ..ShadowState::default() }, metadata, version: 3 }
+    let metadata = ShadowState { reported: times(&reported, time) };
+    Document { state: ShadowState { reported }, metadata, version: 3 }
 }
 
 fn times(json: &Json, time: u64) -> Json {
