@@ -33,8 +33,8 @@ impl DatamodelShadows {
     /// # Errors
     ///
     /// [`Error::Conflict`] if other writes keep coming first, [`Error::TooLarge`] if the document is too large even without
-    /// resources that have no value, and the errors of the calls and of `others`. The fold may be repeated; the previous attempt
-    /// then counts as [`DatamodelWrite::Unknown`](requests::DatamodelWrite::Unknown).
+    /// resources that have no value, and the errors of the calls and of `others`. The fold may be repeated; the previous
+    /// attempt then counts as [`DatamodelWrite::Unknown`](requests::DatamodelWrite::Unknown).
     pub async fn fold(
         &self,
         thing: &ThingName,

@@ -12,7 +12,8 @@ use super::place::Place;
 pub struct EarlierResult {
     /// Fingerprint of the result, see [`Change::fingerprint`], with the paths that were read as a whole.
     pub fingerprint: Vec<u32>,
-    /// Write of its fold; `None` while the fold is under way. After more than one attempt, only [`DatamodelWrite::Unknown`] is possible.
+    /// Write of its fold; `None` while the fold is under way. After more than one attempt, only
+    /// [`DatamodelWrite::Unknown`] is possible.
     pub wrote: Option<DatamodelWrite>,
 }
 
