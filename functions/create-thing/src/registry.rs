@@ -12,7 +12,7 @@ use crate::announcement::{Announcement, ThingTypeName};
 /// Attribute that marks LwM2M things.
 const PROTOCOL: (&str, &str) = ("protocol", "LwM2M");
 
-/// Tries, because not every part of AWS IoT sees a new thing or type at once, and others change the same things.
+/// Most retries: not every part of AWS IoT sees a new thing or type at once, and others change the same things.
 const TRIES: usize = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -72,7 +72,7 @@ pub(crate) enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ErrorKind {
     NotFound,
-    /// It exists, and is not as it was to be created.
+    /// It exists already, with other properties.
     Exists,
     Conflict,
     InvalidRequest,

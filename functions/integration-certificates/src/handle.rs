@@ -21,7 +21,7 @@ use crate::secrets::Secrets;
 /// Longest reason, in characters: the whole response may take 4 KB.
 const MAX_REASON: usize = 1_000;
 
-/// Begin of the physical id after a Create that failed: the Delete that follows has nothing to remove.
+/// Prefix of the physical id after a Create that failed: the Delete that follows has nothing to remove.
 const NOT_CREATED: &str = "not-created";
 
 /// State of the execution environment, across invocations.

@@ -90,10 +90,10 @@ impl Iot {
         }
     }
 
-    /// Deletes a policy that is on no certificate any more, with its earlier versions; one that is gone is as good.
+    /// Deletes a policy that is on no certificate any more, with its earlier versions, if it still exists.
     ///
     /// AWS may take five minutes from the moment that a policy was detached until it lets go of it
-    /// (<https://docs.aws.amazon.com/iot/latest/apireference/API_DetachPolicy.html>). How long it is tried is up to whoever waits.
+    /// (<https://docs.aws.amazon.com/iot/latest/apireference/API_DetachPolicy.html>). The caller limits the time.
     pub(crate) async fn delete_policy(&self, policy_name: &str) -> Result<(), String> {
         let versions = match self.client.list_policy_versions().policy_name(policy_name).send().await {
             Ok(versions) => versions.policy_versions.unwrap_or_default(),

@@ -7,7 +7,7 @@ use crate::properties::Properties;
 use crate::secrets::{self, SecretState};
 use crate::undo::Undo;
 
-/// Certificates that the new ones replace, and what has to stay.
+/// Certificates that the new ones replace, and the new ones, which stay.
 pub(crate) struct Replaced {
     /// The client certificates that were in use.
     pub(crate) certificate_pems: Vec<String>,

@@ -30,9 +30,9 @@ const IN_A_ROW: usize = 3;
 /// State in the ledger of an execution that is queued at AWS.
 #[derive(Debug, PartialEq)]
 enum Known {
-    /// It has no request: its notification was lost.
+    /// It has no request: operation-request was not invoked for it.
     No,
-    /// It has a request, and AWS does not show that.
+    /// It has a request, which AWS does not show yet.
     Request(RequestSummary),
     /// It has to wait: another job's request of the thing is open.
     Waits,

@@ -24,8 +24,7 @@ impl KnownCircuit {
         self.known().and_then(reason)
     }
 
-    /// Reads the circuit again when it is due, and returns a reason to wait that is news. Errors of the ledger are left to the
-    /// claim.
+    /// Reads the circuit again if it is due, and returns a new reason to wait. Errors are ignored: the claim meets them as well.
     pub(crate) async fn refresh(&self, ledger: &Ledger) -> Option<Reason> {
         if self.known().is_some() {
             return None;

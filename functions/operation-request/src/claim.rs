@@ -15,11 +15,11 @@ use crate::hand_over::FIRST_PAUSE;
 use crate::incoming::{Content, Parsed};
 use crate::invocation::Invocation;
 
-/// A claim that is in the ledger.
+/// Result of a claim.
 pub(crate) struct Claimed {
     pub(crate) item: Item,
     pub(crate) verdict: Verdict,
-    /// The request's device, where the request is to be sent.
+    /// The device of a request that is to be sent.
     pub(crate) device: Option<Result<Device, ForwardError>>,
 }
 

@@ -1,4 +1,4 @@
-//! Hands a request that this run holds to Coiote, and records what became of it.
+//! Hands a request that this run holds to Coiote, and records the outcome.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Millis = 15 * 60_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Unrecorded {
     name: Name,
-    /// Mark of the run that created the task: only that run's word counts.
+    /// Mark of the run that created the task: only that run may record it.
     mark: String,
     created: Created,
 }
@@ -40,9 +40,8 @@ pub(crate) struct Held<'a> {
 }
 
 impl Invocation<'_> {
-    /// Hands over the device's writes that waited for an older one which is at Coiote now. None is begun in the second half of
-    /// the run's time: a hand-over that runs out of time leaves its device asleep, and what is due is found by the next run of
-    /// `reconcile`.
+    /// Hands over the device's writes that waited for an older one which is at Coiote now. None begins in the second half of the
+    /// run's time: a hand-over that runs out of time leaves its device asleep, and `reconcile` finds the others, which are due.
     pub(crate) async fn hand_over_waiting_writes(&self, mut item: Item) -> Result<(), Diagnostic> {
         while self.run.deadline.left() > self.begun.elapsed() {
             let Some(name) = next_waiting_write(&item) else { return Ok(()) };

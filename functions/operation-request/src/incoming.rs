@@ -271,10 +271,7 @@ mod tests {
         }
         let parse =
             |event: Json| Incoming::parse(&RawValue::from_string(event.to_string()).unwrap(), Strictness::Reject);
-        assert!(
-            parse(event(json!({"operation": "read"}))).is_err(),
-            "without its number it cannot be told from a retry"
-        );
+        assert!(parse(event(json!({"operation": "read"}))).is_err(), "without its number it looks like its retry");
         assert!(parse(json!({"thingName": "a", "jobId": 1, "executionNumber": 2})).is_err());
     }
 
@@ -284,7 +281,7 @@ mod tests {
             serde_json::from_value(json!({"n": name, "o": "read", "s": "S", "q": queued_at, "z": 1})).unwrap()
         };
         let (first, retry) = (record("job:j:1", 1_700_000_000), record("job:j:2", 1_700_000_060));
-        for (number, timestamp, meant) in [
+        for (number, timestamp, covered) in [
             (json!(2), json!(1_700_000_060), [false, true]),
             (json!(null), json!(1_700_000_060), [true, false]),
             (json!(null), json!(1_700_000_060_000_u64), [true, false]),
@@ -295,7 +292,7 @@ mod tests {
                 "jobOver": "canceled",
             });
             let Purpose::JobOver(over) = purpose(&event) else { panic!("{event}") };
-            assert_eq!([over.covers(&first), over.covers(&retry)], meant, "{event}");
+            assert_eq!([over.covers(&first), over.covers(&retry)], covered, "{event}");
             assert!(!over.covers(&record("job:k:2", 1)) && !over.covers(&record("17", 1)));
         }
     }

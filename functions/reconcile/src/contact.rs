@@ -1,4 +1,4 @@
-//! Contact with Coiote that a hand-over made, by its answer.
+//! Classifies answers of operation-request by the contact with Coiote behind them.
 
 use requests::{Answer, Status, code};
 
@@ -29,10 +29,9 @@ impl Contact {
             (Status::Failed, code::OUTCOME_UNKNOWN) => Contact::Away,
             (Status::Failed, "COIOTE_UNAUTHORIZED" | "COIOTE_NOT_TRUSTED" | "COIOTE_URL_INVALID") => Contact::Away,
             (Status::Failed, code) if code.starts_with("SECRET_") => Contact::Away,
-            (Status::Failed, "DEVICE_UNKNOWN" | "DEVICE_AMBIGUOUS" | "TEMPLATE_MISSING" | "DEVICE_REFUSED") => {
-                Contact::Answered
-            }
+            (Status::Failed, "DEVICE_UNKNOWN" | "DEVICE_AMBIGUOUS" | "TEMPLATE_MISSING") => Contact::Answered,
             (Status::Failed, "COIOTE_REFUSED" | "COIOTE_UNEXPECTED_ANSWER") => Contact::Answered,
+            (Status::Failed, code::DEVICE_REFUSED) => Contact::Answered,
             _ => Contact::NotMade,
         }
     }

@@ -21,13 +21,14 @@ use crate::pace::Stop;
 use crate::reports::Known;
 use crate::run::Run;
 
-/// Reports that are remembered: those of two minutes, from a fleet as large as Coiote takes one, and more.
+/// Number of reports that are remembered, so that the overlap of two reads is not looked up again: more than a fleet produces in
+/// two minutes.
 const KNOWN_REPORTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);
 
 /// Longest time from a claim to the next look at its device.
 const JUST_CLAIMED: Millis = 75_000;
 
-/// Longest time between two questions for the report of one task: later looks in the index are ends of lifetimes.
+/// Longest time between two requests for the report of one task: later entries of the index are ends of lifetimes.
 const LONGEST_REPORT_INTERVAL: Millis = 61 * 60_000;
 
 /// Pause between two looks for waiting requests, where reports are not read.
@@ -146,7 +147,7 @@ impl Service {
         let pause = if self.settings.reads_reports() { self.settings.report_interval } else { PAUSE };
         loop {
             let stopped = self.hand_over.pass(run, counts).await?;
-            // A request that waits for half a minute, after its first try, is due within this run.
+            // After its first try a request waits for half a minute: it is due within this run.
             let left = u64::try_from(run.left().as_millis()).unwrap_or_default();
             if stopped == Some(Stop::Outage)
                 || run.is_over()

@@ -32,7 +32,7 @@ impl Looking<'_> {
     }
 }
 
-/// Answer to the question for the report of one task.
+/// Answer to a request for the report of one task.
 enum ReportAnswer {
     Report(Box<coiote::TaskReport>),
     /// No device has run the task, as far as Coiote knows.
@@ -96,7 +96,7 @@ impl Service {
                 }
             }
             let is_gone = match removal {
-                // A report that is there, but of an earlier request with the same task, does not keep the task.
+                // The report of an earlier request with the same task does not prevent the removal.
                 Some(is_shared) if !matches!(answer, ReportAnswer::Failed) => {
                     is_shared || self.remove_task(looking, thing, &name, &task_id).await
                 }

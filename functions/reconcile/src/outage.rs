@@ -3,7 +3,7 @@
 /// Outages in a row after which a run asks Coiote for single tasks no more.
 const MOST: usize = 2;
 
-/// Outages in a row that calls about single tasks met.
+/// Number of outages in a row, in calls about single tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Outages(usize);
 

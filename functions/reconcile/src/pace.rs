@@ -28,7 +28,7 @@ pub(crate) enum Stop {
     Throttling,
 }
 
-/// Most hand-overs at once for the template's number, which is 0 for no limit of its own.
+/// Most hand-overs at once: the template's number, or the default where it is 0.
 pub(crate) fn limit(number: u64) -> usize {
     usize::try_from(number).ok().filter(|number| *number > 0).unwrap_or(DEFAULT_LIMIT)
 }

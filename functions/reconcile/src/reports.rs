@@ -47,7 +47,7 @@ enum Match {
 }
 
 impl Service {
-    /// Reads the reports since the last read. Returns whether the next read may succeed: not, where Coiote refuses.
+    /// Reads the reports since the last read. Returns whether the next read may succeed; where Coiote refuses, it fails as well.
     pub(crate) async fn read_reports(&self, looking: &mut Looking<'_>) -> Result<bool, ledger::Error> {
         let cursor = self.ledger.reports_read_until().await?.as_deref().and_then(millis_from_iso8601);
         let begun_at = now();

@@ -1,4 +1,4 @@
-//! The time of a run, and the trouble that it meets.
+//! Time limits of a run, and its failures.
 
 use std::collections::HashSet;
 use std::sync::Mutex;

@@ -23,7 +23,7 @@ impl Service {
         change: &Change,
     ) -> Result<Item, ledger::Error> {
         let outcomes = new_outcomes(&item.device, &change.after);
-        // Before the ledger: doing it twice does no harm, and not at all would.
+        // Before the ledger is written: an interruption in between repeats it, which does no harm.
         for deleted in deleted(&outcomes, &change.events) {
             self.fold_deletion(looking.run, thing, &deleted).await;
         }
