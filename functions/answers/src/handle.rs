@@ -86,25 +86,10 @@ impl Service {
         let names = batch.changes.iter().map(|change| &change.thing).chain(batch.queued.iter().map(|(thing, _)| thing));
         // Mostly it is one: then the lines about that thing include the last one here.
         let thing = names.last().map(|thing| thing.as_str().to_owned()).filter(|_| things == 1);
-        let mut tasks: JoinSet<Written> = JoinSet::new();
-        let limit = THING_LIMIT.min(deadline.left());
-        for change in batch.changes {
-            let writer = Arc::clone(&self.writer);
-            tasks.spawn(async move {
-                let result = in_time(limit, writer.write_change(&change)).await;
-                Written { thing: change.thing, message: None, result }
-            });
-        }
-        for (thing, message) in batch.queued {
-            let writer = Arc::clone(&self.writer);
-            tasks.spawn(async move {
-                let result = in_time(limit, writer.write_all(&thing)).await;
-                Written { thing, message: Some(message), result }
-            });
-        }
+        let mut writes = self.start_writes(batch, THING_LIMIT.min(deadline.left()));
         let (mut response, mut updated, mut delayed) = (BatchResponse::default(), 0_u32, 0_u32);
         let mut lost = Ok(());
-        while let Some(joined) = tasks.join_next().await {
+        while let Some(joined) = writes.join_next().await {
             let Ok(Written { thing, message, result }) = joined else { continue };
             match result {
                 Ok(is_updated) => {
@@ -135,6 +120,26 @@ impl Service {
         }
         tracing::info!(thing, things, updated, delayed, duration_ms = elapsed_ms(begun), "copies written");
         lost.map(|()| response)
+    }
+
+    /// Starts to write the copies of all things at once, each within that time.
+    fn start_writes(&self, batch: Batch, limit: Duration) -> JoinSet<Written> {
+        let mut writes = JoinSet::new();
+        for change in batch.changes {
+            let writer = Arc::clone(&self.writer);
+            writes.spawn(async move {
+                let result = in_time(limit, writer.write_change(&change)).await;
+                Written { thing: change.thing, message: None, result }
+            });
+        }
+        for (thing, message) in batch.queued {
+            let writer = Arc::clone(&self.writer);
+            writes.spawn(async move {
+                let result = in_time(limit, writer.write_all(&thing)).await;
+                Written { thing, message: Some(message), result }
+            });
+        }
+        writes
     }
 
     /// Puts a thing into the queue.

@@ -10,7 +10,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use lambda_support::{Deadline, now};
 use ledger::RequestSummary;
-use requests::{Device, Millis, Name, Status};
+use requests::{Device, Name, Status};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
@@ -41,34 +41,12 @@ enum Known {
 impl Service {
     /// Looks at the earliest execution of each thing that has been queued for longer than a notification takes.
     pub(crate) async fn look(&self, deadline: Deadline) -> Result<LookCounts, String> {
-        let by = now().saturating_sub(self.settings.notified_within);
-        // Half of the time: all executions are listed before the first one is processed.
-        let listing = Deadline::within(deadline.left() / 2);
-        let (jobs, is_all) = self.control_plane.jobs_with_queued_executions(listing).await?;
-        let mut counts = LookCounts { jobs: jobs.len(), is_cut_short: !is_all, ..LookCounts::default() };
-        let mut first: HashMap<String, (String, Execution)> = HashMap::new();
-        for job_id in jobs {
-            let (queued, is_all) = self.control_plane.queued_executions(&job_id, listing).await?;
-            counts.is_cut_short |= !is_all;
-            for execution in queued.into_iter().filter(|execution| execution.queued_at <= by) {
-                let earlier = first.get(&execution.thing);
-                if earlier.is_none_or(|(_, earlier)| execution.queued_at < earlier.queued_at) {
-                    first.insert(execution.thing.clone(), (job_id.clone(), execution));
-                }
-            }
-        }
-        counts.queued = first.len();
-        let mut all: Vec<(String, Name, Millis)> = first
-            .into_iter()
-            .map(|(thing, (id, Execution { number, queued_at, .. }))| {
-                (thing, Name::Job { id, execution: number }, queued_at)
-            })
-            .collect();
-        all.sort_by_key(|(_, _, queued_at)| *queued_at);
+        let mut counts = LookCounts::default();
+        let queued = self.list_queued(deadline, &mut counts).await?;
         let mut failures = 0;
-        for executions in all.chunks(AT_ONCE) {
-            let known = self.look_up(executions.iter().map(|(thing, name, _)| (thing, name))).await?;
-            for ((thing, name, _), known) in executions.iter().zip(known) {
+        for executions in queued.chunks(AT_ONCE) {
+            let known = self.look_up(executions.iter().map(|(thing, name)| (thing, name))).await?;
+            for ((thing, name), known) in executions.iter().zip(known) {
                 if deadline.left().is_zero() {
                     counts.is_cut_short = true;
                     return Ok(counts);
@@ -87,6 +65,33 @@ impl Service {
             }
         }
         Ok(counts)
+    }
+
+    /// Lists the earliest execution of each thing that has been queued for longer than a notification takes, earliest first.
+    async fn list_queued(&self, deadline: Deadline, counts: &mut LookCounts) -> Result<Vec<(String, Name)>, String> {
+        let by = now().saturating_sub(self.settings.notified_within);
+        // Half of the time: all executions are listed before the first one is processed.
+        let listing = Deadline::within(deadline.left() / 2);
+        let (jobs, is_all) = self.control_plane.jobs_with_queued_executions(listing).await?;
+        (counts.jobs, counts.is_cut_short) = (jobs.len(), !is_all);
+        let mut first: HashMap<String, (String, Execution)> = HashMap::new();
+        for job_id in jobs {
+            let (queued, is_all) = self.control_plane.queued_executions(&job_id, listing).await?;
+            counts.is_cut_short |= !is_all;
+            for execution in queued.into_iter().filter(|execution| execution.queued_at <= by) {
+                let earlier = first.get(&execution.thing);
+                if earlier.is_none_or(|(_, earlier)| execution.queued_at < earlier.queued_at) {
+                    first.insert(execution.thing.clone(), (job_id.clone(), execution));
+                }
+            }
+        }
+        counts.queued = first.len();
+        let mut first: Vec<(String, (String, Execution))> = first.into_iter().collect();
+        first.sort_by_key(|(_, (_, execution))| execution.queued_at);
+        let named = |(thing, (id, execution)): (String, (String, Execution))| {
+            (thing, Name::Job { id, execution: execution.number })
+        };
+        Ok(first.into_iter().map(named).collect())
     }
 
     async fn process(&self, thing: &str, name: &Name, known: Known, counts: &mut LookCounts) -> Result<(), String> {
