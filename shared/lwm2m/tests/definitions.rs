@@ -53,7 +53,7 @@ fn a_published_file_is_parsed() {
     for xml in [xml.clone(), format!("\u{feff}{xml}"), xml.replace('\n', "\r\n")] {
         let [boiler] = &ddf::objects(xml.as_bytes()).unwrap()[..] else { panic!("not one object") };
         assert_eq!((boiler.id, boiler.name.as_str(), boiler.multiple), (32801, "Boiler", true));
-        let told: Vec<_> = boiler
+        let resources: Vec<_> = boiler
             .resources
             .iter()
             .map(|r| {
@@ -61,7 +61,7 @@ fn a_published_file_is_parsed() {
             })
             .collect();
         assert_eq!(
-            told,
+            resources,
             [
                 (0, "Thing", true, true, false, true, "Integer", "0..100"),
                 (1, "Thing", false, false, true, false, "None", ""),

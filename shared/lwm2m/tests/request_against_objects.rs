@@ -127,9 +127,9 @@ fn creating_and_deleting_instances() {
     }
     for key in ["Device.1", "Device.0", "Device", "LWM2M Bearer Selection.1"] {
         let object = key.split('.').next().unwrap();
-        let told =
+        let message =
             format!("NOT_ALLOWED keys[0]: \"{key}\": {object} has a single object instance; no other can be created");
-        assert_findings(json!({"operation": "create", "keys": [key]}), &[&told]);
+        assert_findings(json!({"operation": "create", "keys": [key]}), &[&message]);
     }
     assert_findings(
         json!({"operation": "delete", "keys": ["Device.0.UTC Offset.0", "/0/1/0/0"]}),
@@ -205,8 +205,8 @@ fn values_of_every_type() {
             for value in values.as_array().unwrap() {
                 let event =
                     json!({"operation": "create", "keys": [format!("X{key}").strip_prefix('X')], "values": [value]});
-                let told = findings(event).into_iter().filter(|told| told.starts_with("VALUE_")).count();
-                assert_eq!(told == 0, fit, "{key}: {value}");
+                let mismatches = findings(event).into_iter().filter(|message| message.starts_with("VALUE_")).count();
+                assert_eq!(mismatches == 0, fit, "{key}: {value}");
             }
         }
     }
@@ -244,10 +244,10 @@ fn attributes_without_a_meaning() {
     }));
     // A wrong level is an error of form and rejected in any case
     let event = json!({"operation": "observe", "keys": ["Vendor.0"], "attributes": [{"st": 1}]});
-    let told = [
+    let expected = [
         "ATTRIBUTE_NOT_ALLOWED attributes[0]: st is for a resource or a resource instance, this is an object instance",
     ];
-    assert_eq!(findings(event.clone()), told);
+    assert_eq!(findings(event.clone()), expected);
     assert!(parse(event, Strictness::Notice).is_err());
 }
 
@@ -315,10 +315,10 @@ fn ids_whose_name_is_shared() {
         ],
     );
     let accepted = parse(json!({"operation": "read", "keys": ["/6/0/0", "/6/0"]}), Strictness::Reject).unwrap();
-    let told: Vec<&str> = accepted.notices.iter().map(|notice| notice.message.as_str()).collect();
+    let messages: Vec<&str> = accepted.notices.iter().map(|notice| notice.message.as_str()).collect();
     // An older version of 3336 has a Latitude, too
     assert_eq!(
-        told,
+        messages,
         [
             "keys[0]: \"/6/0/0\": sent as \"Location.0.Latitude\", which objects 6 and 3336 share",
             "keys[1]: \"/6/0\": sent as \"Location.0\", which objects 6 and 3336 share",
@@ -463,7 +463,7 @@ fn near_misses_are_valid_or_lead_to_a_suggestion() {
         (vec![("keys", "Device.0.UTC Offset".to_owned())], vec![])
     );
     for strictness in [Strictness::Reject, Strictness::Notice] {
-        for (key, told) in [
+        for (key, ending) in [
             ("Device/0/Battery Level", "joined by dots (did you mean \"Device.0.Battery Level\"?)"),
             (
                 "Device.x.UTC Offset",
@@ -482,7 +482,7 @@ fn near_misses_are_valid_or_lead_to_a_suggestion() {
         ] {
             let findings = parse(json!({"operation": "read", "keys": [key]}), strictness).unwrap_err();
             assert!(findings.len() == 1 && findings[0].starts_with("PATH_INVALID"), "{findings:?}");
-            assert!(findings[0].ends_with(told), "{findings:?}");
+            assert!(findings[0].ends_with(ending), "{findings:?}");
         }
     }
     // May be an object of a vendor, but its first part is a described object
@@ -528,11 +528,11 @@ fn suggestions_can_be_read() {
         "32801.0.1",
     ] {
         let event = |key: &str| json!({"operation": "read", "keys": [key]});
-        let told = match parse(event(key), Strictness::Notice) {
+        let messages = match parse(event(key), Strictness::Notice) {
             Ok(accepted) => accepted.notices.iter().map(|notice| notice.message.clone()).collect(),
             Err(findings) => findings,
         };
-        let Some((_, meant)) = told[0].split_once("(did you mean \"") else { panic!("{key}: {told:?}") };
+        let Some((_, meant)) = messages[0].split_once("(did you mean \"") else { panic!("{key}: {messages:?}") };
         let meant = meant.strip_suffix("\"?)").unwrap();
         assert_eq!(findings(event(meant)), [] as [&str; 0], "{key}: {meant}");
     }
@@ -578,7 +578,7 @@ fn values_are_sent_in_a_form_that_coiote_shows() {
 
 #[test]
 fn hexadecimal_digits_for_an_opaque_resource_lead_to_a_notice() {
-    for (value, is_told) in [
+    for (value, is_noticed) in [
         ("0x0102", true),
         ("0x01020", true),
         ("0X1", true),
@@ -594,11 +594,11 @@ fn hexadecimal_digits_for_an_opaque_resource_lead_to_a_notice() {
         let key = "BinaryAppDataContainer.0.Data.0";
         let (parameters, notices) = sent(json!({"operation": "write", "keys": [key], "values": [value]}));
         assert_eq!(parameters[1].1, value);
-        let told: Vec<&str> = notices.iter().map(String::as_str).collect();
+        let messages: Vec<&str> = notices.iter().map(String::as_str).collect();
         let expected = [
             "VALUE_IS_BASE64 values[0]: looks like hexadecimal digits and is read as base64: give the bytes in base64 if they are meant",
         ];
-        assert_eq!(told, if is_told { &expected[..] } else { &[] }, "{value}");
+        assert_eq!(messages, if is_noticed { &expected[..] } else { &[] }, "{value}");
     }
 }
 

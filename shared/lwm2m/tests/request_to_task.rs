@@ -375,10 +375,10 @@ fn findings_name_code_field_position_and_remedy() {
         ),
     ] {
         let findings = request(event).parse(Strictness::Reject).expect_err(event);
-        let told: Vec<String> = findings.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
-        assert_eq!(told.len(), expected.len(), "{event}: {told:#?}");
-        for (told, expected) in told.iter().zip(&expected) {
-            assert!(told.starts_with(expected), "{event}:\n  told     {told}\n  expected {expected}");
+        let messages: Vec<String> = findings.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
+        assert_eq!(messages.len(), expected.len(), "{event}: {messages:#?}");
+        for (message, expected) in messages.iter().zip(&expected) {
+            assert!(message.starts_with(expected), "{event}:\n  message  {message}\n  expected {expected}");
         }
     }
 }

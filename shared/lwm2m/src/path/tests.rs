@@ -125,7 +125,7 @@ fn errors_say_what_is_wrong() {
 
 #[test]
 fn errors_suggest_a_similar_path() {
-    for (key, meant) in [
+    for (key, suggestion) in [
         ("Device/0/Battery Level", "Device.0.Battery Level"),
         ("/Device/0/Battery Level", "Device.0.Battery Level"),
         ("Device/0", "Device.0"),
@@ -168,7 +168,7 @@ fn errors_suggest_a_similar_path() {
         ("/all", "all"),
     ] {
         match Target::parse(key) {
-            Err(why) => assert!(why.ends_with(&format!("(did you mean \"{meant}\"?)")), "{key}: {why}"),
+            Err(why) => assert!(why.ends_with(&format!("(did you mean \"{suggestion}\"?)")), "{key}: {why}"),
             Ok(target) => panic!("{key} was taken as {target:?}"),
         }
     }
@@ -178,7 +178,7 @@ fn errors_suggest_a_similar_path() {
     assert_eq!(parse("3/"), parse("Device"));
     assert_eq!(parse("3/0/"), parse("Device.0"));
     // Valid, but perhaps not the name of another object
-    for (key, meant) in [
+    for (key, suggestion) in [
         ("device/0/UTC Offset", "Device.0.UTC Offset"),
         ("Device,0,Battery Level", "Device.0.Battery Level"),
         ("Device\\0\\Battery Level", "Device.0.Battery Level"),
@@ -194,7 +194,7 @@ fn errors_suggest_a_similar_path() {
         ("*", "all"),
     ] {
         assert!(parse(key).descriptions().next().is_none(), "{key}");
-        assert_eq!(Target::suggestion(key).as_deref(), Some(meant), "{key}");
+        assert_eq!(Target::suggestion(key).as_deref(), Some(suggestion), "{key}");
     }
     // Not similar to a described name, or possibly the name of another object
     for key in ["Vendor/0/x", "Device Info.0.x", "3/4-way valve.0.State", "3.5mm jack.0.x", "Größe/0", "Device-Info.0"]
