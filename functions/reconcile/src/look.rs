@@ -10,7 +10,7 @@ use crate::counts::LookCounts;
 use crate::due::DuePages;
 use crate::handle::Service;
 use crate::outage::Outages;
-use crate::outcome::{Change, is_awaited, report_event};
+use crate::outcome::{AppliedEvents, is_awaited, report_event};
 use crate::run::{LedgerErrors, Run};
 
 /// Things of a page of those that are due.
@@ -68,30 +68,30 @@ impl Service {
         let item = self.ledger.load(thing).await?;
         looking.counts.looked_at += 1;
         looking.counts.note_age(&item.device);
-        let change = self.due_change(looking, thing, &item).await;
-        let item = self.save(looking, thing, item, &change).await?;
+        let applied = self.due_events(looking, thing, &item).await;
+        let item = self.save(looking, thing, item, &applied).await?;
         self.ledger.postpone_look(thing, &item, now()).await
     }
 
-    /// Change of the device's requests by the time that has passed, and by Coiote's reports about them.
-    async fn due_change(&self, looking: &mut Looking<'_>, thing: &str, item: &Item) -> Change {
-        let mut change = Change::of(&item.device);
+    /// Applies the time that has passed, and Coiote's reports about the tasks that are due.
+    async fn due_events(&self, looking: &mut Looking<'_>, thing: &str, item: &Item) -> AppliedEvents {
+        let mut applied = AppliedEvents::of(&item.device);
         let at = now();
-        change.apply(Event::Tick { at });
-        for action in change.after.due_actions(at) {
+        applied.apply(Event::Tick { at });
+        for action in applied.after.due_actions(at) {
             let (name, task_id, removal) = match action {
                 DueAction::HandOver { .. } => continue,
                 DueAction::Report { name, task_id } => (name, task_id, None),
                 DueAction::Removal { name, task_id, is_shared } => (name, task_id, Some(is_shared)),
             };
             // An earlier report of this loop may have ended this request as well.
-            if !is_awaited(&change.after, &name) {
+            if !is_awaited(&applied.after, &name) {
                 continue;
             }
             let answer = self.ask_for_report(looking, thing, &task_id).await;
             if let ReportAnswer::Report(report) = &answer {
-                change.apply(report_event(&change.after, report, now()));
-                if !is_awaited(&change.after, &name) {
+                applied.apply(report_event(&applied.after, report, now()));
+                if !is_awaited(&applied.after, &name) {
                     continue;
                 }
             }
@@ -104,9 +104,9 @@ impl Service {
             };
             let at = now();
             let event = if is_gone { Event::TaskRemoved { name, at } } else { Event::ReportRequested { name, at } };
-            change.apply(event);
+            applied.apply(event);
         }
-        change
+        applied
     }
 
     async fn ask_for_report(&self, looking: &mut Looking<'_>, thing: &str, task_id: &str) -> ReportAnswer {

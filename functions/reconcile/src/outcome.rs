@@ -10,15 +10,15 @@ const DELETE: &str = "delete";
 
 /// Events on a device's requests, and the requests after them.
 #[derive(Debug, Clone)]
-pub(crate) struct Change {
+pub(crate) struct AppliedEvents {
     pub(crate) after: Device,
     pub(crate) events: Vec<Event>,
 }
 
-impl Change {
-    /// No change yet.
-    pub(crate) fn of(device: &Device) -> Change {
-        Change { after: device.clone(), events: Vec::new() }
+impl AppliedEvents {
+    /// The device, without events yet.
+    pub(crate) fn of(device: &Device) -> AppliedEvents {
+        AppliedEvents { after: device.clone(), events: Vec::new() }
     }
 
     pub(crate) fn apply(&mut self, event: Event) {

@@ -14,7 +14,7 @@ use crate::counts::float;
 use crate::cursor::{self, Next};
 use crate::handle::Service;
 use crate::look::Looking;
-use crate::outcome::{Change, find_by_task, report_event};
+use crate::outcome::{AppliedEvents, find_by_task, report_event};
 use crate::run::LedgerErrors;
 
 /// Pages of a read: the next one goes on behind them.
@@ -153,12 +153,12 @@ impl Service {
                 if thing != report.device_id {
                     self.things.insert(report.device_id.clone(), thing.clone());
                 }
-                let mut change = Change::of(&item.device);
-                change.apply(report_event(&item.device, report, at));
-                let is_news = change.after != item.device;
+                let mut applied = AppliedEvents::of(&item.device);
+                applied.apply(report_event(&item.device, report, at));
+                let is_news = applied.after != item.device;
                 // An equal task of an earlier request has the same id: the report may be of one that is being handed over.
                 let may_match_later = !is_news && is_one_held(&item.device);
-                self.save(looking, &thing, *item, &change).await?;
+                self.save(looking, &thing, *item, &applied).await?;
                 self.known_reports.insert(key, state(may_match_later, first_seen, at));
                 if is_news && let Some(updated_at) = updated_at(report) {
                     metrics::histogram!("ReportLag").record(float(at.saturating_sub(updated_at)) / 1_000.0);

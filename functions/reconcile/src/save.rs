@@ -10,24 +10,24 @@ use serde_json::json;
 use crate::counts::float;
 use crate::handle::Service;
 use crate::look::Looking;
-use crate::outcome::{Change, Deleted, deleted, new_outcomes};
+use crate::outcome::{AppliedEvents, Deleted, deleted, new_outcomes};
 use crate::run::Run;
 
 impl Service {
-    /// Writes a change of a device's requests. Objects that the device has deleted go from the datamodel shadow, too.
+    /// Writes events on a device's requests. Objects that the device has deleted go from the datamodel shadow, too.
     pub(crate) async fn save(
         &self,
         looking: &mut Looking<'_>,
         thing: &str,
         item: Item,
-        change: &Change,
+        applied: &AppliedEvents,
     ) -> Result<Item, ledger::Error> {
-        let outcomes = new_outcomes(&item.device, &change.after);
+        let outcomes = new_outcomes(&item.device, &applied.after);
         // Before the ledger is written: an interruption in between repeats it, which does no harm.
-        for deleted in deleted(&outcomes, &change.events) {
+        for deleted in deleted(&outcomes, &applied.events) {
             self.fold_deletion(looking.run, thing, &deleted).await;
         }
-        let (item, _) = self.ledger.apply(thing, item, &change.events, now()).await?;
+        let (item, _) = self.ledger.apply(thing, item, &applied.events, now()).await?;
         looking.counts.ended += outcomes.len();
         for record in outcomes {
             log_outcome(thing, record);
