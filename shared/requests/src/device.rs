@@ -1,4 +1,4 @@
-//! All that is known of a device's requests, and what time asks for.
+//! Requests of a device, and the actions that are due for them.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,101 +6,105 @@ use crate::Millis;
 use crate::event::DatamodelWrite;
 use crate::record::{Name, Reason, Record, State, Status};
 
-/// A request that ended stays with its device for so long, so that what comes late finds it.
+/// Time that a request stays in its device's item after it has ended, for events that come late.
 pub(crate) const ENDED_STAYS: Millis = 5 * 60 * 1_000;
 
-/// So long stays an execute, create or delete with a client token: one that is claimed five minutes after it was made may
+/// The same for an execute, create or delete with a client token: a request that is claimed five minutes after it was made may
 /// repeat one that was made five minutes before it.
 pub(crate) const TOKEN_STAYS: Millis = 2 * ENDED_STAYS;
 
-/// Of more than so many, those that are filed go sooner: an item of the ledger has 400 KB.
-pub(crate) const ENDED_MOST: usize = 200;
+/// Number of ended requests beyond which those that are filed leave the item early: DynamoDB limits it to 400 KB.
+pub(crate) const ENDED_MAX: usize = 200;
 
-/// So many that ended last stay for as long as nothing newer ends.
+/// Number of requests that stay as the last ones that ended, however long ago.
 pub(crate) const ENDED_KEPT: usize = 3;
 
-/// A result stays known for so long after it was folded: shadows tell the time in seconds, so one that is handled later may
-/// be as old.
+/// Time that a result stays in the item after it was folded. Shadows have times in seconds, so one that is handled later may be
+/// of the same second.
 pub(crate) const RESULT_STAYS: Millis = 60 * 1_000;
 
-/// Versions of results that were counted, newest first; older ones count as seen.
-pub(crate) const RESULTS_COUNTED: usize = 16;
+/// Number of versions of results that are remembered as seen; older ones count as seen.
+pub(crate) const SEEN_MAX: usize = 16;
 
-/// After a report of success the result has so long to come.
-pub(crate) const RESULT_MAY_TAKE: Millis = 60 * 1_000;
+/// Time that a result may take to come after the report of success.
+pub(crate) const RESULT_LIMIT: Millis = 60 * 1_000;
 
-/// After a report of success a result that came has so long to be folded: longer than Lambda tries.
-pub(crate) const FOLD_MAY_TAKE: Millis = 15 * 60 * 1_000;
+/// Time that the fold of a result may take after the report of success: longer than Lambda's retries.
+pub(crate) const FOLD_LIMIT: Millis = 15 * 60 * 1_000;
 
-/// When the report of a task is asked for on its own, after the task was made.
-pub(crate) const ASK_AFTER: [Millis; 3] = [60 * 1_000, 10 * 60 * 1_000, 60 * 60 * 1_000];
+/// Times after the creation of a task at which its report is requested by itself.
+pub(crate) const REPORT_REQUESTS: [Millis; 3] = [60 * 1_000, 10 * 60 * 1_000, 60 * 60 * 1_000];
 
-/// The requests of a device: those that are open, and those that ended last.
+/// Requests of a device: the open ones, and those that ended last.
+///
+/// In the ledger its fields have names of one letter (given at each field); see [`Record`] for why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Device {
-    /// In the order in which they were made.
+    /// Open requests, in the order in which they were made. Stored as `o`.
     #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) open: Vec<Record>,
-    /// In the order in which they ended.
+    /// Requests that have ended, in the order in which they did. Stored as `e`.
     #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ended: Vec<Record>,
-    /// Newest version that was claimed.
+    /// Newest version that was claimed. Stored as `h`.
     #[serde(rename = "h", default)]
     pub(crate) newest: u64,
-    /// Digest of the content of the request with that version.
+    /// Digest of the content of the request with that version. Stored as `d`.
     #[serde(rename = "d", default, skip_serializing_if = "String::is_empty")]
     pub(crate) newest_digest: String,
+    /// Results that are not forgotten yet. Stored as `r`.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) results: Vec<ResultEntry>,
-    /// Versions of the results that were counted, newest first.
+    /// Versions of the last results, newest first; so that none counts twice. Stored as `c`.
     #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty", with = "gaps")]
-    pub(crate) counted: Vec<u64>,
-    /// Version of the datamodel shadow after the last result was folded, and when that was written.
+    pub(crate) seen_results: Vec<u64>,
+    /// Version of the datamodel shadow after the last fold, and the time at which it was written. Stored as `m`.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub(crate) datamodel: Option<(u64, u64)>,
-    /// Version of the last update that carried `reported` beside a request: somebody may have written over the copies.
+    /// Version of the last update that carried `reported` beside a request, and so may have overwritten the copies. Stored as `y`.
     #[serde(rename = "y", default, skip_serializing_if = "crate::record::is_zero")]
     pub(crate) resaved: u64,
-    /// Version of the last result that came while parts of an earlier one may stand beside it.
+    /// Version of the last result beside which the shadow may still hold parts of an earlier one. Stored as `p`.
     #[serde(rename = "p", default, skip_serializing_if = "crate::record::is_zero")]
     pub(crate) beside_earlier: u64,
 }
 
-/// A result that Coiote wrote into the operation shadow.
+/// Result that Coiote wrote into the operation shadow. In the ledger its fields have names of one letter, as those of [`Record`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ResultEntry {
-    /// Version of the operation shadow that carried it.
+    /// Version of the operation shadow that carried it. Stored as `n`.
     #[serde(rename = "n")]
     pub version: u64,
-    /// Hashes of what folding it touches.
+    /// Hashes of the paths that folding it touches. Stored as `t`.
     #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty", with = "crate::matching::hashes")]
     pub touched: Vec<u32>,
-    /// The request that it answers.
+    /// Request that it answers. Stored as `a`.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<Name>,
-    /// The request that it answers if that one turns out to have been handed over.
+    /// Request that it answers if that turns out to have been handed over. Stored as `c`.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub(crate) candidate: Option<Name>,
-    /// The run that registered it.
+    /// Mark of the run that registered it. Stored as `m`.
     #[serde(rename = "m", default, skip_serializing_if = "String::is_empty")]
     pub(crate) mark: String,
-    /// More than one run has begun to fold it.
+    /// Whether more than one run has begun to fold it. Stored as `b`.
     #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_repeated: bool,
-    /// When it was written; nothing while its fold is not concluded.
+    /// Write of its fold into the datamodel shadow; `None` while the fold is not concluded. Stored as `o`.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub wrote: Option<DatamodelWrite>,
-    /// What folding it came to.
+    /// Status and reason that its fold gives to the request. Stored as `w`.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub(crate) word: Option<(Status, Option<Reason>)>,
+    /// Time of its last change. Stored as `z`.
     #[serde(rename = "z")]
     pub(crate) at: Millis,
-    /// When it came into the shadow, in seconds since 1970, where it has a candidate.
+    /// Time at which it came into the shadow, in seconds since 1970; only kept with a candidate. Stored as `q`.
     #[serde(rename = "q", default, skip_serializing_if = "crate::record::is_zero")]
     pub(crate) reported_at: u64,
 }
 
-/// Falling numbers as the ledger keeps them: the first, and what each next one is less.
+/// Stored form of falling numbers: the first one, then the difference to each next one.
 mod gaps {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -127,38 +131,58 @@ mod gaps {
     }
 }
 
-/// Something that time asks for.
+/// Action that is due for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DueAction {
-    /// Coiote's report about the task.
-    Report { name: Name, task_id: String },
-    /// The task's report; and where there is none, the task's removal, after which the request has ended. The task stays
-    /// where another open request shares it.
-    Removal { name: Name, task_id: String, is_shared: bool },
-    /// A run of operation-request that hands the request over.
-    HandOver { name: Name },
+    /// Request Coiote's report about the task.
+    Report {
+        /// Name of the request.
+        name: Name,
+        /// Id of its task.
+        task_id: String,
+    },
+    /// Request the report about the task; if there is none, remove the task and end the request.
+    Removal {
+        /// Name of the request.
+        name: Name,
+        /// Id of its task.
+        task_id: String,
+        /// Whether another open request has the same task, which therefore stays.
+        is_shared: bool,
+    },
+    /// Have operation-request hand the request over.
+    HandOver {
+        /// Name of the request.
+        name: Name,
+    },
 }
 
 impl ResultEntry {
-    /// Whether the result names the path with that hash, or something within it was read.
+    /// Whether folding the result touches the path with that hash.
     pub fn names(&self, path: u32) -> bool {
         self.touched.contains(&path)
     }
 }
 
 impl Device {
-    /// The open requests, in the order in which they were made.
+    /// Open requests, in the order in which they were made.
     pub fn open(&self) -> &[Record] {
         &self.open
     }
 
-    /// The requests that ended last, the latest one last.
+    /// Requests that have ended, in the order in which they did.
     pub fn ended(&self) -> &[Record] {
         &self.ended
     }
 
+    /// All requests, the open ones first.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.open.iter().chain(&self.ended)
+    }
+
+    /// Finds a request by its name, among the open ones and those that have ended.
     pub fn find(&self, name: &Name) -> Option<&Record> {
-        self.open.iter().chain(&self.ended).find(|record| record.name == *name)
+        self.records().find(|record| record.name == *name)
     }
 
     /// Newest version of the operation shadow whose request was claimed.
@@ -166,78 +190,80 @@ impl Device {
         self.newest
     }
 
+    /// Finds a result by the version of the shadow that carried it.
     pub fn result(&self, version: u64) -> Option<&ResultEntry> {
         self.results.iter().find(|result| result.version == version)
     }
 
-    /// The results with a higher version.
+    /// Results with a higher version.
     pub fn newer_results(&self, version: u64) -> impl Iterator<Item = &ResultEntry> {
         self.results.iter().filter(move |result| result.version > version)
     }
 
-    /// The results with a lower version.
+    /// Results with a lower version.
     pub fn earlier_results(&self, version: u64) -> impl Iterator<Item = &ResultEntry> {
         self.results.iter().filter(move |result| result.version < version)
     }
 
-    /// Version of the datamodel shadow in which nothing is newer than the result of that version, and when that was written.
-    /// Nothing where it is not known.
+    /// Version of the datamodel shadow that the last fold left, and the time at which it was written; `None` if unknown, or if a
+    /// result is newer than `result_version`.
     pub fn datamodel(&self, result_version: u64) -> Option<(u64, u64)> {
         let is_newest = self.results.iter().all(|result| result.version <= result_version)
-            && self.counted.iter().all(|version| *version <= result_version);
+            && self.seen_results.iter().all(|version| *version <= result_version);
         self.datamodel.filter(|_| is_newest)
     }
 
-    /// Mark of the last change by which somebody may have written over the copies; another value asks for a look.
+    /// Marker that changes whenever the copies in the shadow may have been overwritten, or parts of an earlier result remain.
     pub fn copies_overwrite_marker(&self) -> (u64, u64) {
         (self.resaved, self.beside_earlier)
     }
 
-    /// Version and touched paths of the newest result.
+    /// Result with the highest version.
     pub fn newest_result(&self) -> Option<&ResultEntry> {
         self.results.iter().max_by_key(|result| result.version)
     }
 
-    /// When time has to look at the device next.
+    /// Time at which `reconcile` has to look at the device next; `None` if never.
     pub fn next_look_at(&self) -> Option<Millis> {
         let open = self.open.iter().filter_map(|record| match record.state {
             State::Held => Some(record.void_at),
             State::Waiting => Some(record.expires_at),
             State::Scheduled if record.reported_at > 0 && record.result_version.is_some() => {
-                Some(record.reported_at.saturating_add(FOLD_MAY_TAKE))
+                Some(record.reported_at.saturating_add(FOLD_LIMIT))
             }
-            State::Scheduled if record.reported_at > 0 => Some(record.reported_at.saturating_add(RESULT_MAY_TAKE)),
-            // Never after its lifetime but where its task could not be removed.
+            State::Scheduled if record.reported_at > 0 => Some(record.reported_at.saturating_add(RESULT_LIMIT)),
+            // Beyond its lifetime only if its task could not be removed.
             State::Scheduled => Some(record.due_at),
             State::Ended(_) => None,
         });
-        let ended = self.ended.len().checked_sub(ENDED_KEPT + 1).and_then(|oldest| {
-            let stays = self.ended.get(..=oldest)?.iter().map(|record| record.updated_at).min()?;
-            Some(stays.saturating_add(ENDED_STAYS))
-        });
+        let ended = self
+            .ended
+            .len()
+            .checked_sub(ENDED_KEPT + 1)
+            .and_then(|oldest| self.ended.get(..=oldest)?.iter().map(Record::stays_until).min());
         open.chain(ended).min()
     }
 
-    /// When a request has to be handed over next. Nothing where none waits, or each waits for another one.
+    /// Time at which a request has to be handed over next; `None` if none waits, or all wait for others.
     pub fn next_hand_over_at(&self) -> Option<Millis> {
         self.open.iter().filter(|record| self.may_be_handed_over(record)).map(|record| record.due_at).min()
     }
 
-    /// Whether it waits for nothing but its time.
+    /// Whether the request only waits for its time, and not for another request.
     pub(crate) fn may_be_handed_over(&self, record: &Record) -> bool {
         record.state == State::Waiting && !record.is_cancel() && self.older_write(record).is_none()
     }
 
-    /// What time asks for by now.
+    /// Actions that are due at a time.
     pub fn due_actions(&self, at: Millis) -> Vec<DueAction> {
-        let mut wanted = Vec::new();
+        let mut actions = Vec::new();
         for record in &self.open {
             let name = record.name.clone();
             match (record.state, &record.task_id) {
                 (State::Scheduled, Some(task_id)) if record.due_at <= at && record.reported_at == 0 => {
                     let task_id = task_id.clone();
                     if !is_to_be_removed(record, at) {
-                        wanted.push(DueAction::Report { name, task_id });
+                        actions.push(DueAction::Report { name, task_id });
                     } else if !self.open.iter().any(|other| may_get_its_task(other, record)) {
                         let needs_it = |other: &Record| {
                             other.task_id.as_ref() == Some(&task_id)
@@ -245,29 +271,29 @@ impl Device {
                                 && !is_to_be_removed(other, at)
                         };
                         let is_shared = self.open.iter().any(needs_it);
-                        wanted.push(DueAction::Removal { name, task_id, is_shared });
+                        actions.push(DueAction::Removal { name, task_id, is_shared });
                     }
                 }
                 (State::Waiting, _) if record.due_at <= at && self.may_be_handed_over(record) => {
-                    wanted.push(DueAction::HandOver { name });
+                    actions.push(DueAction::HandOver { name });
                 }
                 _ => {}
             }
         }
-        wanted
+        actions
     }
 
-    /// Whether anything is recorded at all.
+    /// Whether there are no requests and no results.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty() && self.ended.is_empty() && self.results.is_empty()
     }
 
-    /// Requests that have ended and whose last word has no item of its own yet.
+    /// Requests that have ended and whose last words have no items of their own yet.
     pub fn unfiled(&self) -> impl Iterator<Item = &Record> {
         self.ended.iter().filter(|record| !record.is_filed)
     }
 
-    /// Notes that the last words of all requests that have ended stand in items of their own.
+    /// Marks the last words of all ended requests as having items of their own.
     pub fn mark_filed(&mut self) {
         for record in &mut self.ended {
             record.is_filed = true;
@@ -275,11 +301,12 @@ impl Device {
     }
 }
 
+/// Whether the request's task has to be removed, because its lifetime is over or it is taken back.
 fn is_to_be_removed(record: &Record, at: Millis) -> bool {
     record.expires_at <= at || record.canceled_by.is_some()
 }
 
-/// Whether Coiote may be answering it with the task of the other one, because they are equal.
+/// Whether the request that is being handed over may get the task of the other one, because their tasks are equal.
 fn may_get_its_task(held: &Record, other: &Record) -> bool {
     held.state == State::Held && held.operation == other.operation && held.keys == other.keys
 }

@@ -1,234 +1,299 @@
-//! What happens to requests. Every event carries the time of whoever saw it happen.
+//! Events of requests. Each carries the time at which it was seen, so that applying it needs no clock.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
 use crate::record::{Name, Reason, Status};
 
-/// Something that happened to the requests of a device.
+/// Event that concerns the requests of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Event {
-    /// A run wants to deal with a request.
+    /// Claim of a request by a run.
     Claim(Box<Claim>),
-    /// A run wants to hand over a request that waits.
+    /// Claim of a waiting request that is due.
     #[serde(rename = "take")]
     ClaimDue(ClaimDue),
-    /// Coiote took the task.
+    /// Coiote has accepted the task.
     Created(Created),
-    /// The request was not handed over.
+    /// An attempt to hand the request over has failed.
     #[serde(rename = "notDone")]
     NotHandedOver(NotHandedOver),
     /// Coiote has written a result into the operation shadow.
     Result(ResultReceived),
-    /// A result was folded into the datamodel shadow.
+    /// A result was folded into the datamodel shadow, or could not be.
     Folded(Folded),
-    /// Coiote's report about a task.
+    /// Coiote has reported about a task.
     Report(Reported),
-    /// The report of a task was asked for on its own.
+    /// The report about a single task was requested, and there was none; or the task could not be removed.
     #[serde(rename = "asked")]
-    ReportRequested { name: Name, at: Millis },
-    /// The task of a request that is to end was removed at Coiote.
+    ReportRequested {
+        /// Name of the request.
+        name: Name,
+        /// Time of the event.
+        at: Millis,
+    },
+    /// The task of a request whose lifetime is over, or that is taken back, was removed at Coiote.
     #[serde(rename = "removed")]
-    TaskRemoved { name: Name, at: Millis },
-    /// A request is taken back by something else than a cancelRequest.
+    TaskRemoved {
+        /// Name of the request.
+        name: Name,
+        /// Time of the event.
+        at: Millis,
+    },
+    /// A request is taken back, other than by a cancelRequest.
     Cancel(Cancel),
     /// Time has passed.
-    Tick { at: Millis },
+    Tick {
+        /// Time of the event.
+        at: Millis,
+    },
 }
 
-/// A run that wants to deal with a request.
+impl Event {
+    /// Time of the event.
+    pub fn at(&self) -> Millis {
+        match self {
+            Event::Claim(claim) => claim.at,
+            Event::ClaimDue(take) => take.at,
+            Event::Created(created) => created.at,
+            Event::NotHandedOver(not_done) => not_done.at,
+            Event::Result(result) => result.at,
+            Event::Folded(folded) => folded.at,
+            Event::Report(report) => report.at,
+            Event::Cancel(cancel) => cancel.at,
+            Event::ReportRequested { at, .. } | Event::TaskRemoved { at, .. } | Event::Tick { at } => *at,
+        }
+    }
+}
+
+/// Claim of a request by a run of operation-request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
+    /// Name of the request.
     pub name: Name,
-    /// Tells this very run from every other.
+    /// Id of this run, unique also among the attempts of one invocation.
     pub mark: String,
     /// Id of the Lambda invocation.
     pub run: String,
+    /// Operation of the request.
     pub operation: String,
-    /// Paths as they will be sent; of a cancelRequest, the versions and client tokens of the requests that it takes back.
+    /// Paths as they are sent to Coiote; of a cancelRequest, the names and client tokens of the requests that it takes back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
+    /// Client token that its author gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
     /// Digest of the request's content.
     pub digest: String,
-    /// Seconds since 1970; 0 where it is not known.
+    /// Time at which the request was made, in seconds since 1970; 0 if unknown.
     pub requested_at: u64,
-    /// The update carried `reported` as well.
+    /// Whether the update of the shadow carried `reported` as well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub with_reported: bool,
+    /// Time of the event.
     pub at: Millis,
-    /// When this run has surely ended.
+    /// Time at which this run has certainly ended.
     pub void_at: Millis,
-    /// When the request's lifetime ends.
+    /// End of the request's lifetime.
     pub expires_at: Millis,
-    /// What is wrong with the request: nothing is sent.
+    /// Defect of the request, for which it is rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Reason>,
-    /// What keeps it from being handed over now.
+    /// Reason for which it cannot be handed over now, and so waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Reason>,
-    /// An operator sends it through again.
+    /// Whether an operator redrives it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redriven: bool,
-    /// What is known of requests that the device's item has forgotten, where it was looked up.
+    /// Past requests that have left the device's item, if they were looked up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
 }
 
-/// What the history says to a claim.
+/// Past requests that matter to a claim.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
-    /// The last word of this very request.
+    /// The same request, if it has ended before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same: Option<PastRequest>,
     /// A newer request that wrote one of its keys and may have been sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newer_write: Option<Name>,
-    /// A request with the same client token and content, made within five minutes of it, that has not FAILED unsent. Only
-    /// execute, create and delete ask for it.
+    /// A request with the same client token and content, made within five minutes of it, unless that FAILED unsent. Only looked
+    /// up for execute, create and delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_token: Option<Name>,
 }
 
-/// A request that has ended and left the device's item.
+/// Request that has ended and left the device's item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PastRequest {
+    /// Its last status.
     pub status: Status,
+    /// Time at which it was made, in seconds since 1970; 0 if unknown.
     pub requested_at: u64,
-    /// Whether it may have reached Coiote.
+    /// Whether it may have been sent to Coiote.
     pub may_have_been_sent: bool,
 }
 
-/// A run that wants to hand over a request that waits.
+/// Claim of a waiting request that is due, by a run that hands it over.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimDue {
+    /// Name of the request.
     pub name: Name,
+    /// Id of this run, unique also among the attempts of one invocation.
     pub mark: String,
+    /// Id of the Lambda invocation.
     pub run: String,
+    /// Time of the event.
     pub at: Millis,
+    /// Time at which this run has certainly ended.
     pub void_at: Millis,
 }
 
-/// Coiote's 201.
+/// Coiote's response 201 to a task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Created {
+    /// Name of the request.
     pub name: Name,
+    /// Mark of the run that held it.
     pub mark: String,
+    /// Id of the task.
     pub task_id: String,
-    /// The answer's `Date`, in seconds since 1970; 0 where there is none.
+    /// Header `Date` of the response, in seconds since 1970; 0 if absent.
     pub handed_over_at: u64,
-    /// When the call that it answers was begun, by our clock: what came before is no result of it. 0 where that is not known.
+    /// Time at which the call was begun, by our clock; 0 if unknown. Results from before it are not of this task.
     #[serde(default)]
     pub sent_at: Millis,
+    /// Time of the event.
     pub at: Millis,
-    /// What the author should know of it beside a success.
+    /// Notice to the author that goes with a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<Reason>,
-    /// Whether anything will be known of it later: not, where reports are not read and the operation has no result.
+    /// Whether its outcome will be known: not if reports are not read and the operation has no result.
     pub is_followed: bool,
 }
 
-/// A try to hand a request over that came to nothing, as far as is known.
+/// Attempt to hand a request over that failed, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NotHandedOver {
+    /// Name of the request.
     pub name: Name,
+    /// Mark of the run that held it.
     pub mark: String,
+    /// Reason of the failure.
     pub reason: Reason,
-    /// Whether Coiote may have the task all the same.
+    /// Whether Coiote may have the task nevertheless.
     #[serde(rename = "maybe", default, skip_serializing_if = "std::ops::Not::not")]
     pub may_have_reached_coiote: bool,
-    /// When to try again; never where that is of no use.
+    /// Time of the next attempt; `None` if a retry cannot succeed.
     #[serde(rename = "againAt", default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Millis>,
+    /// Time of the event.
     pub at: Millis,
 }
 
-/// A result that Coiote has written into the operation shadow.
+/// Result that Coiote has written into the operation shadow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResultReceived {
-    /// Of the shadow that carried it.
+    /// Version of the operation shadow that carried it.
     pub version: u64,
-    /// Tells this very run from every other.
+    /// Id of this run, unique also among the attempts of one invocation.
     pub mark: String,
-    /// When, in seconds since 1970.
+    /// Time at which the result was written into the shadow, in seconds since 1970.
     pub reported_at: u64,
+    /// Operation that the result names.
     pub operation: String,
     /// Hashes of every path that the result names, at every level ([`crate::path_hash`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::matching::hashes")]
     pub paths: Vec<u32>,
-    /// What folding it touches ([`ResultEntry::touched`](crate::ResultEntry)).
+    /// Hashes of the paths that folding it touches ([`ResultEntry::touched`](crate::ResultEntry::touched)).
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::matching::hashes")]
     pub touched: Vec<u32>,
+    /// Pieces of the shadow's `failedKeys`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_keys: Vec<String>,
+    /// Time of the event.
     pub at: Millis,
 }
 
-/// When the fold of a result wrote into the datamodel shadow.
+/// Write of a fold into the datamodel shadow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DatamodelWrite {
+    /// Nothing was written.
     Nothing,
-    /// Once, in this second since 1970.
+    /// It was written once, at this time in seconds since 1970.
     At(u64),
-    /// Perhaps: an answer of AWS IoT may have been lost, or an earlier run broken off.
+    /// It may have been written: an answer of AWS IoT may have been lost, or an earlier run interrupted.
     Unknown,
 }
 
-/// A result that is in the datamodel shadow, or that cannot get there.
+/// Result that was folded into the datamodel shadow, or cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Folded {
-    /// Of the operation shadow that carried the result.
+    /// Version of the operation shadow that carried the result.
     pub version: u64,
+    /// Status that the result gives to the request.
     pub status: Status,
+    /// Reason of the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// Version of the datamodel shadow after it, and when that was written, in seconds since 1970.
+    /// Version of the datamodel shadow after the fold, and the time at which that was written, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datamodel: Option<(u64, u64)>,
+    /// Write of the fold.
     pub wrote: DatamodelWrite,
+    /// Time of the event.
     pub at: Millis,
 }
 
-/// A report about a task.
+/// Report of Coiote about a task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reported {
+    /// Id of the task.
     pub task_id: String,
-    /// When the device began to run it, by Coiote's clock, in seconds since 1970.
+    /// Time at which the device began to run it, by Coiote's clock, in seconds since 1970.
     pub started_at: u64,
+    /// Result of the run.
     pub status: ReportStatus,
+    /// Summary of the run; empty if there is none.
     pub summary: String,
-    /// What the report says beyond that, as JSON.
+    /// Properties in the report, as a JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<String>,
+    /// Time of the event.
     pub at: Millis,
 }
 
+/// Result of a task's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ReportStatus {
+    /// The device did all of it.
     Success,
-    /// Coiote's Warning and Error: the device did not do it, or not wholly.
+    /// The device did not do it, or only a part: Coiote's Warning and Error.
     Refused,
 }
 
-/// A request that is taken back.
+/// Cancellation of a request, other than by a cancelRequest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cancel {
+    /// Name of the request.
     pub name: Name,
-    /// Who wants it back, for the reason.
+    /// Who takes it back, for the reason's message.
     pub by: String,
+    /// Time of the event.
     pub at: Millis,
 }

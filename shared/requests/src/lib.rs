@@ -1,9 +1,9 @@
-//! A request's life, from the claim to the last word: one state machine for all requests of a device.
+//! State machine of a device's requests, from the claim of a request to its last word.
 //!
-//! A [`Device`] holds the open requests of a thing and those that ended last. [`Device::apply`] is the one place where a
-//! request changes its state: it takes an [`Event`] and says what follows from it, in a [`Verdict`]. It knows neither AWS nor
-//! Coiote, and no clock but the time that an event carries, so the same events always lead to the same state. That is what
-//! lets a ledger keep events that were only appended, and lets a test explore every order of them.
+//! A [`Device`] holds the open requests of a thing and those that ended last. Requests change their state only in
+//! [`Device::apply`], which takes an [`Event`] and returns what follows from it as a [`Verdict`]. It knows neither AWS nor Coiote,
+//! and no clock but the time in the event, so the same events always lead to the same state. Therefore the ledger can append
+//! events and apply them later, and a test can explore the orders in which they come.
 //!
 //! ```text
 //!            claim                 handed over               result, report
@@ -14,6 +14,8 @@
 //!                   WAITING ────────────────────────────────────────────────────┘
 //!                            lifetime over, taken back, overtaken
 //! ```
+
+#![warn(missing_docs)]
 
 mod answer;
 mod copy;

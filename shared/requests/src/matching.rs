@@ -1,4 +1,4 @@
-//! Which request a result answers. Coiote's report does not say; what it says is what was done to which paths.
+//! Matching of results with requests. A result does not name the request that it answers, only its operation and paths.
 
 use std::collections::BTreeSet;
 
@@ -7,22 +7,23 @@ use serde_json::Value as Json;
 use crate::event::ResultReceived;
 use crate::record::{Record, State, has_result};
 
-/// So many pieces of a list of failed keys are one key at most: no registered name has more than three commas.
-const MOST_PIECES: usize = 4;
+/// Most pieces of a list of failed keys that may be one key: no registered name has more than three commas.
+const MAX_PIECES: usize = 4;
 
-/// Hash of a path in its dotted form (32-bit FNV-1a), as results are compared by it. Two paths with one hash can make a result
-/// answer a request that asked for something else of the same device and operation; of a hundred paths that is one chance in
-/// forty million.
+/// Hash of a path in its dotted form (32-bit FNV-1a), by which results and requests are compared.
+///
+/// If two paths of a device had the same hash, a result could answer a request of the same operation for another path. For a
+/// hundred paths, the chance is one in forty million.
 pub fn path_hash(path: &str) -> u32 {
     fnv_1a(path.bytes())
 }
 
-/// Hash that says: of what lies at this path nothing is said, though something is of what it lies in.
+/// Hash for a path that a result does not cover although it covers the path above.
 pub fn excluded_hash(path: &str) -> u32 {
     fnv_1a([0].into_iter().chain(path.bytes()))
 }
 
-/// Hash that says: of single resource instances of the resource at this path something is said.
+/// Hash for a resource of which a result covers single resource instances.
 pub fn partial_hash(path: &str) -> u32 {
     fnv_1a(path.bytes().chain([0]))
 }
@@ -31,8 +32,8 @@ fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
     bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What a read of these keys says something of, beside what its result names, as hashes: what it covered and did not find is
-/// gone.
+/// Hashes of the paths that a read of these keys covers, beside those that its result names. Within them, whatever the result does
+/// not name no longer exists at the device.
 pub fn covered_hashes(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
     let failed = possible_failed_keys(failed_keys);
     let has_failed = |key: &String| failed.iter().any(|failed| lies_in(key, failed));
@@ -41,16 +42,16 @@ pub fn covered_hashes(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
     read.chain(left_out.map(|failed| excluded_hash(failed))).collect()
 }
 
-/// All keys that the pieces of a list of failed keys may have been: it is one text that was split at commas, so a key that holds
-/// a comma stands there in pieces. One too many only means that something is not taken for gone.
+/// All keys that the pieces of a list of failed keys may stand for. The list is one text that was split at commas, so a key with a
+/// comma is in pieces. A key too many does no harm: its value only stays in the datamodel shadow.
 pub fn possible_failed_keys(pieces: &[String]) -> BTreeSet<String> {
     let starts = (0..pieces.len()).filter_map(|start| pieces.get(start..));
-    let runs = starts.flat_map(|rest| (1..=MOST_PIECES.min(rest.len())).filter_map(|length| rest.get(..length)));
+    let runs = starts.flat_map(|rest| (1..=MAX_PIECES.min(rest.len())).filter_map(|length| rest.get(..length)));
     let keys = runs.map(|run| run.join(",").trim().trim_end_matches('.').to_owned());
     keys.filter(|key| !key.is_empty()).collect()
 }
 
-/// Hashes of every path that a result names, at each level: object, object instance, resource, resource instance.
+/// Hashes of the paths that a result names, at each level: object, object instance, resource, resource instance.
 pub fn named_paths(result: &Json) -> Vec<u32> {
     fn walk(prefix: &str, tree: &Json, level: u8, into: &mut Vec<u32>) {
         let Json::Object(parts) = tree else { return };
@@ -72,41 +73,42 @@ pub fn named_paths(result: &Json) -> Vec<u32> {
     hashes
 }
 
-/// Whether one of the paths lies in the other, or they are the same. The empty path is the whole data model.
+/// Whether two paths are the same, or one lies within the other. The empty path is the whole data model.
 pub fn keys_overlap(one: &str, other: &str) -> bool {
     lies_in(one, other) || lies_in(other, one)
 }
 
+/// Whether a path is the key or lies within it.
 fn lies_in(path: &str, key: &str) -> bool {
-    // A path by numbers has slashes where names have dots.
+    // Paths by numbers are separated by slashes, paths by names by dots.
     let separator = if key.starts_with('/') { '/' } else { '.' };
     key.is_empty() || path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
 }
 
-/// Whether every key of the request is met by a path of the result or by a failed key.
-pub(crate) fn is_met(keys: &[String], paths: &[u32], failed_keys: &[String]) -> bool {
+/// Whether a result with these paths and failed keys answers a request for these keys: each has to be among them.
+pub(crate) fn answers_all_keys(keys: &[String], paths: &[u32], failed_keys: &[String]) -> bool {
     let failed = possible_failed_keys(failed_keys);
     if paths.is_empty() && failed.is_empty() {
         return false;
     }
-    let is_met = |key: &String| {
+    let is_answered = |key: &String| {
         let is_named = if key.is_empty() || key.starts_with('/') {
-            // The whole data model; or a path by numbers, which the result spells in names that are not known here.
+            // The whole data model; or a path by numbers, whose names in the result are not known here.
             !paths.is_empty()
         } else {
             paths.binary_search(&path_hash(key)).is_ok()
         };
         is_named || failed.iter().any(|failed| lies_in(failed, key))
     };
-    // A read of the whole data model has one key, which is empty, or none.
-    if keys.is_empty() { !paths.is_empty() } else { keys.iter().all(is_met) }
+    // A read of the whole data model has one empty key, or none.
+    if keys.is_empty() { !paths.is_empty() } else { keys.iter().all(is_answered) }
 }
 
-/// Whether the record may be answered by a result of that operation and version, as far as its state goes.
-pub(crate) fn waits_for_result(record: &Record, result: &ResultReceived) -> bool {
+/// Whether a result may answer the request, judging by operation, state, version and time.
+pub(crate) fn may_be_answered_by(record: &Record, result: &ResultReceived) -> bool {
     let state_fits = match record.state {
         State::Scheduled => true,
-        // Its last word gives way to a result; or a report refused it, whose result has its failed keys.
+        // A report has refused it, so the result has to have failed keys.
         State::Ended(_) if record.proven => {
             record.task_id.is_some() && result.failed_keys.iter().any(|key| !key.is_empty())
         }
@@ -121,13 +123,13 @@ pub(crate) fn waits_for_result(record: &Record, result: &ResultReceived) -> bool
         && !came_before_hand_over(record, result.reported_at)
 }
 
-/// Whether a result stood in the shadow, since that second, before the run that handed the request over had it. Shadows tell the
-/// time in seconds, so a second more or less says nothing.
+/// Whether a result was written, at `reported_at`, before the run that handed the request over began. Shadows have times in
+/// seconds, so a difference of one second is not certain.
 pub(crate) fn came_before_hand_over(record: &Record, reported_at: u64) -> bool {
     reported_at > 0 && reported_at.saturating_add(1) < record.requested_at.saturating_add(record.waited)
 }
 
-/// Hashes as the ledger keeps them: eight hexadecimal digits each, in one text.
+/// Stored form of hashes: one text with eight hexadecimal digits for each.
 pub(crate) mod hashes {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -149,13 +151,13 @@ mod tests {
 
     use super::*;
 
-    fn met(keys: &[&str], result: Json, failed: &[&str]) -> bool {
+    fn is_answered(keys: &[&str], result: Json, failed: &[&str]) -> bool {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        is_met(&owned(keys), &named_paths(&result), &owned(failed))
+        answers_all_keys(&owned(keys), &named_paths(&result), &owned(failed))
     }
 
     #[test]
-    fn every_key_has_to_be_met() {
+    fn every_key_has_to_be_answered() {
         let result = || json!({"Device": {"0": {"UTC Offset": "+02:00", "Error Code": {"0": "1"}}}, "PM2.5": {"0": {"A.B": "1"}}});
         for (keys, failed, expected) in [
             (&["Device"][..], &[""][..], true),
@@ -176,20 +178,20 @@ mod tests {
             (&["A.0.Validity (MCC, MNC)", "Device"], &["x", "A.0.Validity (MCC", " MNC)"], true),
             (&["A.0.Validity (MCC, MNC)"], &["A.0.Validity (MCC"], false),
         ] {
-            assert_eq!(met(keys, result(), failed), expected, "{keys:?} {failed:?}");
+            assert_eq!(is_answered(keys, result(), failed), expected, "{keys:?} {failed:?}");
         }
     }
 
     #[test]
-    fn a_result_without_paths_proves_nothing() {
+    fn a_result_without_paths_answers_only_by_failed_keys() {
         for keys in [&["Device"][..], &[""], &[]] {
-            assert!(!met(keys, json!({}), &[""]), "{keys:?}");
+            assert!(!is_answered(keys, json!({}), &[""]), "{keys:?}");
         }
-        assert!(met(&["Device"], json!({}), &["Device"]));
+        assert!(is_answered(&["Device"], json!({}), &["Device"]));
     }
 
     #[test]
-    fn overlapping_keys() {
+    fn keys_overlap_if_one_lies_within_the_other() {
         for (one, other, overlap) in [
             ("Device.0.UTC Offset", "Device.0.UTC Offset", true),
             ("Device.0", "Device.0.UTC Offset", true),

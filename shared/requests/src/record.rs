@@ -1,4 +1,4 @@
-//! The record of one request.
+//! Record of a request: its name, status, reason and state.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,65 +6,72 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Millis;
+use crate::device::{ENDED_STAYS, TOKEN_STAYS};
 
 /// Codes that the state machine itself gives as a reason.
 pub mod code {
-    /// It may have reached Coiote, and must not be sent twice.
+    /// The request may have reached Coiote, and must not be sent twice.
     pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
-    /// The device did it, but its result is not in the operation shadow.
+    /// The device did it, but its result did not come into the operation shadow.
     pub const RESULT_NOT_STORED: &str = "RESULT_NOT_STORED";
     /// The device answered that it did not do it, or not all of it.
     pub const DEVICE_REFUSED: &str = "DEVICE_REFUSED";
     /// The record of the device has no room for another request.
     pub const TOO_MANY_OPEN: &str = "TOO_MANY_OPEN";
-    /// The request, or the result, came before.
+    /// The request or result came before.
     pub const DUPLICATE: &str = "DUPLICATE";
     /// The content of a request that waits is not kept.
     pub const BODY_MISSING: &str = "BODY_MISSING";
-    /// The device did it, and the datamodel shadow does not show it.
+    /// The device did it, but the datamodel shadow does not show it.
     pub const DATAMODEL_NOT_UPDATED: &str = "DATAMODEL_NOT_UPDATED";
     /// A newer write of one of its keys may have been sent.
     pub const OVERTAKEN: &str = "OVERTAKEN";
-    /// It waits for an older write of one of its keys.
+    /// The request waits for an older write of one of its keys.
     pub const WAITS_FOR_OLDER_WRITE: &str = "WAITS_FOR_OLDER_WRITE";
     /// The same request with the same client token came before.
     pub const SAME_TOKEN: &str = "SAME_TOKEN";
-    /// A whole document was saved again, and the request in it with it.
+    /// The request came again because a client saved the whole shadow document.
     pub const RESAVED: &str = "RESAVED";
     /// The event does not say which version of the shadow carried it.
     pub const VERSION_MISSING: &str = "VERSION_MISSING";
-    /// Its lifetime ended before a device had run it.
+    /// The request's lifetime ended before a device had run it.
     pub const LIFETIME_OVER: &str = "LIFETIME_OVER";
-    /// A cancelRequest took it back.
+    /// The request was taken back.
     pub const CANCELED: &str = "CANCELED";
-    /// What a cancelRequest found and did.
+    /// A cancelRequest has dealt with its requests.
     pub const CANCEL_DONE: &str = "CANCEL_DONE";
     /// A cancelRequest found none of its requests open.
     pub const NOTHING_TO_CANCEL: &str = "NOTHING_TO_CANCEL";
-    /// The run that had claimed it ended without a word.
+    /// The run that had claimed the request ended without recording an outcome.
     pub const INTERRUPTED: &str = "INTERRUPTED";
-    /// A part of the result was left out, because it is not of the form of a data model.
+    /// A part of the result was left out, because it has not the form of a data model.
     pub const RESULT_IN_PART: &str = "RESULT_IN_PART";
 }
 
-/// Fields of an event that the request's author wrote. The ledger has digests of them in this order.
+/// Fields of an event that the request's author wrote. The digest of a request covers them in this order.
 pub const FIELDS: [&str; 6] = ["operation", "keys", "values", "attributes", "arguments", "requests"];
 
-/// The operation that takes requests back. It is none of LwM2M.
+/// Operation that takes requests back. It is not an operation of LwM2M.
 pub const CANCEL_REQUEST: &str = "cancelRequest";
 
-/// Name of a request: what tells it from every other request of its thing.
+/// Name of a request, unique among the requests of its thing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Name {
     /// Version of the operation shadow that carried it.
     Version(u64),
-    /// Execution of an AWS IoT job, by its number: a job's own retry is another one.
-    Job { id: String, execution: u64 },
-    /// The id of the Lambda invocation, where the event has no version.
+    /// Execution of an AWS IoT job. A retry by AWS IoT Jobs is another execution.
+    Job {
+        /// Id of the job.
+        id: String,
+        /// Number of the execution.
+        execution: u64,
+    },
+    /// Id of the Lambda invocation, if the event has no version.
     Invocation(String),
 }
 
 impl Name {
+    /// Reads a name in the form of its `Display`.
     pub fn parse(text: &str) -> Name {
         if let Ok(version) = text.parse() {
             return Name::Version(version);
@@ -76,16 +83,17 @@ impl Name {
         }
     }
 
+    /// Version of the operation shadow that carried the request; `None` for other names.
     pub fn version(&self) -> Option<u64> {
         if let Name::Version(version) = self { Some(*version) } else { None }
     }
 
-    /// Whether an execution of an AWS IoT job made it.
+    /// Whether the request is an execution of an AWS IoT job.
     pub fn is_of_job(&self) -> bool {
         matches!(self, Name::Job { .. })
     }
 
-    /// Text that sorts as the requests were made, where they are named by version.
+    /// Text whose order is that of the versions. Other names sort after all versions.
     pub fn sort_key(&self) -> String {
         match self {
             Name::Version(version) => format!("{version:012}"),
@@ -130,23 +138,24 @@ impl<'de> Deserialize<'de> for Name {
 pub enum Status {
     /// Not handed over yet.
     InProgress,
-    /// Coiote has the task; the device has not said anything.
+    /// Coiote has the task; its outcome is not known yet.
     Scheduled,
-    /// Not valid; nothing was sent.
+    /// The request is not valid; nothing was sent.
     Rejected,
     /// The device did it.
     Succeeded,
-    /// The device did not, or not wholly; or it cannot be handed over, and that cannot get better.
+    /// The device did not do it, or only a part; or the request cannot be handed over, and a retry cannot succeed.
     Failed,
     /// Its lifetime ended before a device had run it.
     TimedOut,
     /// Taken back before a device ran it.
     Canceled,
-    /// The event asks for nothing, or came before. It stands in no record.
+    /// The event asks for nothing, or came before. Not a status of records.
     Ignored,
 }
 
 impl Status {
+    /// Status in capitals, as its author reads it.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::InProgress => "IN_PROGRESS",
@@ -160,6 +169,7 @@ impl Status {
         }
     }
 
+    /// Reads a status in the form of [`Status::as_str`].
     pub fn parse(text: &str) -> Option<Status> {
         use Status::*;
         [InProgress, Scheduled, Rejected, Succeeded, Failed, TimedOut, Canceled, Ignored]
@@ -168,41 +178,44 @@ impl Status {
     }
 }
 
-/// Reason of a status: a code from the closed list of the documentation, and one line for the author of the request.
+/// Reason of a status: a code that docs/errors.md explains, and a message of one line for the author of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reason {
+    /// Stable code.
     pub code: Cow<'static, str>,
+    /// Message for the author of the request.
     #[serde(default)]
     pub message: String,
 }
 
 impl Reason {
-    /// Longest message in bytes that a record keeps: eight open requests share the operation shadow with Coiote's result.
-    const LONGEST: usize = 400;
+    /// Most bytes of a message in a record: eight open requests share the operation shadow with Coiote's result.
+    const MAX_MESSAGE_BYTES: usize = 400;
 
+    /// Reason with a code and a message.
     pub fn new(code: &'static str, message: impl Into<String>) -> Reason {
         Reason { code: code.into(), message: message.into() }
     }
 
-    /// Several reasons as one: the code of the first, and the messages of all.
+    /// Joins reasons into one, with the code of the first and the messages of all; `None` if there are none.
     pub fn join(reasons: impl IntoIterator<Item = Reason>) -> Option<Reason> {
-        /// Messages that are spelled out; of 3,000 wrong keys nobody reads more.
-        const MOST: usize = 8;
+        /// Most messages that are spelled out, as a request may have thousands of wrong keys.
+        const MAX_MESSAGES: usize = 8;
 
         let reasons: Vec<Reason> = reasons.into_iter().collect();
-        let messages: Vec<&str> = reasons.iter().take(MOST).map(|reason| reason.message.as_str()).collect();
+        let messages: Vec<&str> = reasons.iter().take(MAX_MESSAGES).map(|reason| reason.message.as_str()).collect();
         let mut message = messages.join("; ");
-        if let Some(more @ 1..) = reasons.len().checked_sub(MOST) {
+        if let Some(more @ 1..) = reasons.len().checked_sub(MAX_MESSAGES) {
             message.push_str(&format!("; and {more} more"));
         }
         reasons.into_iter().next().map(|first| Reason { code: first.code, message })
     }
 
-    /// The reason in one line, as long as a record takes it.
+    /// The reason with its message in one line, cut to the length that a record keeps.
     #[must_use]
     pub fn shortened(&self) -> Reason {
         let line: String = self.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let message = match cut(&line, Reason::LONGEST) {
+        let message = match truncated(&line, Reason::MAX_MESSAGE_BYTES) {
             Some(beginning) => format!("{beginning} … (the log has all of it)"),
             None => line,
         };
@@ -210,29 +223,29 @@ impl Reason {
     }
 }
 
-/// The beginning of a text that is longer than so many bytes.
-pub(crate) fn cut(text: &str, most: usize) -> Option<&str> {
-    if text.len() <= most {
+/// Beginning of a text that is longer than `max` bytes, cut to that length; `None` if it is not longer.
+pub(crate) fn truncated(text: &str, max: usize) -> Option<&str> {
+    if text.len() <= max {
         return None;
     }
-    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text.get(..end)
 }
 
 /// State of a request within the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// A run of operation-request is handing it over, or died while doing so.
+    /// A run of operation-request is handing it over, or died meanwhile.
     Held,
-    /// It is to be handed over later.
+    /// It waits to be handed over later.
     Waiting,
     /// Coiote has the task.
     Scheduled,
-    /// It has a last word.
+    /// It has ended with this status.
     Ended(Status),
 }
 
-/// States in their stored form.
+/// Short names of the states in a record.
 const STATES: [(&str, State); 11] = [
     ("H", State::Held),
     ("W", State::Waiting),
@@ -262,84 +275,96 @@ impl<'de> Deserialize<'de> for State {
     }
 }
 
-/// Record of one request. Short names in its stored form keep an item of the ledger below the kilobyte that one write is
-/// billed by.
+/// Record of one request.
+///
+/// In the ledger its fields have names of one letter (given at each field), so that most items stay below 1 KB: each begun
+/// kilobyte is billed as a write. A field with its default value is left out. The states are `H` (held), `W` (waiting),
+/// `S` (scheduled), and those that have ended: `E` SUCCEEDED, `EF` FAILED, `ET` TIMED_OUT, `EC` CANCELED, `ER` REJECTED,
+/// `ES` SCHEDULED (if its outcome is not followed), `EP` IN_PROGRESS, `EI` IGNORED.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Record {
+    /// Name of the request. Stored as `n`.
     #[serde(rename = "n")]
     pub name: Name,
+    /// Operation of the request. Stored as `o`.
     #[serde(rename = "o")]
     pub operation: String,
-    /// Paths as they were sent; of a cancelRequest, the requests that it takes back.
+    /// Paths as they were sent; of a cancelRequest, the names of the requests that it takes back. Stored as `k`.
     #[serde(rename = "k", default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
+    /// Client token that its author gave it. Stored as `t`.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
-    /// Digest of the content, of what must not run twice.
+    /// Digest of the content; only kept for execute, create and delete. Stored as `d`.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// When the shadow was updated with it, or AWS IoT Jobs queued it, in seconds since 1970; 0 where the event does not say.
+    /// Time at which the shadow was updated with it or AWS IoT Jobs queued it, in seconds since 1970; 0 if unknown. Stored as `q`.
     #[serde(rename = "q", default, skip_serializing_if = "is_zero")]
     pub requested_at: u64,
-    /// Newest version there was when it was claimed, of what has no version itself.
+    /// Newest version at its claim, as its place in the order; only for requests without a version. Stored as `b`.
     #[serde(rename = "b", default, skip_serializing_if = "is_zero")]
     pub(crate) after: u64,
-    /// Seconds from `requested_at` to the run that holds it, or that handed it over.
+    /// Seconds from `requested_at` to the begin of the run that holds it or that handed it over. Stored as `j`.
     #[serde(rename = "j", default, skip_serializing_if = "is_zero")]
     pub(crate) waited: u64,
+    /// State within the machine. Stored as `s`.
     #[serde(rename = "s")]
     pub state: State,
-    /// Mark of the very run that holds it.
+    /// Mark of the run that holds it. Stored as `m`.
     #[serde(rename = "m", default, skip_serializing_if = "String::is_empty")]
     pub mark: String,
-    /// When that run has surely ended.
+    /// Time at which that run has certainly ended. Stored as `v`.
     #[serde(rename = "v", default, skip_serializing_if = "is_zero")]
     pub void_at: Millis,
-    /// Id of the Lambda invocation that dealt with it last.
+    /// Id of the Lambda invocation that dealt with it last. Stored as `r`.
     #[serde(rename = "r", default, skip_serializing_if = "String::is_empty")]
     pub run: String,
-    /// An earlier try may have reached Coiote.
+    /// Whether an earlier attempt may have reached Coiote. Stored as `y`.
     #[serde(rename = "y", default, skip_serializing_if = "is_false")]
     pub may_have_reached_coiote: bool,
+    /// Id of its task at Coiote. Stored as `i`.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<String>,
-    /// When Coiote took the task, by its own clock, in seconds since 1970.
+    /// Time at which Coiote accepted the task, by Coiote's clock, in seconds since 1970. Stored as `h`.
     #[serde(rename = "h", default, skip_serializing_if = "is_zero")]
     pub handed_over_at: u64,
-    /// When it is handed over next, or its report asked for next.
+    /// Time at which it is handed over next, or its report requested next. Stored as `u`.
     #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
     pub due_at: Millis,
-    /// How many times its task's report was asked for on its own, or it was tried to hand it over.
+    /// Number of attempts to hand it over, or of requests for its task's report. Stored as `a`.
     #[serde(rename = "a", default, skip_serializing_if = "is_zero_u32")]
     pub tries: u32,
+    /// Reason of its status. Stored as `e`.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// Version of the shadow that carried its result.
+    /// Version of the operation shadow that carried its result. Stored as `w`.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub result_version: Option<u64>,
-    /// When a report of success came, which waits for the result.
+    /// Time at which its report of success came, while its result is awaited; 0 otherwise. Stored as `g`.
     #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
     pub reported_at: Millis,
-    /// The task's report has decided it.
+    /// Whether the task's report has decided its last word. Stored as `p`.
     #[serde(rename = "p", default, skip_serializing_if = "is_false")]
     pub proven: bool,
-    /// The cancelRequest that wants it back.
+    /// Who takes it back, such as a cancelRequest. Stored as `c`.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub canceled_by: Option<String>,
-    /// What the device's report says beyond success, as JSON.
+    /// Properties in the device's report, as JSON. Stored as `x`.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<String>,
+    /// Time of its last change. Stored as `z`.
     #[serde(rename = "z")]
     pub updated_at: Millis,
-    /// When its lifetime ends.
+    /// End of its lifetime. Stored as `l`.
     #[serde(rename = "l", default, skip_serializing_if = "is_zero")]
     pub expires_at: Millis,
-    /// Its last word stands in an item of its own.
+    /// Whether its last word has an item of its own. Stored as `f`.
     #[serde(rename = "f", default, skip_serializing_if = "is_false")]
     pub is_filed: bool,
 }
 
 impl Record {
+    /// Status of the request, as its author reads it.
     pub fn status(&self) -> Status {
         match self.state {
             State::Held | State::Waiting => Status::InProgress,
@@ -348,24 +373,42 @@ impl Record {
         }
     }
 
+    /// Whether the request has not ended.
     pub fn is_open(&self) -> bool {
         !matches!(self.state, State::Ended(_))
     }
 
+    /// Whether the run that holds it has ended without recording an outcome.
+    pub(crate) fn is_void(&self, at: Millis) -> bool {
+        self.state == State::Held && self.void_at < at
+    }
+
+    /// Whether it has to be remembered for its client token, so that a repetition is found.
+    pub(crate) fn keeps_token(&self) -> bool {
+        self.client_token.is_some() && !may_run_twice(&self.operation) && self.status() != Status::Rejected
+    }
+
+    /// Time until which it stays in its device's item after it has ended.
+    pub(crate) fn stays_until(&self) -> Millis {
+        self.updated_at.saturating_add(if self.keeps_token() { TOKEN_STAYS } else { ENDED_STAYS })
+    }
+
+    /// Whether it is a cancelRequest.
     pub(crate) fn is_cancel(&self) -> bool {
         self.operation == CANCEL_REQUEST
     }
 
-    /// Place in the order of the device's requests.
+    /// Place in the order of the device's requests, by version.
     pub(crate) fn order(&self) -> u64 {
         self.name.version().unwrap_or(self.after)
     }
 
+    /// Records that the run which holds it began at `at`.
     pub(crate) fn note_hold(&mut self, at: Millis) {
         self.waited = (at / 1_000).saturating_sub(self.requested_at);
     }
 
-    /// Whether our own 201 may come after its last word.
+    /// Whether Coiote's 201 may still come although it has ended.
     pub(crate) fn may_be_reopened(&self) -> bool {
         let is_unknown = match self.state {
             State::Ended(Status::Failed) => self.code() == code::OUTCOME_UNKNOWN,
@@ -375,6 +418,7 @@ impl Record {
         is_unknown && self.task_id.is_none()
     }
 
+    /// Code of its reason; empty if it has none.
     pub(crate) fn code(&self) -> &str {
         self.reason.as_ref().map_or("", |reason| reason.code.as_ref())
     }
@@ -390,7 +434,7 @@ impl Record {
         }
     }
 
-    /// Whether its last word gives way to a better one (all that is not proven by the task's report).
+    /// Whether it has ended with a word that a result or report may replace.
     pub(crate) fn yields(&self) -> bool {
         match self.state {
             State::Ended(Status::TimedOut | Status::Canceled) => true,
@@ -410,7 +454,7 @@ pub fn is_write(operation: &str) -> bool {
     matches!(operation, "write" | "writeComposite")
 }
 
-/// Whether doing it twice is as good as doing it once.
+/// Whether doing it twice has the same effect as doing it once.
 pub fn may_run_twice(operation: &str) -> bool {
     !matches!(operation, "execute" | "create" | "delete")
 }

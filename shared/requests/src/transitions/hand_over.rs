@@ -1,0 +1,119 @@
+//! Outcome of an attempt to hand a request over.
+
+use crate::device::{Device, REPORT_REQUESTS, ResultEntry};
+use crate::event::{Created, NotHandedOver};
+use crate::matching::came_before_hand_over;
+use crate::record::{Name, Reason, Record, State, Status, code, may_run_twice};
+use crate::transitions::Verdict;
+use crate::transitions::reasons::lifetime_over;
+use crate::transitions::state_change::wait;
+
+impl Device {
+    /// Coiote has the task: the request is scheduled.
+    pub(super) fn created(&mut self, created: &Created) -> Verdict {
+        let Created { name, at, .. } = created;
+        if let Some(index) = self.ended.iter().position(|record| record.name == *name) {
+            if !self.ended.get(index).is_some_and(Record::may_be_reopened) {
+                return Verdict::Unchanged;
+            }
+            let mut record = self.ended.remove(index);
+            record.is_filed = false;
+            record.state = State::Waiting;
+            self.insert(record);
+        }
+        let Some(index) = self.open_index(name) else { return Verdict::Unchanged };
+        let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
+        if record.state == State::Scheduled {
+            // If two runs have handed it over, the task of the first one counts.
+            let is_same = record.task_id.as_ref() == Some(&created.task_id);
+            let notice = created.notice.as_ref().map(Reason::shortened);
+            if !is_same || notice.is_none() || record.reason == notice {
+                return Verdict::Unchanged;
+            }
+            record.reason = notice;
+            record.updated_at = *at;
+            return Verdict::Changed;
+        }
+        if record.state == State::Held && record.mark != created.mark {
+            // Another run is handing it over. If this event let a newer write pass, that run's write could follow it.
+            return Verdict::Unchanged;
+        }
+        record.state = State::Scheduled;
+        record.task_id = Some(created.task_id.clone());
+        record.handed_over_at = created.handed_over_at;
+        record.may_have_reached_coiote = false;
+        record.mark.clear();
+        record.void_at = 0;
+        record.run.clear();
+        record.tries = 0;
+        record.updated_at = *at;
+        if created.sent_at > 0 {
+            record.note_hold(created.sent_at);
+        }
+        let scheduled = record.clone();
+        let is_over = record.canceled_by.is_some() || record.expires_at <= *at;
+        record.due_at = if is_over { *at } else { at.saturating_add(REPORT_REQUESTS[0]).min(record.expires_at) };
+        record.reason = created.notice.as_ref().map(Reason::shortened);
+        if !created.is_followed && record.canceled_by.is_none() {
+            let reason = record.reason.take();
+            return self.end_at(index, Status::Scheduled, reason, *at);
+        }
+        // Its result may have come before this event.
+        let is_its = |result: &ResultEntry| {
+            result.answers.is_none()
+                && result.candidate.as_ref() == Some(name)
+                && !came_before_hand_over(&scheduled, result.reported_at)
+        };
+        if let Some(candidate) = self.results.iter().position(is_its) {
+            self.attach(candidate, name.clone(), *at);
+        }
+        self.drop_candidate(name);
+        Verdict::Changed
+    }
+
+    /// The attempt has failed: the request waits, or ends.
+    pub(super) fn not_handed_over(&mut self, failure: &NotHandedOver) -> Verdict {
+        let NotHandedOver { name, mark, at, .. } = failure;
+        let holds = |record: &Record| record.name == *name && record.state == State::Held && record.mark == *mark;
+        let Some(index) = self.open.iter().position(holds) else { return Verdict::Unchanged };
+        if !failure.may_have_reached_coiote {
+            self.drop_candidate(name);
+        }
+        let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
+        record.may_have_reached_coiote |= failure.may_have_reached_coiote;
+        record.tries = record.tries.saturating_add(1);
+        let unknown = |cause: &Reason| {
+            Reason::new(code::OUTCOME_UNKNOWN, format!("it may have reached Coiote: {}", cause.message))
+        };
+        if record.may_have_reached_coiote && !may_run_twice(&record.operation) {
+            let reason = Reason::new(
+                code::OUTCOME_UNKNOWN,
+                format!("it may have reached Coiote and is not sent twice: {}", failure.reason.message),
+            );
+            return self.end_at(index, Status::Failed, Some(reason), *at);
+        }
+        if let Some(by) = record.canceled_by.clone() {
+            return self.end_unsent(index, &by, *at);
+        }
+        let Some(retry_at) = failure.retry_at else {
+            let reason = if record.may_have_reached_coiote { unknown(&failure.reason) } else { failure.reason.clone() };
+            return self.end_at(index, Status::Failed, Some(reason), *at);
+        };
+        if record.expires_at <= *at {
+            let reason = lifetime_over(record);
+            return self.end_at(index, Status::TimedOut, Some(reason), *at);
+        }
+        wait(record, &failure.reason, retry_at, *at);
+        Verdict::Wait
+    }
+
+    /// Releases the result that came while the request was handed over: it answers another request, or an earlier attempt.
+    pub(super) fn drop_candidate(&mut self, name: &Name) {
+        for result in &mut self.results {
+            if result.candidate.as_ref() == Some(name) {
+                result.candidate = None;
+                result.reported_at = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Reports about tasks, and tasks that were removed.
+
+use crate::Millis;
+use crate::device::{Device, REPORT_REQUESTS};
+use crate::event::{ReportStatus, Reported};
+use crate::record::{Name, Reason, Record, State, Status, code, has_result};
+use crate::transitions::Verdict;
+use crate::transitions::reasons::{canceled, lifetime_over};
+use crate::transitions::state_change::end;
+
+impl Device {
+    /// Applies a report to all requests that the run of its task answers.
+    pub(super) fn reported(&mut self, report: &Reported) -> Verdict {
+        let is_of = |record: &Record| {
+            record.task_id.as_ref() == Some(&report.task_id)
+                && !record.proven
+                && (record.handed_over_at == 0 || report.started_at >= record.handed_over_at)
+                && !(record.state == State::Ended(Status::Succeeded) && self.answers_later_request_only(record, report))
+        };
+        let names: Vec<Name> = self.records().filter(|record| is_of(record)).map(|r| r.name.clone()).collect();
+        let mut verdict = Verdict::Unchanged;
+        for name in names {
+            if self.apply_report(&name, report) {
+                verdict = Verdict::Changed;
+            }
+        }
+        verdict
+    }
+
+    /// Whether a later request had the task run again, so that the report of that run says nothing about this request.
+    fn answers_later_request_only(&self, record: &Record, report: &Reported) -> bool {
+        self.records().any(|other| {
+            let may_have_run_it = other.task_id.is_none()
+                && other.may_have_been_sent()
+                && other.operation == record.operation
+                && other.keys == record.keys;
+            if may_have_run_it {
+                return true;
+            }
+            other.name != record.name
+                && other.task_id == record.task_id
+                && (other.handed_over_at, other.order()) > (record.handed_over_at, record.order())
+                && other.handed_over_at <= report.started_at
+        })
+    }
+
+    /// Applies a report to a request. Returns whether it changed the request.
+    fn apply_report(&mut self, name: &Name, report: &Reported) -> bool {
+        match self.open_index(name) {
+            Some(index) => self.apply_report_to_open(index, report),
+            None => self.apply_report_to_ended(name, report),
+        }
+    }
+
+    fn apply_report_to_open(&mut self, index: usize, report: &Reported) -> bool {
+        let Some(record) = self.open.get_mut(index) else { return false };
+        record.properties.clone_from(&report.properties);
+        match report.status {
+            // Its result is awaited as well.
+            ReportStatus::Success if has_result(&record.operation) => {
+                if record.reported_at > 0 {
+                    return false;
+                }
+                record.reported_at = report.at;
+                record.updated_at = report.at;
+            }
+            ReportStatus::Success => {
+                record.proven = true;
+                let reason = record.reason.clone();
+                self.end_at(index, Status::Succeeded, reason, report.at);
+            }
+            ReportStatus::Refused => {
+                record.proven = true;
+                self.end_at(index, Status::Failed, Some(refused(report)), report.at);
+            }
+        }
+        true
+    }
+
+    fn apply_report_to_ended(&mut self, name: &Name, report: &Reported) -> bool {
+        let Some(record) = self.ended.iter_mut().find(|record| record.name == *name) else { return false };
+        let rests_on_result = record.status() == Status::Succeeded;
+        let (status, reason) = match report.status {
+            ReportStatus::Refused if rests_on_result || record.yields() => (Status::Failed, Some(refused(report))),
+            ReportStatus::Success if record.yields() && !has_result(&record.operation) => (Status::Succeeded, None),
+            ReportStatus::Success if record.yields() && record.code() != code::RESULT_NOT_STORED => {
+                let message = "the device did it, but its result did not come into the operation shadow; AWS IoT may have \
+                               refused it for its size";
+                (Status::Failed, Some(Reason::new(code::RESULT_NOT_STORED, message)))
+            }
+            _ => return false,
+        };
+        record.proven = status == Status::Succeeded || report.status == ReportStatus::Refused;
+        record.properties.clone_from(&report.properties);
+        end(record, status, reason, report.at);
+        true
+    }
+
+    /// Sets the time of the next request for the report, after one in vain.
+    pub(super) fn report_requested(&mut self, name: &Name, at: Millis) -> Verdict {
+        let Some(record) = self.open.iter_mut().find(|record| record.name == *name && record.state == State::Scheduled)
+        else {
+            return Verdict::Unchanged;
+        };
+        if record.due_at > at {
+            return Verdict::Unchanged;
+        }
+        record.tries = record.tries.saturating_add(1);
+        let passed = REPORT_REQUESTS.get(record.tries.saturating_sub(1) as usize).copied().unwrap_or_default();
+        let next =
+            REPORT_REQUESTS.get(record.tries as usize).map(|after| at.saturating_add(after.saturating_sub(passed)));
+        record.due_at = match next {
+            // Its task could not be removed.
+            _ if record.canceled_by.is_some() || record.expires_at <= at => at.saturating_add(REPORT_REQUESTS[0]),
+            Some(next) => next.min(record.expires_at),
+            None => record.expires_at,
+        };
+        Verdict::Changed
+    }
+
+    /// Ends a request whose task was removed.
+    pub(super) fn task_removed(&mut self, name: &Name, at: Millis) -> Verdict {
+        let is_removed =
+            |record: &Record| record.name == *name && record.state == State::Scheduled && record.reported_at == 0;
+        let Some(index) = self.open.iter().position(is_removed) else { return Verdict::Unchanged };
+        let Some(record) = self.open.get(index) else { return Verdict::Unchanged };
+        match record.canceled_by.clone() {
+            Some(by) => self.end_at(index, Status::Canceled, Some(canceled(&by)), at),
+            None if record.expires_at <= at => self.end_at(index, Status::TimedOut, Some(lifetime_over(record)), at),
+            None => Verdict::Unchanged,
+        }
+    }
+}
+
+/// Reason of a request that the device did not do, or only a part.
+fn refused(report: &Reported) -> Reason {
+    let message = if report.summary.is_empty() {
+        "the device did not do it; Coiote gives no reason".to_owned()
+    } else {
+        format!("the device did not do it, or not all of it: {}", report.summary)
+    };
+    Reason::new(code::DEVICE_REFUSED, message)
+}

@@ -1,0 +1,157 @@
+//! Results: the request that each answers, and the outcome of folding it.
+
+use crate::Millis;
+use crate::device::{Device, RESULT_LIMIT, ResultEntry, SEEN_MAX};
+use crate::event::{DatamodelWrite, Folded, ResultReceived};
+use crate::matching::{answers_all_keys, came_before_hand_over, covered_hashes, may_be_answered_by};
+use crate::record::{Name, Reason, Record, State, Status, has_result, is_write};
+use crate::transitions::Verdict;
+use crate::transitions::state_change::end;
+
+impl Device {
+    /// Registers a result that Coiote wrote into the operation shadow, with the request that it answers.
+    pub(super) fn result_received(&mut self, result: &ResultReceived) -> Verdict {
+        if let Some(known) = self.results.iter_mut().find(|known| known.version == result.version) {
+            known.is_repeated |= known.mark != result.mark;
+            let name = known.answers.clone().or_else(|| known.candidate.clone());
+            return if known.word.is_some() { Verdict::Duplicate(Status::Succeeded) } else { Verdict::Fold(name) };
+        }
+        if self.seen_results.contains(&result.version) {
+            return Verdict::Duplicate(Status::Succeeded);
+        }
+        self.note_remains(result);
+        let is_too_old = self.seen_results.len() >= SEEN_MAX
+            && self.seen_results.last().is_some_and(|oldest| result.version < *oldest);
+        let answers = if is_too_old { None } else { self.request_answered_by(result) };
+        let candidate = if is_too_old || answers.is_some() { None } else { self.candidate_for(result) };
+        let mut touched = result.touched.clone();
+        let of = answers.as_ref().or(candidate.as_ref());
+        if let Some(record) = of.and_then(|name| self.find(name)).filter(|record| !is_write(&record.operation)) {
+            touched.extend(covered_hashes(&record.keys, &result.failed_keys));
+        }
+        self.seen_results.push(result.version);
+        self.seen_results.sort_unstable_by(|one, other| other.cmp(one));
+        self.seen_results.truncate(SEEN_MAX);
+        self.results.push(ResultEntry {
+            version: result.version,
+            touched,
+            answers: None,
+            candidate: candidate.clone(),
+            mark: result.mark.clone(),
+            is_repeated: false,
+            wrote: None,
+            word: None,
+            at: result.at,
+            reported_at: if candidate.is_some() { result.reported_at } else { 0 },
+        });
+        let index = self.results.len().saturating_sub(1);
+        if let Some(name) = answers.clone() {
+            self.attach(index, name, result.at);
+        }
+        Verdict::Fold(answers.or(candidate))
+    }
+
+    /// Notes whether the shadow may hold parts of an earlier result beside the new one, as an update merges.
+    fn note_remains(&mut self, result: &ResultReceived) {
+        let before = self.newest_result();
+        let may_remain = before.is_some_and(|before| before.touched.iter().any(|hash| !result.touched.contains(hash)));
+        let is_newest = self.seen_results.first().is_none_or(|newest| *newest < result.version);
+        if is_newest && (may_remain || (before.is_none() && !self.seen_results.is_empty())) {
+            self.beside_earlier = result.version;
+        }
+    }
+
+    /// The request that a result answers: the earliest that may be answered by it.
+    fn request_answered_by(&self, result: &ResultReceived) -> Option<Name> {
+        let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
+        let may_be_answered = |record: &&Record| may_be_answered_by(record, result);
+        let mut all: Vec<&Record> = self.records().filter(may_be_answered).filter(matches).collect();
+        let is_in_time = |record: &Record| record.updated_at.saturating_add(RESULT_LIMIT) > result.at;
+        let is_ending = |record: &Record| record.canceled_by.is_some() || record.expires_at <= result.at;
+        // Open requests come before those that have ended, unless a report was first and the result is due. A request that is
+        // ending comes after those: its task is removed, so its result may never come.
+        let rank = |record: &Record| match record.is_open() {
+            true if is_ending(record) => 1,
+            false if !(record.proven && is_in_time(record)) => 2,
+            _ => 0,
+        };
+        all.sort_by_key(|record| (rank(record), record.order()));
+        // A result that no request awaits answers the only one that it can be of, also counting requests that may have been sent
+        // without our knowledge. Between several, the reports decide, which are requested before a task is removed.
+        let may_expect_it = |record: &Record| {
+            record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
+        };
+        let is_doubtful = self.records().filter(matches).any(may_expect_it);
+        let earliest = all.first().filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful));
+        earliest.map(|record| record.name.clone())
+    }
+
+    /// A request that is being handed over and that a result answers if it turns out to have reached Coiote.
+    fn candidate_for(&self, result: &ResultReceived) -> Option<Name> {
+        let may_be = |record: &&Record| {
+            record.state == State::Held
+                && has_result(&record.operation)
+                && record.operation == result.operation
+                && record.order() < result.version
+                && !came_before_hand_over(record, result.reported_at)
+        };
+        let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
+        let is_taken = |name: &Name| self.results.iter().any(|other| other.candidate.as_ref() == Some(name));
+        let mut names = self.open.iter().filter(may_be).filter(matches).map(|record| &record.name);
+        names.find(|name| !is_taken(name)).cloned()
+    }
+
+    /// Makes a result answer a request.
+    pub(super) fn attach(&mut self, index: usize, name: Name, at: Millis) {
+        let Some(result) = self.results.get_mut(index) else { return };
+        result.candidate = None;
+        result.reported_at = 0;
+        result.answers = Some(name.clone());
+        let (version, word) = (result.version, result.word.clone());
+        if let Some(record) = self.open.iter_mut().chain(&mut self.ended).find(|record| record.name == name) {
+            record.result_version = Some(version);
+        }
+        if let Some((status, reason)) = word {
+            self.conclude_by_result(&name, version, status, reason, at);
+        }
+    }
+
+    /// Records the outcome of a fold, which concludes the request that the result answers.
+    pub(super) fn folded(&mut self, folded: &Folded) -> Verdict {
+        let newest = self.newest_result().map(|result| result.version);
+        let Some(result) = self.results.iter_mut().find(|result| result.version == folded.version) else {
+            return Verdict::Unchanged;
+        };
+        if result.word.is_some() {
+            return Verdict::Unchanged;
+        }
+        result.word = Some((folded.status, folded.reason.as_ref().map(Reason::shortened)));
+        result.at = folded.at;
+        result.wrote = Some(if result.is_repeated { DatamodelWrite::Unknown } else { folded.wrote });
+        let answers = result.answers.clone();
+        if folded.datamodel.is_some() {
+            // Unknown after a late result: a newer one may have been written before it.
+            self.datamodel = folded.datamodel.filter(|_| newest == Some(folded.version));
+        }
+        if let Some(name) = answers {
+            self.conclude_by_result(&name, folded.version, folded.status, folded.reason.clone(), folded.at);
+        }
+        Verdict::Changed
+    }
+
+    /// Ends a request by its result, or replaces the word that it has ended with.
+    fn conclude_by_result(&mut self, name: &Name, version: u64, status: Status, reason: Option<Reason>, at: Millis) {
+        // A name may occur again, as the versions of a deleted shadow begin anew.
+        let is_its = |record: &Record| record.name == *name && record.result_version == Some(version);
+        if let Some(index) = self.open.iter().position(is_its)
+            && let Some(record) = self.open.get_mut(index)
+        {
+            record.proven = record.reported_at > 0;
+            let notice = record.reason.clone().filter(|_| status == Status::Succeeded);
+            let reason = Reason::join(reason.into_iter().chain(notice));
+            self.end_at(index, status, reason, at);
+        } else if let Some(record) = self.ended.iter_mut().find(|record| is_its(record) && record.yields()) {
+            end(record, status, reason, at);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Changes of a record's state, with all fields that go with it.
+
+use crate::Millis;
+use crate::record::{Reason, Record, State, Status};
+
+/// Run of operation-request that holds a request.
+pub(super) struct Holder<'a> {
+    pub(super) mark: &'a str,
+    pub(super) run: &'a str,
+    pub(super) void_at: Millis,
+}
+
+/// Lets a run hold the request.
+pub(super) fn hold(record: &mut Record, holder: &Holder<'_>, at: Millis) {
+    record.state = State::Held;
+    record.note_hold(at);
+    holder.mark.clone_into(&mut record.mark);
+    holder.run.clone_into(&mut record.run);
+    record.void_at = holder.void_at;
+    record.updated_at = at;
+    record.reason = None;
+}
+
+/// Lets the request wait until `due_at`.
+pub(super) fn wait(record: &mut Record, reason: &Reason, due_at: Millis, at: Millis) {
+    record.state = State::Waiting;
+    record.mark.clear();
+    record.void_at = 0;
+    record.due_at = due_at;
+    record.reason = Some(reason.shortened());
+    record.updated_at = at;
+}
+
+/// Ends the request, or replaces the word that it has ended with.
+pub(super) fn end(record: &mut Record, status: Status, reason: Option<Reason>, at: Millis) {
+    record.state = State::Ended(status);
+    record.reason = reason.as_ref().map(Reason::shortened);
+    record.mark.clear();
+    record.void_at = 0;
+    record.due_at = 0;
+    record.tries = 0;
+    if !record.may_be_reopened() {
+        record.expires_at = 0;
+    }
+    if record.task_id.is_none() {
+        record.waited = 0;
+    }
+    record.updated_at = at;
+    record.is_filed = false;
+    if status != Status::Failed {
+        record.run.clear();
+    }
+}
