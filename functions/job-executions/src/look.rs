@@ -160,7 +160,7 @@ impl Service {
         if let Some(known) = known(&item.device, name) {
             return Ok(known);
         }
-        let summary = self.clients.ledger.last_word(thing, name).await.map_err(|error| error.to_string())?;
+        let summary = self.clients.ledger.final_summary(thing, name).await.map_err(|error| error.to_string())?;
         Ok(summary.map_or(Known::No, Known::Request))
     }
 

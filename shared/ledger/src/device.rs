@@ -77,7 +77,7 @@ impl Item {
         self.look_at
     }
 
-    /// Whether the item has to be written even if its requests do not change: last words have no items of their own yet, many
+    /// Whether the item has to be written even if its requests do not change: final statuses have no items of their own yet, many
     /// events were appended, or the indexes are out of date.
     pub fn needs_write(&self) -> bool {
         let (hand_over_at, look_at) = (self.device.next_hand_over_at(), self.device.next_look_at());
@@ -119,7 +119,7 @@ impl Ledger {
 
     /// Applies events to the device's item by compare-and-set, beginning with `item`. Nothing is written if nothing changes.
     ///
-    /// Last words get items of their own before the device's item marks them as filed.
+    /// Final statuses get items of their own before the device's item marks them as filed.
     pub async fn apply(
         &self,
         thing: &str,
@@ -138,7 +138,7 @@ impl Ledger {
             let to_file: Vec<Record> = device
                 .ended()
                 .iter()
-                // If another writer came between, its last word of a request may have been filed before ours. The item has to
+                // If another writer came between, its final status of a request may have been filed before ours. The item has to
                 // show the one that the state ends with.
                 .filter(|record| !record.is_filed || is_filed_before(record))
                 .cloned()

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 
-/// Beginning of the sort key of a request's last word.
+/// Beginning of the sort key of a request's final status.
 const REQUEST: &str = "request#";
 /// Beginning of the sort key of a waiting request's body.
 const BODY: &str = "body#";
@@ -92,13 +92,13 @@ impl Ledger {
         Ok(ended)
     }
 
-    /// Last word of a request that has left the device's item; `None` if there is none.
-    pub async fn last_word(&self, thing: &str, name: &Name) -> Result<Option<RequestSummary>, Error> {
+    /// Final status of a request that has left the device's item; `None` if there is none.
+    pub async fn final_summary(&self, thing: &str, name: &Name) -> Result<Option<RequestSummary>, Error> {
         let past = self.get(thing, &format!("{REQUEST}{}", name.sort_key()), Consistency::Strong).await?;
         Ok(past.as_ref().and_then(RequestSummary::read))
     }
 
-    /// Writes the last word of a request into an item of its own, which DynamoDB removes after its retention.
+    /// Writes the final status of a request into an item of its own, which DynamoDB removes after its retention.
     pub(crate) async fn file(&self, thing: &str, record: &Record) -> Result<(), Error> {
         let mut put = self
             .put(thing, &format!("{REQUEST}{}", record.name.sort_key()))

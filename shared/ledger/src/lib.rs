@@ -3,7 +3,7 @@
 //! | item | `thing` | `entry` |
 //! | --- | --- | --- |
 //! | a device's requests | the thing's name | `device` |
-//! | the last word of a request | the thing's name | `request#<name>` |
+//! | the final status of a request | the thing's name | `request#<name>` |
 //! | the body of a request that waits | the thing's name | `body#<name>` |
 //! | the thing of a device whose id at Coiote is another name | `#device:<id>` | `thing` |
 //! | how Coiote answers, and how far its reports were read | `#coiote` | `circuit`, `reports` |

@@ -288,12 +288,12 @@ impl Device {
         self.open.is_empty() && self.ended.is_empty() && self.results.is_empty()
     }
 
-    /// Requests that have ended and whose last words have no items of their own yet.
+    /// Requests that have ended and whose final statuses have no items of their own yet.
     pub fn unfiled(&self) -> impl Iterator<Item = &Record> {
         self.ended.iter().filter(|record| !record.is_filed)
     }
 
-    /// Marks the last words of all ended requests as having items of their own.
+    /// Marks the final statuses of all ended requests as having items of their own.
     pub fn mark_filed(&mut self) {
         for record in &mut self.ended {
             record.is_filed = true;

@@ -1,4 +1,4 @@
-//! State machine of a device's requests, from the claim of a request to its last word.
+//! State machine of a device's requests, from the claim of a request to its final status.
 //!
 //! A [`Device`] holds the open requests of a thing and those that ended last. Requests change their state only in
 //! [`Device::apply`], which takes an [`Event`] and returns what follows from it as a [`Verdict`]. It knows neither AWS nor Coiote,

@@ -343,7 +343,7 @@ pub struct Record {
     /// Time at which its report of success came, while its result is awaited; 0 otherwise. Stored as `g`.
     #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
     pub reported_at: Millis,
-    /// Whether the task's report has decided its last word. Stored as `p`.
+    /// Whether the task's report has decided its final status. Stored as `p`.
     #[serde(rename = "p", default, skip_serializing_if = "is_false")]
     pub proven: bool,
     /// Who takes it back, such as a cancelRequest. Stored as `c`.
@@ -358,7 +358,7 @@ pub struct Record {
     /// End of its lifetime. Stored as `l`.
     #[serde(rename = "l", default, skip_serializing_if = "is_zero")]
     pub expires_at: Millis,
-    /// Whether its last word has an item of its own. Stored as `f`.
+    /// Whether its final status has an item of its own. Stored as `f`.
     #[serde(rename = "f", default, skip_serializing_if = "is_false")]
     pub is_filed: bool,
 }
@@ -434,7 +434,7 @@ impl Record {
         }
     }
 
-    /// Whether it has ended with a word that a result or report may replace.
+    /// Whether a result or report may replace its final status.
     pub(crate) fn yields(&self) -> bool {
         match self.state {
             State::Ended(Status::TimedOut | Status::Canceled) => true,

@@ -17,7 +17,7 @@ impl Device {
         };
         let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
         if record.canceled_by.is_some() || record.reported_at > 0 {
-            // The device has done one with a report already; only its result is awaited.
+            // With a report of success, the device has done it already, and only its result is awaited.
             return Verdict::Unchanged;
         }
         record.canceled_by = Some(by.to_owned());

@@ -90,6 +90,7 @@ impl Device {
         }
     }
 
+    /// Standing of a request that is open.
     fn standing_of_open(&mut self, index: usize, claim: &Claim) -> Standing {
         let Some(record) = self.open.get_mut(index) else { return Standing::Decided(Verdict::Unchanged) };
         match record.state {
@@ -109,7 +110,7 @@ impl Device {
         }
     }
 
-    /// Removes the record of the ended request if it can be claimed again.
+    /// Standing of a request that has ended. Its record is removed if it can be claimed again.
     fn standing_of_ended(&mut self, index: usize, claim: &Claim) -> Standing {
         let Some(record) = self.ended.get(index) else { return Standing::Decided(Verdict::Unchanged) };
         let is_other = is_another(record.requested_at, claim);

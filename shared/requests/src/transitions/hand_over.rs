@@ -1,12 +1,13 @@
 //! Outcome of an attempt to hand a request over.
 
-use crate::device::{Device, REPORT_REQUESTS, ResultEntry};
+use crate::Millis;
+use crate::device::{Device, ResultEntry};
 use crate::event::{Created, NotHandedOver};
 use crate::matching::came_before_hand_over;
 use crate::record::{Name, Reason, Record, State, Status, code, may_run_twice};
 use crate::transitions::Verdict;
 use crate::transitions::reasons::lifetime_over;
-use crate::transitions::state_change::wait;
+use crate::transitions::state_change::{schedule, wait};
 
 impl Device {
     /// Coiote has the task: the request is scheduled.
@@ -38,37 +39,27 @@ impl Device {
             // Another run is handing it over. If this event let a newer write pass, that run's write could follow it.
             return Verdict::Unchanged;
         }
-        record.state = State::Scheduled;
-        record.task_id = Some(created.task_id.clone());
-        record.handed_over_at = created.handed_over_at;
-        record.may_have_reached_coiote = false;
-        record.mark.clear();
-        record.void_at = 0;
-        record.run.clear();
-        record.tries = 0;
-        record.updated_at = *at;
-        if created.sent_at > 0 {
-            record.note_hold(created.sent_at);
-        }
+        schedule(record, created);
         let scheduled = record.clone();
-        let is_over = record.canceled_by.is_some() || record.expires_at <= *at;
-        record.due_at = if is_over { *at } else { at.saturating_add(REPORT_REQUESTS[0]).min(record.expires_at) };
-        record.reason = created.notice.as_ref().map(Reason::shortened);
         if !created.is_followed && record.canceled_by.is_none() {
             let reason = record.reason.take();
             return self.end_at(index, Status::Scheduled, reason, *at);
         }
-        // Its result may have come before this event.
-        let is_its = |result: &ResultEntry| {
-            result.answers.is_none()
-                && result.candidate.as_ref() == Some(name)
-                && !came_before_hand_over(&scheduled, result.reported_at)
-        };
-        if let Some(candidate) = self.results.iter().position(is_its) {
-            self.attach(candidate, name.clone(), *at);
-        }
+        self.attach_candidate(&scheduled, *at);
         self.drop_candidate(name);
         Verdict::Changed
+    }
+
+    /// Makes a result answer the scheduled request if it came before Coiote's response was recorded.
+    fn attach_candidate(&mut self, scheduled: &Record, at: Millis) {
+        let is_its = |result: &ResultEntry| {
+            result.answers.is_none()
+                && result.candidate.as_ref() == Some(&scheduled.name)
+                && !came_before_hand_over(scheduled, result.reported_at)
+        };
+        if let Some(candidate) = self.results.iter().position(is_its) {
+            self.attach(candidate, scheduled.name.clone(), at);
+        }
     }
 
     /// The attempt has failed: the request waits, or ends.
@@ -82,9 +73,6 @@ impl Device {
         let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
         record.may_have_reached_coiote |= failure.may_have_reached_coiote;
         record.tries = record.tries.saturating_add(1);
-        let unknown = |cause: &Reason| {
-            Reason::new(code::OUTCOME_UNKNOWN, format!("it may have reached Coiote: {}", cause.message))
-        };
         if record.may_have_reached_coiote && !may_run_twice(&record.operation) {
             let reason = Reason::new(
                 code::OUTCOME_UNKNOWN,
@@ -96,7 +84,11 @@ impl Device {
             return self.end_unsent(index, &by, *at);
         }
         let Some(retry_at) = failure.retry_at else {
-            let reason = if record.may_have_reached_coiote { unknown(&failure.reason) } else { failure.reason.clone() };
+            let reason = if record.may_have_reached_coiote {
+                Reason::new(code::OUTCOME_UNKNOWN, format!("it may have reached Coiote: {}", failure.reason.message))
+            } else {
+                failure.reason.clone()
+            };
             return self.end_at(index, Status::Failed, Some(reason), *at);
         };
         if record.expires_at <= *at {

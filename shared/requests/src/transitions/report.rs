@@ -52,6 +52,7 @@ impl Device {
         }
     }
 
+    /// Applies a report to an open request.
     fn apply_report_to_open(&mut self, index: usize, report: &Reported) -> bool {
         let Some(record) = self.open.get_mut(index) else { return false };
         record.properties.clone_from(&report.properties);
@@ -77,6 +78,7 @@ impl Device {
         true
     }
 
+    /// Replaces the final status of a request if the report proves another one.
     fn apply_report_to_ended(&mut self, name: &Name, report: &Reported) -> bool {
         let Some(record) = self.ended.iter_mut().find(|record| record.name == *name) else { return false };
         let rests_on_result = record.status() == Status::Succeeded;

@@ -139,7 +139,7 @@ impl Device {
         Verdict::Changed
     }
 
-    /// Ends a request by its result, or replaces the word that it has ended with.
+    /// Ends a request by its result, or replaces its final status.
     fn conclude_by_result(&mut self, name: &Name, version: u64, status: Status, reason: Option<Reason>, at: Millis) {
         // A name may occur again, as the versions of a deleted shadow begin anew.
         let is_its = |record: &Record| record.name == *name && record.result_version == Some(version);

@@ -1,6 +1,8 @@
 //! Changes of a record's state, with all fields that go with it.
 
 use crate::Millis;
+use crate::device::REPORT_REQUESTS;
+use crate::event::Created;
 use crate::record::{Reason, Record, State, Status};
 
 /// Run of operation-request that holds a request.
@@ -31,7 +33,27 @@ pub(super) fn wait(record: &mut Record, reason: &Reason, due_at: Millis, at: Mil
     record.updated_at = at;
 }
 
-/// Ends the request, or replaces the word that it has ended with.
+/// Schedules the request, as Coiote has its task.
+pub(super) fn schedule(record: &mut Record, created: &Created) {
+    record.state = State::Scheduled;
+    record.task_id = Some(created.task_id.clone());
+    record.handed_over_at = created.handed_over_at;
+    record.may_have_reached_coiote = false;
+    record.mark.clear();
+    record.void_at = 0;
+    record.run.clear();
+    record.tries = 0;
+    record.updated_at = created.at;
+    if created.sent_at > 0 {
+        record.note_hold(created.sent_at);
+    }
+    let is_over = record.canceled_by.is_some() || record.expires_at <= created.at;
+    let first_request = created.at.saturating_add(REPORT_REQUESTS[0]);
+    record.due_at = if is_over { created.at } else { first_request.min(record.expires_at) };
+    record.reason = created.notice.as_ref().map(Reason::shortened);
+}
+
+/// Ends the request, or replaces its final status.
 pub(super) fn end(record: &mut Record, status: Status, reason: Option<Reason>, at: Millis) {
     record.state = State::Ended(status);
     record.reason = reason.as_ref().map(Reason::shortened);

@@ -1,0 +1,192 @@
+//! Results and reports: the request that each answers, and its final status.
+
+use requests::{Event, Name, ReportStatus, Status, Verdict, code};
+use serde_json::json;
+
+use crate::{LIFETIME, NOW, OFFSET, REBOOT, Story};
+
+#[test]
+fn a_read_is_held_handed_over_and_answered() {
+    let mut story = Story::new();
+    assert_eq!(story.claim(1, "read", &[OFFSET]), Verdict::Send);
+    story.is(1, Status::InProgress, "");
+    story.created(1, "t");
+    story.is(1, Status::Scheduled, "");
+    assert_eq!(story.offset(2, "read"), Verdict::Fold(Some(Name::Version(1))));
+    story.is(1, Status::Scheduled, "");
+    story.folded(2);
+    story.is(1, Status::Succeeded, "");
+    // A report has precedence over a result.
+    story.refuses("t");
+    story.is(1, Status::Failed, code::DEVICE_REFUSED);
+    story.succeeds("t");
+    story.is(1, Status::Failed, code::DEVICE_REFUSED);
+}
+
+#[test]
+fn a_result_that_does_not_come_within_a_minute_was_not_stored() {
+    for (operation, status, expected) in
+        [("read", Status::Scheduled, ""), ("write", Status::Scheduled, ""), ("observe", Status::Succeeded, "")]
+    {
+        let mut story = Story::new();
+        story.scheduled(1, operation, &[OFFSET], "t");
+        story.succeeds("t");
+        story.is(1, status, expected);
+        if status == Status::Scheduled {
+            assert_eq!(story.device.next_look_at(), Some(NOW + 60_000));
+            let mut story = story.after(59);
+            story.tick();
+            story.is(1, Status::Scheduled, "");
+            let mut story = story.after(1);
+            story.tick();
+            story.is(1, Status::Failed, code::RESULT_NOT_STORED);
+            story.offset(2, operation);
+            story.folded(2);
+            story.is(1, Status::Succeeded, "");
+        }
+    }
+}
+
+#[test]
+fn a_report_older_than_the_201_is_of_another_run() {
+    let mut story = Story::new();
+    story.scheduled(1, "execute", &[REBOOT], "t");
+    let early = NOW / 1_000;
+    story.report("t", early, ReportStatus::Success);
+    story.is(1, Status::Succeeded, "");
+    let mut story = story.after(5);
+    story.scheduled(2, "execute", &[REBOOT], "t");
+    assert_eq!(story.report("t", early, ReportStatus::Success), Verdict::Unchanged);
+    story.is(2, Status::Scheduled, "");
+    story.report("t", early + 6, ReportStatus::Refused);
+    story.is(2, Status::Failed, code::DEVICE_REFUSED);
+    story.is(1, Status::Succeeded, "");
+}
+
+#[test]
+fn the_report_of_a_later_request_takes_no_success_away() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t");
+    story.offset(2, "read");
+    story.folded(2);
+    let mut story = story.after(5);
+    story.scheduled(3, "read", &[OFFSET], "t");
+    story.refuses("t");
+    story.is(1, Status::Succeeded, "");
+    story.is(3, Status::Failed, code::DEVICE_REFUSED);
+}
+
+#[test]
+fn a_result_answers_the_earliest_that_was_handed_over_and_asked_for_it() {
+    let mut story = Story::new();
+    story.claim(1, "read", &[OFFSET]);
+    story.not_done(1, false, true);
+    story.scheduled(2, "read", &["Location"], "t2");
+    story.scheduled(3, "write", &[OFFSET], "t3");
+    story.scheduled(4, "read", &[OFFSET], "t4");
+    story.scheduled(5, "read", &[OFFSET], "t5");
+    // 1 waits, 2 is for another key, 3 is a write.
+    assert_eq!(story.offset(6, "read"), Verdict::Fold(Some(Name::Version(4))));
+    assert_eq!(story.offset(6, "read"), Verdict::Fold(Some(Name::Version(4))), "its run died before it was folded");
+    story.folded(6);
+    assert_eq!(story.offset(6, "read"), Verdict::Duplicate(Status::Succeeded));
+    story.is(5, Status::Scheduled, "");
+    assert_eq!(story.offset(7, "read"), Verdict::Fold(Some(Name::Version(5))));
+    assert_eq!(story.offset(8, "read"), Verdict::Fold(None));
+    // A result that came before the request is not of it.
+    story.scheduled(10, "read", &[OFFSET], "t10");
+    assert_eq!(story.offset(9, "read"), Verdict::Fold(None));
+    assert_eq!(story.result(11, "read", json!({})), Verdict::Fold(None), "without paths it proves nothing");
+    assert_eq!(story.offset(12, "readComposite"), Verdict::Fold(None));
+}
+
+#[test]
+fn a_result_that_comes_before_the_201_waits_for_it() {
+    let mut story = Story::new();
+    story.claim(1, "read", &[OFFSET]);
+    assert_eq!(story.offset(2, "read"), Verdict::Fold(Some(Name::Version(1))));
+    story.folded(2);
+    story.is(1, Status::InProgress, "");
+    let mut sent = story.clone();
+    sent.created(1, "t");
+    sent.is(1, Status::Succeeded, "");
+
+    // It was not handed over: the result is not of it, and stays so.
+    story.not_done(1, false, true);
+    let mut story = story.after(2);
+    story.take(1);
+    story.created(1, "t");
+    story.is(1, Status::Scheduled, "");
+    assert_eq!(story.offset(3, "read"), Verdict::Fold(Some(Name::Version(1))));
+
+    // It was handed over long after it was claimed.
+    let mut story = Story::new();
+    story.claim(1, "read", &[OFFSET]);
+    story.offset(2, "read");
+    story.folded(2);
+    let mut story = story.after(30);
+    story.created(1, "t");
+    story.is(1, Status::Scheduled, "");
+}
+
+#[test]
+fn a_result_older_than_the_hand_over_answers_no_request() {
+    let mut story = Story::new();
+    story.claim(1, "read", &[OFFSET]);
+    story.not_done(1, false, true);
+    let early = story.result_of(2, "read", json!({"Device": {"0": {"UTC Offset": "1"}}}), &[""]);
+    let mut story = story.after(60);
+    story.take(1);
+    story.created(1, "t");
+    assert_eq!(story.apply(Event::Result(early)), Verdict::Fold(None));
+    assert_eq!(story.offset(3, "read"), Verdict::Fold(Some(Name::Version(1))));
+}
+
+#[test]
+fn a_late_result_of_a_refused_request_answers_it() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t1");
+    story.scheduled(2, "read", &[OFFSET], "t2");
+    story.refuses("t1");
+    let failed = |version| story.result_of(version, "read", json!({}), &[OFFSET]);
+    let (first, second) = (failed(3), failed(4));
+    assert_eq!(story.clone().offset(3, "read"), Verdict::Fold(Some(Name::Version(2))), "a good one is not");
+    assert_eq!(story.apply(Event::Result(first)), Verdict::Fold(Some(Name::Version(1))));
+    assert_eq!(story.apply(Event::Result(second)), Verdict::Fold(Some(Name::Version(2))));
+}
+
+#[test]
+fn a_result_answers_an_open_request_before_an_ended_one() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t1");
+    story.cancel(1);
+    story.scheduled(2, "read", &[OFFSET], "t2");
+    assert_eq!(story.offset(3, "read"), Verdict::Fold(Some(Name::Version(2))));
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(1))));
+    story.folded(4);
+    story.is(1, Status::Succeeded, "");
+}
+
+#[test]
+fn a_timed_out_request_does_not_take_the_result_of_one_that_may_have_been_sent() {
+    let mut story = Story::new();
+    story.scheduled(1, "write", &[OFFSET], "t1");
+    let mut story = story.after(LIFETIME / 1_000);
+    story.removed(1);
+    story.claim(2, "write", &[OFFSET]);
+    story.not_done(2, true, true);
+    assert_eq!(story.offset(3, "write"), Verdict::Fold(None));
+    story.folded(3);
+    story.is(1, Status::TimedOut, code::LIFETIME_OVER);
+}
+
+#[test]
+fn a_result_that_no_request_awaits_answers_the_only_one_that_it_can_be_of() {
+    let mut story = Story::new();
+    story.scheduled(1, "write", &[OFFSET], "t1");
+    story.scheduled(2, "write", &[OFFSET], "t2");
+    let mut story = story.after(LIFETIME / 1_000);
+    assert_eq!(story.clone().offset(3, "write"), Verdict::Fold(None));
+    story.refuses("t2");
+    assert_eq!(story.offset(3, "write"), Verdict::Fold(Some(Name::Version(1))));
+}
