@@ -122,7 +122,7 @@ impl Forwarder {
             let is_retryable = |error: &coiote::Error| error.is_retryable();
             call_with_retries(START_SESSION, deadline, is_retryable, |time| client.start_session(device_id, time)).await
         };
-        match self.access.call(deadline, start).await {
+        match self.access.with_secret_refresh(deadline, start).await {
             Ok(((), duration_ms)) => {
                 tracing::debug!(call = START_SESSION.name, duration_ms, "session started");
                 None
@@ -157,7 +157,7 @@ impl Forwarder {
             };
             call_with_retries(CREATE_TASK, deadline, is_retryable, create).await
         };
-        self.access.call(deadline, create).await
+        self.access.with_secret_refresh(deadline, create).await
     }
 
     async fn look_up(&self, Delivery { thing, deadline, .. }: Delivery<'_>) -> Result<Device, ForwardError> {
@@ -166,7 +166,7 @@ impl Forwarder {
             call_with_retries(FIND_DEVICE, deadline, is_retryable, |time| client.find_devices(thing.as_str(), time))
                 .await
         };
-        let (found, duration_ms) = self.access.call(deadline, find).await?;
+        let (found, duration_ms) = self.access.with_secret_refresh(deadline, find).await?;
         match found.as_slice() {
             [id] => {
                 tracing::Span::current().record("device_id", id.as_str());

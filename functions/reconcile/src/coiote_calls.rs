@@ -64,7 +64,7 @@ impl CoioteCalls {
                 read => Ok(Ok(read?)),
             }
         };
-        let read = self.access.call(deadline, read).await;
+        let read = self.access.with_secret_refresh(deadline, read).await;
         if let (Err(Error::Coiote(coiote::Error::Unauthorized(_))), Ok(mut refused_at)) =
             (&read, self.reports_refused_at.lock())
         {
@@ -88,7 +88,7 @@ impl CoioteCalls {
             })
             .await
         };
-        self.access.call(deadline, read).await.map(|(report, _)| report)
+        self.access.with_secret_refresh(deadline, read).await.map(|(report, _)| report)
     }
 
     /// Removes a task. Returns whether Coiote had it.
@@ -100,7 +100,7 @@ impl CoioteCalls {
             })
             .await
         };
-        self.access.call(deadline, remove).await.map(|(was_there, _)| was_there)
+        self.access.with_secret_refresh(deadline, remove).await.map(|(was_there, _)| was_there)
     }
 
     /// Id of the only device with the thing's name as its endpoint name.
@@ -114,7 +114,7 @@ impl CoioteCalls {
             })
             .await
         };
-        let (found, _) = self.access.call(deadline, find).await?;
+        let (found, _) = self.access.with_secret_refresh(deadline, find).await?;
         let [id] = found.as_slice() else { return Ok(None) };
         self.device_ids.insert(thing.to_owned(), id.clone());
         Ok(Some(id.clone()))

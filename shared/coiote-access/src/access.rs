@@ -76,7 +76,7 @@ impl Access {
 
     /// Makes calls on the connection. If Coiote refuses the certificate or is not trusted, the secret is read again, and if it has
     /// changed, the calls are made again with it.
-    pub async fn call<T>(
+    pub async fn with_secret_refresh<T>(
         &self,
         deadline: Deadline,
         call: impl AsyncFn(&Client) -> Result<T, Error>,

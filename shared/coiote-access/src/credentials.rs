@@ -27,7 +27,7 @@ pub enum CredentialsError {
     Unavailable {
         /// Name or ARN of the secret.
         secret_id: String,
-        /// Code of Secrets Manager's error, or what happened.
+        /// Code of Secrets Manager's error, or a description if it gave no answer.
         why: String,
         /// Whether a retry may succeed: Secrets Manager was busy or not reached. A missing secret stays missing.
         is_retryable: bool,

@@ -1,4 +1,4 @@
-//! Errors of access to Coiote: each with its code, and what follows from it.
+//! Errors of access to Coiote, each with its code and its consequences.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Stable code of the error; docs/errors.md says what to do about each.
+    /// Stable code of the error; docs/errors.md explains each.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Credentials(error) => error.code(),

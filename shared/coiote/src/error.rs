@@ -1,4 +1,4 @@
-//! Errors of calls to Coiote: each with its code, and what follows from it.
+//! Errors of calls to Coiote, each with its code and its consequences.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub enum Error {
     UnexpectedAnswer(String),
 }
 
-/// Code of an error, and what follows from it.
+/// Code and consequences of an error.
 struct Meaning {
     code: &'static str,
     is_retryable: bool,
@@ -68,7 +68,7 @@ struct Meaning {
 }
 
 impl Error {
-    /// The one table of codes and their meaning; docs/errors.md says what to do about each.
+    /// The table of all codes and their consequences; docs/errors.md explains each.
     fn meaning(&self) -> Meaning {
         let (code, is_retryable, may_have_been_done) = match self {
             Error::InvalidUrl(_) => ("COIOTE_URL_INVALID", false, false),

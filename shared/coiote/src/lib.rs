@@ -1,8 +1,8 @@
 //! Client of Coiote's REST API v3: the calls of operations (find a device, create a task from a template, start a session, read
 //! reports), and those that set the integration up (the certificates on both sides).
 //!
-//! TLS is always verified, against the public roots and those in the secret. A client keeps one connection alive; whoever makes
-//! it keeps it for further calls.
+//! TLS is always verified, against the public roots and those in the secret. A client keeps one connection alive,
+//! so it should be kept for further calls.
 
 #![warn(missing_docs)]
 

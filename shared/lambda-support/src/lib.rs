@@ -60,7 +60,7 @@ impl Function {
     }
 }
 
-/// Logs and counts records whose form is not known, one line each. `reasons` says what is wrong with each.
+/// Logs and counts records that cannot be read, one line each. `reasons` has a message for each.
 pub fn log_unreadable_records(reasons: &[String]) {
     for reason in reasons {
         metrics::counter!("Failures", "code" => "EVENT_INVALID").increment(1);

@@ -14,7 +14,7 @@ pub(crate) fn start() {
         .ok()
         .and_then(|directives| directives.parse::<Targets>().ok())
         .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
-        // It repeats as an error what the function has logged at the fitting level. Panics are on standard error.
+        // It repeats the function's own line as an error, whatever that line's level. Panics are on standard error.
         .with_target("lambda_runtime::layers::panic", LevelFilter::OFF)
         // Its span repeats fields of ours.
         .with_target("lambda_runtime::layers::trace", LevelFilter::OFF);

@@ -21,7 +21,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Stable code of the error; docs/errors.md says what to do about each.
+    /// Stable code of the error; docs/errors.md explains each.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Unavailable(_) | Error::Conflict => "LEDGER_UNAVAILABLE",

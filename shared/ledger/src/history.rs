@@ -25,7 +25,7 @@ pub struct EndedRequest {
     pub fields: Map<String, Json>,
 }
 
-/// Status of a request with what explains it, as AWS IoT Jobs shows it.
+/// Status of a request with its reason, task and properties, as AWS IoT Jobs shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestSummary {
     /// Operation of the request.

@@ -46,7 +46,7 @@ impl Answer {
         }
     }
 
-    /// Answer with what the record of the request says.
+    /// Answer with the content of the request's record.
     pub fn from_record(thing: &str, record: &Record, request_id: &str) -> Answer {
         Answer {
             request: Some(record.name.clone()),

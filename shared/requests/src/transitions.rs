@@ -1,4 +1,4 @@
-//! Transitions: what each event does to the requests of a device. Records change nowhere else.
+//! Transitions: the effect of each event on the requests of a device. Records change nowhere else.
 //!
 //! [`Device::apply`] names the transition of each event; the modules hold them by subject.
 

@@ -23,59 +23,62 @@ type Happening<'a> = &'a dyn Fn(&mut Story);
 /// State of the page's table: its name, and the events that lead to it.
 type Row = (&'static str, fn(&mut Story, &str));
 
-fn page() -> String {
-    let states: [Row; 11] = [
-        ("absent", |_, _| {}),
-        ("held", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-        }),
-        ("held, its run is dead", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.now += 61_000;
-        }),
-        ("waits", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.not_done(1, false, true);
-            story.now += 2_000;
-        }),
-        ("scheduled", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.created(1, "t");
-        }),
-        ("scheduled, taken back", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.created(1, "t");
-            story.cancel(1);
-        }),
-        ("`FAILED`, refused", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.not_done(1, false, false);
-        }),
-        ("`OUTCOME_UNKNOWN`", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.not_done(1, true, false);
-        }),
-        ("`TIMED_OUT`, its task removed", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.created(1, "t");
-            story.now += LIFETIME;
-            story.removed(1);
-        }),
-        ("`CANCELED`, its task removed", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.created(1, "t");
-            story.cancel(1);
-            story.removed(1);
-        }),
-        ("`SUCCEEDED`, by its report", |story, operation| {
-            story.claim(1, operation, &[OFFSET]);
-            story.created(1, "t");
-            story.offset(2, operation);
-            story.succeeds("t");
-            story.folded(2);
-        }),
-    ];
-    let again = |story: &Story, operation: &str, redriven: bool| Claim {
+/// States of the table, its rows.
+const STATES: [Row; 11] = [
+    ("absent", |_, _| {}),
+    ("held", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+    }),
+    ("held, its run is dead", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.now += 61_000;
+    }),
+    ("waits", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.not_done(1, false, true);
+        story.now += 2_000;
+    }),
+    ("scheduled", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.created(1, "t");
+    }),
+    ("scheduled, taken back", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.created(1, "t");
+        story.cancel(1);
+    }),
+    ("`FAILED`, refused", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.not_done(1, false, false);
+    }),
+    ("`OUTCOME_UNKNOWN`", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.not_done(1, true, false);
+    }),
+    ("`TIMED_OUT`, its task removed", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.created(1, "t");
+        story.now += LIFETIME;
+        story.removed(1);
+    }),
+    ("`CANCELED`, its task removed", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.created(1, "t");
+        story.cancel(1);
+        story.removed(1);
+    }),
+    ("`SUCCEEDED`, by its report", |story, operation| {
+        story.claim(1, operation, &[OFFSET]);
+        story.created(1, "t");
+        story.offset(2, operation);
+        story.succeeds("t");
+        story.folded(2);
+    }),
+];
+
+/// Claim of request 1 by another run: a second delivery or a redrive.
+fn second_claim(story: &Story, operation: &str, redriven: bool) -> Claim {
+    Claim {
         mark: "another".to_owned(),
         run: "another".to_owned(),
         requested_at: NOW / 1_000,
@@ -84,7 +87,11 @@ fn page() -> String {
         redriven,
         history: Some(History::default()),
         ..story.claim_of(1, operation, &[OFFSET])
-    };
+    }
+}
+
+/// Writes the page.
+fn page() -> String {
     let mut page = String::from(
         "# States of a request\n\nWritten by a test from what `shared/requests` does (`UPDATE_DOCS=1 cargo test -p requests --test table \
          page`). Each cell is the state after the event; `·` where nothing changes. `held` and `waits` are IN_PROGRESS to the \
@@ -97,10 +104,10 @@ fn page() -> String {
     ] {
         let events: [(&str, Happening); 12] = [
             ("delivery", &|story| {
-                story.claims(again(story, operation, false));
+                story.claims(second_claim(story, operation, false));
             }),
             ("redrive", &|story| {
-                story.claims(again(story, operation, true));
+                story.claims(second_claim(story, operation, true));
             }),
             ("due", &|story| {
                 story.take(1);
@@ -138,12 +145,12 @@ fn page() -> String {
                 }
             }),
         ];
-        page.push_str(&format!("\n## {title}\n\n{}\n| state |", diagram(operation, &states, &events)));
+        page.push_str(&format!("\n## {title}\n\n{}\n| state |", diagram(operation, &STATES, &events)));
         for (name, _) in &events {
             page.push_str(&format!(" {name} |"));
         }
         page.push_str(&format!("\n| --- |{}\n", " --- |".repeat(events.len())));
-        for (state, lead) in states {
+        for (state, lead) in STATES {
             let mut story = Story::new();
             lead(&mut story, operation);
             page.push_str(&format!("| {state} |"));
