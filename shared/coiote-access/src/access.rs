@@ -31,7 +31,8 @@ pub struct Access {
 struct Connection {
     identity: Identity,
     client: Client,
-    /// Time of the last call that succeeded. By the wall clock, because a monotonic clock may stop while the environment is frozen.
+    /// Time of the last call that succeeded. By the wall clock, because a monotonic clock may stop while the environment is
+    /// frozen.
     proven_at: Option<SystemTime>,
 }
 
@@ -74,8 +75,8 @@ impl Access {
         proven_at.and_then(|at| at.elapsed().ok()).is_some_and(|since| since < PROVEN_FOR)
     }
 
-    /// Makes calls on the connection. If Coiote refuses the certificate or is not trusted, the secret is read again, and if it has
-    /// changed, the calls are made again with it.
+    /// Makes calls on the connection. If Coiote refuses the certificate or is not trusted, the secret is read again, and if it
+    /// has changed, the calls are made again with it.
     pub async fn with_secret_refresh<T>(
         &self,
         deadline: Deadline,

@@ -28,8 +28,8 @@ pub struct Call {
     pub time_metric: &'static str,
 }
 
-/// Makes a call, and retries it until it succeeds, fails for good, or no time is left. `call` is given its time limit. Returns the
-/// duration of the last attempt in milliseconds with the result.
+/// Makes a call, and retries it until it succeeds, fails for good, or no time is left. `call` is given its time limit. Returns
+/// the duration of the last attempt in milliseconds with the result.
 pub async fn call_with_retries<T, F: Future<Output = Result<T, coiote::Error>>>(
     Call { name, time_metric }: Call,
     deadline: Deadline,
@@ -51,7 +51,7 @@ pub async fn call_with_retries<T, F: Future<Output = Result<T, coiote::Error>>>(
     let tried = attempt
         .retry(pauses)
         .when(|(error, _)| {
-            // A call that timed out has used so much time that a retry would hardly end in time.
+            // A call that got no answer within its whole limit would hardly get one when repeated.
             matches!(error, Error::Coiote(error) if is_retryable(error) && *error != coiote::Error::TimedOut)
         })
         .adjust(|(error, _), pause| {

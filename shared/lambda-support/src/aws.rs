@@ -129,8 +129,8 @@ pub fn error_summary<E: ProvideErrorMetadata + Error + 'static>(error: &E) -> St
     }
 }
 
-/// Messages of an error and of its causes, separated by colons. `Debug` would not do: the SDK's contains the whole response, which
-/// may hold a secret.
+/// Messages of an error and of its causes, separated by colons. `Debug` would not do: the SDK's contains the whole response,
+/// which may hold a secret.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let errors = std::iter::successors(Some(error), |&error| error.source());
     errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")

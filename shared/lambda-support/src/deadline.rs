@@ -1,7 +1,7 @@
 //! Time that is left in an invocation.
 //!
-//! Lambda kills a function at its timeout, without a log line or an answer. So calls end before that, early enough to record and
-//! log their outcome.
+//! Lambda kills a function at its timeout, without a log line or an answer. So calls end before that, early enough to record
+//! and log their outcome.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

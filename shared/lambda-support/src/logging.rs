@@ -1,7 +1,7 @@
 //! Logs as JSON lines on standard output, which Lambda collects.
 //!
-//! The subject of an invocation (thing, version, client token and so on) is in the fields of its span, and stands in each of its
-//! lines, on one level with the line's own fields.
+//! The subject of an invocation (thing, version, client token and so on) is in the fields of its span, and stands in each of
+//! its lines, on one level with the line's own fields.
 
 use json_subscriber::fmt;
 use tracing_subscriber::filter::{LevelFilter, Targets};

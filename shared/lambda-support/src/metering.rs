@@ -1,7 +1,7 @@
 //! Metrics in CloudWatch's embedded metric format, as lines of the log.
 //!
-//! The functions count and time through the `metrics` facade. Its labels become CloudWatch's dimensions, so they may only have a
-//! few values: a thing's name is never one, for each would be a metric that is billed by itself.
+//! The functions count and time through the `metrics` facade. Its labels become CloudWatch's dimensions, so they may only have
+//! a few values: a thing's name is never one, for each would be a metric that is billed by itself.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ const TIMES: [&str; 10] = [
 /// Metrics in seconds.
 const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
 
-/// Metrics without a unit.
+/// Metrics that count.
 const COUNTS: [&str; 18] = [
     "Requests",
     "Results",

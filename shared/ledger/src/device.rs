@@ -77,8 +77,8 @@ impl Item {
         self.look_at
     }
 
-    /// Whether the item has to be written even if its requests do not change: final statuses have no items of their own yet, many
-    /// events were appended, or the indexes are out of date.
+    /// Whether the item has to be written even if its requests do not change: final statuses have no items of their own yet,
+    /// many events were appended, or the indexes are out of date.
     pub fn needs_write(&self) -> bool {
         let (hand_over_at, look_at) = (self.device.next_hand_over_at(), self.device.next_look_at());
         self.events > MAX_EVENTS
@@ -138,8 +138,8 @@ impl Ledger {
             let to_file: Vec<Record> = device
                 .ended()
                 .iter()
-                // If another writer came between, its final status of a request may have been filed before ours. The item has to
-                // show the one that the state ends with.
+                // If another writer came between, its final status of a request may have been filed before ours. The item has
+                // to show the one that the state ends with.
                 .filter(|record| !record.is_filed || is_filed_before(record))
                 .cloned()
                 .collect();
@@ -156,8 +156,8 @@ impl Ledger {
         Err(Error::Conflict)
     }
 
-    /// Moves a device on in the index of looks, or removes it, after a look that had nothing to write. `item` is the one that was
-    /// read or written last; nothing is done if it was changed since.
+    /// Moves a device on in the index of looks, or removes it, after a look that had nothing to write. `item` is the one that
+    /// was read or written last; nothing is done if it was changed since.
     pub async fn postpone_look(&self, thing: &str, item: &Item, at: Millis) -> Result<(), Error> {
         let Some(indexed) = item.look_at.filter(|look_at| *look_at <= at) else { return Ok(()) };
         let next = item
@@ -265,8 +265,8 @@ enum Written {
     Conflict(Box<Item>),
 }
 
-/// Time of the next look in the index: the indexed one if it is not too late, as each change of an index is billed as a write and
-/// an early look does no harm.
+/// Time of the next look in the index: the indexed one if it is not too late, as each change of an index is billed as a write
+/// and an early look does no harm.
 fn next_look(indexed: Option<Millis>, due: Option<Millis>, at: Millis) -> Option<Millis> {
     match (indexed, due) {
         (Some(indexed), Some(due)) if at < indexed && indexed <= due => Some(indexed),

@@ -130,7 +130,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Looks up the past requests that matter to a claim: the same one, newer writes of its keys, and one with its client token.
+    /// Looks up the past requests that matter to a claim: the same one, newer writes of its keys, and one with its client
+    /// token.
     pub async fn history(&self, thing: &str, claim: &Claim) -> Result<History, Error> {
         const BETWEEN: &str = "#thing = :thing AND #entry BETWEEN :from AND :to";
 

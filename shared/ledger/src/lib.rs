@@ -9,9 +9,9 @@
 //! | how Coiote answers, and how far its reports were read | `#coiote` | `circuit`, `reports` |
 //!
 //! A device's item holds its [`Device`](requests::Device) as JSON, and the events that were appended since. Appending is one
-//! write without a condition. It returns the whole item, and every reader replays the events in their order, so the order of the
-//! writes decides between concurrent events. All other changes are a compare-and-set, which applies the appended events to the
-//! state.
+//! write without a condition. It returns the whole item, and every reader replays the events in their order, so the order of
+//! the writes decides between concurrent events. All other changes are a compare-and-set, which applies the appended events to
+//! the state.
 //!
 //! Attributes of a device's item:
 //!

@@ -73,8 +73,8 @@ impl RequestCopy {
     }
 }
 
-/// Copies at a time, by the names of the requests: the newest eight open ones, the last three that ended, and all that ended within
-/// the last five minutes.
+/// Copies at a time, by the names of the requests: the newest eight open ones, the last three that ended, and all that ended
+/// within the last five minutes.
 pub fn request_copies(device: &Device, at: Millis) -> BTreeMap<String, RequestCopy> {
     let open = device.open().iter().rev().take(MAX_OPEN);
     let is_recent = |record: &Record| record.updated_at.saturating_add(ENDED_STAYS) > at;
@@ -98,9 +98,9 @@ pub fn request_copies(device: &Device, at: Millis) -> BTreeMap<String, RequestCo
     entries
 }
 
-/// Shortens the copies until they fit. In this order it leaves out: requests that ended before the last three, the oldest first;
-/// the ends of long messages; properties; more of the messages; and if names and ids are still too long, those that ended and
-/// then the open ones, the oldest first.
+/// Shortens the copies until they fit. In this order it leaves out: requests that ended before the last three, the oldest
+/// first; the ends of long messages; properties; more of the messages; and if names and ids are still too long, those that
+/// ended and then the open ones, the oldest first.
 fn shorten(entries: &mut BTreeMap<String, RequestCopy>, surplus: &[String], kept: &[String]) {
     if leave_out(entries, surplus) || shorten_messages(entries, SHORT_MESSAGE) {
         return;

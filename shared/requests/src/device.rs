@@ -61,7 +61,8 @@ pub struct Device {
     /// Version of the datamodel shadow after the last fold, and the time at which it was written. Stored as `m`.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub(crate) datamodel: Option<(u64, u64)>,
-    /// Version of the last update that carried `reported` beside a request, and so may have overwritten the copies. Stored as `y`.
+    /// Version of the last update that carried `reported` beside a request, and so may have overwritten the copies. Stored as
+    /// `y`.
     #[serde(rename = "y", default, skip_serializing_if = "crate::record::is_zero")]
     pub(crate) resaved: u64,
     /// Version of the last result beside which the shadow may still hold parts of an earlier one. Stored as `p`.
@@ -69,7 +70,8 @@ pub struct Device {
     pub(crate) beside_earlier: u64,
 }
 
-/// Result that Coiote wrote into the operation shadow. In the ledger its fields have names of one letter, as those of [`Record`].
+/// Result that Coiote wrote into the operation shadow. In the ledger its fields have names of one letter, as those of
+/// [`Record`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ResultEntry {
     /// Version of the operation shadow that carried it. Stored as `n`.
@@ -205,8 +207,8 @@ impl Device {
         self.results.iter().filter(move |result| result.version < version)
     }
 
-    /// Version of the datamodel shadow that the last fold left, and the time at which it was written; `None` if unknown, or if a
-    /// result is newer than `result_version`.
+    /// Version of the datamodel shadow that the last fold left, and the time at which it was written; `None` if unknown, or if
+    /// a result is newer than `result_version`.
     pub fn datamodel(&self, result_version: u64) -> Option<(u64, u64)> {
         let is_newest = self.results.iter().all(|result| result.version <= result_version)
             && self.seen_results.iter().all(|version| *version <= result_version);

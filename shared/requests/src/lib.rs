@@ -1,9 +1,9 @@
 //! State machine of a device's requests, from the claim of a request to its final status.
 //!
 //! A [`Device`] holds the open requests of a thing and those that ended last. Requests change their state only in
-//! [`Device::apply`], which takes an [`Event`] and returns its outcome as a [`Verdict`]. The crate knows neither AWS nor Coiote,
-//! and no clock but the time in the event, so the same events always lead to the same state. Therefore the ledger can append
-//! events and apply them later, and a test can explore the orders in which they come.
+//! [`Device::apply`], which takes an [`Event`] and returns its outcome as a [`Verdict`]. The crate knows neither AWS nor
+//! Coiote, and no clock but the time in the event, so the same events always lead to the same state. Therefore the ledger can
+//! append events and apply them later, and a test can explore the orders in which they come.
 //!
 //! ```text
 //!            claim                 handed over               result, report

@@ -32,8 +32,8 @@ fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
     bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Hashes of the paths that a read of these keys covers, beside those that its result names. Within them, whatever the result does
-/// not name no longer exists at the device.
+/// Hashes of the paths that a read of these keys covers, beside those that its result names. Within them, whatever the result
+/// does not name no longer exists at the device.
 pub fn covered_hashes(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
     let failed = possible_failed_keys(failed_keys);
     let has_failed = |key: &String| failed.iter().any(|failed| lies_in(key, failed));
@@ -42,8 +42,8 @@ pub fn covered_hashes(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
     read.chain(left_out.map(|failed| excluded_hash(failed))).collect()
 }
 
-/// All keys that the pieces of a list of failed keys may stand for. The list is one text that was split at commas, so a key with a
-/// comma is in pieces. A key too many does no harm: its value only stays in the datamodel shadow.
+/// All keys that the pieces of a list of failed keys may stand for. The list is one text that was split at commas, so a key
+/// with a comma is in pieces. A key too many does no harm: its value only stays in the datamodel shadow.
 pub fn possible_failed_keys(pieces: &[String]) -> BTreeSet<String> {
     let starts = (0..pieces.len()).filter_map(|start| pieces.get(start..));
     let runs = starts.flat_map(|rest| (1..=MAX_PIECES.min(rest.len())).filter_map(|length| rest.get(..length)));

@@ -93,7 +93,7 @@ impl Name {
         matches!(self, Name::Job { .. })
     }
 
-    /// Text whose order is that of the versions. Other names sort after all versions.
+    /// Form of the name in sort keys, in which versions have their numeric order.
     pub fn sort_key(&self) -> String {
         match self {
             Name::Version(version) => format!("{version:012}"),
@@ -298,7 +298,8 @@ pub struct Record {
     /// Digest of the content; only kept for execute, create and delete. Stored as `d`.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Time at which the shadow was updated with it or AWS IoT Jobs queued it, in seconds since 1970; 0 if unknown. Stored as `q`.
+    /// Time at which the shadow was updated with it or AWS IoT Jobs queued it, in seconds since 1970; 0 if unknown. Stored as
+    /// `q`.
     #[serde(rename = "q", default, skip_serializing_if = "is_zero")]
     pub requested_at: u64,
     /// Newest version at its claim, as its place in the order; only for requests without a version. Stored as `b`.

@@ -223,9 +223,9 @@ fn may_be_sent_again(claim: &Claim, may_have_been_sent: bool, status: Status) ->
     claim.redriven && status == Status::Failed && is_repeatable
 }
 
-/// Whether the claim is of another request than the one of the same name that was made at `requested_at`: if a shadow is deleted
-/// and created again, its versions begin anew, as do a job's executions. If a time is unknown, it counts as the same, so that
-/// nothing is sent twice.
+/// Whether the claim is of another request than the one of the same name that was made at `requested_at`: if a shadow is
+/// deleted and created again, its versions begin anew, as do a job's executions. If a time is unknown, it counts as the same,
+/// so that nothing is sent twice.
 fn is_another(requested_at: u64, claim: &Claim) -> bool {
     /// Tolerance in seconds: AWS IoT Jobs gives the time of queueing in seconds in some places, in milliseconds in others. To
     /// delete a job takes longer.

@@ -9,8 +9,8 @@ use crate::transitions::reasons::{canceled, lifetime_over, overtaken};
 /// Most seconds between the shadow updates of two requests that count as the same for their common client token.
 pub const SAME_TOKEN_WINDOW: u64 = 5 * 60;
 
-/// Size of a device's records in bytes beyond which requests are rejected: well below DynamoDB's limit of 400 KB for an item, as
-/// the records of open requests still grow.
+/// Size of a device's records in bytes beyond which requests are rejected: well below DynamoDB's limit of 400 KB for an item,
+/// as the records of open requests still grow.
 const MAX_BYTES: usize = 250_000;
 
 /// Estimated bytes of a record beside its keys, reason and properties.

@@ -76,8 +76,8 @@ impl Device {
             _ => 0,
         };
         all.sort_by_key(|record| (rank(record), record.order()));
-        // A result that no request awaits answers the only one that it can be of, also counting requests that may have been sent
-        // without our knowledge. Between several, the reports decide, which are requested before a task is removed.
+        // A result that no request awaits answers the only one that it can be of, also counting requests that may have been
+        // sent without our knowledge. Between several, the reports decide, which are requested before a task is removed.
         let may_expect_it = |record: &Record| {
             record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
         };

@@ -57,8 +57,8 @@ impl Device {
         }
     }
 
-    /// Notes that a request whose run has ended without recording an outcome may have reached Coiote, and ends it if it must not
-    /// be sent twice.
+    /// Notes that a request whose run has ended without recording an outcome may have reached Coiote, and ends it if it must
+    /// not be sent twice.
     pub(super) fn end_if_not_repeatable(&mut self, index: usize, at: Millis) -> Option<Verdict> {
         let record = self.open.get_mut(index)?;
         record.may_have_reached_coiote = true;
