@@ -1,5 +1,6 @@
 //! Classifies answers of operation-request by the contact with Coiote behind them.
 
+use coiote_access::code as access;
 use requests::{Answer, Status, code};
 
 /// Contact with Coiote during a hand-over.
@@ -16,21 +17,21 @@ pub(crate) enum Contact {
 }
 
 impl Contact {
-    /// The contact behind an answer of operation-request. The codes are those of `coiote_access::Error`, of operation-request's
+    /// The contact behind an answer of operation-request. The codes are those of [`coiote_access::Error`], of operation-request's
     /// `ForwardError`, and of the record.
     pub(crate) fn of(answer: &Answer) -> Contact {
         let code = answer.reason.as_ref().map_or("", |reason| reason.code.as_ref());
         match (answer.status, code) {
             (Status::Scheduled | Status::Succeeded, _) => Contact::Answered,
-            (Status::InProgress, "COIOTE_THROTTLED") => Contact::Throttled,
+            (Status::InProgress, access::THROTTLED) => Contact::Throttled,
             (Status::InProgress, code::WAITS_FOR_OLDER_WRITE) => Contact::NotMade,
             (Status::InProgress, _) => Contact::Away,
             // A request that must not be sent twice ends when Coiote falls silent.
             (Status::Failed, code::OUTCOME_UNKNOWN) => Contact::Away,
-            (Status::Failed, "COIOTE_UNAUTHORIZED" | "COIOTE_NOT_TRUSTED" | "COIOTE_URL_INVALID") => Contact::Away,
-            (Status::Failed, code) if code.starts_with("SECRET_") => Contact::Away,
+            (Status::Failed, access::UNAUTHORIZED | access::NOT_TRUSTED | access::URL_INVALID) => Contact::Away,
+            (Status::Failed, access::SECRET_UNAVAILABLE | access::SECRET_INVALID) => Contact::Away,
             (Status::Failed, "DEVICE_UNKNOWN" | "DEVICE_AMBIGUOUS" | "TEMPLATE_MISSING") => Contact::Answered,
-            (Status::Failed, "COIOTE_REFUSED" | "COIOTE_UNEXPECTED_ANSWER") => Contact::Answered,
+            (Status::Failed, access::REFUSED | access::UNEXPECTED_ANSWER) => Contact::Answered,
             (Status::Failed, code::DEVICE_REFUSED) => Contact::Answered,
             _ => Contact::NotMade,
         }

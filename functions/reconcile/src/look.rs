@@ -124,7 +124,7 @@ impl Service {
                 report.map_or(ReportAnswer::NotRun, |report| ReportAnswer::Report(Box::new(report)))
             }
             Err(coiote_access::Error::Coiote(coiote::Error::Unauthorized(reason))) => {
-                looking.run.trouble(thing, "COIOTE_UNAUTHORIZED", &reason);
+                looking.run.trouble(thing, coiote_access::code::UNAUTHORIZED, &reason);
                 ReportAnswer::Forbidden
             }
             Err(error) => {

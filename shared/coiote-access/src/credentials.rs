@@ -7,6 +7,8 @@ use coiote::{Identity, InvalidSecret};
 use lambda_support::aws::error_chain;
 use lambda_support::elapsed_ms;
 
+use crate::error::code;
+
 /// Name of the secret if none is configured, as in AVSystem's own stack.
 const DEFAULT_SECRET_ID: &str = "coioteDMcert";
 
@@ -46,8 +48,8 @@ impl CredentialsError {
     /// Stable code of the error.
     pub fn code(&self) -> &'static str {
         match self {
-            CredentialsError::Unavailable { .. } => "SECRET_UNAVAILABLE",
-            CredentialsError::Invalid { .. } => "SECRET_INVALID",
+            CredentialsError::Unavailable { .. } => code::SECRET_UNAVAILABLE,
+            CredentialsError::Invalid { .. } => code::SECRET_INVALID,
         }
     }
 

@@ -4,6 +4,16 @@ use std::time::Duration;
 
 use crate::CredentialsError;
 
+/// Codes of [`Error`]; docs/errors.md explains each.
+pub mod code {
+    pub use coiote::code::*;
+
+    /// The secret could not be read.
+    pub const SECRET_UNAVAILABLE: &str = "SECRET_UNAVAILABLE";
+    /// No time was left for the call.
+    pub const OUT_OF_TIME: &str = "OUT_OF_TIME";
+}
+
 /// Failure to make a call to Coiote, or of the call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -24,7 +34,7 @@ impl Error {
         match self {
             Error::Credentials(error) => error.code(),
             Error::Coiote(error) => error.code(),
-            Error::OutOfTime => "OUT_OF_TIME",
+            Error::OutOfTime => code::OUT_OF_TIME,
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use access::Access;
 pub use credentials::{Credentials, CredentialsError};
-pub use error::Error;
+pub use error::{Error, code};
 pub use retry::{Call, call_with_retries};
 
 /// Time limit of a single call; Coiote answers in well under a second.

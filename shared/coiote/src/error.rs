@@ -6,6 +6,32 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use rustls::AlertDescription;
 
+/// Codes of [`Error`]; docs/errors.md explains each.
+pub mod code {
+    /// The base URL is not valid.
+    pub const URL_INVALID: &str = "COIOTE_URL_INVALID";
+    /// The secret is not of the form that is needed.
+    pub const SECRET_INVALID: &str = "SECRET_INVALID";
+    /// No connection came about.
+    pub const UNREACHABLE: &str = "COIOTE_UNREACHABLE";
+    /// Coiote's certificate is not trusted.
+    pub const NOT_TRUSTED: &str = "COIOTE_NOT_TRUSTED";
+    /// Coiote refused the credentials.
+    pub const UNAUTHORIZED: &str = "COIOTE_UNAUTHORIZED";
+    /// No response came within the time limit.
+    pub const TIMED_OUT: &str = "COIOTE_TIMED_OUT";
+    /// The connection was lost before a response came.
+    pub const INTERRUPTED: &str = "COIOTE_INTERRUPTED";
+    /// Coiote has too many requests to handle.
+    pub const THROTTLED: &str = "COIOTE_THROTTLED";
+    /// Coiote is not available, or failed.
+    pub const UNAVAILABLE: &str = "COIOTE_UNAVAILABLE";
+    /// Coiote refused the request.
+    pub const REFUSED: &str = "COIOTE_REFUSED";
+    /// The response is not as the API documents it.
+    pub const UNEXPECTED_ANSWER: &str = "COIOTE_UNEXPECTED_ANSWER";
+}
+
 /// Failure of a call to Coiote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -68,22 +94,22 @@ struct Meaning {
 }
 
 impl Error {
-    /// The table of all codes and their consequences; docs/errors.md explains each.
+    /// The table of all errors with their codes and consequences.
     fn meaning(&self) -> Meaning {
         let (code, is_retryable, may_have_been_done) = match self {
-            Error::InvalidUrl(_) => ("COIOTE_URL_INVALID", false, false),
-            Error::InvalidSecret(_) => ("SECRET_INVALID", false, false),
-            Error::Unreachable(_) => ("COIOTE_UNREACHABLE", true, false),
-            Error::NotTrusted(_) => ("COIOTE_NOT_TRUSTED", false, false),
-            Error::Unauthorized(_) => ("COIOTE_UNAUTHORIZED", false, false),
-            Error::TimedOut => ("COIOTE_TIMED_OUT", true, true),
-            Error::Interrupted(_) => ("COIOTE_INTERRUPTED", true, true),
-            Error::Throttled { .. } => ("COIOTE_THROTTLED", true, false),
-            Error::Unavailable { .. } => ("COIOTE_UNAVAILABLE", true, false),
-            Error::Failed(_) => ("COIOTE_UNAVAILABLE", true, true),
-            Error::Refused(_) => ("COIOTE_REFUSED", false, false),
-            Error::NotFound(_) => ("COIOTE_UNEXPECTED_ANSWER", false, false),
-            Error::UnexpectedAnswer(_) => ("COIOTE_UNEXPECTED_ANSWER", false, true),
+            Error::InvalidUrl(_) => (code::URL_INVALID, false, false),
+            Error::InvalidSecret(_) => (code::SECRET_INVALID, false, false),
+            Error::Unreachable(_) => (code::UNREACHABLE, true, false),
+            Error::NotTrusted(_) => (code::NOT_TRUSTED, false, false),
+            Error::Unauthorized(_) => (code::UNAUTHORIZED, false, false),
+            Error::TimedOut => (code::TIMED_OUT, true, true),
+            Error::Interrupted(_) => (code::INTERRUPTED, true, true),
+            Error::Throttled { .. } => (code::THROTTLED, true, false),
+            Error::Unavailable { .. } => (code::UNAVAILABLE, true, false),
+            Error::Failed(_) => (code::UNAVAILABLE, true, true),
+            Error::Refused(_) => (code::REFUSED, false, false),
+            Error::NotFound(_) => (code::UNEXPECTED_ANSWER, false, false),
+            Error::UnexpectedAnswer(_) => (code::UNEXPECTED_ANSWER, false, true),
         };
         Meaning { code, is_retryable, may_have_been_done }
     }

@@ -35,7 +35,7 @@ pub struct TaskReport {
     /// Summary of the run, such as the device's error.
     #[serde(default, deserialize_with = "text")]
     pub summary: Option<String>,
-    /// List of objects with `name` and `value`; see [`TaskReport::properties`].
+    /// List of objects with `name` and `value`; see [`TaskReport::properties()`].
     #[serde(default)]
     pub properties: Json,
 }
