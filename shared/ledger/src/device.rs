@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use requests::{Device, Event, Millis, Record, Verdict};
 
-use crate::installation::DueIndex;
+use crate::due::DueIndex;
 use crate::update::Update;
 use crate::{Attributes, Consistency, Error, Ledger, integer, number, string, text};
 

@@ -26,17 +26,19 @@
 
 #![warn(missing_docs)]
 
+mod coiote;
 mod device;
+mod due;
 mod error;
 mod history;
-mod installation;
 mod stream;
 mod update;
 
+pub use coiote::Circuit;
 pub use device::Item;
+pub use due::{DueIndex, ThingPages};
 pub use error::Error;
 pub use history::{EndedRequest, RequestSummary};
-pub use installation::{Circuit, DueIndex, ThingPages};
 pub use stream::{Change, changes};
 
 use aws_sdk_dynamodb::Client;

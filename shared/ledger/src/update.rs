@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::Millis;
 
-use crate::installation::DueIndex;
+use crate::due::DueIndex;
 use crate::{number, shard};
 
 /// Update of an item in the making.
