@@ -93,12 +93,12 @@ def test_a_delivery_after_the_last_word(stack, device, two_functions, request_, 
     thing = device()
     version = new_version(stack, thing)
     first, second = "one-invocation", "one-invocation" if same_id else "another"
-    status = two_functions[0].invoke(event(thing, version, request_), first)["status"]
+    result = two_functions[0].invoke(event(thing, version, request_), first)
     for redriven in ({}, {"redriven": True}):
         again = two_functions[1].invoke(event(thing, version, request_, **redriven), second)
         assert status_and_code(again) == ("IGNORED", "DUPLICATE")
-    assert len(stack.coiote.tasks(thing)) == (0 if status == "REJECTED" else 1)
-    stack.aws.last_word(thing, version, (status,))
+    assert len(stack.coiote.tasks(thing)) == (0 if result["status"] == "REJECTED" else 1)
+    stack.aws.answer_as(thing, result)
 
 
 def test_a_delivery_while_another_one_is_running(stack, device, environment_of):
