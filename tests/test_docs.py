@@ -150,6 +150,13 @@ def test_every_metric_is_documented():
     assert {name for names, *_ in table(OPERATIONS, "Metrics") for name in names} == metrics
 
 
+def test_an_operation_costs_the_same_on_every_page():
+    docs = ROOT / "docs"
+    [million] = re.findall(r"^\| a write with its result \| ([\d.]+) \|", (docs / "limits.md").read_text(), re.MULTILINE)
+    assert f"| **total** | **{million}** |" in (docs / "performance.md").read_text()
+    assert f"| ${float(million) / 10:.2f} |" in (docs / "fleets.md").read_text(), "of 100,000 devices"
+
+
 def table(page: Path, heading: str) -> list[tuple[list[str], ...]]:
     """Rows of the first table below a heading: the names in its first column, and the texts of the others."""
     below = page.read_text().partition(f"# {heading}\n")[2].partition("\n#")[0]
