@@ -82,7 +82,11 @@ pub fn time_since(seconds: u64) -> Duration {
 
 /// Whole number in an environment variable; `default` if it is absent or not a number.
 pub fn number_from_env(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(default)
+    number_or(std::env::var(variable).ok().as_deref(), default)
+}
+
+fn number_or(value: Option<&str>, default: u64) -> u64 {
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(default)
 }
 
 /// Error of an invocation. `code` becomes its type, which alarms can count and docs/errors.md explains.
@@ -98,6 +102,14 @@ pub fn trace_id(context: &Context) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_without_a_whole_number_means_the_default() {
+        for value in [None, Some(""), Some("-1"), Some("x"), Some("1.5")] {
+            assert_eq!(number_or(value, 7), 7, "{value:?}");
+        }
+        assert_eq!(number_or(Some(" 20 "), 7), 20);
+    }
 
     #[test]
     fn the_trace_id_is_the_root_of_the_header() {
