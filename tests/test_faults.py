@@ -485,7 +485,7 @@ def interrupted(stack, ledgers) -> dict:
         with scripted_coiote(stack.authority, {CREATE: [SLOW, (201, "d:task:2")]}) as script:
             environment = ledger.environment | {"COIOTE_URL": script.url}
             first = Function(stack, "OperationRequest", environment)
-            first.begin(event, "one-invocation-of-" + thing, 1)
+            first.begin(event, "one-invocation-of-" + thing, seconds=5)
             wait_for("the task to be created", lambda: len(script.tasks) == 1)
             first.kill()
             first.stop()
@@ -495,9 +495,9 @@ def interrupted(stack, ledgers) -> dict:
             def come_again() -> dict | None:
                 before.append(len(script.tasks))
                 if again == "retry":
-                    result = others[0].invoke(event, "one-invocation-of-" + thing, 1)
+                    result = others[0].invoke(event, "one-invocation-of-" + thing)
                     return None if result.get("errorType") == "EARLIER_ATTEMPT_UNDER_WAY" else result
-                result = others[1].invoke(event | {"redriven": True}, seconds=1)
+                result = others[1].invoke(event | {"redriven": True})
                 is_held = result["status"] == "IGNORED" and "IN_PROGRESS" in result["reason"]["message"]
                 return None if is_held else result
 
