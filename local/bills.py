@@ -331,6 +331,8 @@ EXECUTE = {"operation": "execute", "keys": ["Device.0.Reboot"]}
 # Operations that a device has had before the one that is counted: they stand in its item, too
 EARLIER = 2
 SCHEDULED_AND_LATER = ("SCHEDULED", "SUCCEEDED")
+# Each device is counted once.
+_device_numbers = itertools.count(1)
 
 
 class Fleet:
@@ -341,7 +343,7 @@ class Fleet:
         self._numbers = itertools.count(1)
 
     def devices(self, name: str, number: int, desired: dict) -> list[str]:
-        things = [f"{name}-{count}" for count in range(number)]
+        things = [f"{name}-{next(_device_numbers)}" for _ in range(number)]
         for thing in things:
             self.stack.coiote.add_device(thing)
             self.stack.add_thing(thing)
