@@ -53,20 +53,23 @@ class Scale:
 
     def asleep(self, seconds: float) -> list[str]:
         """Measures the calls for reports of as many requests of sleeping devices, for so many seconds; lists the errors."""
+        # Each is asked for once, a minute after its hand-over.
+        single = self._calls()["single reports"] + self.requests
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda thing: self.stack.coiote.set_state(thing, "sleeping"), self.things))
             list(pool.map(self._request_reboots, self.things))
         self._wait("all requests to be scheduled", self._all_are_scheduled, seconds=self.requests)
-        # Single reports are asked for after a minute; then only the looks are left.
+        wait_for("the report of each task", lambda: self._calls()["single reports"] >= single, seconds=self.requests)
+        # They come again after ten minutes; until then only the looks are left.
         last = [self._calls(), time.monotonic()]
 
         def only_looks() -> bool:
             calls = self._calls()
-            if calls["others"] != last[0]["others"]:
+            if calls - Counter(looks=calls["looks"]) != last[0] - Counter(looks=last[0]["looks"]):
                 last[:] = [calls, time.monotonic()]
             return time.monotonic() - last[1] > seconds
 
-        wait_for("single reports to be asked for", only_looks, seconds=600)
+        wait_for("single reports to be read", only_looks, seconds=600)
         looks = self._calls()["looks"] - last[0]["looks"]
         self.figures.add(
             f"{self.requests} open requests of sleeping devices: {looks} calls of findSince within {seconds:.0f} s, and no others"
@@ -77,7 +80,8 @@ class Scale:
         """Counts the calls at Coiote: looks for the reports of all devices, and others."""
         calls = Counter()
         for route, count in self.stack.coiote.stats()["requests"].items():
-            calls["looks" if "findSince" in route else "others"] += count
+            kind = "looks" if "findSince" in route else "single reports" if "taskReports" in route else "others"
+            calls[kind] += count
         return calls
 
     def _add(self, thing: str) -> None:

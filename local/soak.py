@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int)
     parser.add_argument("--restarts", type=int, default=2)
     parser.add_argument("--scale", action="store_true")
-    parser.add_argument("--seconds", type=float, default=30, help="with --scale: how long looks at sleeping devices are counted")
+    parser.add_argument("--seconds", type=float, default=150, help="with --scale: how long looks at sleeping devices are counted")
     # Measuring wants optimized functions; the rest is as right without.
     parser.add_argument("--quick-build", action="store_true", help="functions as the tests have them")
     arguments = parser.parse_args()

@@ -116,10 +116,8 @@ fn errors_say_what_is_wrong() {
         ("/3/-1", "has to be a number"),
         ("/03", "leading zero"),
     ] {
-        match Target::parse(key) {
-            Err(message) => assert!(message.contains(why), "{key:?}: {message}"),
-            Ok(target) => panic!("{key:?} was taken as {target:?}"),
-        }
+        let message = Target::parse(key).unwrap_err();
+        assert!(message.contains(why), "{key:?}: {message}");
     }
 }
 
@@ -167,10 +165,8 @@ fn errors_suggest_a_similar_path() {
         ("32801-0-1", "/32801/0/1"),
         ("/all", "all"),
     ] {
-        match Target::parse(key) {
-            Err(why) => assert!(why.ends_with(&format!("(did you mean \"{suggestion}\"?)")), "{key}: {why}"),
-            Ok(target) => panic!("{key} was taken as {target:?}"),
-        }
+        let why = Target::parse(key).unwrap_err();
+        assert!(why.ends_with(&format!("(did you mean \"{suggestion}\"?)")), "{key}: {why}");
     }
     // A path of ids without the first slash is valid
     assert_eq!(parse("3/0/14"), parse("Device.0.UTC Offset"));
