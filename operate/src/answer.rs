@@ -7,13 +7,13 @@ use crate::exit::Exit;
 
 /// Fields of an answer; none while there is no answer.
 #[derive(Debug, Default)]
-pub(crate) struct Answer(pub(crate) Map<String, Json>);
+pub(crate) struct AnswerFields(pub(crate) Map<String, Json>);
 
-impl Answer {
+impl AnswerFields {
     /// Takes an entry of the operation shadow's `reported.requests`; `None` for anything but an object.
-    pub(crate) fn from_entry(entry: Json) -> Option<Answer> {
+    pub(crate) fn from_entry(entry: Json) -> Option<AnswerFields> {
         match entry {
-            Json::Object(fields) => Some(Answer(fields)),
+            Json::Object(fields) => Some(AnswerFields(fields)),
             _ => None,
         }
     }

@@ -6,14 +6,14 @@ use requests::{Name, Record, RequestCopy};
 use serde_json::{Map, Value as Json, json};
 use shadow::ThingName;
 
-use crate::answer::Answer;
+use crate::answer::AnswerFields;
 use crate::connection::Aws;
 use crate::exit::{Exit, Failure, ledger_failure};
 use crate::{output, shadows};
 
 struct ListedRequest {
     name: Name,
-    answer: Answer,
+    answer: AnswerFields,
 }
 
 /// Lists at most `most` requests, the newest first.
@@ -48,7 +48,7 @@ async fn from_ledger(aws: &Aws, thing: &ThingName, most: usize) -> Result<Vec<Li
     let mut requests: Vec<ListedRequest> = in_item.map(from_record).collect();
     for past in ledger.ended(thing.as_str(), most).await.map_err(ledger_failure)? {
         if requests.iter().all(|request| request.name != past.name) {
-            requests.push(ListedRequest { name: past.name.clone(), answer: Answer(past.fields) });
+            requests.push(ListedRequest { name: past.name.clone(), answer: AnswerFields(past.fields) });
         }
     }
     Ok(requests)
@@ -60,13 +60,13 @@ fn from_record(record: &Record) -> ListedRequest {
         _ => Map::new(),
     };
     fields.insert("keys".to_owned(), json!(record.keys));
-    ListedRequest { name: record.name.clone(), answer: Answer(fields) }
+    ListedRequest { name: record.name.clone(), answer: AnswerFields(fields) }
 }
 
 async fn from_shadow(aws: &Aws, thing: &ThingName) -> Result<Vec<ListedRequest>, Failure> {
     let entries = shadows::answers(&aws.iot_data(), thing).await?;
     let listed = |(name, entry): (String, Json)| {
-        Some(ListedRequest { name: Name::parse(&name), answer: Answer::from_entry(entry)? })
+        Some(ListedRequest { name: Name::parse(&name), answer: AnswerFields::from_entry(entry)? })
     };
     Ok(entries.into_iter().filter_map(listed).collect())
 }

@@ -12,7 +12,7 @@ use requests::Status;
 use serde_json::{Map, Value as Json, json};
 use shadow::ThingName;
 
-use crate::answer::Answer;
+use crate::answer::AnswerFields;
 use crate::cli::{Operation, OperationArgs, WaitingArgs};
 use crate::connection::Aws;
 use crate::data_model::{self, Leaf};
@@ -96,7 +96,7 @@ struct SentRequest<'a> {
 
 impl SentRequest<'_> {
     /// Waits for the last word, or until the time is over; returns the answer as it is then. `None` if interrupted.
-    async fn wait(&self, client: &Client, begun: Instant, timeout: Duration) -> Result<Option<Answer>, Failure> {
+    async fn wait(&self, client: &Client, begun: Instant, timeout: Duration) -> Result<Option<AnswerFields>, Failure> {
         let progress = ProgressLine::new(self);
         let mut pause = FIRST_PAUSE;
         loop {
@@ -123,9 +123,9 @@ impl SentRequest<'_> {
     }
 
     /// Reads the answer; one without fields if there is none yet.
-    async fn answer(&self, client: &Client) -> Result<Answer, Failure> {
+    async fn answer(&self, client: &Client) -> Result<AnswerFields, Failure> {
         let entry = shadows::answers(client, self.thing).await?.remove(&self.version.to_string());
-        Ok(entry.and_then(Answer::from_entry).unwrap_or_default())
+        Ok(entry.and_then(AnswerFields::from_entry).unwrap_or_default())
     }
 
     fn show_name(&self, aws: &Aws) {
@@ -153,7 +153,7 @@ impl SentRequest<'_> {
     }
 
     /// Shows the answer, and the values where it succeeded. It is shown also where these cannot be read.
-    async fn show(&self, aws: &Aws, client: &Client, answer: Answer, took: Duration) -> Exit {
+    async fn show(&self, aws: &Aws, client: &Client, answer: AnswerFields, took: Duration) -> Exit {
         let exit = answer.exit();
         let values = if exit == Exit::Done { self.values(client).await } else { Ok(Vec::new()) };
         if aws.json {
@@ -179,7 +179,7 @@ impl SentRequest<'_> {
         Ok(data_model::leaves(&reported, &self.keys))
     }
 
-    fn as_json(&self, answer: Answer, values: &Result<Vec<Leaf>, Failure>) -> Json {
+    fn as_json(&self, answer: AnswerFields, values: &Result<Vec<Leaf>, Failure>) -> Json {
         let mut fields = self.as_fields();
         fields.extend(answer.0);
         match values {
@@ -192,7 +192,7 @@ impl SentRequest<'_> {
         Json::Object(fields)
     }
 
-    fn print(&self, answer: &Answer, took: Duration, values: &[Leaf]) {
+    fn print(&self, answer: &AnswerFields, took: Duration, values: &[Leaf]) {
         let word = answer.status().map_or("NO ANSWER YET", Status::as_str);
         let SentRequest { operation, version, thing, .. } = self;
         output::line(&format!("{word}  {operation}, request {version} of {thing}, {:.1} s", took.as_secs_f64()));
@@ -224,7 +224,7 @@ impl ProgressLine {
         ProgressLine { bar, request, shown: RefCell::default() }
     }
 
-    fn show(&self, answer: &Answer) {
+    fn show(&self, answer: &AnswerFields) {
         let state = match answer.status() {
             None => "waits for the function that takes it".to_owned(),
             Some(Status::Scheduled) => "SCHEDULED: Coiote has it, the device has not said anything yet".to_owned(),
@@ -255,7 +255,7 @@ mod tests {
         let thing = ThingName::parse("a").unwrap();
         let (operation, client_token) = ("read", "t".to_owned());
         let request = SentRequest { thing: &thing, operation, version: 7, client_token, keys: Vec::new() };
-        let answer = || Answer::from_entry(json!({"status": "SUCCEEDED"})).unwrap();
+        let answer = || AnswerFields::from_entry(json!({"status": "SUCCEEDED"})).unwrap();
         let named = json!({"thing": "a", "request": 7, "operation": "read", "clientToken": "t", "status": "SUCCEEDED"});
         assert_eq!(request.as_json(answer(), &Ok(Vec::new())), named);
         let mut with_error = named;
