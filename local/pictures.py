@@ -1,4 +1,4 @@
-"""Makes the pictures of the docs: of `make demo` in a terminal, and of the dashboard as the template lays it out."""
+"""Makes the pictures of the docs: of `make demo` and of `lwm2m` in a terminal, and of the dashboard as the template lays it out."""
 
 import argparse
 import json
@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from stack.deployment import Deployment
-from stack.local_stack import ROOT
+from stack.aws import base_environment
+from stack.local_stack import ROOT, LocalStack
 from stack.processes import Failure, run_command
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -23,6 +24,17 @@ COLUMNS = 132
 # Pixels of a unit of a dashboard's grid, which is 24 units wide: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
 UNIT_WIDTH, UNIT_HEIGHT, GAP = 46, 34, 4
 LABELS_OF_A_WIDGET = 6
+THING = "demo-thermometer"
+# Commands of the picture of `lwm2m`, each with its exit status
+COMMANDS = {
+    "lwm2m devices": 0,
+    f"lwm2m read {THING} Device.0": 0,
+    f"lwm2m write {THING} /3/0/14=+01:00 'LwM2M Server.1.Lifetime=86400'": 0,
+    f"lwm2m write {THING} 'Device.0.UTC Ofset=+01:00'": 3,
+    f"lwm2m execute {THING} Device.0.Reboot": 0,
+    f"lwm2m observe {THING} 'Device.0.Battery Level=pmin=5,lt=20'": 0,
+    f"lwm2m requests {THING}": 0,
+}
 
 
 def terminal(title: str, text: str) -> str:
@@ -38,6 +50,24 @@ def demo_picture() -> str:
     if demo.returncode:
         raise Failure(f"The demo failed:\n{demo.stdout}")
     return terminal("make demo", demo.stdout)
+
+
+def command_line_picture() -> str:
+    with LocalStack("pictures", makes_certificates=True) as stack:
+        stack.deployment.build("lwm2m")
+        stack.start()
+        stack.deploy()
+        stack.aws.log_line(stack.outputs["CreateThingLogGroup"], "the thing is there", thing=THING)
+        path = f"{ROOT / 'target' / 'debug'}{os.pathsep}{os.environ['PATH']}"
+        environment = base_environment() | stack.aws.environment | {"PATH": path, "COLUMNS": str(COLUMNS)}
+        shown = []
+        for command, status in COMMANDS.items():
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            ended = subprocess.run(["bash", "-c", command], env=environment, timeout=120, **pipes)
+            if ended.returncode != status:
+                raise Failure(f"{command} ended with {ended.returncode}:\n{ended.stdout}")
+            shown.append(f"$ {command}\n{ended.stdout}")
+    return terminal("lwm2m", "\n".join(shown))
 
 
 def dashboard_widgets(deployment: Deployment) -> list[dict]:
@@ -97,12 +127,13 @@ def wrapped(text: str, columns: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("demo", "dashboard"))
+    parser.add_argument("--only", choices=("demo", "command-line", "dashboard"))
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     makers = {
         "dashboard": lambda: dashboard_picture(dashboard_widgets(Deployment(ROOT, ROOT / ".local" / "run"))),
         "demo": demo_picture,
+        "command-line": command_line_picture,
     }
     for name, make in makers.items():
         if arguments.only in (None, name):

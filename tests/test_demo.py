@@ -34,7 +34,14 @@ def demo(stack, tmp_path):
     def start(*arguments: str) -> tuple[subprocess.Popen, Path]:
         with output.open("wb") as file:
             command = [sys.executable, ROOT / "local" / "demo.py", "--name", NAME, *arguments]
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # A shell's background jobs, such as these tests may be, ignore SIGINT, and a child would inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
         started.append(process)
         return process, output
 

@@ -200,6 +200,11 @@ def test_a_cancel_request_cancels_requests_that_no_device_has_run_and_lists_each
     assert "999999: not among" in answer["reason"]["message"]
     for canceled in (first, second):
         assert stack.aws.last_word(thing, canceled)["status"] == "CANCELED"
+    group = stack.outputs["OperationRequestLogGroup"]
+    waits = stack.aws.log_line(group, "request waits", thing=thing, version=version)
+    of_invocation = [line for line in stack.aws.log_lines(group) if line.get("request_id") == waits["request_id"]]
+    counted = {metric.name for metric in metrics(of_invocation, STACK_NAME)}
+    assert (waits["level"], counted & {"Requests", "Failures"}) == ("INFO", {"Requests"}), "waiting for Coiote is no failure"
     stack.coiote.set_state(thing, "online")
     assert final_answer(stack, thing, {"operation": "read", "keys": [LIFETIME]})["status"] == "SUCCEEDED"
     assert [part["key"] for run in stack.coiote.runs(thing) for part in run["done"]] == [LIFETIME], "the read alone"

@@ -71,8 +71,9 @@ pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome) {
         tracing::Span::current().record("task_id", task_id);
     }
     let (code, reason) = answer.reason.as_ref().map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
-    // A write that waits for an older one is handed over when that one has ended.
-    let waits_its_turn = answer.status == Status::InProgress && code == Some(code::WAITS_FOR_OLDER_WRITE);
+    // A write that waits for an older one is handed over when that one has ended; a cancelRequest waits for Coiote.
+    let waits_its_turn =
+        answer.status == Status::InProgress && code.is_none_or(|code| code == code::WAITS_FOR_OLDER_WRITE);
     match answer.status {
         Status::Rejected => tracing::warn!(status, code, reason, duration_ms, "request rejected"),
         Status::InProgress if waits_its_turn => tracing::info!(status, code, reason, duration_ms, "request waits"),

@@ -6,8 +6,8 @@ use super::{Diagnoses, Diagnosis, policy};
 use crate::connection::{Aws, Stack};
 use crate::exit::{Failure, could_not};
 
-/// The rule of AVSystem's own stack that acts on the same requests.
-const PEERS_RULE: &str = "operationRequest";
+/// Rules of AVSystem's own stack that act on the same requests and results, each with what it acts on.
+const PEERS_RULES: [(&str, &str); 2] = [("operationRequest", "request"), ("operationResponse", "result")];
 
 pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -> Result<(), Failure> {
     let status = stack.status();
@@ -35,15 +35,17 @@ pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -
     if let Ok(function) = stack.output("JobExecutionsFunction") {
         check_mappings(aws, function, JOB_EXECUTIONS, diagnoses).await;
     }
-    // AWS refuses access to a rule that does not exist, so an error says nothing.
-    if let Ok(found) = aws.iot().get_topic_rule().rule_name(PEERS_RULE).send().await
-        && found.rule.is_some_and(|rule| rule.rule_disabled != Some(true))
-    {
-        diagnoses.add(Diagnosis::wrong(
-            format!("rule {PEERS_RULE}"),
-            "AVSystem's own stack acts on every request as well",
-            format!("aws iot disable-topic-rule --rule-name {PEERS_RULE}"),
-        ));
+    for (rule, acts_on) in PEERS_RULES {
+        // AWS refuses access to a rule that does not exist, so an error says nothing.
+        if let Ok(found) = aws.iot().get_topic_rule().rule_name(rule).send().await
+            && found.rule.is_some_and(|rule| rule.rule_disabled != Some(true))
+        {
+            diagnoses.add(Diagnosis::wrong(
+                format!("rule {rule}"),
+                format!("AVSystem's own stack acts on every {acts_on} as well"),
+                format!("aws iot disable-topic-rule --rule-name {rule}"),
+            ));
+        }
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
         None => {
             let (time, offset) = time.split_at_checked(time.rfind(['+', '-'])?)?;
             let [hours, minutes] = numbers(offset.get(1..)?, ':', [2, 2])?;
-            let offset = (hours < 24 && minutes < 60).then_some(hours * 3_600 + minutes * 60)?;
-            (time, if text.contains('+') { offset } else { -offset })
+            let seconds = (hours < 24 && minutes < 60).then_some(hours * 3_600 + minutes * 60)?;
+            (time, if offset.starts_with('+') { seconds } else { -seconds })
         }
     };
     let time = match time.split_once('.') {
@@ -124,6 +124,7 @@ mod tests {
             ("2022-10-07T15:33:22+02:00", 1_665_149_602),
             ("2022-10-07T08:03:22-05:30", 1_665_149_602),
             ("2022-10-07T13:33:22.000Z", 1_665_149_602),
+            ("+12022-02-28T07:00:00-05:00", 317_215_569_600),
         ] {
             assert_eq!(parse(text), Some(expected), "{text}");
         }
