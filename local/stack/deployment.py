@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -125,12 +126,14 @@ class Deployment:
         template, into = self.template(), self._root / ".aws-sam" / "build"
         for logical_id, binary in self.functions.items():
             resource, place = template["Resources"][logical_id], self.function_binary(logical_id)
-            resource["Properties"]["CodeUri"] = str(place.parent.relative_to(self._root))
+            package = place.parent.with_suffix(".zip")
+            resource["Properties"]["CodeUri"] = str(package.relative_to(self._root))
             resource["Metadata"]["SamResourceId"] = logical_id
             place.parent.mkdir(parents=True, exist_ok=True)
             # Unchanged ones stay in place: a deployment may be reading them.
-            if not place.exists() or place.stat().st_mtime_ns != built[binary].stat().st_mtime_ns:
+            if not package.exists() or package.stat().st_mtime_ns != built[binary].stat().st_mtime_ns:
                 os.replace(_stripped(built[binary], place.with_suffix(f".{os.getpid()}")), place)
+                os.replace(_packed(place, package.with_suffix(f".{os.getpid()}")), package)
         template.setdefault("Rules", {})["OnlyLocal"] = ONLY_LOCAL
         # Adapts relative paths in the template, as `sam build` does.
         new = into / f"template.yaml.{os.getpid()}"
@@ -209,10 +212,18 @@ class Deployment:
 
 
 def _stripped(binary: Path, into: Path) -> Path:
-    """Makes a copy without symbols, of the same age: half the size, which each deployment packs."""
+    """Makes a copy without symbols, of the same age: half the size."""
     shutil.copy2(binary, into)
     if strip := shutil.which("strip"):
         subprocess.run([strip, "--preserve-dates", into], check=True)
+    return into
+
+
+def _packed(binary: Path, into: Path) -> Path:
+    """Packs a function's binary, once for all deployments, and quickly; the package is of the same age."""
+    with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as package:
+        package.write(binary, binary.name)
+    shutil.copystat(binary, into)
     return into
 
 
