@@ -1,6 +1,6 @@
 """Fixtures of all tests: one local stack, built, started and deployed once and always stopped at the end.
 
-Two processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
+Four processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
 """
 
 import itertools
@@ -62,8 +62,21 @@ def pytest_sessionstart(session):
         build.main()
 
 
-# Files that take longest. They come first: no process is left with one of them when the other has ended.
-LONGEST = ("test_jobs.py", "test_soak.py", "test_failure_queue.py", "test_demo.py", "test_cost.py", "test_package.py")
+# Files that take longest. They come first: no process is left with one of them when the others have ended.
+LONGEST = (
+    "test_jobs.py",
+    "test_cost.py",
+    "test_devices.py",
+    "test_soak.py",
+    "test_outcomes.py",
+    "test_faults.py",
+    "test_failure_queue.py",
+    "test_demo.py",
+    "test_ledger.py",
+    "test_operation_response.py",
+    "test_guided.py",
+    "test_package.py",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -389,19 +389,22 @@ def test_an_execution_whose_notification_was_lost_is_found(stack, jobs, device):
 # ---------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize("document", [FOREIGN, {"lwm2m": {}}, {"lwm2m": "read"}], ids=["foreign", "no operation", "no object"])
-def test_a_document_without_an_operation_is_left_alone(stack, jobs, device, document):
-    thing, witness = device(), device()
-    foreign = jobs.create([thing], document)
-    # A later execution is done, so this one would have been, too; and a look finds executions behind a foreign job.
+def test_a_document_without_an_operation_is_left_alone(stack, jobs, device):
+    foreign = {}
+    for document in (FOREIGN, {"lwm2m": {}}, {"lwm2m": "read"}):
+        thing = device()
+        foreign[thing] = jobs.create([thing], document)
+    witness = device()
+    # A later execution is done, so these would have been, too; and a look finds executions behind a foreign job.
     assert jobs.end_of(jobs.run([witness], READ), witness)["status"] == "SUCCEEDED"
     blocking = jobs.create([witness], FOREIGN)
     assert jobs.end_of(jobs.run([witness], READ), witness, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
     stack.aws.iot.cancel_job(jobId=blocking)
-    assert jobs.execution(foreign, thing)["status"] == "QUEUED"
+    for thing, job in foreign.items():
+        assert jobs.execution(job, thing)["status"] == "QUEUED"
+        stack.aws.iot.cancel_job(jobId=job)
     lines = stack.aws.log_lines(stack.outputs["OperationRequestLogGroup"])
-    assert not [line for line in lines if line.get("thing") == thing]
-    stack.aws.iot.cancel_job(jobId=foreign)
+    assert not [line for line in lines if line.get("thing") in foreign]
 
 
 @pytest.mark.parametrize(
@@ -572,7 +575,7 @@ def test_the_commands_of_the_page_do_what_it_says(stack, jobs, device):
     thing, model = device(), f"model-{next(_numbers)}"
     stack.aws.iot.create_thing_type(thingTypeName=model)
     stack.aws.iot.update_thing(thingName=thing, thingTypeName=model)
-    indexed, static, by_aws, by_lwm2m, watching, events = commands_of_the_page()
+    indexed, static, by_aws, by_lwm2m, watching, canceling, events = commands_of_the_page()
     assert "create-dynamic-thing-group" in indexed, "of fleet indexing, which the local AWS does not have"
     tools = f"{ROOT / '.local' / 'tools' / 'bin'}:{LWM2M.parent}"
     environment = base_environment() | stack.aws.environment
@@ -596,6 +599,11 @@ def test_the_commands_of_the_page_do_what_it_says(stack, jobs, device):
         described = jobs.describe(job)
         assert described["jobExecutionsRolloutConfig"]["maximumPerMinute"] == 50
         assert described["abortConfig"]["criteriaList"][0]["thresholdPercentage"] == 10
+    stack.coiote.set_state(thing, "sleeping")
+    shell(by_lwm2m.replace("lifetime-of-a-day", "to-be-canceled"))
+    jobs.status_of("to-be-canceled", thing, "IN_PROGRESS")
+    shell(canceling.replace("lifetime-of-a-day", "to-be-canceled"))
+    assert jobs.describe("to-be-canceled")["status"] == "CANCELED"
     shell(events)
     switched = stack.aws.iot.describe_event_configurations()["eventConfigurations"]
     assert switched["JOB"]["Enabled"] and switched["JOB_EXECUTION"]["Enabled"]
