@@ -224,7 +224,7 @@ def expect(answer: dict, status: str) -> None:
 
 
 # Fields of log lines that all lines of an invocation have, or that are of no use to a reader
-FIELDS_NOT_SHOWN = {"timestamp", "level", "target", "message", "name", "request_id", "thing", "version", "client_token", "operation"}
+FIELDS_NOT_SHOWN = {"timestamp", "level", "message", "name", "request_id", "thing", "version", "client_token", "operation"}
 
 
 def show_the_story(stack: LocalStack, desired: dict) -> None:

@@ -85,7 +85,7 @@ class Function:
         """Starts an invocation, without waiting for its result."""
         body = event if isinstance(event, bytes) else json.dumps(event).encode()
         number = f"{next(_numbers):024x}"
-        trace = f"Root=1-{int(time.time()):08x}-{number};Parent={number[:16]};Sampled=0"
+        trace = f"Root=1-{int(time.time()):08x}-{number};Parent={number[:16]};Sampled=1"
         invocation = Invocation(body, request_id or str(uuid.uuid4()), seconds, trace)
         self._api.waiting.put(invocation)
         return invocation

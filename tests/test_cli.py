@@ -437,6 +437,19 @@ def test_the_doctor_reports_a_rule_that_does_not_fire(healthy):
         stack.aws.iot.enable_topic_rule(ruleName=rule)
 
 
+@pytest.mark.parametrize("rule", ["operationRequest", "operationResponse"])
+def test_the_doctor_reports_a_rule_of_avsystems_own_stack_unless_it_is_disabled(healthy, rule):
+    iot = healthy.aws.iot
+    iot.create_topic_rule(ruleName=rule, topicRulePayload={"sql": "SELECT * FROM 'a/topic'", "actions": []})
+    try:
+        [(subject, found)] = other_errors(healthy).items()
+        assert subject == f"rule {rule}" and found["advice"] == f"aws iot disable-topic-rule --rule-name {rule}"
+        iot.disable_topic_rule(ruleName=rule)
+        assert other_errors(healthy) == {}
+    finally:
+        iot.delete_topic_rule(ruleName=rule)
+
+
 def test_the_doctor_reports_a_rule_that_may_not_invoke_its_function(healthy):
     stack, function = healthy, healthy.outputs["OperationResponseFunction"]
     [statement] = json.loads(stack.aws.lambda_.get_policy(FunctionName=function)["Policy"])["Statement"]

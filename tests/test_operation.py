@@ -23,7 +23,7 @@ SCHEDULED, FOLDED, WRITTEN = "request scheduled", "result folded", "copies writt
 STEPS = ["request claimed", "task created", "session started"]
 
 # Fields of every line of an invocation
-FIELDS_OF_EVERY_LINE = {"timestamp", "level", "target", "message", "name", "request_id"}
+FIELDS_OF_EVERY_LINE = {"timestamp", "level", "message", "name", "request_id"}
 
 # Metrics of AWS: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html,

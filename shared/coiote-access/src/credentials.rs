@@ -89,7 +89,8 @@ impl Credentials {
             Identity::from_secret(output.secret_string().unwrap_or_default()).map_err(|why| self.invalid(why))?;
         let certificate_days_left = identity.expires_at().map(days_until);
         if let Some(days) = certificate_days_left {
-            metrics::gauge!("ClientCertificateDaysLeft").set(days);
+            // Not a gauge, which every later invocation would write again.
+            metrics::histogram!("ClientCertificateDaysLeft").record(days);
         }
         tracing::info!(call = GET_SECRET, secret_id, certificate_days_left, duration_ms, "secret read");
         Ok(identity)

@@ -94,9 +94,12 @@ pub fn diagnostic(code: &str, message: impl Into<String>) -> Diagnostic {
     Diagnostic { error_type: code.to_owned(), error_message: message.into() }
 }
 
-/// Id of the invocation's X-Ray trace: `Root` in the trace header `Root=1-…;Parent=…;Sampled=0`.
+/// Id of the X-Ray trace that records the invocation, if one does: `Root` in the trace header `Root=1-…;Parent=…;Sampled=1`.
+/// Every header has an id, but X-Ray knows only those that are sampled.
 pub fn trace_id(context: &Context) -> Option<&str> {
-    context.xray_trace_id.as_deref()?.split(';').find_map(|part| part.strip_prefix("Root="))
+    let header = context.xray_trace_id.as_deref()?;
+    let is_sampled = header.split(';').any(|part| part == "Sampled=1");
+    header.split(';').find_map(|part| part.strip_prefix("Root=")).filter(|_| is_sampled)
 }
 
 #[cfg(test)]
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trace_id_is_the_root_of_the_header() {
+    fn the_trace_id_is_the_root_of_a_sampled_trace() {
         let id = |header: Option<&str>| {
             let mut context = Context::default();
             context.xray_trace_id = header.map(str::to_owned);
@@ -120,6 +123,7 @@ mod tests {
         };
         let root = "1-5bef4de7-ad49b0e87f6ef6c87fc2e700";
         assert_eq!(id(Some(&format!("Root={root};Parent=9a9197af755a6419;Sampled=1"))).as_deref(), Some(root));
+        assert_eq!(id(Some(&format!("Root={root};Parent=9a9197af755a6419;Sampled=0"))), None);
         assert_eq!(id(Some("nonsense")), None);
         assert_eq!(id(None), None);
     }

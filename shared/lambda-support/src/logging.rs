@@ -18,6 +18,10 @@ pub(crate) fn start() {
         .with_target("lambda_runtime::layers::panic", LevelFilter::OFF)
         // Its span repeats fields of ours.
         .with_target("lambda_runtime::layers::trace", LevelFilter::OFF);
-    let lines = fmt::layer().flatten_event(true).with_span_list(false).flatten_current_span_on_top_level(true);
+    let lines = fmt::layer()
+        .with_target(false)
+        .flatten_event(true)
+        .with_span_list(false)
+        .flatten_current_span_on_top_level(true);
     tracing_subscriber::registry().with(lines).with(levels).init();
 }
