@@ -25,7 +25,7 @@ SAM := AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam
 CARGO_DENY := .local/cargo/bin/cargo-deny
 CARGO_LLVM_COV := .local/cargo/bin/cargo-llvm-cov
 
-.PHONY: help demo invoke stop test clippy doc coverage bench audit pictures soak fleet redrive rewrite-answers package install clean FORCE
+.PHONY: help demo invoke stop test test-crates build-for-lambda clippy doc coverage bench audit pictures soak fleet redrive rewrite-answers package install clean FORCE
 
 help:
 	@echo "make demo          the whole chain on this machine: a request in a shadow, the device's answer in a shadow"
@@ -63,13 +63,18 @@ test:
 	@$(MAKE) --no-print-directory --jobs=2 install clippy
 	@$(MAKE) --no-print-directory doc
 	@$(TOOLS)/python local/build.py tests
-	cargo test --workspace --locked
-	$(SAM) validate --lint
-	@# Before the end-to-end tests, because building would slow them down.
-	@$(TOOLS)/python local/build.py for-lambda
+	@# In parallel: the tests of the crates leave a CPU free. Before the end-to-end tests, because building would slow them down.
+	@$(MAKE) --no-print-directory --jobs=2 test-crates build-for-lambda
 	$(TOOLS)/python -m pytest -c tests/pytest.ini $(if $(AS_DEPLOYED),--numprocesses=0) tests
 	@# Compares the functions' roles with the calls that these tests recorded.
 	STRICT=1 $(TOOLS)/python -m pytest -c tests/pytest.ini --numprocesses=0 tests/test_permissions.py
+
+test-crates:
+	cargo test --workspace --locked
+	$(SAM) validate --lint
+
+build-for-lambda:
+	@$(TOOLS)/python local/build.py for-lambda
 
 clippy:
 	cargo clippy --workspace --all-targets --locked -- -D warnings

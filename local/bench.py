@@ -365,6 +365,7 @@ def print_by_shadow_size(bench: Bench) -> None:
     rows = []
     for size in DATAMODEL_BYTES:
         thing = f"holds-{size}"
+        bench.stack.coiote.add_device(thing, state="sleeping")
         bench.stack.add_thing(thing)
         held = {"Held": {"0": {f"Resource {number:03}": "x" * 30 for number in range(size // 50)}}}
         state = {"reported": held}
