@@ -24,6 +24,8 @@ COLUMNS = 132
 # Pixels of a unit of a dashboard's grid, which is 24 units wide: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
 UNIT_WIDTH, UNIT_HEIGHT, GAP = 46, 34, 4
 LABELS_OF_A_WIDGET = 6
+# Beginnings of the parts of the demo that its picture has
+SHOWN_OF_THE_DEMO = ("THE DEVICE APPEARS", "WRITE", "OUTCOMES", "A DEVICE THAT SLEEPS", "A JOB FOR A FLEET", "sam delete has left nothing")
 THING = "demo-thermometer"
 # Commands of the picture of `lwm2m`, each with its exit status
 COMMANDS = {
@@ -40,7 +42,8 @@ COMMANDS = {
 def terminal(title: str, text: str) -> str:
     """Draws the contents of a terminal as SVG, in the viewer's own monospaced font: nothing is loaded from elsewhere."""
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
-    console.print(Text.from_ansi(text), soft_wrap=False)
+    # Long lines are cut.
+    console.print(Text.from_ansi(text), no_wrap=True, overflow="ellipsis")
     code_format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title=title, code_format=code_format, unique_id="terminal")
 
@@ -49,7 +52,10 @@ def demo_picture() -> str:
     demo = subprocess.run([sys.executable, ROOT / "local" / "demo.py"], stdout=subprocess.PIPE, text=True)
     if demo.returncode:
         raise Failure(f"The demo failed:\n{demo.stdout}")
-    return terminal("make demo", demo.stdout)
+    shown = [part for part in demo.stdout.split("\n\n") if part.startswith(SHOWN_OF_THE_DEMO)]
+    if len(shown) < len(SHOWN_OF_THE_DEMO):
+        raise Failure(f"The demo has no longer all of {SHOWN_OF_THE_DEMO}:\n{demo.stdout}")
+    return terminal("make demo", "\n\n".join(shown))
 
 
 def command_line_picture() -> str:

@@ -106,7 +106,7 @@ def test_values_that_were_read_and_written_are_shown_at_their_paths(stack, devic
 def test_progress_is_shown_on_standard_error(stack, device):
     ended = run(stack, "execute", device(), REBOOT)
     lines = ended.stderr.splitlines()
-    assert "waits for the function that takes it" in lines[0] and lines[-1].endswith("SUCCEEDED")
+    assert "waiting for the function to take it" in lines[0] and lines[-1].endswith("SUCCEEDED")
     assert len(lines) == len(set(lines)), "each is told once"
 
 

@@ -226,8 +226,8 @@ impl ProgressLine {
 
     fn show(&self, answer: &AnswerFields) {
         let state = match answer.status() {
-            None => "waits for the function that takes it".to_owned(),
-            Some(Status::Scheduled) => "SCHEDULED: Coiote has it, the device has not said anything yet".to_owned(),
+            None => "waiting for the function to take it".to_owned(),
+            Some(Status::Scheduled) => "SCHEDULED: Coiote has the task, the device has not answered yet".to_owned(),
             Some(status) => match answer.reason() {
                 Some(reason) => format!("{}: {reason}", status.as_str()),
                 None => status.as_str().to_owned(),
