@@ -14,8 +14,8 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from stack.deployment import Deployment
 from stack.aws import base_environment
+from stack.deployment import Deployment
 from stack.local_stack import ROOT, LocalStack
 from stack.processes import Failure, run_command
 
