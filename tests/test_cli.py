@@ -195,7 +195,7 @@ def test_an_interrupted_wait_says_that_the_request_goes_on(stack, device):
     waiting = start(stack, "execute", thing, REBOOT)
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(thing)), None))
     # After its first look it handles the signal.
-    assert "waits for the function" in waiting.stderr.readline()
+    assert "waiting for the function" in waiting.stderr.readline()
     waiting.send_signal(signal.SIGINT)
     _, told = waiting.communicate(timeout=30)
     assert waiting.returncode == 128 + signal.SIGINT
