@@ -154,6 +154,36 @@ def test_an_execute_is_never_sent_twice(stack, device, environment_of):
     assert len(executes) == 1
 
 
+def end_others(stack, thing: str, function) -> None:
+    """Makes so many more requests that those before them leave the device's item; returns when all have ended."""
+    for version in [new_version(stack, thing) for _ in range(12)]:
+        function.invoke(event(thing, version))
+        stack.aws.last_word(thing, version)
+
+
+def test_a_write_that_the_device_has_refused_is_not_sent_again_by_a_redrive(stack, device, two_functions):
+    """Neither while its record is in the device's item, nor when it is in the history."""
+    thing = device()
+    stack.coiote.refuse(thing, {"Device.0.UTC Offset": "4.00 Bad Request"})
+    version, request = new_version(stack, thing), write("+05:00")
+    assert two_functions[0].invoke(event(thing, version, request))["status"] == "SCHEDULED"
+    assert stack.aws.last_word(thing, version)["status"] == "FAILED"
+    for prepare in (lambda: None, lambda: end_others(stack, thing, two_functions[1])):
+        prepare()
+        again = two_functions[0].invoke(event(thing, version, request, redriven=True))
+        assert status_and_code(again) == ("IGNORED", "DUPLICATE")
+    assert [task["template"] for task in stack.coiote.tasks(thing)].count("AWSwriteCertAuth") == 1
+
+
+def test_an_event_without_a_version_is_recognised_after_many_others(stack, device, two_functions):
+    thing = device()
+    assert two_functions[0].invoke(event(thing, None, write("+05:00")), "first-invocation")["status"] == "SCHEDULED"
+    end_others(stack, thing, two_functions[1])
+    again = two_functions[0].invoke(event(thing, None, write("+05:00")), "first-invocation")
+    assert status_and_code(again) == ("IGNORED", "DUPLICATE")
+    assert [task["template"] for task in stack.coiote.tasks(thing)].count("AWSwriteCertAuth") == 1
+
+
 def test_events_without_a_version(stack, device, two_functions):
     thing = device()
     first = two_functions[0].invoke(event(thing, None), "first-invocation")

@@ -210,6 +210,17 @@ def test_a_cancel_request_cancels_requests_that_no_device_has_run_and_lists_each
     assert [part["key"] for run in stack.coiote.runs(thing) for part in run["done"]] == [LIFETIME], "the read alone"
 
 
+def test_a_number_names_a_version_and_a_text_a_client_token(stack, device):
+    thing = device("sleeping")
+    first = open_request(stack, thing, REBOOT, "SCHEDULED")
+    second = open_request(stack, thing, REBOOT, "SCHEDULED", str(first))
+    answer = final_answer(stack, thing, {"operation": "cancelRequest", "requests": [str(first)]})
+    assert (answer["status"], answer["reason"]["message"]) == ("SUCCEEDED", f"{second}: CANCELED")
+    stack.aws.last_word(thing, first, ("SCHEDULED",))
+    answer = final_answer(stack, thing, {"operation": "cancelRequest", "requests": [first]})
+    assert (answer["status"], answer["reason"]["message"]) == ("SUCCEEDED", f"{first}: CANCELED")
+
+
 def test_a_request_that_a_device_has_run_keeps_its_status(stack, device):
     thing = device()
     ran = stack.aws.request(thing, {"operation": "read", "keys": [LIFETIME]})

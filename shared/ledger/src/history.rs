@@ -245,6 +245,7 @@ fn past_request(item: &Attributes) -> Option<PastRequest> {
         status: Status::parse(text(item, "status")?)?,
         requested_at: integer(item, "requestedAt").unwrap_or(0),
         may_have_been_sent: was_sent(item),
+        had_task: text(item, "taskId").is_some(),
     })
 }
 

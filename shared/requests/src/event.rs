@@ -138,6 +138,8 @@ pub struct PastRequest {
     pub requested_at: u64,
     /// Whether it may have been sent to Coiote.
     pub may_have_been_sent: bool,
+    /// Whether Coiote has made a task of it.
+    pub had_task: bool,
 }
 
 /// Claim of a waiting request that is due, by a run that hands it over.

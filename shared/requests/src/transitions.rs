@@ -13,6 +13,7 @@ mod result;
 mod state_change;
 mod time;
 
+pub use cancel::token_key;
 pub use refusal::SAME_TOKEN_WINDOW;
 
 use crate::Millis;

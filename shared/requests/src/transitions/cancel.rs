@@ -8,6 +8,22 @@ use crate::record::{Name, Reason, Record, State, Status, code};
 use crate::transitions::Verdict;
 use crate::transitions::reasons::canceled;
 
+/// Entry of a cancelRequest's keys that names requests by their client token, in quotes where it would be read as a version.
+pub fn token_key(token: &str) -> String {
+    let is_ambiguous = token.starts_with('"') || Name::parse(token).version().is_some();
+    if is_ambiguous { format!("\"{token}\"") } else { token.to_owned() }
+}
+
+/// Whether an entry of a cancelRequest's keys names this request: a number by its version, anything else by its client token
+/// or its name.
+pub(super) fn names(key: &str, record: &Record) -> bool {
+    let has_token = |token: &str| record.client_token.as_deref() == Some(token);
+    if let Some(token) = key.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        return has_token(token);
+    }
+    record.name.to_string() == key || (Name::parse(key).version().is_none() && has_token(key))
+}
+
 impl Device {
     /// Takes a request back: ends it, or lets its task be removed first.
     pub(super) fn cancel(&mut self, name: &Name, by: &str, at: Millis) -> Verdict {
@@ -43,20 +59,16 @@ impl Device {
     /// Takes back the requests that a cancelRequest names, and opens it until they have ended.
     pub(super) fn claim_cancel_request(&mut self, mut record: Record, at: Millis) -> Verdict {
         let by = format!("request {}", record.name);
-        let mut names = Vec::new();
+        let mut targets = Vec::new();
         for wanted in &record.keys {
-            let is_wanted = |other: &Record| {
-                let is_named =
-                    other.name.to_string() == *wanted || other.client_token.as_deref() == Some(wanted.as_str());
-                is_named && !other.is_cancel() && other.name != record.name
-            };
+            let is_wanted = |other: &Record| names(wanted, other) && !other.is_cancel() && other.name != record.name;
             let found: Vec<String> =
                 self.records().filter(|other| is_wanted(other)).map(|other| other.name.to_string()).collect();
-            if found.is_empty() { names.push(wanted.clone()) } else { names.extend(found) }
+            if found.is_empty() { targets.push(wanted.clone()) } else { targets.extend(found) }
         }
         let mut seen = HashSet::new();
-        names.retain(|name| seen.insert(name.clone()));
-        record.keys = names;
+        targets.retain(|target| seen.insert(target.clone()));
+        record.keys = targets;
         record.state = State::Waiting;
         record.due_at = record.expires_at;
         let name = record.name.clone();

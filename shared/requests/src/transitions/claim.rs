@@ -73,13 +73,12 @@ impl Device {
         // A request that is delivered late may repeat one that has left the device's item.
         let is_late = claim.at / 1_000 > claim.requested_at.saturating_add(SAME_TOKEN_WINDOW);
         let needs_tokens = is_late && claim.client_token.is_some() && !may_run_twice(&claim.operation);
-        match (&claim.history, &claim.name) {
+        match &claim.history {
             _ if is_new && !needs_tokens => Standing::Free { may_have_reached_coiote: false },
-            (_, Name::Invocation(_)) => Standing::Free { may_have_reached_coiote: false },
-            (None, _) => Standing::Decided(Verdict::NeedsHistory),
-            (Some(history), _) => match &history.same {
+            None => Standing::Decided(Verdict::NeedsHistory),
+            Some(history) => match &history.same {
                 Some(past) if !is_another(past.requested_at, claim) => {
-                    if may_be_sent_again(claim, past.may_have_been_sent, past.status) {
+                    if !past.had_task && may_be_sent_again(claim, past.may_have_been_sent, past.status) {
                         Standing::Free { may_have_reached_coiote: past.may_have_been_sent }
                     } else {
                         Standing::Decided(Verdict::Duplicate(past.status))

@@ -3,6 +3,7 @@
 use crate::device::Device;
 use crate::event::Claim;
 use crate::record::{Name, Reason, Record, Status, code, may_run_twice};
+use crate::transitions::cancel::names;
 use crate::transitions::order::is_before;
 use crate::transitions::reasons::{canceled, lifetime_over, overtaken};
 
@@ -71,13 +72,11 @@ impl Device {
 
     /// A later cancelRequest that came before this request and takes it back.
     fn taken_back_by(&self, record: &Record) -> Option<&Name> {
-        let name = record.name.to_string();
-        let names_it = |key: &String| *key == name || record.client_token.as_ref() == Some(key);
         let takes_it_back = |other: &&Record| {
             other.is_cancel()
                 && other.status() != Status::Rejected
                 && is_before(record, other)
-                && other.keys.iter().any(names_it)
+                && other.keys.iter().any(|key| names(key, record))
         };
         self.records().find(takes_it_back).map(|other| &other.name)
     }

@@ -1,6 +1,6 @@
 //! Cancelling by a cancelRequest or a job.
 
-use requests::{Claim, History, Status, Verdict, code};
+use requests::{Claim, History, Status, Verdict, code, token_key};
 
 use crate::{OFFSET, REBOOT, Story, removal};
 
@@ -41,6 +41,40 @@ fn a_cancel_request_names_the_status_of_each_of_its_requests() {
         story.record(4).reason.as_ref().unwrap().message,
         "1: keeps its word, FAILED; 2: CANCELED; 3: CANCELED; 77: not among this device's open requests"
     );
+}
+
+#[test]
+fn a_number_is_a_version_and_a_text_a_client_token() {
+    for (wanted, canceled, open) in [("2".to_owned(), 2, 1), (token_key("2"), 1, 2)] {
+        let mut story = Story::new();
+        let claim = Claim { client_token: Some("2".to_owned()), ..story.claim_of(1, "read", &[OFFSET]) };
+        story.claims(claim);
+        story.not_done(1, false, true);
+        story.claim(2, "observe", &[OFFSET]);
+        story.not_done(2, false, true);
+        let claim = story.claim_of(3, "cancelRequest", &[&wanted]);
+        assert_eq!(story.claims(claim), Verdict::Ended(Status::Succeeded), "{wanted}");
+        story.is(canceled, Status::Canceled, code::CANCELED);
+        assert_eq!(story.record(open).status(), Status::InProgress, "{wanted}");
+    }
+    // The same for a request whose event comes after that of the cancelRequest.
+    for (wanted, expected) in [("5".to_owned(), Verdict::Send), (token_key("5"), Verdict::Ended(Status::Canceled))] {
+        let mut story = Story::new();
+        let cancel = story.claim_of(7, "cancelRequest", &[&wanted]);
+        assert_eq!(story.claims(cancel), Verdict::Ended(Status::Failed));
+        let claim = Claim {
+            history: Some(History::default()),
+            client_token: Some("5".to_owned()),
+            ..story.claim_of(6, "read", &[OFFSET])
+        };
+        assert_eq!(story.claims(claim), expected, "{wanted}");
+    }
+    for token in ["mine", "job:j:1", "1.5"] {
+        assert_eq!(token_key(token), token);
+    }
+    for token in ["17", "+17", "\"17\"", "\""] {
+        assert_eq!(token_key(token), format!("\"{token}\""));
+    }
 }
 
 #[test]

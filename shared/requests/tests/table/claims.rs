@@ -53,7 +53,8 @@ fn an_execute_without_a_version_is_rejected() {
     ] {
         let name = Name::Invocation(format!("id of {operation}"));
         let claim = Claim { name: name.clone(), ..story.claim_of(0, operation, &[REBOOT]) };
-        assert_eq!(story.claims(claim), verdict);
+        assert_eq!(story.claims(claim.clone()), Verdict::NeedsHistory, "it may have been forgotten");
+        assert_eq!(story.claims(Claim { history: Some(History::default()), ..claim }), verdict);
         let reason = story.device.find(&name).unwrap().reason.as_ref().map(|reason| reason.code.as_ref());
         assert_eq!(reason, (verdict != Verdict::Send).then_some(code::VERSION_MISSING));
     }
@@ -201,13 +202,17 @@ fn a_redrive_continues_a_request_that_was_not_sent() {
     // The request has left the item and is in the history.
     let mut story = Story::new();
     story.claim(9, "read", &[OFFSET]);
-    for (status, may_have_been_sent, verdict) in [
-        (Status::Failed, false, Verdict::Send),
-        (Status::Failed, true, Verdict::Duplicate(Status::Failed)),
-        (Status::Succeeded, true, Verdict::Duplicate(Status::Succeeded)),
+    let (execute, write) = (("execute", REBOOT), ("write", OFFSET));
+    for ((operation, key), status, may_have_been_sent, had_task, verdict) in [
+        (execute, Status::Failed, false, false, Verdict::Send),
+        (execute, Status::Failed, true, false, Verdict::Duplicate(Status::Failed)),
+        (execute, Status::Succeeded, true, true, Verdict::Duplicate(Status::Succeeded)),
+        (write, Status::Failed, true, false, Verdict::Send),
+        // The device has refused it.
+        (write, Status::Failed, true, true, Verdict::Duplicate(Status::Failed)),
     ] {
-        let claim = redriven(story.claim_of(1, "execute", &[REBOOT]));
-        let same = Some(PastRequest { status, requested_at: claim.requested_at, may_have_been_sent });
+        let claim = redriven(story.claim_of(1, operation, &[key]));
+        let same = Some(PastRequest { status, requested_at: claim.requested_at, may_have_been_sent, had_task });
         let claim = Claim { history: Some(History { same, ..History::default() }), ..claim };
         assert_eq!(story.clone().claims(claim), verdict);
     }
@@ -235,7 +240,12 @@ fn a_shadow_that_was_created_again_is_recognised_by_the_times_of_its_requests() 
         // The same by the history.
         let mut story = Story::new();
         story.claim(9, "read", &[OFFSET]);
-        let same = Some(PastRequest { status: Status::Succeeded, requested_at: first, may_have_been_sent: true });
+        let same = Some(PastRequest {
+            status: Status::Succeeded,
+            requested_at: first,
+            may_have_been_sent: true,
+            had_task: true,
+        });
         let claim = Claim { history: Some(History { same, ..History::default() }), ..claim };
         assert_eq!(story.claims(claim), verdict, "{first} {second}");
     }
@@ -267,7 +277,7 @@ fn an_execution_of_a_job_is_one_request_and_its_retry_another() {
     for (requested_at, expected) in
         [(NOW / 1_000, Verdict::Duplicate(Status::Failed)), (NOW / 1_000 - 600, Verdict::Send)]
     {
-        let same = Some(PastRequest { status: Status::Failed, requested_at, may_have_been_sent: true });
+        let same = Some(PastRequest { status: Status::Failed, requested_at, may_have_been_sent: true, had_task: true });
         let mut story = Story::new();
         let history = History { same, ..History::default() };
         assert_eq!(story.claims(claim(&story, 1, Some(history))), expected);
