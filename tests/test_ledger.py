@@ -175,6 +175,22 @@ def test_a_write_that_the_device_has_refused_is_not_sent_again_by_a_redrive(stac
     assert [task["template"] for task in stack.coiote.tasks(thing)].count("AWSwriteCertAuth") == 1
 
 
+def test_writes_of_a_deleted_shadow_do_not_overtake_those_of_a_new_one(stack, device, two_functions):
+    """AWS IoT begins with version 0 again if a shadow was deleted for more than 48 hours."""
+    thing = device()
+    stack.coiote.refuse(thing, {"Device.0.UTC Offset": "4.00 Bad Request"})
+    assert two_functions[0].invoke(event(thing, 1_000, write("+05:00")))["status"] == "SCHEDULED"
+    assert stack.aws.last_word(thing, 1_000)["status"] == "FAILED"
+    stack.coiote.refuse(thing, {})
+    for prepare in (lambda: None, lambda: end_others(stack, thing, two_functions[1])):
+        prepare()
+        late = event(thing, new_version(stack, thing), write("+06:00"))
+        assert status_and_code(two_functions[0].invoke(late)) == ("FAILED", "OVERTAKEN")
+    in_three_days = int(time.time()) + 3 * 24 * 3600
+    new = event(thing, new_version(stack, thing), write("+06:00"), timestamp=in_three_days)
+    assert two_functions[0].invoke(new)["status"] == "SCHEDULED"
+
+
 def test_an_event_without_a_version_is_recognised_after_many_others(stack, device, two_functions):
     thing = device()
     assert two_functions[0].invoke(event(thing, None, write("+05:00")), "first-invocation")["status"] == "SCHEDULED"

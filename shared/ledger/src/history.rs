@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::{
-    Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WINDOW, Status, is_write, keys_overlap,
-    may_run_twice, timestamp,
+    Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WINDOW, Status, VERSION_KEPT, is_write,
+    keys_overlap, may_run_twice, timestamp,
 };
 use serde_json::{Map, Value as Json};
 
@@ -135,7 +135,7 @@ impl Ledger {
     pub async fn history(&self, thing: &str, claim: &Claim) -> Result<History, Error> {
         const BETWEEN: &str = "#thing = :thing AND #entry BETWEEN :from AND :to";
 
-        let Claim { name, operation, keys, .. } = claim;
+        let Claim { name, operation, .. } = claim;
         let from = format!("{REQUEST}{}", name.sort_key());
         let needs_token = !may_run_twice(operation) && claim.client_token.is_some();
         let query = self
@@ -181,7 +181,7 @@ impl Ledger {
             } else if needs_token && history.same_token.is_none() {
                 history.same_token = same_token(&item, claim);
             } else if is_ordered && history.newer_write.is_none() {
-                history.newer_write = newer_write(&item, keys);
+                history.newer_write = newer_write(&item, claim);
             }
         }
         Ok(history)
@@ -267,13 +267,19 @@ fn same_token(item: &Attributes, claim: &Claim) -> Option<Name> {
     is_same.then(|| Name::parse(text(item, "entry").unwrap_or_default().trim_start_matches(REQUEST)))
 }
 
-/// Name of the request in an item, if it wrote one of the keys and may have been sent.
-fn newer_write(item: &Attributes, keys: &[String]) -> Option<Name> {
+/// Name of the request in an item, if it wrote one of the claim's keys and may have been sent. One that is much older although
+/// it has a newer version was made with a shadow that was deleted since.
+fn newer_write(item: &Attributes, claim: &Claim) -> Option<Name> {
+    let is_of_deleted_shadow =
+        integer(item, "requestedAt").is_some_and(|at| at > 0 && at.saturating_add(VERSION_KEPT) <= claim.requested_at);
+    if is_of_deleted_shadow {
+        return None;
+    }
     let written = item.get("keys")?.as_l().ok()?;
     let overlaps = written
         .iter()
         .filter_map(|key| key.as_s().ok())
-        .any(|written| keys.iter().any(|key| keys_overlap(key, written)));
+        .any(|written| claim.keys.iter().any(|key| keys_overlap(key, written)));
     let name = text(item, "entry")?.strip_prefix(REQUEST)?;
     let version = name.parse().ok()?;
     (overlaps && was_sent(item) && is_write(text(item, "operation")?)).then_some(Name::Version(version))

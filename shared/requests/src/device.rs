@@ -49,6 +49,10 @@ pub struct Device {
     /// Newest version that was claimed. Stored as `h`.
     #[serde(rename = "h", default)]
     pub(crate) newest: u64,
+    /// Time at which the request with that version was made, in seconds since 1970; only kept when its record has left.
+    /// Stored as `g`.
+    #[serde(rename = "g", default, skip_serializing_if = "crate::record::is_zero")]
+    pub(crate) newest_at: u64,
     /// Digest of the content of the request with that version. Stored as `d`.
     #[serde(rename = "d", default, skip_serializing_if = "String::is_empty")]
     pub(crate) newest_digest: String,

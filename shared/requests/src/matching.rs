@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use crate::event::ResultReceived;
 use crate::record::{Record, State, has_result};
+use crate::transitions::is_long_after;
 
 /// Most pieces of a list of failed keys that may be one key: no registered name has more than three commas.
 const MAX_PIECES: usize = 4;
@@ -119,8 +120,13 @@ pub(crate) fn may_be_answered_by(record: &Record, result: &ResultReceived) -> bo
         && has_result(&result.operation)
         && record.operation == result.operation
         && record.result_version.is_none()
-        && record.order() < result.version
+        && is_earlier_than(record, result)
         && !came_before_hand_over(record, result.reported_at)
+}
+
+/// Whether the update that made the request came before the one that carried the result.
+pub(crate) fn is_earlier_than(record: &Record, result: &ResultReceived) -> bool {
+    record.order() < result.version || is_long_after(result.reported_at, record.requested_at)
 }
 
 /// Whether a result was written, at `reported_at`, before the run that handed the request over began. Shadows have times in

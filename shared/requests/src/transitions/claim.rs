@@ -24,6 +24,9 @@ enum Standing {
 impl Device {
     /// Claims a request for a run, if it is new or may be sent again.
     pub(super) fn claim(&mut self, claim: &Claim) -> Verdict {
+        if let Some(version) = claim.name.version() {
+            self.note_new_shadow(version, claim.requested_at);
+        }
         let may_have_reached_coiote = match self.standing(claim) {
             Standing::Decided(verdict) => return verdict,
             Standing::Void(index) => return self.take_over(index, claim),
@@ -36,6 +39,7 @@ impl Device {
         }
         if let Some(version) = claim.name.version().filter(|version| *version > self.newest) {
             self.newest = version;
+            self.newest_at = 0;
             self.newest_digest = claim.digest.clone();
         }
         if let Some((status, reason)) = refusal {

@@ -3,14 +3,16 @@
 use crate::Millis;
 use crate::device::{Device, RESULT_LIMIT, ResultEntry, SEEN_MAX};
 use crate::event::{DatamodelWrite, Folded, ResultReceived};
-use crate::matching::{answers_all_keys, came_before_hand_over, covered_hashes, may_be_answered_by};
+use crate::matching::{answers_all_keys, came_before_hand_over, covered_hashes, is_earlier_than, may_be_answered_by};
 use crate::record::{Name, Reason, Record, State, Status, has_result, is_write};
 use crate::transitions::Verdict;
+use crate::transitions::order::by_making;
 use crate::transitions::state_change::end;
 
 impl Device {
     /// Registers a result that Coiote wrote into the operation shadow, with the request that it answers.
     pub(super) fn result_received(&mut self, result: &ResultReceived) -> Verdict {
+        self.note_new_shadow(result.version, result.reported_at);
         if let Some(known) = self.results.iter_mut().find(|known| known.version == result.version) {
             known.is_repeated |= known.mark != result.mark;
             let name = known.answers.clone().or_else(|| known.candidate.clone());
@@ -65,7 +67,7 @@ impl Device {
     fn request_answered_by(&self, result: &ResultReceived) -> Option<Name> {
         let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
         let may_be_answered = |record: &&Record| may_be_answered_by(record, result);
-        let mut all: Vec<&Record> = self.records().filter(may_be_answered).filter(matches).collect();
+        let all: Vec<&Record> = self.records().filter(may_be_answered).filter(matches).collect();
         let is_in_time = |record: &Record| record.updated_at.saturating_add(RESULT_LIMIT) > result.at;
         let is_ending = |record: &Record| record.canceled_by.is_some() || record.expires_at <= result.at;
         // Open requests come before those that have ended, unless a report was first and the result is due. A request that is
@@ -75,14 +77,15 @@ impl Device {
             false if !(record.proven && is_in_time(record)) => 2,
             _ => 0,
         };
-        all.sort_by_key(|record| (rank(record), record.order()));
+        let first =
+            all.iter().min_by(|one, other| rank(one).cmp(&rank(other)).then_with(|| by_making(one, other))).copied();
         // A result that no request awaits answers the only one that it can be of, also counting requests that may have been
         // sent without our knowledge. Between several, the reports decide, which are requested before a task is removed.
         let may_expect_it = |record: &Record| {
             record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
         };
         let is_doubtful = self.records().filter(matches).any(may_expect_it);
-        let earliest = all.first().filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful));
+        let earliest = first.filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful));
         earliest.map(|record| record.name.clone())
     }
 
@@ -92,7 +95,7 @@ impl Device {
             record.state == State::Held
                 && has_result(&record.operation)
                 && record.operation == result.operation
-                && record.order() < result.version
+                && is_earlier_than(record, result)
                 && !came_before_hand_over(record, result.reported_at)
         };
         let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);

@@ -2,7 +2,7 @@
 
 use crate::Millis;
 use crate::device::{Device, ENDED_KEPT, ENDED_MAX, FOLD_LIMIT, RESULT_LIMIT, RESULT_STAYS};
-use crate::record::{Reason, Record, State, Status, code, may_run_twice};
+use crate::record::{Name, Reason, Record, State, Status, code, may_run_twice};
 use crate::transitions::Verdict;
 use crate::transitions::reasons::{interrupted, lifetime_over, overtaken};
 use crate::transitions::state_change::wait;
@@ -96,6 +96,8 @@ impl Device {
     pub(super) fn forget(&mut self, at: Millis) {
         let mut surplus = self.ended.len().saturating_sub(ENDED_KEPT);
         let mut excess = self.ended.len().saturating_sub(ENDED_MAX);
+        let newest = Name::Version(self.newest);
+        let newest_at = self.find(&newest).map(|record| record.requested_at);
         let open = &self.open;
         self.ended.retain(|record| {
             let is_named_by = |cancel: &Record| cancel.is_cancel() && cancel.keys.contains(&record.name.to_string());
@@ -105,6 +107,9 @@ impl Device {
             surplus = surplus.saturating_sub(usize::from(goes));
             !goes
         });
+        if let Some(newest_at) = newest_at.filter(|_| self.find(&newest).is_none()) {
+            self.newest_at = newest_at;
+        }
         let newest = self.newest_result().map(|result| result.version);
         self.results.retain(|result| {
             let is_done = result.word.is_some() && result.candidate.is_none();

@@ -1,6 +1,6 @@
 //! Results and reports: the request that each answers, and its final status.
 
-use requests::{Event, Name, ReportStatus, Status, Verdict, code};
+use requests::{Claim, Event, Name, ReportStatus, Status, VERSION_KEPT, Verdict, code};
 use serde_json::json;
 
 use crate::{LIFETIME, NOW, OFFSET, REBOOT, Story};
@@ -188,5 +188,41 @@ fn a_result_that_no_request_awaits_answers_the_only_one_that_it_can_be_of() {
     let mut story = story.after(LIFETIME / 1_000);
     assert_eq!(story.clone().offset(3, "write"), Verdict::Fold(None));
     story.refuses("t2");
+    assert_eq!(story.offset(3, "write"), Verdict::Fold(Some(Name::Version(1))));
+}
+
+#[test]
+fn a_shadow_that_is_created_again_begins_with_low_versions() {
+    let mut story = Story::new();
+    // More results than are remembered
+    for version in (800..840).step_by(2) {
+        story.scheduled(version, "write", &[OFFSET], "t");
+        assert_eq!(story.offset(version + 1, "write"), Verdict::Fold(Some(Name::Version(version))));
+        story.folded(version + 1);
+        story.succeeds("t");
+    }
+    // Until then AWS IoT keeps the version, so this is an event that comes late.
+    assert_eq!(story.clone().after(VERSION_KEPT - 1).claim(2, "write", &[OFFSET]), Verdict::NeedsHistory);
+    let mut story = story.after(VERSION_KEPT);
+    story.scheduled(2, "write", &[OFFSET], "u");
+    assert_eq!(story.offset(3, "write"), Verdict::Fold(Some(Name::Version(2))));
+    story.folded(3);
+    story.is(2, Status::Succeeded, "");
+    let mut story = story.after(1);
+    assert_eq!(story.offset(3, "write"), Verdict::Duplicate(Status::Succeeded));
+    let again = Claim { requested_at: story.now / 1_000 - 1, ..story.claim_of(2, "write", &[OFFSET]) };
+    assert_eq!(story.claims(again), Verdict::Duplicate(Status::Succeeded));
+    story.scheduled(4, "write", &[OFFSET], "v");
+}
+
+#[test]
+fn a_request_of_a_deleted_shadow_is_answered_in_the_new_one_and_is_older_than_its_requests() {
+    let mut story = Story::new();
+    story.scheduled(900, "write", &[OFFSET], "t");
+    let mut story = story.after(VERSION_KEPT);
+    // The device wakes before there is a request in the new shadow.
+    assert_eq!(story.clone().offset(1, "write"), Verdict::Fold(Some(Name::Version(900))));
+    story.scheduled(1, "write", &[OFFSET], "u");
+    assert_eq!(story.offset(2, "write"), Verdict::Fold(Some(Name::Version(900))), "it was made first");
     assert_eq!(story.offset(3, "write"), Verdict::Fold(Some(Name::Version(1))));
 }
