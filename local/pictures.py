@@ -14,6 +14,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
+from demo import THING
 from stack.aws import base_environment
 from stack.deployment import Deployment
 from stack.local_stack import ROOT, LocalStack
@@ -26,7 +27,6 @@ UNIT_WIDTH, UNIT_HEIGHT, GAP = 46, 34, 4
 LABELS_OF_A_WIDGET = 6
 # Beginnings of the parts of the demo that its picture has
 SHOWN_OF_THE_DEMO = ("THE DEVICE APPEARS", "WRITE", "OUTCOMES", "A DEVICE THAT SLEEPS", "A JOB FOR A FLEET", "sam delete has left nothing")
-THING = "demo-thermometer"
 # Commands of the picture of `lwm2m`, each with its exit status
 COMMANDS = {
     "lwm2m devices": 0,

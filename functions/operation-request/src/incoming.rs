@@ -2,7 +2,7 @@
 
 use lwm2m::finding::Finding;
 use lwm2m::{Accepted, Operation, OperationName, Request, Strictness};
-use requests::{CANCEL_REQUEST, Name, Reason, Record};
+use requests::{CANCEL_REQUEST, Name, Reason, Record, token_key};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
@@ -172,19 +172,19 @@ fn canceled_names(requests: Option<Json>) -> Result<Vec<String>, String> {
     /// More than any device has open; the answer names each.
     const MOST: usize = 100;
     let form = "an array of shadow versions as numbers, or client tokens as strings";
-    let Some(Json::Array(canceled)) = requests else { return Err(format!("requests: expected {form}")) };
-    if canceled.is_empty() {
+    let Some(Json::Array(requests)) = requests else { return Err(format!("requests: expected {form}")) };
+    if requests.is_empty() {
         return Err(format!("requests: empty; expected {form}"));
     }
-    if canceled.len() > MOST {
-        return Err(format!("requests: {} are too many, {MOST} are taken at once", canceled.len()));
+    if requests.len() > MOST {
+        return Err(format!("requests: {} are too many, {MOST} are taken at once", requests.len()));
     }
     let name = |(index, request): (usize, &Json)| match request {
-        Json::String(token) if !token.is_empty() => Ok(requests::token_key(token)),
+        Json::String(token) if !token.is_empty() => Ok(token_key(token)),
         Json::Number(version) if version.is_u64() => Ok(version.to_string()),
         _ => Err(format!("requests[{index}]: expected a shadow version as a number, or a client token as a string")),
     };
-    canceled.iter().enumerate().map(name).collect()
+    requests.iter().enumerate().map(name).collect()
 }
 
 fn reason(finding: Finding) -> Reason {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::{
-    Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WINDOW, Status, VERSION_KEPT, is_write,
+    Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WINDOW, Status, is_long_after, is_write,
     keys_overlap, may_run_twice, timestamp,
 };
 use serde_json::{Map, Value as Json};
@@ -270,9 +270,7 @@ fn same_token(item: &Attributes, claim: &Claim) -> Option<Name> {
 /// Name of the request in an item, if it wrote one of the claim's keys and may have been sent. One that is much older although
 /// it has a newer version was made with a shadow that was deleted since.
 fn newer_write(item: &Attributes, claim: &Claim) -> Option<Name> {
-    let is_of_deleted_shadow =
-        integer(item, "requestedAt").is_some_and(|at| at > 0 && at.saturating_add(VERSION_KEPT) <= claim.requested_at);
-    if is_of_deleted_shadow {
+    if integer(item, "requestedAt").is_some_and(|requested_at| is_long_after(claim.requested_at, requested_at)) {
         return None;
     }
     let written = item.get("keys")?.as_l().ok()?;

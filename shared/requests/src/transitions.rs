@@ -14,8 +14,7 @@ mod state_change;
 mod time;
 
 pub use cancel::token_key;
-pub use order::VERSION_KEPT;
-pub(crate) use order::is_long_after;
+pub use order::{VERSION_KEPT, is_long_after};
 pub use refusal::SAME_TOKEN_WINDOW;
 
 use crate::Millis;

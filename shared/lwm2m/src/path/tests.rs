@@ -1,11 +1,7 @@
 use super::*;
 
 fn parse(key: &str) -> Path {
-    // Only tests are compiled with this file: the panic fails the test whose key is no path.
-    match Target::parse(key) {
-        Ok(Target::Path(path)) => path,
-        other => panic!("{key}: {other:?}"),
-    }
+    Path::parse(key).unwrap()
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Device {
 
 /// Whether a time, in seconds since 1970, is so long after another one that the versions of a shadow may have begun anew
 /// between them; `false` if one of them is unknown (0).
-pub(crate) fn is_long_after(late: u64, early: u64) -> bool {
+pub fn is_long_after(late: u64, early: u64) -> bool {
     early > 0 && early.saturating_add(VERSION_KEPT) <= late
 }
 
