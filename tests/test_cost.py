@@ -27,7 +27,8 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
-    "operation-request": Bounds(zip_mib=3.6, start=2.45, warm=1.4),
+    # Its log line is read again, so that the metrics stand in it: 3% of the instructions, for a tenth of the log's bytes.
+    "operation-request": Bounds(zip_mib=3.6, start=2.45, warm=1.6),
     "operation-response": Bounds(zip_mib=3.05, start=1.9, warm=2.2),
     "answers": Bounds(zip_mib=3.05, start=2.35, warm=0.65),
     # The targets: these were not measured when the bounds were set.
@@ -121,9 +122,12 @@ def test_what_the_pages_say_of_avsystems_stack_is_the_sum_of_the_figures_entered
 
 @pytest.mark.parametrize("operation", [bills.write_later, bills.write_at_once, bills.execute])
 def test_an_operation_is_billed_no_more_than_it_has_to_be(counting, operation):
-    # On a busy machine two functions may write to an item at the same moment, and one of them once more. Not three times in a row.
-    bill = min((operation(counting, 1) for _ in range(3)), key=lambda bill: bill.writes.total())
     shadows, device, index, reads, log = BILLED[operation.__name__]
+    # On a busy machine two functions may write to an item at the same moment, and one of them once more. Not three times in a row.
+    for _ in range(3):
+        bill = operation(counting, 1)
+        if bill.writes.total() <= device + index + 1:
+            break
     assert round(bill.shadows.total(), 2) <= shadows
     assert round(bill.rules, 2) <= round(2 * bill.shadows["update operation"], 2)
     for kind, most in {"device": device, "request": 1, "index": index, "refused or without a change": 0}.items():

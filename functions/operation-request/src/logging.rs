@@ -1,7 +1,7 @@
 //! Log lines and metrics of a request.
 
 use lambda_runtime::Diagnostic;
-use lambda_support::{elapsed_ms, time_since};
+use lambda_support::{elapsed_ms, ms_since};
 use requests::{Name, Status, code};
 use shadow::Envelope;
 
@@ -98,7 +98,7 @@ pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome) {
         // AWS may have queued a job's request long before it came here.
         let is_of_job = answer.request.as_ref().is_some_and(Name::is_of_job);
         if let Some(requested_at) = invocation.envelope.timestamp.filter(|_| !is_of_job) {
-            metrics::histogram!("TimeToSchedule").record(time_since(requested_at).as_secs_f64() * 1_000.0);
+            metrics::histogram!("TimeToSchedule").record(ms_since(requested_at));
         }
     } else if !matches!(answer.status, Status::Succeeded | Status::Canceled) && !waits_its_turn {
         metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);

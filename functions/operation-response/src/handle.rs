@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use lambda_support::{Deadline, diagnostic, elapsed_ms, now, time_since};
+use lambda_support::{Deadline, diagnostic, elapsed_ms, ms_since, now};
 use ledger::{Item, Ledger};
 use requests::{Answer, DatamodelWrite, Event, Folded, Name, Reason, Status, Verdict, code};
 use serde_json::value::RawValue;
@@ -87,7 +87,7 @@ impl Service {
         let answers = item.device.result(version).and_then(|result| result.answers.clone());
         let record = answers.as_ref().and_then(|name| item.device.find(name));
         if let Some(requested_at) = record.map(|record| record.requested_at).filter(|seconds| *seconds > 0) {
-            metrics::histogram!("TimeToResult").record(time_since(requested_at).as_secs_f64() * 1_000.0);
+            metrics::histogram!("TimeToResult").record(ms_since(requested_at));
         }
         Ok(Answer {
             request: answers,

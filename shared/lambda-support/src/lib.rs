@@ -19,6 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub use deadline::Deadline;
 pub use metering::elapsed_ms;
 
+use crate::logging::Invocation;
 use crate::metering::Meter;
 
 /// Error type of every invocation while the configuration that AWS calls need is missing.
@@ -36,7 +37,7 @@ impl Function {
         Ok(Function { meter: Meter::start()? })
     }
 
-    /// Answers events with `answer`, one after the other, and prints the metrics of each invocation. Returns only when Lambda's
+    /// Answers events with `answer`, one after the other, and prints the metrics of each invocation, in its last log line where they fit. Returns only when Lambda's
     /// runtime API fails.
     pub async fn run<E, A>(self, answer: impl AsyncFn(LambdaEvent<E>) -> Result<A, Diagnostic>) -> Result<(), Error>
     where
@@ -51,9 +52,9 @@ impl Function {
                 tracing::error!(status = "FAILED", code = NOT_SET_UP, reason, "the function cannot call AWS");
                 return Err(diagnostic(NOT_SET_UP, reason));
             }
-            let request_id = event.context.request_id.clone();
+            let (invocation, request_id) = (Invocation::begin(), event.context.request_id.clone());
             let answered = answer(event).await;
-            meter.print(&request_id);
+            meter.print(&request_id, invocation);
             answered
         };
         lambda_runtime::run(service_fn(answer_and_print)).await
@@ -74,10 +75,10 @@ pub fn now() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Time that has passed since `seconds`, in seconds since 1970; zero if that lies in the future.
-pub fn time_since(seconds: u64) -> Duration {
+/// Whole milliseconds since a time in seconds since 1970; zero if that lies in the future.
+pub fn ms_since(seconds: u64) -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_secs(seconds))
+    (now.saturating_sub(Duration::from_secs(seconds)).as_secs_f64() * 1_000.0).round()
 }
 
 /// Whole number in an environment variable; `default` if it is absent or not a number.

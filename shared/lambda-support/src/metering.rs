@@ -1,14 +1,15 @@
-//! Metrics in CloudWatch's embedded metric format, as lines of the log.
+//! Metrics in CloudWatch's embedded metric format, in lines of the log.
 //!
 //! The functions count and time through the `metrics` facade. Its labels become CloudWatch's dimensions, so they may only have
 //! a few values: a thing's name is never one, for each would be a metric that is billed by itself.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use metrics::Unit;
 use metrics_cloudwatch_embedded::{Builder, Collector};
 use serde_json::{Map, Value};
+
+use crate::logging::Invocation;
 
 /// Namespace of the metrics if `METRICS_NAMESPACE` is not set.
 const DEFAULT_NAMESPACE: &str = "coiote-aws-iot";
@@ -73,43 +74,61 @@ impl Meter {
         Ok(Meter(collector))
     }
 
-    /// Prints the metrics of an invocation, and begins anew.
-    pub(crate) fn print(&self, request_id: &str) {
-        // Written in one piece, so that no other line gets between.
+    /// Prints the last line of an invocation with its metrics, and begins anew.
+    pub(crate) fn print(&self, request_id: &str, invocation: Invocation) {
         let mut lines = Vec::new();
-        let printed = self.0.set_property("request_id", request_id.to_owned()).flush(&mut lines);
-        let lines = merged(&lines).unwrap_or(lines);
-        if let Err(error) = printed.and_then(|()| std::io::stdout().lock().write_all(&lines)) {
+        let collected = self.0.set_property("request_id", request_id.to_owned()).flush(&mut lines);
+        let printed = invocation.end(|held| merged(&held, &lines).unwrap_or_else(|| [held, lines].concat()));
+        if let Err(error) = collected.and(printed) {
             tracing::error!(%error, "metrics could not be printed");
         }
     }
 }
 
-/// Merges lines of metrics into as few as possible: a third of each line is the same in all of them, and log bytes are billed.
-/// Lines that have different values of one field, as of two codes of failures, stay apart. `None` if a line is of another form.
-fn merged(lines: &[u8]) -> Option<Vec<u8>> {
-    let mut kept: Vec<Map<String, Value>> = Vec::new();
-    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let Ok(Value::Object(mut line)) = serde_json::from_slice(line) else { return None };
-        let declared = line.get_mut("_aws")?.get_mut("CloudWatchMetrics")?.as_array_mut()?.split_off(0);
-        let agrees = |other: &&mut Map<String, Value>| {
+/// Merges lines of metrics into the invocation's log line, and into as few others as possible: much is the same in all of them,
+/// and log bytes are billed. Lines that have different values of one field, as of two codes of failures, stay apart, as does one
+/// with a dimension that the log line does not have: such a line means what it says without it. `None` if a line is of another
+/// form.
+fn merged(log_line: &[u8], lines: &[u8]) -> Option<Vec<u8>> {
+    let mut kept: Vec<Map<String, Value>> = parsed(log_line).collect::<Option<_>>()?;
+    let logged = kept.len();
+    for line in parsed(lines) {
+        let mut line = line?;
+        let has_dimensions_of =
+            |log: &Map<String, Value>| line.iter().all(|(name, value)| !value.is_string() || log.contains_key(name));
+        let agrees = |other: &Map<String, Value>| {
             line.iter().all(|(name, value)| name == "_aws" || other.get(name).is_none_or(|known| known == value))
         };
-        if let Some(other) = kept.iter_mut().find(agrees) {
-            other.get_mut("_aws")?.get_mut("CloudWatchMetrics")?.as_array_mut()?.extend(declared);
-            line.remove("_aws");
-            other.extend(line);
-        } else {
-            *line.get_mut("_aws")?.get_mut("CloudWatchMetrics")? = Value::Array(declared);
-            kept.push(line);
+        let found =
+            kept.iter().enumerate().position(|(n, other)| agrees(other) && (n >= logged || has_dimensions_of(other)));
+        match found.and_then(|found| kept.get_mut(found)) {
+            Some(other) => {
+                if let Some(known) = other.get_mut("_aws") {
+                    let mut declares = line.shift_remove("_aws")?;
+                    directives(known)?.append(directives(&mut declares)?);
+                }
+                other.extend(line);
+            }
+            None => kept.push(line),
         }
     }
-    let mut merged = Vec::with_capacity(lines.len());
+    let mut merged = Vec::with_capacity(log_line.len() + lines.len());
     for line in kept {
         serde_json::to_writer(&mut merged, &line).ok()?;
         merged.push(b'\n');
     }
     Some(merged)
+}
+
+/// The objects in lines of JSON; `None` for a line of another form.
+fn parsed(lines: &[u8]) -> impl Iterator<Item = Option<Map<String, Value>>> {
+    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).ok())
+}
+
+/// What the value of `_aws` declares: metrics and their dimensions.
+fn directives(aws: &mut Value) -> Option<&mut Vec<Value>> {
+    aws.get_mut("CloudWatchMetrics")?.as_array_mut()
 }
 
 /// Time since `begun` in milliseconds, with one decimal.
@@ -131,28 +150,60 @@ mod tests {
         assert_eq!(rounded_ms(Duration::from_secs(3)), 3_000.0);
     }
 
+    fn line(dimensions: &str, more: &str) -> String {
+        let directive = format!(r#"{{"Dimensions":[[{dimensions}]]}}"#);
+        format!(r#"{{"_aws":{{"Timestamp":1,"CloudWatchMetrics":[{directive}]}},"request_id":"r",{more}}}"#) + "\n"
+    }
+
+    fn merge(log_line: &str, lines: &[String]) -> Vec<Value> {
+        let merged = merged(log_line.as_bytes(), lines.concat().as_bytes()).unwrap();
+        parsed(&merged).map(|line| Value::Object(line.unwrap())).collect()
+    }
+
+    fn directives_in(line: &Value) -> usize {
+        line["_aws"]["CloudWatchMetrics"].as_array().map_or(0, Vec::len)
+    }
+
     #[test]
     fn lines_without_contradiction_become_one_line() {
-        let line = |dimensions: &str, more: &str| {
-            format!(r#"{{"_aws":{{"Timestamp":1,"CloudWatchMetrics":[{dimensions}]}},"request_id":"r",{more}}}"#)
-        };
-        let plain = line(r#"{"Dimensions":[[]]}"#, r#""TimeToSchedule":[1.5]"#);
-        let requests = line(r#"{"Dimensions":[["status"]]}"#, r#""status":"FAILED","Requests":1"#);
-        let failures = |code: &str| line(r#"{"Dimensions":[["code"]]}"#, &format!(r#""code":"{code}","Failures":1"#));
-        let lines = [plain, requests, failures("A"), failures("B")].join("\n") + "\n";
-        let merged_lines = merged(lines.as_bytes()).unwrap();
-        let merged_lines: Vec<Value> = merged_lines
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).unwrap())
-            .collect();
-        let [first, second] = &merged_lines[..] else { panic!("{merged_lines:?}") };
-        assert_eq!(first["_aws"]["CloudWatchMetrics"].as_array().unwrap().len(), 3);
+        let failures = |code: &str| line(r#""code""#, &format!(r#""code":"{code}","Failures":1"#));
+        let plain = line("", r#""TimeToSchedule":[1.5]"#);
+        let requests = line(r#""status""#, r#""status":"FAILED","Requests":1"#);
+        let lines = merge("", &[plain, requests, failures("A"), failures("B")]);
+        let [first, second] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!((directives_in(first), directives_in(second)), (3, 1));
         for (name, value) in [("request_id", "r"), ("status", "FAILED"), ("code", "A")] {
             assert_eq!(first[name], value);
         }
         assert_eq!((&first["Requests"], &first["TimeToSchedule"][0]), (&1.into(), &1.5.into()));
         assert_eq!((&second["code"], &second["Failures"]), (&"B".into(), &1.into()));
-        assert!(merged(b"no JSON\n").is_none());
+    }
+
+    #[test]
+    fn metrics_stand_in_the_log_line_that_has_their_dimensions() {
+        let log_line = r#"{"level":"INFO","message":"m","status":"SCHEDULED","request_id":"r"}"#.to_owned() + "\n";
+        let fitting = [line("", r#""Time":[1.5]"#), line(r#""status""#, r#""status":"SCHEDULED","Requests":1"#)];
+        let lines = merge(&log_line, &fitting);
+        let [only] = &lines[..] else { panic!("{lines:?}") };
+        assert!(only.to_string().starts_with(log_line.trim_end().trim_end_matches('}')), "{only}");
+        assert_eq!((directives_in(only), &only["Requests"], &only["Time"][0]), (2, &1.into(), &1.5.into()));
+
+        for apart in [
+            line(r#""status""#, r#""status":"FAILED","Requests":1"#),
+            line(r#""code""#, r#""code":"A","Failures":1"#),
+            line("", r#""level":1"#),
+        ] {
+            let lines = merge(&log_line, &[apart]);
+            assert_eq!(lines.iter().map(directives_in).collect::<Vec<_>>(), [0, 1], "{lines:?}");
+        }
+        assert_eq!(merge(&log_line, &[]).len(), 1, "no metrics");
+    }
+
+    #[test]
+    fn lines_of_another_form_are_not_merged() {
+        let metrics = line("", r#""Time":[1.5]"#);
+        for (log_line, lines) in [("", "no JSON\n"), ("no JSON\n", metrics.as_str()), ("", "[1]\n")] {
+            assert!(merged(log_line.as_bytes(), lines.as_bytes()).is_none(), "{log_line}{lines}");
+        }
     }
 }
