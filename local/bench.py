@@ -42,6 +42,9 @@ MEASURED_BY_TESTS = tuple(FUNCTIONS) if AS_DEPLOYED else ("operation-request", "
 DEVICE = "measured"
 READ = {"operation": "read", "keys": ["Device.0.UTC Offset", "LwM2M Server.1.Lifetime"]}
 RESULT = {"Device": {"0": {"UTC Offset": "+02:00"}}, "LwM2M Server": {"1": {"Lifetime": "68"}}}
+# Requests that are open while reconcile is measured
+SLEEPING = 50
+RECONCILE_PARTS = ("Lambda's requests", "Lambda's computing", "ledger, reads", "ledger, writes", "logs")
 KEYS = (1, 10, 100, 1_000, 3_000)
 DATAMODEL_BYTES = (100, 1_000, 2_000, 4_000, 6_000)
 MEMORY_SIZES = (128, 192, 256, 512, 1_024)
@@ -208,6 +211,29 @@ class Bench:
             totals.append(counted(log))
         return (totals[1] - totals[0]) // 10
 
+    def run_of_reconcile(self, sleeping: int) -> tuple[Bill, float]:
+        """Bill of a run with that many requests of devices that sleep, handed over just before; and its seconds of computing."""
+        things = [f"sleeping-{number}" for number in range(sleeping)]
+        for thing in things:
+            self.stack.coiote.add_device(thing, state="sleeping")
+            self.stack.add_thing(thing)
+        self.stack.aws.dynamodb.delete_item(TableName=self.table, Key=self._key(DEVICE))
+        with AwsBetween(self.stack).serve() as between:
+            with self.environment("reconcile", AWS_ENDPOINT_URL=between.endpoint) as environment:
+                # The first run of an environment reads the secret.
+                check_succeeded("reconcile", environment.invoke({}).result)
+                for thing in things:
+                    self._hand_over(thing)
+                between.forget_calls()
+                logged, coiote = environment.log.stat().st_size, self._coiote_counts()
+                run = environment.invoke({})
+                check_succeeded("reconcile", run.result)
+                bill = Bill("a run of reconcile", platform_lines=False, least_seconds=run.wall)
+                bill.add_calls("reconcile", Counter(between.calls), between.consistent_reads)
+                bill.coiote_calls["reconcile"] = (self._coiote_counts() - coiote).total()
+                bill.log_bytes["reconcile"] = environment.log.stat().st_size - logged
+        return bill, run.cpu
+
     def cpu_of(self, name: str, event: Callable[[], dict], rounds: int) -> float:
         """Milliseconds of computing of a warm request; the median."""
         with self.environment(name) as environment:
@@ -271,6 +297,7 @@ def main() -> None:
         print(f"\n{machine()}\nMedians and middle halves of {rounds} starts, {rounds * 2} warm requests\n", flush=True)
         with Bench(stack, floor=floor, rounds=rounds) as bench:
             cpu = measure(bench)
+            print_reconcile(bench)
     with deployed_with_counting("bench-bills") as counting:
         print_bills(counting, cpu)
 
@@ -423,6 +450,20 @@ def print_bills(counting: Counting, cpu: dict[str, float], number: int = 10) -> 
     head = [f"{each.name}, {architecture}" for each in counted for architecture in bills.LAMBDA_GB_SECOND]
     print_table(["memory, MB", *head], rows)
     print_by_rate(counted[0], cpu)
+
+
+def print_reconcile(bench: Bench) -> None:
+    """Prints the price of a month of reconcile, if all its runs were like the measured ones."""
+    rows = []
+    for sleeping in (0, SLEEPING):
+        bill, cpu = bench.run_of_reconcile(sleeping)
+        parts = {part: price * bills.RUNS_OF_A_MONTH / 1e6 for part, price in bill.parts({"reconcile": cpu}).items() if price}
+        what = f"{sleeping} requests of devices that sleep, made just now" if sleeping else "nothing is open"
+        calls = f"{bill.aws_calls.total():.0f}, {bill.coiote_calls.total():.0f}"
+        prices = {part: parts.get(part, 0) for part in RECONCILE_PARTS}
+        rows.append([what, calls, *(f"{price:.2f}" for price in prices.values()), f"**{sum(parts.values()):.2f}**"])
+    print(f"Reconcile: dollars a month, {bills.RUNS_OF_A_MONTH:,} runs at {MEMORY_SIZES[0]} MB, if each were like the measured one\n")
+    print_table(["of a run", "calls to AWS, to Coiote", *RECONCILE_PARTS, "all of it"], rows)
 
 
 def print_by_rate(each: Bill, cpu: dict[str, float]) -> None:

@@ -32,6 +32,8 @@ LEDGER_WRITE = 0.625 / 1e6
 LEDGER_READ = 0.125 / 1e6
 LEDGER_GB_MONTH = 0.25
 SECRET_READ = 0.05 / 10_000
+# Of a function that runs every minute
+RUNS_OF_A_MONTH = 43_800
 # Bytes that DynamoDB adds to an item, for the price of its storage only
 ITEM_OVERHEAD = 100
 # Bytes of Lambda's own lines about an invocation (START, END, REPORT), where they are switched on
@@ -68,12 +70,23 @@ class Bill:
     # Bytes of shadows and items, which make the units
     sizes: dict = field(default_factory=dict)
     platform_lines: bool = True
+    # Of an invocation that pauses
+    least_seconds: float = 0
+
+    def add_calls(self, function: str, calls: Counter, consistent_reads: int) -> None:
+        """Adds an invocation of a function that made these calls to AWS; its writes are of items of 1 KB at most."""
+        self.invocations[function] += 1
+        self.aws_calls[function] += calls.total()
+        reads = calls["GetItem"] + calls["Query"]
+        self.reads += (reads + consistent_reads) / 2
+        self.writes["device"] += calls["PutItem"] + calls["UpdateItem"]
+        self.secret_reads += calls["GetSecretValue"]
 
     def seconds(self, cpu: dict[str, float], memory: int) -> float:
         """Billed seconds of all invocations."""
         computing = sum(cpu.get(name, 0) * count for name, count in self.invocations.items())
         waiting = self.aws_calls.total() * AWS_CALL + self.coiote_calls.total() * COIOTE_CALL
-        return computing * max(1.0, MEGABYTES_OF_ONE_CPU / memory) + waiting
+        return max(computing * max(1.0, MEGABYTES_OF_ONE_CPU / memory) + waiting, self.least_seconds)
 
     def parts(self, cpu: dict[str, float], memory: int = 128, architecture: str = "x86_64") -> dict[str, float]:
         """Dollars of a million such operations, by part of the bill."""

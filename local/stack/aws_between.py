@@ -67,6 +67,7 @@ class Between(Handler):
         state = self.server.state
         with state.lock:
             state.calls.append(call.name)
+            state.consistent_reads += b'"ConsistentRead":true' in body
             fault = state.next_fault(call)
         if isinstance(fault, Refuse):
             body = json.dumps({"message": fault.message, "__type": fault.code}).encode()
@@ -97,6 +98,8 @@ class AwsBetween:
         self.aws = ("127.0.0.1", stack.aws.port)
         self.lock = threading.Lock()
         self.calls: list[str] = []
+        # Calls among them that read from the ledger what was written last
+        self.consistent_reads = 0
         self._faults: dict[str, list] = {}
         self._always: dict[str, object] = {}
 
@@ -112,6 +115,11 @@ class AwsBetween:
         """Removes all faults."""
         self._faults.clear()
         self._always.clear()
+
+    def forget_calls(self) -> None:
+        with self.lock:
+            self.calls.clear()
+            self.consistent_reads = 0
 
     def nothing_is_left_of(self, name: str) -> bool:
         """Whether calls of this name have met all their faults of `once`."""

@@ -6,6 +6,9 @@ use requests::Millis;
 /// the others.
 pub(crate) const LOOK_BACK: Millis = 120_000;
 
+/// Smallest step of the cursor in the ledger, where each write is billed. A read goes back behind the cursor in any case.
+const STEP: Millis = 30_000;
+
 /// Largest difference to Coiote's clock: a report from further ahead has no valid time.
 const MAX_CLOCK_SKEW: Millis = 5 * 60_000;
 
@@ -42,11 +45,12 @@ pub(crate) fn latest(times: impl IntoIterator<Item = Millis>, now: Millis) -> Op
     times.into_iter().filter(|time| *time <= now.saturating_add(MAX_CLOCK_SKEW)).max()
 }
 
-/// New cursor for the ledger, unless it stays as it is. It is never later than now: a clock that is ahead may be put back.
+/// New cursor for the ledger, unless it has hardly moved. It is never later than now: a clock that is ahead may be put back.
 pub(crate) fn advanced(cursor: Option<Millis>, latest: Option<Millis>, now: Millis) -> Option<Millis> {
     let known = cursor.unwrap_or(now.saturating_sub(LOOK_BACK));
     let reached = latest.unwrap_or(0).min(now).max(known);
-    (cursor != Some(reached)).then_some(reached)
+    let is_far = cursor.is_none_or(|cursor| reached.saturating_sub(cursor) >= STEP);
+    is_far.then_some(reached)
 }
 
 #[cfg(test)]
@@ -83,11 +87,13 @@ mod tests {
     #[test]
     fn the_cursor_only_moves_forward() {
         assert_eq!(advanced(None, None, NOW), Some(NOW - LOOK_BACK), "the first read");
-        assert_eq!(advanced(Some(NOW - 50), None, NOW), None, "nothing came");
-        assert_eq!(advanced(Some(NOW - 50), Some(NOW - 60), NOW), None, "nothing new came");
-        assert_eq!(advanced(Some(NOW - 50), Some(NOW - 20), NOW), Some(NOW - 20));
-        assert_eq!(advanced(Some(NOW - 50), Some(NOW + 20), NOW), Some(NOW), "Coiote's clock is ahead");
-        assert_eq!(advanced(Some(NOW + 50), Some(NOW - 20), NOW), None, "ours was ahead");
+        let cursor = Some(NOW - 50_000);
+        assert_eq!(advanced(cursor, None, NOW), None, "nothing came");
+        assert_eq!(advanced(cursor, Some(NOW - 60_000), NOW), None, "nothing new came");
+        assert_eq!(advanced(cursor, Some(NOW - 20_001), NOW), None, "the step is too small");
+        assert_eq!(advanced(cursor, Some(NOW - 20_000), NOW), Some(NOW - 20_000));
+        assert_eq!(advanced(cursor, Some(NOW + 20), NOW), Some(NOW), "Coiote's clock is ahead");
+        assert_eq!(advanced(Some(NOW + 50_000), Some(NOW - 20), NOW), None, "ours was ahead");
     }
 
     #[test]

@@ -72,9 +72,10 @@ impl Ledger {
         Ok(Circuit { failures, open_since })
     }
 
-    /// Time up to which Coiote's reports were read, in Coiote's form (ISO 8601).
+    /// Time up to which Coiote's reports were read, in Coiote's form (ISO 8601). It may be an earlier one, and then some are
+    /// read again.
     pub async fn reports_read_until(&self) -> Result<Option<String>, Error> {
-        let found = self.get(COIOTE, "reports", Consistency::Strong).await?;
+        let found = self.get(COIOTE, "reports", Consistency::Eventual).await?;
         Ok(found.as_ref().and_then(|item| text(item, "until").map(str::to_owned)))
     }
 
