@@ -119,11 +119,27 @@ async fn wait(
     id: &str,
     timeout: Option<Duration>,
 ) -> Result<Option<(Job, Counts)>, Failure> {
-    let begun = Instant::now();
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({elapsed})") {
         bar.set_style(style);
     }
+    // A signal counts at any time, also during a call.
+    let waited = tokio::select! {
+        last = last_state(client, id, timeout, &bar) => last.map(Some),
+        _ = tokio::signal::ctrl_c() => Ok(None),
+    };
+    bar.finish_and_clear();
+    waited
+}
+
+/// The job when it has ended, or when the time is over.
+async fn last_state(
+    client: &aws_sdk_iot::Client,
+    id: &str,
+    timeout: Option<Duration>,
+    bar: &ProgressBar,
+) -> Result<(Job, Counts), Failure> {
+    let begun = Instant::now();
     loop {
         let job = describe(client, id).await?;
         let counts = Counts::of(job.job_process_details());
@@ -133,16 +149,9 @@ async fn wait(
         let has_ended = matches!(job.status(), Some(JobStatus::Completed | JobStatus::Canceled));
         let out_of_time = timeout.is_some_and(|timeout| begun.elapsed() >= timeout);
         if has_ended || out_of_time {
-            bar.finish_and_clear();
-            return Ok(Some((job, counts)));
+            return Ok((job, counts));
         }
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            _ = tokio::signal::ctrl_c() => {
-                bar.finish_and_clear();
-                return Ok(None);
-            }
-        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -98,26 +98,34 @@ impl SentRequest<'_> {
     /// Waits for the last word, or until the time is over; returns the answer as it is then. `None` if interrupted.
     async fn wait(&self, client: &Client, begun: Instant, timeout: Duration) -> Result<Option<AnswerFields>, Failure> {
         let progress = ProgressLine::new(self);
+        // A signal counts at any time, also during a call.
+        let waited = tokio::select! {
+            answer = self.last_answer(client, &progress, begun, timeout) => answer.map(Some),
+            _ = tokio::signal::ctrl_c() => Ok(None),
+        };
+        progress.clear();
+        if !matches!(waited, Ok(Some(_))) {
+            self.note_that_it_goes_on();
+        }
+        waited
+    }
+
+    /// The last word, or the answer when the time is over.
+    async fn last_answer(
+        &self,
+        client: &Client,
+        progress: &ProgressLine,
+        begun: Instant,
+        timeout: Duration,
+    ) -> Result<AnswerFields, Failure> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let answer = self.answer(client).await.inspect_err(|_| {
-                progress.clear();
-                self.note_that_it_goes_on();
-            })?;
+            let answer = self.answer(client).await?;
             progress.show(&answer);
             if answer.exit() != Exit::Open || begun.elapsed() >= timeout {
-                progress.clear();
-                return Ok(Some(answer));
+                return Ok(answer);
             }
-            let left = timeout.saturating_sub(begun.elapsed());
-            tokio::select! {
-                () = tokio::time::sleep(pause.min(left)) => {}
-                _ = tokio::signal::ctrl_c() => {
-                    progress.clear();
-                    self.note_that_it_goes_on();
-                    return Ok(None);
-                }
-            }
+            tokio::time::sleep(pause.min(timeout.saturating_sub(begun.elapsed()))).await;
             pause = pause.mul_f64(1.25).min(LONGEST_PAUSE);
         }
     }
