@@ -1,5 +1,7 @@
 """Builds the functions of the project's template, and runs `sam deploy` and `sam delete` as for AWS."""
 
+import functools
+import json
 import os
 import re
 import shutil
@@ -120,7 +122,8 @@ class Deployment:
         return self._root / ".aws-sam" / "build" / logical_id / "bootstrap"
 
     def template(self) -> dict:
-        return get_template_data(str(self._root / "template.yaml"))
+        path = self._root / "template.yaml"
+        return json.loads(_as_json(path, path.stat().st_mtime_ns))
 
     def _put_into_place(self, built: dict[str, Path]) -> None:
         template, into = self.template(), self._root / ".aws-sam" / "build"
@@ -138,6 +141,8 @@ class Deployment:
         # Adapts relative paths in the template, as `sam build` does.
         new = into / f"template.yaml.{os.getpid()}"
         move_template(str(self._root / "template.yaml"), str(new), template)
+        # JSON is YAML, too. SAM reads the template several times in a deployment, and needs half a second for each without it.
+        new.write_text(_as_json(new, new.stat().st_mtime_ns))
         os.replace(new, into / "template.yaml")
 
     def deploy(
@@ -150,6 +155,8 @@ class Deployment:
             "--no-confirm-changeset",
             "--no-fail-on-empty-changeset",
             "--no-progressbar",
+            # The local AWS reads it as much faster as SAM does.
+            "--use-json",
             "--stack-name",
             stack_name,
             "--parameter-overrides",
@@ -209,6 +216,12 @@ class Deployment:
             print("\n".join(_lines(log)), file=sys.stderr)
             raise Failure(f"{what} failed with code {code}; what it printed stands above.")
         print(f"{what}: done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+@functools.cache
+def _as_json(template: Path, _age: int) -> str:
+    """The template of this age in JSON."""
+    return json.dumps(get_template_data(str(template)), indent=2)
 
 
 def _stripped(binary: Path, into: Path) -> Path:
