@@ -69,8 +69,9 @@ test:
 	@# Compares the functions' roles with the calls that these tests recorded.
 	STRICT=1 $(TOOLS)/python -m pytest -c tests/pytest.ini --numprocesses=0 tests/test_permissions.py
 
+# Make's job server is not for what cargo starts.
 test-crates:
-	cargo test --workspace --locked
+	MAKEFLAGS= cargo test --workspace --locked
 	$(SAM) validate --lint
 
 build-for-lambda:

@@ -194,7 +194,7 @@ def test_an_interrupted_wait_says_that_the_request_goes_on(stack, device):
     thing = device("sleeping")
     waiting = start(stack, "execute", thing, REBOOT)
     version = wait_for("the request", lambda: next(iter(stack.aws.answers(thing)), None))
-    # After its first look it handles the signal.
+    # It handles the signal as soon as it waits.
     assert "waiting for the function" in waiting.stderr.readline()
     waiting.send_signal(signal.SIGINT)
     _, told = waiting.communicate(timeout=30)
@@ -498,16 +498,26 @@ def test_the_doctor_reports_a_coiote_that_is_not_reached_or_refuses(healthy):
 
 
 def test_the_doctor_reports_events_and_requests_that_are_stuck(healthy, device):
-    stack, thing = healthy, device("sleeping")
-    stack.aws.sqs.send_message(QueueUrl=stack.outputs["FailureQueueUrl"], MessageBody="no event")
-    circuit = {"thing": {"S": "#coiote"}, "entry": {"S": "circuit"}, "failures": {"N": "3"}, "openSince": {"N": "1000"}}
+    stack, thing = healthy, device()
     table = stack.outputs["RequestsTable"]
-    stack.aws.dynamodb.put_item(TableName=table, Item=circuit)
+    stack.aws.sqs.send_message(QueueUrl=stack.outputs["FailureQueueUrl"], MessageBody="no event")
+    # As long as a request waits for a Coiote that refuses it, the circuit stays open.
+    stack.coiote.set_faults({"rate": 1.0, "kinds": ["unavailable"]})
+    version = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0"]})
+
+    def waits() -> bool:
+        answer = stack.aws.answers(thing).get(str(version), {})
+        return answer.get("reason", {}).get("code") == "COIOTE_UNAVAILABLE"
+
     try:
+        wait_for("the request to wait for Coiote", waits)
+        circuit = {"thing": {"S": "#coiote"}, "entry": {"S": "circuit"}, "failures": {"N": "3"}, "openSince": {"N": "1000"}}
+        stack.aws.dynamodb.put_item(TableName=table, Item=circuit)
         found = other_errors(stack)
         assert found["failure queue"]["told"] == "1 messages wait in it" and "lwm2m redrive" in found["failure queue"]["advice"]
         assert "away since" in found["Coiote as the functions see it"]["told"]
     finally:
+        stack.coiote.set_faults({})
         stack.aws.sqs.purge_queue(QueueUrl=stack.outputs["FailureQueueUrl"])
         stack.aws.forget_outages(table)
 

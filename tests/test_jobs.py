@@ -511,9 +511,9 @@ def test_a_request_of_a_shadow_does_not_invoke_job_executions(stack, jobs, devic
     assert stack.aws.last_word(of_shadow, stack.aws.request(of_shadow, READ))["status"] == "SUCCEEDED"
     # The next record in the stream has been handled.
     assert jobs.end_of(jobs.run([of_job], READ), of_job)["status"] == "SUCCEEDED"
-    lines = stack.aws.log_lines(stack.outputs["JobExecutionsLogGroup"])
-    told = {line.get("thing") for line in lines if line.get("message") == "AWS IoT Jobs told"}
-    assert of_job in told and of_shadow not in told
+    group = stack.outputs["JobExecutionsLogGroup"]
+    stack.aws.log_line(group, "AWS IoT Jobs told", thing=of_job)
+    assert of_shadow not in {line.get("thing") for line in stack.aws.log_lines(group)}
 
 
 def test_an_update_that_aws_never_accepts_delays_no_other(stack, jobs, sleeping, environment_of, aws_between):

@@ -1,5 +1,6 @@
 //! The local Coiote as a process, and its clients.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const PASSWORD: &str = "pass word: żółw";
 const BASE: &str = "/api/coiotedm/v3";
+/// Log of the process, in its folder. A test that fails prints it.
+const LOG: &str = "log.txt";
 
 /// A running local Coiote; it ends with the test.
 pub(crate) struct Coiote {
@@ -195,6 +198,9 @@ impl Drop for Coiote {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(self.folder.join(LOG)).unwrap_or_default());
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -224,9 +230,10 @@ pub(crate) fn with_user(folder: &Path) -> Vec<String> {
     ["--user", "admin", "--password-file", file.to_str().unwrap()].map(ToOwned::to_owned).into()
 }
 
-/// Starts the process, and reads the line that it prints when it is ready.
+/// Starts the process, whose log goes into a file, and reads the line that it prints when it is ready.
 fn run_in(folder: &Path, options: &[String]) -> (Child, Value) {
-    let mut process = command(folder).args(options).stdout(Stdio::piped()).spawn().unwrap();
+    let log = File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
+    let mut process = command(folder).args(options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ready: Value = serde_json::from_str(&line).unwrap();
