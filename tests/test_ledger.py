@@ -322,6 +322,23 @@ def test_a_result_that_aws_refuses_does_not_shift_the_answers(stack, device):
     assert stack.aws.answers(thing)[str(large)]["status"] == "SCHEDULED"
 
 
+def test_the_shadow_keeps_the_newest_result_as_a_whole_and_no_other(stack, device):
+    thing = device()
+
+    def result_of(*keys: str) -> dict:
+        version = stack.aws.request(thing, {"operation": "read", "keys": list(keys)})
+        assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
+        return stack.aws.reported(thing, "operation")["result"]
+
+    first = result_of("Device.0")
+    assert first["Device"]["0"]["Error Code"] and isinstance(first["Device"]["0"]["Error Code"], dict), "a multiple resource"
+    assert result_of("Device.0") == first
+    assert result_of("Device.0.Error Code") == {"Device": {"0": {"Error Code": first["Device"]["0"]["Error Code"]}}}
+    offset = {"Device": {"0": {"UTC Offset": first["Device"]["0"]["UTC Offset"]}}}
+    assert result_of("Device.0.UTC Offset") == offset
+    assert list(result_of("Test object.0.Integer array")) == ["Test object"]
+
+
 def test_results_that_are_handled_in_the_other_order(stack, device, environment_of):
     thing = device()
     versions = [new_version(stack, thing), new_version(stack, thing)]

@@ -117,6 +117,19 @@ PORTFOLIO_11 = {"Portfolio": {"11": {"Identity": {"0": "b"}}}}
 LATITUDE = {"Location": {"0": {"Latitude": "50.1"}}}
 
 
+@pytest.mark.parametrize("wide", ["/", "Device", "Device.0"])
+def test_a_result_of_a_narrow_read_proves_nothing_about_a_wide_one(stack, respond, scheduled, device, wide):
+    """AWS IoT may have refused the result of the wide read, for its size."""
+    thing = device()
+    respond(thing, HELD)
+    of_wide, of_narrow = scheduled(thing, keys=[wide]), scheduled(thing)
+    assert respond(thing, DEVICE)["request"] == of_narrow
+    assert datamodel(stack, thing) == HELD | {"Device": {"0": HELD["Device"]["0"] | DEVICE["Device"]["0"]}}
+    # It may be the one of the wide read, which then names all that there is; or that of the narrow one again.
+    assert respond(thing, PLAIN)["request"] == of_wide
+    assert datamodel(stack, thing) == HELD
+
+
 @pytest.mark.parametrize(
     ("keys", "result", "failed", "left"),
     [

@@ -1,11 +1,14 @@
 //! Updates of the copies of records in the operation shadow.
 
-use requests::{Device, Millis, RequestCopy, path_hash, request_copies};
+use requests::{Device, Millis, RequestCopy, ResultEntry, excluded_hash, partial_hash, path_hash, request_copies};
 use serde_json::{Map, Value as Json};
 use shadow::operation_shadow::{CopiesUpdate, OperationShadow};
 
 /// Fields of a copy that may be absent. An update merges, so an absent field is written as `null`.
 const OPTIONAL: [&str; 5] = ["clientToken", "taskId", "requestId", "reason", "properties"];
+
+/// Level of a resource in a path.
+const RESOURCE: u8 = 3;
 
 /// Update of the copies that a change of the records concerns, if it concerns any.
 pub(crate) fn update_after_change(before: &Device, after: &Device, at: Millis) -> Option<CopiesUpdate> {
@@ -31,7 +34,7 @@ pub(crate) fn full_update(device: &Device, shadow: &OperationShadow, at: Millis)
     let foreign = shadow.requests.iter().filter(|name| !new.contains_key(*name));
     let removed: Vec<(String, Json)> = foreign.map(|name| (name.clone(), Json::Null)).collect();
     let written = new.iter().map(|(name, entry)| (name.clone(), copy(entry)));
-    CopiesUpdate { requests: written.chain(removed).collect(), result: earlier_results(device, &shadow.result) }
+    CopiesUpdate { requests: written.chain(removed).collect(), result: earlier_results(device, shadow) }
 }
 
 /// The update with copies as short as possible, for a shadow without room: of a reason, only the code.
@@ -62,37 +65,107 @@ fn copy(entry: &RequestCopy) -> Json {
     copy
 }
 
-/// Values in `reported.result` that the newest result does not name, as `null`s.
-fn earlier_results(device: &Device, result: &Json) -> Option<Json> {
+/// Values in `reported.result` that the newest result does not name, as `null`s. None while the shadow has a newer result than
+/// the ledger, whose values are not known here.
+fn earlier_results(device: &Device, shadow: &OperationShadow) -> Option<Json> {
     let newest = device.newest_result()?;
-    let is_of_newest = |path: &str| newest.names(path_hash(path));
-    fn walk(prefix: &str, tree: &Json, depth: u8, is_of_newest: &impl Fn(&str) -> bool) -> Option<Json> {
-        let mut nulls = Map::new();
-        for (name, part) in tree.as_object()? {
-            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            if depth < 3 {
-                let below = walk(&path, part, depth + 1, is_of_newest);
-                let count = part.as_object().map_or(0, Map::len);
-                match below {
-                    // All values below are of earlier results.
-                    Some(Json::Object(below)) if below.len() == count && below.values().all(Json::is_null) => {
-                        nulls.insert(name.clone(), Json::Null);
-                    }
-                    Some(below) => {
-                        nulls.insert(name.clone(), below);
-                    }
-                    None => {}
-                }
-            } else if !is_of_newest(&path) {
-                nulls.insert(name.clone(), Json::Null);
+    let is_newer_there = newest.reported_at > 0 && shadow.result_at > newest.reported_at;
+    if is_newer_there { None } else { beside("", &shadow.result, 0, newest) }
+}
+
+/// Values in a part of the shadow's result that a result does not name, as `null`s; one `null` for all of the part.
+fn beside(path: &str, part: &Json, level: u8, result: &ResultEntry) -> Option<Json> {
+    let names = |hash: fn(&str) -> u32| result.names(hash(path));
+    // A result names a multiple resource by its instances.
+    let is_divided = level < RESOURCE || names(partial_hash);
+    match part {
+        // Not understood, but part of the result
+        _ if names(excluded_hash) => None,
+        Json::Object(parts) if is_divided => {
+            let below = |(name, part): (&String, &Json)| {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                Some((name.clone(), beside(&path, part, level + 1, result)?))
+            };
+            let nulls: Map<String, Json> = parts.iter().filter_map(below).collect();
+            let is_all = level > 0 && nulls.len() == parts.len() && nulls.values().all(Json::is_null);
+            match nulls.is_empty() {
+                true => None,
+                false if is_all => Some(Json::Null),
+                false => Some(Json::Object(nulls)),
             }
         }
-        (!nulls.is_empty()).then_some(Json::Object(nulls))
+        _ if names(path_hash) => None,
+        _ => Some(Json::Null),
     }
-    walk("", result, 1, &is_of_newest)
 }
 
 /// When the records were last updated.
 pub(crate) fn updated_at(device: &Device) -> Option<Millis> {
     device.open().iter().chain(device.ended()).map(|record| record.updated_at).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use requests::{Event, NamedPaths, ResultReceived};
+    use serde_json::json;
+    use shadow::folding::Change;
+
+    use super::*;
+
+    /// A device with this result, which came into the shadow at second 100.
+    fn device(result: Json) -> Device {
+        let mut device = Device::default();
+        device.apply(&Event::Result(ResultReceived {
+            version: 5,
+            mark: String::new(),
+            reported_at: 100,
+            operation: "read".to_owned(),
+            paths: NamedPaths::of(&result),
+            touched: Change::from_result(result).0.fingerprint(),
+            failed_keys: Vec::new(),
+            at: 100_000,
+        }));
+        device
+    }
+
+    #[test]
+    fn only_the_newest_result_stays() {
+        let full = json!({
+            "Device": {"0": {"UTC Offset": "+02:00", "Error Code": {"0": "0", "1": "5"}, "Reboot": {"noValue": true}}},
+            "Test object": {"0": {"Integer array": {"4": {"noValue": true}}, "Odd": [1]}},
+        });
+        for (newest, removed) in [
+            (full.clone(), Json::Null),
+            (json!({"Device": full["Device"].clone()}), json!({"Test object": null})),
+            (
+                json!({"Device": {"0": {"Error Code": {"1": "5"}}}}),
+                json!({"Device": {"0": {"UTC Offset": null, "Error Code": {"0": null}, "Reboot": null}}, "Test object": null}),
+            ),
+            (
+                json!({"Test object": {"0": {"Odd": [1]}}}),
+                json!({"Device": null, "Test object": {"0": {"Integer array": null}}}),
+            ),
+            (
+                json!({"Test object": {"0": {"Integer array": {"4": {"noValue": true}}}}}),
+                json!({"Device": null, "Test object": {"0": {"Odd": null}}}),
+            ),
+        ] {
+            let shadow = OperationShadow { result: full.clone(), result_at: 100, ..OperationShadow::default() };
+            let update = full_update(&device(newest.clone()), &shadow, 0);
+            assert_eq!(update.result.unwrap_or_default(), removed, "{newest}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_the_ledger_does_not_have_yet_stays() {
+        let result = json!({"Device": {"0": {"UTC Offset": "+02:00"}}});
+        for (result_at, removed) in [(100, Some(json!({"Location": null}))), (101, None)] {
+            let shadow = OperationShadow {
+                result: json!({"Device": {"0": {"UTC Offset": "+02:00"}}, "Location": {"0": {"Speed": "1"}}}),
+                result_at,
+                ..OperationShadow::default()
+            };
+            assert_eq!(full_update(&device(result.clone()), &shadow, 0).result, removed);
+        }
+    }
 }

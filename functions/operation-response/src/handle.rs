@@ -5,7 +5,7 @@ use std::time::Instant;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lambda_support::{Deadline, diagnostic, elapsed_ms, ms_since, now};
 use ledger::{Item, Ledger};
-use requests::{Answer, DatamodelWrite, Event, Folded, Name, Reason, Status, Verdict, code};
+use requests::{Answer, DatamodelWrite, Event, Folded, Name, Reason, Status, Verdict, code, covered_hashes};
 use serde_json::value::RawValue;
 use shadow::folding::{EarlierResult, FoldOutcome, OtherResults, Revision, Scope};
 use shadow::{DatamodelShadows, Error, Shadows};
@@ -108,6 +108,9 @@ impl Service {
         let version = envelope.version.unwrap_or(u64::MAX);
         // The result of a write names the written keys only: it does not show that others are gone.
         let read = name.and_then(|name| item.device.find(name)).filter(|_| response.operation != "write");
+        // Nor does one that may be of a narrower request.
+        let is_covered = |path: &u32| item.device.result(version).is_none_or(|result| result.names(*path));
+        let read = read.filter(|record| covered_hashes(&record.keys, &response.failed_keys).iter().all(is_covered));
         let scope = Scope::new(read.map(|record| record.keys.clone()), response.failed_keys.clone());
         let known = item.device.datamodel(version).map(|(version, written_at)| Revision { version, written_at });
         let others = async || {

@@ -1,6 +1,6 @@
 //! Parses an event: a result from its rule, or the keys that a device has deleted.
 
-use requests::{Millis, ResultReceived, has_result, named_paths};
+use requests::{Millis, NamedPaths, ResultReceived, has_result};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
@@ -16,8 +16,7 @@ pub(crate) struct Response {
     pub(crate) unreadable: Vec<String>,
     /// Failed keys as Coiote wrote them: a text that was split at commas, `[""]` where no key failed.
     pub(crate) failed_keys: Vec<String>,
-    /// Hashes of the paths that the result names.
-    paths: Vec<u32>,
+    paths: NamedPaths,
     /// Whether the event has neither a result nor failed keys: they were removed from the shadow.
     is_empty: bool,
 }
@@ -35,7 +34,7 @@ impl Response {
                 change: Change::removal(paths),
                 unreadable: Vec::new(),
                 failed_keys: Vec::new(),
-                paths: Vec::new(),
+                paths: NamedPaths::default(),
                 is_empty: false,
             });
         }
@@ -46,7 +45,7 @@ impl Response {
         let is_empty = result.is_none() && failed_keys.is_none();
         let failed_keys = failed_keys.unwrap_or_default();
         let result = result.unwrap_or_else(|| Json::Object(Map::new()));
-        let paths = named_paths(&result);
+        let paths = NamedPaths::of(&result);
         let (change, unreadable) = Change::from_result(result);
         Ok(Response { envelope, operation, change, unreadable, failed_keys, paths, is_empty })
     }
@@ -99,7 +98,7 @@ mod tests {
             (received.version, received.reported_at, received.failed_keys),
             (9, 100, vec!["Location".to_owned()])
         );
-        assert!(received.paths.contains(&requests::path_hash("Device.0.UTC Offset")));
+        assert!(received.paths.contains(requests::path_hash("Device.0.UTC Offset")));
         assert_eq!(response.unreadable.len(), 1);
     }
 

@@ -105,9 +105,10 @@ pub struct ResultEntry {
     /// Time of its last change. Stored as `z`.
     #[serde(rename = "z")]
     pub(crate) at: Millis,
-    /// Time at which it came into the shadow, in seconds since 1970; only kept with a candidate. Stored as `q`.
+    /// Time at which it came into the shadow, in seconds since 1970; only known of the newest one, and of one with a candidate.
+    /// Stored as `q`.
     #[serde(rename = "q", default, skip_serializing_if = "crate::record::is_zero")]
-    pub(crate) reported_at: u64,
+    pub reported_at: u64,
 }
 
 /// Stored form of falling numbers: the first one, then the difference to each next one.

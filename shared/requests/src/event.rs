@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
+use crate::matching::NamedPaths;
 use crate::record::{Name, Reason, Status};
 
 /// Event that concerns the requests of a device.
@@ -214,9 +215,9 @@ pub struct ResultReceived {
     pub reported_at: u64,
     /// Operation that the result names.
     pub operation: String,
-    /// Hashes of every path that the result names, at every level ([`crate::path_hash`]).
-    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::matching::hashes")]
-    pub paths: Vec<u32>,
+    /// Paths that the result names.
+    #[serde(default, skip_serializing_if = "NamedPaths::is_empty")]
+    pub paths: NamedPaths,
     /// Hashes of the paths that folding it touches ([`ResultEntry::touched`](crate::ResultEntry::touched)).
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::matching::hashes")]
     pub touched: Vec<u32>,
@@ -232,6 +233,7 @@ pub struct ResultReceived {
 #[serde(rename_all = "camelCase")]
 pub enum DatamodelWrite {
     /// Nothing was written.
+    #[serde(rename = "no", alias = "nothing")]
     Nothing,
     /// It was written once, at this time in seconds since 1970.
     At(u64),

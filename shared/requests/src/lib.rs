@@ -33,7 +33,7 @@ pub use event::{
     Reported, ResultReceived,
 };
 pub use matching::{
-    covered_hashes, excluded_hash, keys_overlap, named_paths, partial_hash, path_hash, possible_failed_keys,
+    NamedPaths, covered_hashes, excluded_hash, keys_overlap, partial_hash, path_hash, possible_failed_keys,
 };
 pub use record::{
     CANCEL_REQUEST, FIELDS, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice,

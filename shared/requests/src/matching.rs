@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 
 use crate::event::ResultReceived;
@@ -52,26 +54,87 @@ pub fn possible_failed_keys(pieces: &[String]) -> BTreeSet<String> {
     keys.filter(|key| !key.is_empty()).collect()
 }
 
-/// Hashes of the paths that a result names, at each level: object, object instance, resource, resource instance.
-pub fn named_paths(result: &Json) -> Vec<u32> {
-    fn walk(prefix: &str, tree: &Json, level: u8, into: &mut Vec<u32>) {
-        let Json::Object(parts) = tree else { return };
-        for (name, part) in parts {
-            if name == "noValue" && level == 3 {
-                continue;
-            }
-            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            into.push(path_hash(&path));
-            if level < 3 {
+/// Levels of a path: object, object instance, resource, resource instance.
+const LEVELS: usize = 4;
+
+/// Paths that a result names, as hashes ([`path_hash`]), those of each level apart.
+///
+/// Stored as one text: the hashes with eight hexadecimal digits each, and a comma between two levels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct NamedPaths(Vec<Vec<u32>>);
+
+impl NamedPaths {
+    /// Paths that a result names.
+    pub fn of(result: &Json) -> NamedPaths {
+        fn walk(prefix: &str, tree: &Json, level: usize, into: &mut NamedPaths) {
+            let Json::Object(parts) = tree else { return };
+            for (name, part) in parts {
+                if name == "noValue" && level == LEVELS - 1 {
+                    continue;
+                }
+                let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                let Some(hashes) = into.0.get_mut(level) else { return };
+                hashes.push(path_hash(&path));
                 walk(&path, part, level + 1, into);
             }
         }
+        let mut named = NamedPaths(vec![Vec::new(); LEVELS]);
+        walk("", result, 0, &mut named);
+        for hashes in &mut named.0 {
+            hashes.sort_unstable();
+            hashes.dedup();
+        }
+        named
     }
-    let mut hashes = Vec::new();
-    walk("", result, 0, &mut hashes);
-    hashes.sort_unstable();
-    hashes.dedup();
-    hashes
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
+    }
+
+    /// Whether the path with that hash is among them.
+    pub fn contains(&self, path: u32) -> bool {
+        self.level_of(path).is_some()
+    }
+
+    fn level_of(&self, path: u32) -> Option<usize> {
+        self.0.iter().position(|hashes| hashes.binary_search(&path).is_ok())
+    }
+
+    /// How narrow the keys are that a request and the result have in common: the number of levels in the widest one; 0 if the
+    /// result names more than these keys ask for, or if that is not known.
+    ///
+    /// A result of a narrow request names paths that also a wide one asks for, but hardly the other way round.
+    pub(crate) fn narrowness(&self, keys: &[String]) -> usize {
+        if keys.iter().any(|key| key.is_empty() || key.starts_with('/')) {
+            return 0;
+        }
+        let widest = keys.iter().filter_map(|key| self.level_of(path_hash(key))).min().map_or(0, |level| level + 1);
+        let at_or_above: BTreeSet<u32> = keys.iter().flat_map(|key| hashes_down_to(key)).collect();
+        let down_to_keys = self.0.iter().take(widest).flatten();
+        if down_to_keys.into_iter().all(|path| at_or_above.contains(path)) { widest } else { 0 }
+    }
+}
+
+/// Hashes of a path and of the levels above it. A name with dots adds some of no path.
+fn hashes_down_to(path: &str) -> impl Iterator<Item = u32> {
+    let ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
+    ends.filter_map(|end| path.get(..end)).map(path_hash)
+}
+
+impl Serialize for NamedPaths {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let levels: Vec<String> = self.0.iter().map(|hashes| hashes::to_text(hashes)).collect();
+        serializer.serialize_str(&levels.join(","))
+    }
+}
+
+impl<'de> Deserialize<'de> for NamedPaths {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NamedPaths, D::Error> {
+        let levels = String::deserialize(deserializer)?;
+        let levels: Result<_, _> = levels.split(',').map(hashes::from_text).collect();
+        levels.map(NamedPaths).map_err(D::Error::custom)
+    }
 }
 
 /// Whether two paths are the same, or one lies within the other. The empty path is the whole data model.
@@ -87,7 +150,7 @@ fn lies_in(path: &str, key: &str) -> bool {
 }
 
 /// Whether a result with these paths and failed keys answers a request for these keys: each has to be among them.
-pub(crate) fn answers_all_keys(keys: &[String], paths: &[u32], failed_keys: &[String]) -> bool {
+pub(crate) fn answers_all_keys(keys: &[String], paths: &NamedPaths, failed_keys: &[String]) -> bool {
     let failed = possible_failed_keys(failed_keys);
     if paths.is_empty() && failed.is_empty() {
         return false;
@@ -97,7 +160,7 @@ pub(crate) fn answers_all_keys(keys: &[String], paths: &[u32], failed_keys: &[St
             // The whole data model; or a path by numbers, whose names in the result are not known here.
             !paths.is_empty()
         } else {
-            paths.binary_search(&path_hash(key)).is_ok()
+            paths.contains(path_hash(key))
         };
         is_named || failed.iter().any(|failed| lies_in(failed, key))
     };
@@ -137,17 +200,26 @@ pub(crate) fn came_before_hand_over(record: &Record, reported_at: u64) -> bool {
 
 /// Stored form of hashes: one text with eight hexadecimal digits for each.
 pub(crate) mod hashes {
+    use std::num::ParseIntError;
+
+    use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(crate) fn serialize<S: Serializer>(hashes: &[u32], serializer: S) -> Result<S::Ok, S::Error> {
-        let text: String = hashes.iter().map(|hash| format!("{hash:08x}")).collect();
-        serializer.serialize_str(&text)
+        serializer.serialize_str(&to_text(hashes))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        from_text(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+
+    pub(super) fn to_text(hashes: &[u32]) -> String {
+        hashes.iter().map(|hash| format!("{hash:08x}")).collect()
+    }
+
+    pub(super) fn from_text(text: &str) -> Result<Vec<u32>, ParseIntError> {
         let digits = text.as_bytes().chunks(8).map(|digits| std::str::from_utf8(digits).unwrap_or_default());
-        digits.map(|digits| u32::from_str_radix(digits, 16).map_err(serde::de::Error::custom)).collect()
+        digits.map(|digits| u32::from_str_radix(digits, 16)).collect()
     }
 }
 
@@ -159,7 +231,7 @@ mod tests {
 
     fn is_answered(keys: &[&str], result: Json, failed: &[&str]) -> bool {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        answers_all_keys(&owned(keys), &named_paths(&result), &owned(failed))
+        answers_all_keys(&owned(keys), &NamedPaths::of(&result), &owned(failed))
     }
 
     #[test]
@@ -186,6 +258,45 @@ mod tests {
         ] {
             assert_eq!(is_answered(keys, result(), failed), expected, "{keys:?} {failed:?}");
         }
+    }
+
+    #[test]
+    fn the_keys_that_a_result_names_nothing_beyond_are_the_narrowest() {
+        let offset = json!({"Device": {"0": {"UTC Offset": "+02:00"}}});
+        let device = json!({"Device": {"0": {"UTC Offset": "+02:00", "Error Code": {"0": "1"}}}});
+        let all = json!({"Device": {"0": {"UTC Offset": "+02:00"}}, "PM2.5": {"0": {"A.B": "1"}}});
+        for (result, keys, narrowness) in [
+            (&offset, &["Device.0.UTC Offset"][..], 3),
+            (&offset, &["Device.0"], 2),
+            (&offset, &["Device"], 1),
+            (&offset, &[""], 0),
+            (&offset, &[], 0),
+            (&offset, &["/33000/0"], 0),
+            (&offset, &["Device.0.UTC Offset", "Location.0.Speed"], 3),
+            (&device, &["Device.0.UTC Offset"], 0),
+            (&device, &["Device.0.Error Code"], 0),
+            (&device, &["Device.0.UTC Offset", "Device.0.Error Code"], 3),
+            (&device, &["Device.0"], 2),
+            (&all, &["Device.0"], 0),
+            (&all, &["Device.0", "PM2.5.0.A.B"], 2),
+            (&json!({}), &["Device.0"], 0),
+        ] {
+            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+            assert_eq!(NamedPaths::of(result).narrowness(&keys), narrowness, "{keys:?} {result}");
+        }
+    }
+
+    #[test]
+    fn named_paths_are_stored_by_level() {
+        for result in [json!({}), json!({"Device": {"0": {"Error Code": {"0": "1"}}}}), json!({"Device": {}})] {
+            let named = NamedPaths::of(&result);
+            let stored = serde_json::to_string(&named).unwrap();
+            assert_eq!(serde_json::from_str::<NamedPaths>(&stored).unwrap(), named, "{stored}");
+        }
+        // Before levels were apart
+        let all: NamedPaths = serde_json::from_str("\"0000000100000002\"").unwrap();
+        assert!(all.contains(1) && all.contains(2));
+        assert!(serde_json::from_str::<NamedPaths>("\"x\"").is_err());
     }
 
     #[test]

@@ -104,7 +104,6 @@ impl Device {
         for result in &mut self.results {
             if result.candidate.as_ref() == Some(name) {
                 result.candidate = None;
-                result.reported_at = 0;
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Results: the request that each answers, and the outcome of folding it.
 
+use std::cmp::Reverse;
+
 use crate::Millis;
 use crate::device::{Device, RESULT_LIMIT, ResultEntry, SEEN_MAX};
 use crate::event::{DatamodelWrite, Folded, ResultReceived};
@@ -21,16 +23,17 @@ impl Device {
         if self.seen_results.contains(&result.version) {
             return Verdict::Duplicate(Status::Succeeded);
         }
-        self.note_remains(result);
         let is_too_old = self.seen_results.len() >= SEEN_MAX
             && self.seen_results.last().is_some_and(|oldest| result.version < *oldest);
         let answers = if is_too_old { None } else { self.request_answered_by(result) };
         let candidate = if is_too_old || answers.is_some() { None } else { self.candidate_for(result) };
         let mut touched = result.touched.clone();
-        let of = answers.as_ref().or(candidate.as_ref());
-        if let Some(record) = of.and_then(|name| self.find(name)).filter(|record| !is_write(&record.operation)) {
+        let of = answers.as_ref().or(candidate.as_ref()).and_then(|name| self.find(name));
+        let read = of.filter(|record| !is_write(&record.operation));
+        if let Some(record) = read.filter(|record| !self.may_be_of_a_narrower_request(record, result)) {
             touched.extend(covered_hashes(&record.keys, &result.failed_keys));
         }
+        self.note_remains(result.version, &touched);
         self.seen_results.push(result.version);
         self.seen_results.sort_unstable_by(|one, other| other.cmp(one));
         self.seen_results.truncate(SEEN_MAX);
@@ -44,9 +47,12 @@ impl Device {
             wrote: None,
             word: None,
             at: result.at,
-            reported_at: if candidate.is_some() { result.reported_at } else { 0 },
+            reported_at: result.reported_at,
         });
         let index = self.results.len().saturating_sub(1);
+        let newest = self.newest_result().map(|result| result.version);
+        let forgets_time = |other: &&mut ResultEntry| Some(other.version) != newest && other.candidate.is_none();
+        self.results.iter_mut().filter(forgets_time).for_each(|other| other.reported_at = 0);
         if let Some(name) = answers.clone() {
             self.attach(index, name, result.at);
         }
@@ -54,16 +60,28 @@ impl Device {
     }
 
     /// Notes whether the shadow may hold parts of an earlier result beside the new one, as an update merges.
-    fn note_remains(&mut self, result: &ResultReceived) {
+    fn note_remains(&mut self, version: u64, touched: &[u32]) {
         let before = self.newest_result();
-        let may_remain = before.is_some_and(|before| before.touched.iter().any(|hash| !result.touched.contains(hash)));
-        let is_newest = self.seen_results.first().is_none_or(|newest| *newest < result.version);
+        let may_remain = before.is_some_and(|before| before.touched.iter().any(|hash| !touched.contains(hash)));
+        let is_newest = self.seen_results.first().is_none_or(|newest| *newest < version);
         if is_newest && (may_remain || (before.is_none() && !self.seen_results.is_empty())) {
-            self.beside_earlier = result.version;
+            self.beside_earlier = version;
         }
     }
 
-    /// The request that a result answers: the earliest that may be answered by it.
+    /// Whether the result may be of another request, whose keys are narrower. What such a result does not name may be at the
+    /// device all the same.
+    fn may_be_of_a_narrower_request(&self, record: &Record, result: &ResultReceived) -> bool {
+        let narrowness = result.paths.narrowness(&record.keys);
+        self.records().any(|other| {
+            other.operation == record.operation
+                && other.may_have_been_sent()
+                && result.paths.narrowness(&other.keys) > narrowness
+                && answers_all_keys(&other.keys, &result.paths, &result.failed_keys)
+        })
+    }
+
+    /// The request that a result answers: of those that may be answered by it, the earliest of the narrowest.
     fn request_answered_by(&self, result: &ResultReceived) -> Option<Name> {
         let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
         let may_be_answered = |record: &&Record| may_be_answered_by(record, result);
@@ -77,8 +95,9 @@ impl Device {
             false if !(record.proven && is_in_time(record)) => 2,
             _ => 0,
         };
+        let order = |record: &Record| (rank(record), Reverse(result.paths.narrowness(&record.keys)));
         let first =
-            all.iter().min_by(|one, other| rank(one).cmp(&rank(other)).then_with(|| by_making(one, other))).copied();
+            all.iter().min_by(|one, other| order(one).cmp(&order(other)).then_with(|| by_making(one, other))).copied();
         // A result that no request awaits answers the only one that it can be of, also counting requests that may have been
         // sent without our knowledge. Between several, the reports decide, which are requested before a task is removed.
         let may_expect_it = |record: &Record| {
@@ -100,15 +119,14 @@ impl Device {
         };
         let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
         let is_taken = |name: &Name| self.results.iter().any(|other| other.candidate.as_ref() == Some(name));
-        let mut names = self.open.iter().filter(may_be).filter(matches).map(|record| &record.name);
-        names.find(|name| !is_taken(name)).cloned()
+        let all = self.open.iter().filter(may_be).filter(matches).filter(|record| !is_taken(&record.name));
+        all.min_by_key(|record| Reverse(result.paths.narrowness(&record.keys))).map(|record| record.name.clone())
     }
 
     /// Makes a result answer a request.
     pub(super) fn attach(&mut self, index: usize, name: Name, at: Millis) {
         let Some(result) = self.results.get_mut(index) else { return };
         result.candidate = None;
-        result.reported_at = 0;
         result.answers = Some(name.clone());
         let (version, word) = (result.version, result.word.clone());
         if let Some(record) = self.open.iter_mut().chain(&mut self.ended).find(|record| record.name == name) {

@@ -1,10 +1,11 @@
 //! Model around the state machine: runs, Coiote, the device, the shadow, reconcile.
 
 use requests::{
-    Claim, ClaimDue, Created, DatamodelWrite, DueAction, Event, Folded, History, Millis, Name, NotHandedOver, Reason,
-    Record, ReportStatus, Reported, ResultReceived, Status, Verdict, code, has_result, is_write, keys_overlap,
-    may_run_twice, path_hash,
+    Claim, ClaimDue, Created, DatamodelWrite, DueAction, Event, Folded, History, Millis, Name, NamedPaths,
+    NotHandedOver, Reason, Record, ReportStatus, Reported, ResultReceived, Status, Verdict, code, has_result, is_write,
+    keys_overlap, may_run_twice,
 };
+use serde_json::json;
 
 use crate::{
     ATTEMPTS, Delivery, LIFETIME, Phase, RUN_LIMIT, Removal, Run, START, Setup, ShadowResult, Task, World, bit,
@@ -259,13 +260,10 @@ impl World {
         result.deliveries -= 1;
         let result = result.clone();
         let request = setup.requests.iter().find(|request| request.content == result.content).unwrap();
-        let mut paths = Vec::new();
+        let mut tree = json!({});
         for key in request.keys.iter().filter(|_| result.is_good) {
-            let ends = key.match_indices('.').map(|(at, _)| at).chain([key.len()]);
-            paths.extend(ends.filter_map(|end| key.get(..end)).map(path_hash));
+            key.split('.').fold(&mut tree, |tree, part| &mut tree[part]);
         }
-        paths.sort_unstable();
-        paths.dedup();
         let failed =
             if result.is_good { vec![String::new()] } else { request.keys.iter().map(|k| (*k).to_owned()).collect() };
         let event = Event::Result(ResultReceived {
@@ -273,7 +271,7 @@ impl World {
             mark: String::new(),
             reported_at: result.at / 1_000,
             operation: request.operation.to_owned(),
-            paths,
+            paths: NamedPaths::of(&tree),
             touched: Vec::new(),
             failed_keys: failed,
             at: self.now,

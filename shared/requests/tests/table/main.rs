@@ -11,8 +11,8 @@ mod results;
 mod time;
 
 use requests::{
-    Cancel, Claim, ClaimDue, Created, Device, DueAction, Event, Folded, Millis, Name, NotHandedOver, Reason, Record,
-    ReportStatus, Reported, ResultReceived, Status, Verdict, named_paths,
+    Cancel, Claim, ClaimDue, Created, Device, DueAction, Event, Folded, Millis, Name, NamedPaths, NotHandedOver,
+    Reason, Record, ReportStatus, Reported, ResultReceived, Status, Verdict,
 };
 use serde_json::json;
 
@@ -127,7 +127,7 @@ impl Story {
             version,
             reported_at: self.now / 1_000,
             operation: operation.to_owned(),
-            paths: named_paths(&result),
+            paths: NamedPaths::of(&result),
             touched: Vec::new(),
             failed_keys: failed.iter().map(|key| (*key).to_owned()).collect(),
             at: self.now,

@@ -1,6 +1,6 @@
 //! Results and reports: the request that each answers, and its final status.
 
-use requests::{Claim, Event, Name, ReportStatus, Status, VERSION_KEPT, Verdict, code};
+use requests::{Claim, Event, Name, ReportStatus, Status, VERSION_KEPT, Verdict, code, path_hash};
 use serde_json::json;
 
 use crate::{LIFETIME, NOW, OFFSET, REBOOT, Story};
@@ -74,6 +74,28 @@ fn the_report_of_a_later_request_takes_no_success_away() {
     story.refuses("t");
     story.is(1, Status::Succeeded, "");
     story.is(3, Status::Failed, code::DEVICE_REFUSED);
+}
+
+#[test]
+fn a_result_that_names_nothing_beyond_narrow_keys_answers_their_request() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[""], "t");
+    story.scheduled(2, "read", &["/33000/0"], "u");
+    story.scheduled(3, "read", &[OFFSET], "v");
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
+    let is_of_all =
+        |story: &Story, version| story.device.result(version).is_some_and(|result| result.names(path_hash("")));
+    // A second result of the narrow one, or the first of the wide one: nobody knows, so it proves of no other value that it is gone.
+    assert_eq!(story.offset(5, "read"), Verdict::Fold(Some(Name::Version(1))));
+    assert!(!is_of_all(&story, 5));
+
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[""], "t");
+    story.scheduled(3, "read", &[OFFSET], "v");
+    let all = json!({"Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}}});
+    assert_eq!(story.result(4, "read", all), Verdict::Fold(Some(Name::Version(1))));
+    assert!(is_of_all(&story, 4));
+    assert_eq!(story.offset(5, "read"), Verdict::Fold(Some(Name::Version(3))));
 }
 
 #[test]
