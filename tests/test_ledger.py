@@ -380,6 +380,13 @@ def test_a_console_that_saves_the_whole_document(stack, device):
     # Without the rest of the document, it is a new request.
     again = stack.aws.request(thing, {"keys": EXECUTE["keys"], "operation": "execute"})
     stack.aws.last_word(thing, again, ("SCHEDULED", "SUCCEEDED"))
+    # As it is after it was removed.
+    cleared = stack.aws.update_shadow(thing, "operation", {"desired": {"operation": None}})
+    stack.aws.log_line(stack.outputs["OperationRequestLogGroup"], "nothing to do", thing=thing, version=cleared)
+    document = stack.aws.shadow(thing, "operation")["state"]
+    desired = document["desired"] | {"operation": "execute"}
+    saved = stack.aws.update_shadow(thing, "operation", {"desired": desired, "reported": document["reported"]})
+    stack.aws.last_word(thing, saved, ("SCHEDULED", "SUCCEEDED"))
 
 
 def test_the_author_may_remove_the_answers(stack, device, environment_of):

@@ -9,6 +9,12 @@ pub(crate) enum ForwardError {
     Access(#[from] coiote_access::Error),
     #[error("Coiote knows no device with the endpoint name {0}")]
     DeviceUnknown(ThingName),
+    /// The device was found just before, so it may as well be the template that Coiote does not have.
+    #[error(
+        "Coiote found no device with the endpoint name {thing}, or no task template {template}, when the task was to be \
+         created: {answer}"
+    )]
+    TaskNotPossible { thing: ThingName, template: String, answer: String },
     #[error("Coiote knows {count} devices with the endpoint name {thing}; an endpoint name has to be unique")]
     DeviceAmbiguous { thing: ThingName, count: usize },
     #[error("Coiote has no task template {template}; its operator has to add it ({answer})")]
@@ -35,7 +41,9 @@ impl ForwardError {
             Refused(answer) if names_template(&answer, template) && says_missing(&answer) => {
                 ForwardError::TemplateMissing { template: template.clone(), answer }
             }
-            NotFound(_) => ForwardError::DeviceUnknown(thing.clone()),
+            NotFound(answer) => {
+                ForwardError::TaskNotPossible { thing: thing.clone(), template: template.clone(), answer }
+            }
             other => ForwardError::Access(other.into()),
         }
     }
@@ -45,6 +53,7 @@ impl ForwardError {
         match self {
             ForwardError::Access(error) if may_exist => ForwardError::MayBeCreated(error),
             ForwardError::DeviceUnknown(_)
+            | ForwardError::TaskNotPossible { .. }
             | ForwardError::TemplateMissing { .. }
             | ForwardError::DeviceAmbiguous { .. }
                 if may_exist =>
@@ -59,7 +68,7 @@ impl ForwardError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             ForwardError::Access(error) | ForwardError::MayBeCreated(error) => error.code(),
-            ForwardError::DeviceUnknown(_) => "DEVICE_UNKNOWN",
+            ForwardError::DeviceUnknown(_) | ForwardError::TaskNotPossible { .. } => "DEVICE_UNKNOWN",
             ForwardError::DeviceAmbiguous { .. } => "DEVICE_AMBIGUOUS",
             ForwardError::TemplateMissing { .. } => "TEMPLATE_MISSING",
         }

@@ -78,7 +78,7 @@ impl Service {
             })?;
             let invocation = Invocation { service: self, run: &run, begun, envelope, body: event.payload.get() };
             let outcome = match purpose {
-                Purpose::Nothing => Ok(invocation.answer(Status::Ignored)),
+                Purpose::DesiredCleared => invocation.desired_cleared().await,
                 Purpose::HandOver(name) => return invocation.due(&name).await,
                 Purpose::JobOver(over) => invocation.job_over(&over).await,
                 Purpose::Request(content) => invocation.request(&content).await,
@@ -154,6 +154,15 @@ impl Invocation<'_> {
         };
         log_outcome(self, &outcome);
         outcome
+    }
+
+    /// Notes that the latest request was removed from the shadow.
+    async fn desired_cleared(&self) -> Outcome {
+        if let Some(version) = self.envelope.version {
+            let item = self.load().await?;
+            self.apply(item, &[Event::DesiredCleared { version, at: now() }]).await?;
+        }
+        Ok(self.answer(Status::Ignored))
     }
 
     /// Takes back the request of a job's execution that is over, if no device has run it.

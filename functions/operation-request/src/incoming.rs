@@ -18,8 +18,8 @@ pub(crate) struct Incoming {
 
 /// Step that an event asks for.
 pub(crate) enum Purpose {
-    /// No step: a request was removed from the shadow.
-    Nothing,
+    /// Notes that the request was removed from the shadow.
+    DesiredCleared,
     /// Hands over a request that waits in the ledger and is due.
     HandOver(Name),
     /// Takes back the request of an AWS IoT job's execution that is over.
@@ -103,7 +103,7 @@ impl Incoming {
         } else {
             let request = Request::take(|field| fields.remove(field));
             if removes && request.is_empty() {
-                return Ok(Incoming { envelope, purpose: Purpose::Nothing });
+                return Ok(Incoming { envelope, purpose: Purpose::DesiredCleared });
             }
             operation_request(request, digest, strictness)
         };
@@ -300,6 +300,6 @@ mod tests {
     #[test]
     fn an_event_can_say_that_a_request_is_due() {
         assert!(matches!(purpose(&json!({"thingName": "a", "due": "17"})), Purpose::HandOver(Name::Version(17))));
-        assert!(matches!(purpose(&json!({"thingName": "a", "operation": null})), Purpose::Nothing));
+        assert!(matches!(purpose(&json!({"thingName": "a", "operation": null})), Purpose::DesiredCleared));
     }
 }

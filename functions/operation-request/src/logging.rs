@@ -42,7 +42,7 @@ pub(crate) fn record_purpose(span: &tracing::Span, purpose: &Purpose) {
         Purpose::JobOver(over) => {
             span.record("job", over.job_id.as_str());
         }
-        Purpose::Nothing => {}
+        Purpose::DesiredCleared => {}
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn report_event(device: &Device, report: &TaskReport, at: Millis) -> 
             TaskStatus::Warning | TaskStatus::Error => ReportStatus::Refused,
         },
         summary: report.summary.clone().unwrap_or_default(),
-        properties: properties.as_ref().map(properties::cut),
+        properties: properties.map(properties::cut),
         at,
     })
 }

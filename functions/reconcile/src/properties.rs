@@ -9,7 +9,9 @@ const MAX_LENGTH: usize = 1_024;
 const LEFT_OUT: &str = "…";
 
 /// The properties as a JSON object of at most a kilobyte. Entries that do not fit are left out whole, and counted in one more.
-pub(crate) fn cut(properties: &Map<String, Json>) -> String {
+/// Arrays and objects become texts: a shadow takes neither every array nor every depth.
+pub(crate) fn cut(properties: Map<String, Json>) -> String {
+    let properties: Map<String, Json> = properties.into_iter().map(|(name, value)| (name, flat(value))).collect();
     let whole = text(properties.iter());
     if whole.len() <= MAX_LENGTH {
         return whole;
@@ -18,7 +20,7 @@ pub(crate) fn cut(properties: &Map<String, Json>) -> String {
     let room = MAX_LENGTH.saturating_sub(left_out_entry(properties.len()).len());
     let mut kept = Map::new();
     let mut length = "{}".len();
-    for (name, value) in properties {
+    for (name, value) in &properties {
         let entry =
             text(std::iter::once((name, value))).len().saturating_sub("{}".len()) + usize::from(!kept.is_empty());
         if length + entry <= room {
@@ -29,6 +31,13 @@ pub(crate) fn cut(properties: &Map<String, Json>) -> String {
     let left_out = properties.len().saturating_sub(kept.len());
     kept.insert(LEFT_OUT.to_owned(), left_out_text(left_out).into());
     text(kept.iter())
+}
+
+fn flat(value: Json) -> Json {
+    match value {
+        Json::Array(_) | Json::Object(_) => Json::String(value.to_string()),
+        scalar => scalar,
+    }
 }
 
 fn left_out_text(left_out: usize) -> String {
@@ -52,7 +61,7 @@ mod tests {
 
     fn cut_of(properties: Json) -> (String, Map<String, Json>) {
         let Json::Object(properties) = properties else { panic!("no object") };
-        let text = cut(&properties);
+        let text = cut(properties);
         let Ok(Json::Object(read)) = serde_json::from_str(&text) else { panic!("no object: {text}") };
         (text, read)
     }
@@ -61,6 +70,12 @@ mod tests {
     fn properties_that_fit_stay_as_they_are() {
         let properties = json!({"/3/0": "</3/0>,</3/0/1>", "b": 1, "a": null});
         assert_eq!(cut_of(properties.clone()).0, properties.to_string());
+    }
+
+    #[test]
+    fn arrays_and_objects_become_texts() {
+        let (_, read) = cut_of(json!({"/3": ["a", null], "b": {"c": {"d": 1}}}));
+        assert_eq!(Json::Object(read), json!({"/3": r#"["a",null]"#, "b": r#"{"c":{"d":1}}"#}));
     }
 
     #[test]

@@ -66,8 +66,7 @@ impl Client {
             .connection
             .call(Method::POST, &path, Some(&task), |status| status == StatusCode::CREATED, limit)
             .await?;
-        // Usually a JSON string, on some installations plain text.
-        let id: String = serde_json::from_str(&body).unwrap_or_else(|_| body.trim().to_owned());
+        let id = task_id(&body);
         if id.is_empty() || id.len() > LONGEST_ID || id.chars().any(|c| c.is_control() || c == '<') {
             return Err(Error::UnexpectedAnswer("expected the id of the task that was created".to_owned()));
         }
@@ -119,9 +118,36 @@ impl Client {
     }
 }
 
+/// Id in the body of a 201: usually a JSON string, on some installations plain text. It may also be the task itself, in the form
+/// of `GET /tasks/{taskId}`. Empty if there is none.
+fn task_id(body: &str) -> String {
+    match serde_json::from_str(body) {
+        Ok(Json::String(id)) => id,
+        Ok(Json::Object(task)) => task.get("id").and_then(Json::as_str).unwrap_or_default().to_owned(),
+        Ok(Json::Array(_) | Json::Null | Json::Bool(_)) => String::new(),
+        Ok(Json::Number(_)) | Err(_) => body.trim().to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_id_is_a_json_string_or_plain_text() {
+        for (body, id) in [
+            (r#""d:1""#, "d:1"),
+            ("d:1\n", "d:1"),
+            ("17", "17"),
+            (r#"{"id": "d:1", "config": {}}"#, "d:1"),
+            (r#"{"taskId": "d:1"}"#, ""),
+            (r#"["d:1"]"#, ""),
+            ("null", ""),
+            ("", ""),
+        ] {
+            assert_eq!(task_id(body), id, "{body}");
+        }
+    }
 
     #[test]
     fn every_reserved_character_of_an_id_is_encoded() {

@@ -44,6 +44,14 @@ pub enum Event {
     },
     /// A request is taken back, other than by a cancelRequest.
     Cancel(Cancel),
+    /// The request was removed from the shadow's `desired`, so an equal one is a new one.
+    #[serde(rename = "cleared")]
+    DesiredCleared {
+        /// Version of the operation shadow after that.
+        version: u64,
+        /// Time of the event.
+        at: Millis,
+    },
     /// Time has passed.
     Tick {
         /// Time of the event.
@@ -63,7 +71,10 @@ impl Event {
             Event::Folded(folded) => folded.at,
             Event::Report(report) => report.at,
             Event::Cancel(cancel) => cancel.at,
-            Event::ReportRequested { at, .. } | Event::TaskRemoved { at, .. } | Event::Tick { at } => *at,
+            Event::ReportRequested { at, .. }
+            | Event::TaskRemoved { at, .. }
+            | Event::DesiredCleared { at, .. }
+            | Event::Tick { at } => *at,
         }
     }
 }

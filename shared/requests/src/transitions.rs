@@ -60,6 +60,7 @@ impl Device {
             Event::ReportRequested { name, at } => self.report_requested(name, *at),
             Event::TaskRemoved { name, at } => self.task_removed(name, *at),
             Event::Cancel(cancel) => self.cancel(&cancel.name, &cancel.by, cancel.at),
+            Event::DesiredCleared { version, .. } => self.desired_cleared(*version),
             Event::Tick { at } => self.tick(*at),
         };
         let at = event.at();

@@ -3,6 +3,7 @@
 use crate::device::Device;
 use crate::event::Claim;
 use crate::record::{Name, Reason, Record, Status, code, may_run_twice};
+use crate::transitions::Verdict;
 use crate::transitions::cancel::names;
 use crate::transitions::order::is_before;
 use crate::transitions::reasons::{canceled, lifetime_over, overtaken};
@@ -68,6 +69,15 @@ impl Device {
              to {operation} again"
         );
         Some(Reason::new(code::SAME_TOKEN, message))
+    }
+
+    /// The latest request no longer stands in the shadow: whoever saves it again has made it anew.
+    pub(super) fn desired_cleared(&mut self, version: u64) -> Verdict {
+        if version <= self.newest || self.newest_digest.is_empty() {
+            return Verdict::Unchanged;
+        }
+        self.newest_digest.clear();
+        Verdict::Changed
     }
 
     /// A later cancelRequest that came before this request and takes it back.

@@ -85,6 +85,20 @@ fn a_document_saved_again_does_not_execute_again() {
 }
 
 #[test]
+fn a_request_that_was_removed_from_the_shadow_and_is_saved_again_is_a_new_one() {
+    let saved = |story: &Story, version| Claim { with_reported: true, ..story.claim_of(version, "execute", &[REBOOT]) };
+    let mut story = Story::new();
+    story.scheduled(5, "execute", &[REBOOT], "t");
+    let cleared = |version| Event::DesiredCleared { version, at: NOW };
+    assert_eq!(story.apply(cleared(4)), Verdict::Unchanged, "before it was made");
+    assert_eq!(story.claims(saved(&story, 6)), Verdict::Ended(Status::Rejected));
+    assert_eq!(story.apply(cleared(7)), Verdict::Changed);
+    assert_eq!(story.apply(cleared(7)), Verdict::Unchanged);
+    assert_eq!(story.claims(saved(&story, 8)), Verdict::Send);
+    assert_eq!(story.claims(saved(&story, 9)), Verdict::Ended(Status::Rejected));
+}
+
+#[test]
 fn a_saved_document_is_recognised_also_when_a_newer_request_came_first() {
     let mut story = Story::new();
     story.scheduled(5, "execute", &[REBOOT], "t");
