@@ -1,5 +1,6 @@
 """Stops the local stack that `make demo KEEP=1` left running."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,6 +22,18 @@ def main(name: str = "demo") -> None:
             stop_group(pid, lambda pid=pid: not group_exists(pid))
             print(f"{what} has been ended")
     shutil.rmtree(run, ignore_errors=True)
+
+
+def stop_all_in(run: Path) -> None:
+    """Ends all processes that work in the folder, with their groups."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    groups = set()
+    for pid in pids:
+        if pid != os.getpid() and works_in(run, pid):
+            with contextlib.suppress(ProcessLookupError):
+                groups.add(os.getpgid(pid))
+    for group in groups - {os.getpgid(0)}:
+        stop_group(group, lambda group=group: not group_exists(group))
 
 
 def works_in(run: Path, pid: int) -> bool:

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import build
+import stop
 from deployed_template import deployed_resources
 from stack.aws_between import AwsBetween
 from emulator import Emulator
@@ -60,6 +61,14 @@ def pytest_sessionstart(session):
     is_worker = hasattr(session.config, "workerinput")
     if not is_worker and not session.config.option.collectonly and not reads_the_records(session.config):
         build.main()
+
+
+def pytest_unconfigure(config):
+    """Ends what the processes that share the tests have left: a run that is interrupted kills them."""
+    if hasattr(config, "workerinput") or config.option.collectonly or reads_the_records(config):
+        return
+    for run in stop.RUNS.glob("*test*"):
+        stop.stop_all_in(run)
 
 
 # Files that take longest. They come first: no process is left with one of them when the others have ended.

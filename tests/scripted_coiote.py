@@ -41,6 +41,8 @@ class ScriptedHandler(Handler):
             self.server.asked.append(asked)
             # Answers of a list are given in order, and the last one repeatedly.
             scripted = (script.pop(0) if len(script) > 1 else script[0]) if isinstance(script, list) else script
+        if callable(scripted):
+            scripted = scripted()
         if scripted == RESET:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
@@ -89,7 +91,10 @@ class Script(NamedTuple):
 
 @contextlib.contextmanager
 def scripted_coiote(authority: certificates.Authority, answers: dict, idle_seconds: float | None = None, name: str = "localhost"):
-    """Runs a server with these answers, by the beginning of method and path; a list of answers is given in order."""
+    """Runs a server with these answers, by the beginning of method and path; a list of answers is given in order.
+
+    A function returns its answer when it is asked.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         context.load_cert_chain(*authority.server(name).write(Path(folder), "server"))

@@ -4,6 +4,7 @@ Through the deployed template; `reconcile` runs by its schedule.
 """
 
 import json
+import threading
 import time
 from collections import Counter
 from datetime import datetime, timezone
@@ -30,9 +31,9 @@ def open_request(stack, thing: str, desired: dict, status: str, token: str | Non
     return version
 
 
-def let_time_pass(stack, thing: str, seconds: float) -> None:
+def let_time_pass(stack, thing: str, seconds: float, table: str | None = None) -> None:
     """Makes all times in the device's item older, as if that time had passed."""
-    table, key = stack.outputs["RequestsTable"], {"thing": {"S": thing}, "entry": {"S": "device"}}
+    table, key = table or stack.outputs["RequestsTable"], {"thing": {"S": thing}, "entry": {"S": "device"}}
     while True:
         item = stack.aws.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"]
         if "events" in item:
@@ -183,6 +184,26 @@ def test_a_lost_report_is_requested_on_its_own(stack, device):
         assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
     finally:
         stack.coiote.set_faults({})
+
+
+def test_a_device_whose_report_takes_long_delays_no_other(stack, device, environment_of, own_ledger):
+    things = [device("sleeping") for _ in range(4)]
+    together = threading.Barrier(len(things), timeout=20)
+
+    def no_report() -> tuple[int, dict]:
+        together.wait()
+        return 404, {"message": "it has not run", "code": 4041}
+
+    answers = {"GET /taskReports/findSince": (200, []), "GET /taskReports/": no_report}
+    with scripted_coiote(stack.authority, answers) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        function = environment_of("OperationRequest", **variables)
+        for thing in things:
+            request = {"operation": "read", "keys": [LIFETIME], "thingName": thing, "version": 1, "timestamp": int(time.time())}
+            assert function.invoke(request)["status"] == "SCHEDULED"
+            let_time_pass(stack, thing, 61, own_ledger.table)
+        assert environment_of("Reconcile", RECONCILE_SECONDS="1", **variables).invoke({})["lookedAt"] == len(things)
+    assert not together.broken, "they were asked for one after the other"
 
 
 def test_a_cancel_request_cancels_requests_that_no_device_has_run_and_lists_each(stack, device):

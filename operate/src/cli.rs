@@ -50,9 +50,12 @@ pub(crate) enum Command {
     Cancel {
         #[arg(value_parser = thing_name())]
         thing: ThingName,
-        /// Shadow version or client token of a request
-        #[arg(required = true, value_name = "REQUEST")]
+        /// Shadow version or client token of a request; a number is a version
+        #[arg(required_unless_present = "tokens", value_name = "REQUEST")]
         requests: Vec<String>,
+        /// Client token of a request, also one that is a number
+        #[arg(long = "token", value_name = "TOKEN")]
+        tokens: Vec<String>,
         #[command(flatten)]
         waiting: WaitingArgs,
     },

@@ -54,8 +54,9 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             let checked = run_request::check(operation)?;
             run_request::run(&Aws::connect(&connection).await?, checked).await
         }
-        Command::Cancel { thing, requests, waiting } => {
-            run_request::cancel(&Aws::connect(&connection).await?, &thing, &requests, &waiting).await
+        Command::Cancel { thing, requests, tokens, waiting } => {
+            let desired = request::cancel(&requests, &tokens);
+            run_request::cancel(&Aws::connect(&connection).await?, &thing, desired, &waiting).await
         }
         Command::Job(Job::Create(job)) => {
             let checked = job::check(job)?;

@@ -87,12 +87,14 @@ fn attribute(text: &str) -> Json {
     }
 }
 
-/// Makes a request that cancels others: versions of the shadow as numbers, client tokens as texts.
-pub(crate) fn cancel(requests: &[String]) -> Json {
+/// Makes a request that cancels others: versions of the shadow as numbers, client tokens as texts. Of `requests`, the numbers are
+/// versions.
+pub(crate) fn cancel(requests: &[String], tokens: &[String]) -> Json {
     let named = |request: &String| {
         request.parse::<u64>().map_or_else(|_| json!(request), |version| json!(Number::from(version)))
     };
-    json!({"operation": CANCEL_REQUEST, "requests": requests.iter().map(named).collect::<Vec<_>>()})
+    let requests: Vec<Json> = requests.iter().map(named).chain(tokens.iter().map(|token| json!(token))).collect();
+    json!({"operation": CANCEL_REQUEST, "requests": requests})
 }
 
 #[cfg(test)]
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn requests_are_named_by_version_or_token() {
-        let canceled = cancel(&["17".to_owned(), "my-token".to_owned()]);
-        assert_eq!(canceled, json!({"operation": "cancelRequest", "requests": [17, "my-token"]}));
+        let canceled = cancel(&["17".to_owned(), "my-token".to_owned()], &["18".to_owned()]);
+        assert_eq!(canceled, json!({"operation": "cancelRequest", "requests": [17, "my-token", "18"]}));
     }
 }

@@ -46,14 +46,13 @@ pub(crate) async fn run(aws: &Aws, CheckedRequest { args, valid }: CheckedReques
     draft.run(aws, &args.waiting).await
 }
 
-/// Makes a request that cancels others, named by version or client token, and shows its answer.
+/// Makes a request that cancels others, and shows its answer.
 pub(crate) async fn cancel(
     aws: &Aws,
     thing: &ThingName,
-    names: &[String],
+    desired: Json,
     waiting: &WaitingArgs,
 ) -> Result<Exit, Failure> {
-    let desired = request::cancel(names);
     Draft { thing, operation: requests::CANCEL_REQUEST, desired, keys: Vec::new() }.run(aws, waiting).await
 }
 

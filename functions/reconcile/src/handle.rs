@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use tracing::Instrument;
 
 use crate::coiote_calls::CoioteCalls;
-use crate::counts::{HandOverCounts, LookCounts, Stock, Summary, log, measure};
+use crate::counts::{HandOverCounts, Stock, Summary, log, measure};
 use crate::hand_over::HandOver;
 use crate::look::Looking;
 use crate::pace::Stop;
@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) time: Duration,
     /// Name or ARN of operation-response.
     pub(crate) operation_response: String,
+    /// Most devices that are looked at, and most requests that are handed over, at the same time.
+    pub(crate) most_at_once: usize,
 }
 
 impl Settings {
@@ -98,11 +100,11 @@ impl Service {
         let span = tracing::error_span!("reconcile", request_id, trace_id = lambda_support::trace_id(&context));
         let ended = async {
             metrics::counter!("ReconcileRuns").increment(1);
-            let (mut looking, mut hand_overs) = (Looking::new(&run), HandOverCounts::default());
-            let stock = self.take_stock(&mut looking.counts).await;
+            let (looking, mut hand_overs) = (Looking::new(&run), HandOverCounts::default());
+            let stock = self.take_stock(&looking).await;
             let (looked, handed_over) =
-                tokio::join!(self.keep_looking(&mut looking), self.keep_handing_over(&run, &mut hand_overs));
-            let looks = looking.counts;
+                tokio::join!(self.keep_looking(&looking), self.keep_handing_over(&run, &mut hand_overs));
+            let looks = looking.into_counts();
             let ended = stock.and_then(|stock| {
                 measure(&stock, &looks);
                 looked.and(handed_over)
@@ -117,7 +119,7 @@ impl Service {
     }
 
     /// Looks at devices and reports, again and again while requests are fresh or wait.
-    async fn keep_looking(&self, looking: &mut Looking<'_>) -> Result<(), ledger::Error> {
+    async fn keep_looking(&self, looking: &Looking<'_>) -> Result<(), ledger::Error> {
         let run = looking.run;
         let mut reads_reports = self.settings.reads_reports();
         loop {
@@ -161,12 +163,13 @@ impl Service {
 
     /// Counts open requests, and notes the age of the device whose request waits longest for its hand-over, and of the one whose
     /// lifetime ends next.
-    async fn take_stock(&self, counts: &mut LookCounts) -> Result<Stock, ledger::Error> {
+    async fn take_stock(&self, looking: &Looking<'_>) -> Result<Stock, ledger::Error> {
         let lifetimes_from = now().saturating_add(LONGEST_REPORT_INTERVAL);
         let ends_next = self.ledger.due(DueIndex::Look, lifetimes_from, Millis::MAX >> 1, 1).await?;
         let waits = self.ledger.due(DueIndex::HandOver, 0, Millis::MAX >> 1, 1).await?;
         for (_, thing) in ends_next.iter().chain(&waits) {
-            counts.note_age(&self.ledger.load(thing).await?.device);
+            let device = self.ledger.load(thing).await?.device;
+            looking.count(|counts| counts.note_age(&device));
         }
         Ok(Stock {
             things: self.ledger.count(DueIndex::Look).await?,

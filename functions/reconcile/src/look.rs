@@ -1,7 +1,9 @@
 //! Looks at the devices that are due: ends requests whose time is over, asks for single reports, removes tasks.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use lambda_support::now;
 use ledger::{DueIndex, Item};
 use requests::{DueAction, Event, Name};
@@ -22,13 +24,22 @@ const SLICE: Duration = Duration::from_secs(15);
 /// Looking at devices and reports, in one run.
 pub(crate) struct Looking<'a> {
     pub(crate) run: &'a Run,
-    pub(crate) counts: LookCounts,
-    outages: Outages,
+    counts: RefCell<LookCounts>,
+    outages: RefCell<Outages>,
 }
 
 impl Looking<'_> {
     pub(crate) fn new(run: &Run) -> Looking<'_> {
-        Looking { run, counts: LookCounts::default(), outages: Outages::default() }
+        Looking { run, counts: RefCell::default(), outages: RefCell::default() }
+    }
+
+    /// Counts something.
+    pub(crate) fn count(&self, add: impl FnOnce(&mut LookCounts)) {
+        add(&mut self.counts.borrow_mut());
+    }
+
+    pub(crate) fn into_counts(self) -> LookCounts {
+        self.counts.into_inner()
     }
 }
 
@@ -44,37 +55,48 @@ enum ReportAnswer {
 
 impl Service {
     /// Looks at every device that is due, or at as many as there is time for. Returns whether these were all.
-    pub(crate) async fn look(&self, looking: &mut Looking<'_>) -> Result<bool, ledger::Error> {
+    pub(crate) async fn look(&self, looking: &Looking<'_>) -> Result<bool, ledger::Error> {
         let run = looking.run;
         let (begun, by) = (Instant::now(), now());
+        let is_out_of_time = || run.is_over() || begun.elapsed() > SLICE;
         let mut pages = DuePages::until(by, PAGE);
         let mut errors = LedgerErrors::default();
         while let Some(from) = pages.next_from() {
             let page = self.ledger.due(DueIndex::Look, from, by, PAGE).await?;
-            for thing in pages.take(page) {
-                if run.is_over() || begun.elapsed() > SLICE {
-                    return Ok(false);
+            let look_at = async |thing: String| match is_out_of_time() {
+                true => None,
+                false => Some((self.look_at(looking, &thing).await, thing)),
+            };
+            // Several at once: their reports may have to be asked for one by one, and those behind them wait.
+            let mut looks = stream::iter(pages.take(page)).map(look_at).buffer_unordered(self.settings.most_at_once);
+            let mut is_all = true;
+            while let Some(looked) = looks.next().await {
+                match looked {
+                    Some((Ok(()), _)) => errors.reset(),
+                    Some((Err(error), thing)) => errors.add(run, &thing, error)?,
+                    None => is_all = false,
                 }
-                match self.look_at(looking, &thing).await {
-                    Ok(()) => errors.reset(),
-                    Err(error) => errors.add(run, &thing, error)?,
-                }
+            }
+            if !is_all {
+                return Ok(false);
             }
         }
         Ok(true)
     }
 
-    async fn look_at(&self, looking: &mut Looking<'_>, thing: &str) -> Result<(), ledger::Error> {
+    async fn look_at(&self, looking: &Looking<'_>, thing: &str) -> Result<(), ledger::Error> {
         let item = self.ledger.load(thing).await?;
-        looking.counts.looked_at += 1;
-        looking.counts.note_age(&item.device);
+        looking.count(|counts| {
+            counts.looked_at += 1;
+            counts.note_age(&item.device);
+        });
         let applied = self.due_events(looking, thing, &item).await;
         let item = self.save(looking, thing, item, &applied).await?;
         self.ledger.postpone_look(thing, &item, now()).await
     }
 
     /// Applies the time that has passed, and Coiote's reports about the tasks that are due.
-    async fn due_events(&self, looking: &mut Looking<'_>, thing: &str, item: &Item) -> AppliedEvents {
+    async fn due_events(&self, looking: &Looking<'_>, thing: &str, item: &Item) -> AppliedEvents {
         let mut applied = AppliedEvents::of(&item.device);
         let at = now();
         applied.apply(Event::Tick { at });
@@ -109,18 +131,18 @@ impl Service {
         applied
     }
 
-    async fn ask_for_report(&self, looking: &mut Looking<'_>, thing: &str, task_id: &str) -> ReportAnswer {
+    async fn ask_for_report(&self, looking: &Looking<'_>, thing: &str, task_id: &str) -> ReportAnswer {
         if !self.settings.reads_reports() {
             return ReportAnswer::Forbidden;
         }
-        if looking.outages.is_over_limit() {
+        if looking.outages.borrow().is_over_limit() {
             return ReportAnswer::Failed;
         }
         let answer = self.coiote.report(thing, task_id, looking.run.deadline).await;
-        looking.counts.asked += 1;
+        looking.count(|counts| counts.asked += 1);
         match answer {
             Ok(report) => {
-                looking.outages.reset();
+                looking.outages.borrow_mut().reset();
                 report.map_or(ReportAnswer::NotRun, |report| ReportAnswer::Report(Box::new(report)))
             }
             Err(coiote_access::Error::Coiote(coiote::Error::Unauthorized(reason))) => {
@@ -128,7 +150,7 @@ impl Service {
                 ReportAnswer::Forbidden
             }
             Err(error) => {
-                looking.outages.add(&error);
+                looking.outages.borrow_mut().add(&error);
                 looking.run.trouble(thing, error.code(), &error.to_string());
                 ReportAnswer::Failed
             }
@@ -136,19 +158,19 @@ impl Service {
     }
 
     /// Removes a task at Coiote. Returns whether it is gone.
-    async fn remove_task(&self, looking: &mut Looking<'_>, thing: &str, name: &Name, task_id: &str) -> bool {
-        if looking.outages.is_over_limit() {
+    async fn remove_task(&self, looking: &Looking<'_>, thing: &str, name: &Name, task_id: &str) -> bool {
+        if looking.outages.borrow().is_over_limit() {
             return false;
         }
         match self.coiote.remove(task_id, looking.run.deadline).await {
             Ok(was_there) => {
                 tracing::debug!(thing, request = %name, task_id, was_there, "task removed");
-                looking.outages.reset();
-                looking.counts.removed += 1;
+                looking.outages.borrow_mut().reset();
+                looking.count(|counts| counts.removed += 1);
                 true
             }
             Err(error) => {
-                looking.outages.add(&error);
+                looking.outages.borrow_mut().add(&error);
                 looking.run.trouble(thing, error.code(), &error.to_string());
                 false
             }

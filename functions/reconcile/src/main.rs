@@ -42,16 +42,17 @@ async fn main() -> Result<(), Error> {
     let variable = |name: &str| std::env::var(name).ok();
     let access = Access::from_env(aws_sdk_secretsmanager::Client::new(&aws));
     let ledger = Ledger::from_env(aws_sdk_dynamodb::Client::new(&aws));
+    let most_at_once = pace::limit(lambda_support::number_from_env("REQUEST_CONCURRENCY", 0));
     let settings = Settings {
         report_interval: Duration::from_secs(lambda_support::number_from_env("REPORT_INTERVAL", 5)),
         time: Duration::from_secs(lambda_support::number_from_env("RECONCILE_SECONDS", 55)),
         operation_response: variable("OPERATION_RESPONSE_FUNCTION").unwrap_or_default(),
+        most_at_once,
     };
     let operation_request = OperationRequest::new(
         &aws_sdk_lambda::config::Builder::from(&aws),
         variable("OPERATION_REQUEST_FUNCTION").unwrap_or_default(),
     );
-    let most_at_once = pace::limit(lambda_support::number_from_env("REQUEST_CONCURRENCY", 0));
     let hand_over = HandOver::new(ledger.clone(), operation_request, most_at_once);
     let lambda = aws_sdk_lambda::Client::new(&aws);
     let service = Service::new(CoioteCalls::new(access), ledger, lambda, hand_over, settings);

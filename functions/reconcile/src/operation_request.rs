@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 
 use crate::contact::Contact;
 
-/// Time limit for an answer: longer than operation-request runs.
+/// Time limit for an answer: longer than operation-request runs, see `RequestTimeout` in the template.
 const INVOCATION_LIMIT: Duration = Duration::from_secs(60);
 
 /// Code of an invocation that came to no answer.

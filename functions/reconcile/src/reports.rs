@@ -48,7 +48,7 @@ enum Match {
 
 impl Service {
     /// Reads the reports since the last read. Returns whether the next read may succeed; where Coiote refuses, it fails as well.
-    pub(crate) async fn read_reports(&self, looking: &mut Looking<'_>) -> Result<bool, ledger::Error> {
+    pub(crate) async fn read_reports(&self, looking: &Looking<'_>) -> Result<bool, ledger::Error> {
         let cursor = self.ledger.reports_read_until().await?.as_deref().and_then(millis_from_iso8601);
         let begun_at = now();
         let mut since = cursor::begin(cursor, begun_at);
@@ -97,12 +97,12 @@ impl Service {
     /// Processes the new reports of a page, in a read that began then. Returns whether there was time for all of them.
     async fn process_page(
         &self,
-        looking: &mut Looking<'_>,
+        looking: &Looking<'_>,
         page: &Reports,
         begun_at: Millis,
         errors: &mut LedgerErrors,
     ) -> Result<bool, ledger::Error> {
-        looking.counts.looks += 1;
+        looking.count(|counts| counts.looks += 1);
         if page.unreadable > 0 {
             self.warn_once("REPORT_NOT_UNDERSTOOD", &format!("{} entries are no reports", page.unreadable));
         }
@@ -136,12 +136,7 @@ impl Service {
         }
     }
 
-    async fn process(
-        &self,
-        looking: &mut Looking<'_>,
-        report: &TaskReport,
-        matched: Match,
-    ) -> Result<(), ledger::Error> {
+    async fn process(&self, looking: &Looking<'_>, report: &TaskReport, matched: Match) -> Result<(), ledger::Error> {
         let (key, at) = (key(report), now());
         let known = self.known_reports.get(&key);
         let first_seen = match known {
@@ -164,7 +159,7 @@ impl Service {
                     metrics::histogram!("ReportLag").record(float(at.saturating_sub(updated_at)) / 1_000.0);
                 }
                 if known.is_none() || is_news {
-                    looking.counts.reports += 1;
+                    looking.count(|counts| counts.reports += 1);
                     let outcome = if is_news { "news" } else { "known" };
                     metrics::counter!("Reports", "outcome" => outcome).increment(1);
                 }
@@ -172,7 +167,7 @@ impl Service {
             Match::None { may_match_later } => {
                 self.known_reports.insert(key, state(may_match_later, first_seen, at));
                 if known.is_none() {
-                    looking.counts.foreign += 1;
+                    looking.count(|counts| counts.foreign += 1);
                     metrics::counter!("Reports", "outcome" => "foreign").increment(1);
                 }
             }

@@ -17,7 +17,7 @@ impl Service {
     /// Writes events on a device's requests. Objects that the device has deleted go from the datamodel shadow, too.
     pub(crate) async fn save(
         &self,
-        looking: &mut Looking<'_>,
+        looking: &Looking<'_>,
         thing: &str,
         item: Item,
         applied: &AppliedEvents,
@@ -28,7 +28,7 @@ impl Service {
             self.fold_deletion(looking.run, thing, &deleted).await;
         }
         let (item, _) = self.ledger.apply(thing, item, &applied.events, now()).await?;
-        looking.counts.ended += outcomes.len();
+        looking.count(|counts| counts.ended += outcomes.len());
         for record in outcomes {
             log_outcome(thing, record);
         }

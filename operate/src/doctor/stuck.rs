@@ -82,8 +82,9 @@ async fn check_oldest_request(ledger: &Ledger, now: Millis) -> Diagnosis {
             Ok(item) => item,
             Err(error) => return Diagnosis::not_visible(subject, error),
         };
-        // The events of some requests do not say when they were made.
-        for record in item.device.open().iter().filter(|record| record.requested_at > 0) {
+        // The events of some requests do not say when they were made, and AWS may have queued a job's request long before.
+        let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
+        for record in item.device.open().iter().filter(is_dated) {
             if oldest.as_ref().is_none_or(|(_, known)| record.requested_at < known.requested_at) {
                 oldest = Some((thing.clone(), record.clone()));
             }
