@@ -22,6 +22,7 @@ REST = [
     (r"GET /things/([^/]+)/jobs", "iotjobsdata:GetPendingJobExecutions", "iot thing/{0}"),
     (r"GET /things/([^/]+)/jobs/[^/]+", "iotjobsdata:DescribeJobExecution", "iot thing/{0}"),
     (r"POST /things/([^/]+)/jobs/[^/]+", "iotjobsdata:UpdateJobExecution", "iot thing/{0}"),
+    (r"GET /endpoint", "iot:DescribeEndpoint", "*"),
     (r"GET /jobs", "iot:ListJobs", "*"),
     (r"GET /jobs/([^/]+)", "iot:DescribeJob", "iot job/{0}"),
     (r"GET /jobs/([^/]+)/job-document", "iot:GetJobDocument", "iot job/{0}"),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import socket
 import subprocess
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from answers import status_and_code
 from command_line import LWM2M
 from stack.aws import base_environment
-from stack.aws_between import BROKEN, DENIED, THROTTLED, Refuse
+from stack.aws_between import BROKEN, DENIED, THROTTLED, Answer, Refuse
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT
 from stack.processes import wait_for
@@ -526,6 +527,57 @@ def test_an_update_that_aws_never_accepts_delays_no_other(stack, jobs, sleeping,
     [line] = [line for line in function.log_lines() if line.get("message") == "AWS IoT Jobs does not take the update"]
     assert line["code"] == "JOB_EXECUTION_NOT_TAKEN"
     assert (line["level"], line["thing"], line["job"]) == ("ERROR", thing, f"job:{job}:1")
+
+
+@pytest.fixture
+def at_the_account(stack, aws_between):
+    """Environment of a function without an endpoint for all services, as in Lambda: not for the data plane of AWS IoT Jobs."""
+    local = {"AWS_ENDPOINT_URL_DYNAMODB": stack.aws.endpoint, "AWS_ENDPOINT_URL_LAMBDA": stack.aws.endpoint}
+    return local | {"AWS_ENDPOINT_URL": "", "AWS_ENDPOINT_URL_IOT": aws_between.endpoint}
+
+
+@pytest.mark.parametrize("kinds", [["iot:Jobs"], ["iot:Jobs", "iot:Data-ATS"]], ids=["own", "common"])
+def test_the_endpoint_of_the_account_is_called(stack, sleeping, environment_of, aws_between, at_the_account, kinds):
+    thing, _ = sleeping
+    function, event = environment_of("JobExecutions", **at_the_account), stream_event(stack, thing)
+    asked = []
+
+    def describe(call):
+        [kind] = call.query["endpointType"]
+        asked.append(kind)
+        # The local AWS refuses the first kind, as AWS does for some accounts.
+        return Answer({"endpointAddress": f"localhost:{account.getsockname()[1]}"}) if kind == kinds[-1] else None
+
+    with socket.create_server(("127.0.0.1", 0)) as account:
+        account.settimeout(30)
+        aws_between.always("GET /endpoint", describe)
+        invocation = function.begin(event)
+        connection, _ = account.accept()
+        with connection:
+            hello = connection.recv(4096)
+    # A record of the TLS handshake, for that host
+    assert hello[0] == 22 and b"localhost" in hello
+    assert function.result(invocation)["errorType"] == "JOB_EXECUTION_NOT_TOLD"
+    assert function.invoke(event)["errorType"] == "JOB_EXECUTION_NOT_TOLD"
+    assert asked == kinds, "once for an execution environment"
+
+
+def test_an_endpoint_that_was_not_found_is_looked_up_again(stack, sleeping, environment_of, aws_between, at_the_account):
+    thing, _ = sleeping
+    function, event = environment_of("JobExecutions", **at_the_account), stream_event(stack, thing)
+    aws_between.once("GET /endpoint", DENIED, Answer({}))
+    for reason in ("ForbiddenException", "no address"):
+        failed = function.invoke(event)
+        assert failed["errorType"] == "JOB_EXECUTION_NOT_TOLD" and reason in failed["errorMessage"], failed
+    assert aws_between.calls == ["GET /endpoint"] * 2
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE"])
+def test_a_configured_endpoint_is_not_looked_up(stack, sleeping, environment_of, aws_between, at_the_account, variable):
+    thing, _ = sleeping
+    function = environment_of("JobExecutions", **at_the_account | {variable: aws_between.endpoint})
+    assert function.invoke(stream_event(stack, thing)) is None
+    assert aws_between.calls == ["POST /things"]
 
 
 def test_a_look_that_aws_does_not_answer_is_made_again_by_the_next_one(environment_of, aws_between):

@@ -9,7 +9,7 @@ from stack.local_stack import ROOT
 TEMPLATE = ROOT / "template.yaml"
 
 # Actions for which IAM has no resources
-WITHOUT_RESOURCE = {"iot:CreateKeysAndCertificate", "iot:ListJobs", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+WITHOUT_RESOURCE = {"iot:CreateKeysAndCertificate", "iot:DescribeEndpoint", "iot:ListJobs", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 
 
 def statements(role: dict) -> list[dict]:

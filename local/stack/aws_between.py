@@ -17,7 +17,8 @@ class Call:
 
     def __init__(self, method: str, path: str, target: str, body: bytes):
         parsed = urllib.parse.urlsplit(path)
-        shadow = urllib.parse.parse_qs(parsed.query).get("name", [""])[0]
+        self.query = urllib.parse.parse_qs(parsed.query)
+        shadow = self.query.get("name", [""])[0]
         verb = {"GET": "get", "POST": "update", "DELETE": "delete"}.get(method, method)
         of_shadow = f"{verb} {shadow}" if parsed.path.endswith("/shadow") else ""
         self.name = target.partition(".")[2] or of_shadow or f"{method} /{parsed.path.split('/')[1]}"
@@ -32,6 +33,13 @@ class Refuse:
 
     def __init__(self, status: int, code: str, message: str = "no"):
         self.status, self.code, self.message = status, code, message
+
+
+class Answer:
+    """Fault: AWS answers with this document, and does nothing."""
+
+    def __init__(self, document: object):
+        self.document = document
 
 
 CONFLICT = Refuse(409, "ConflictException")
@@ -72,6 +80,8 @@ class Between(Handler):
         if isinstance(fault, Refuse):
             body = json.dumps({"message": fault.message, "__type": fault.code}).encode()
             return self.reply(fault.status, body, {"x-amzn-errortype": fault.code})
+        if isinstance(fault, Answer):
+            return self.reply(200, json.dumps(fault.document).encode())
         if callable(fault):
             fault()
         connection = http.client.HTTPConnection(*state.aws, timeout=30)

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::control_plane::ControlPlane;
+use crate::data_plane::DataPlane;
 use crate::event::{JobUpdate, Trigger};
 use crate::update::Updated;
 
@@ -24,7 +25,7 @@ pub(crate) const NOT_LOOKED: &str = "JOBS_NOT_LOOKED_AT";
 /// Clients of the function.
 pub(crate) struct Clients {
     pub(crate) ledger: Ledger,
-    pub(crate) jobs: aws_sdk_iotjobsdataplane::Client,
+    pub(crate) jobs: DataPlane,
     pub(crate) lambda: aws_sdk_lambda::Client,
 }
 
@@ -102,6 +103,14 @@ impl Service {
     }
 
     async fn update_all(&self, updates: Vec<JobUpdate>, deadline: Deadline, begun: Instant) -> Result<(), Diagnostic> {
+        // Once for all: each of the updates would look the endpoint up again if that fails.
+        if !updates.is_empty()
+            && let Err(reason) = self.clients.jobs.client().await
+        {
+            metrics::counter!("Failures", "code" => NOT_TOLD).increment(updates.len() as u64);
+            tracing::warn!(code = NOT_TOLD, reason, "AWS IoT Jobs not told; it is tried again");
+            return Err(diagnostic(NOT_TOLD, reason));
+        }
         let mut tasks = JoinSet::new();
         // Mostly it is one: then the lines about that execution include the last one here.
         let single = match updates.as_slice() {

@@ -170,6 +170,8 @@ impl Service {
         let described = self
             .clients
             .jobs
+            .client()
+            .await?
             .describe_job_execution()
             .thing_name(thing)
             .job_id(id)

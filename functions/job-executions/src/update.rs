@@ -66,9 +66,8 @@ impl Service {
         status: &JobExecutionStatus,
         details: HashMap<String, String>,
     ) -> Result<(), Refusal> {
-        let updated = self
-            .clients
-            .jobs
+        let jobs = self.clients.jobs.client().await.map_err(Refusal::Other)?;
+        let updated = jobs
             .update_job_execution()
             .thing_name(thing)
             .job_id(job_id)

@@ -115,9 +115,18 @@ struct Variables;
 
 impl LoadServiceConfig for Variables {
     fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
-        let service = key.service_id().to_uppercase().replace(' ', "_");
-        endpoint_url(&format!("{}_{service}", key.env()))
+        endpoint_url(&of_service(key.env(), key.service_id()))
     }
+}
+
+/// Whether a variable has the endpoint of the service with this id, such as `IoT Jobs Data Plane`.
+pub fn has_configured_endpoint(service_id: &str) -> bool {
+    endpoint_url("AWS_ENDPOINT_URL").or_else(|| endpoint_url(&of_service("AWS_ENDPOINT_URL", service_id))).is_some()
+}
+
+/// Name of a variable for a single service.
+fn of_service(name: &str, service_id: &str) -> String {
+    format!("{name}_{}", service_id.to_uppercase().replace(' ', "_"))
 }
 
 /// Code and message of an AWS error; its chain of causes if AWS gave no answer.
