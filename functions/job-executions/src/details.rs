@@ -68,6 +68,7 @@ mod tests {
     fn summary(status: Status, message: &str) -> RequestSummary {
         RequestSummary {
             operation: "write".to_owned(),
+            requested_at: 1,
             status,
             task_id: Some("t".to_owned()),
             reason: Some(Reason::new("KEY_UNKNOWN", message)),

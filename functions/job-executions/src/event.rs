@@ -38,10 +38,12 @@ impl Trigger {
     }
 }
 
-/// Updates for the jobs' requests whose summary has changed. Those that had ended are left out: AWS takes no second outcome.
+/// Updates for the jobs' requests whose summary has changed. Those that had ended are left out: AWS takes no second outcome. One
+/// that had ended under the same name may be of a job that was deleted and created again.
 fn updates(change: &Change) -> Vec<JobUpdate> {
     let Change { thing, before, after } = change;
     let is_new = |record: &&Record| match before.find(&record.name) {
+        Some(known) if record.name.is_reused(known.requested_at, record.requested_at) => true,
         Some(known) => known.is_open() && RequestSummary::from_record(known) != RequestSummary::from_record(record),
         None => true,
     };
@@ -82,6 +84,24 @@ mod tests {
         assert!(updated(&before, &before).is_empty());
         let after = device(&[("job:b:1", "S", "t"), ("x", "S", "t")], &[("job:c:1", "E", "t"), ("job:a:1", "E", "t")]);
         assert_eq!(updated(&before, &after), ["job:a:1"], "c had ended before");
+    }
+
+    #[test]
+    fn a_request_of_a_job_that_was_created_again_is_an_update() {
+        let device = |list: &str, state: &str, requested_at: u64| -> Device {
+            let record = json!({"n": "job:a:1", "o": "read", "s": state, "q": requested_at, "z": 1});
+            serde_json::from_value(json!({list: [record]})).unwrap()
+        };
+        let ended = device("e", "E", 100);
+        for (list, state) in [("o", "H"), ("e", "E")] {
+            let change = |requested_at| Change {
+                thing: "a".to_owned(),
+                before: ended.clone(),
+                after: device(list, state, requested_at),
+            };
+            assert_eq!(updates(&change(160)).len(), 1, "{state}");
+            assert!(updates(&change(101)).is_empty(), "{state}: AWS rounds some times");
+        }
     }
 
     #[test]

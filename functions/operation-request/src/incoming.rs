@@ -83,9 +83,8 @@ impl Incoming {
         let job = job(&mut fields)?;
         if let (Some((job_id, execution)), Some(Json::String(over))) = (&job, fields.remove("jobOver")) {
             let canceled_by = format!("AWS IoT job {job_id}, whose execution is {over}");
-            // Some events of AWS have the time in milliseconds.
-            let at = envelope.timestamp.map(|at| if at > 100_000_000_000 { at / 1_000 } else { at });
-            let purpose = Purpose::JobOver(JobOver { job_id: job_id.clone(), execution: *execution, at, canceled_by });
+            let over = JobOver { job_id: job_id.clone(), execution: *execution, at: envelope.timestamp, canceled_by };
+            let purpose = Purpose::JobOver(over);
             return Ok(Incoming { envelope, purpose });
         }
         let job = match job {

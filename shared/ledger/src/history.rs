@@ -30,6 +30,8 @@ pub struct EndedRequest {
 pub struct RequestSummary {
     /// Operation of the request.
     pub operation: String,
+    /// Time of the request in seconds since 1970; 0 if it is not known.
+    pub requested_at: u64,
     /// Status of the request.
     pub status: Status,
     /// Id of its task at Coiote.
@@ -45,11 +47,17 @@ impl RequestSummary {
     pub fn from_record(record: &Record) -> RequestSummary {
         RequestSummary {
             operation: record.operation.clone(),
+            requested_at: record.requested_at,
             status: record.status(),
             task_id: record.task_id.clone(),
             reason: record.reason.clone(),
             properties: record.properties.clone(),
         }
+    }
+
+    /// Whether the request has not ended.
+    pub fn is_open(&self) -> bool {
+        matches!(self.status, Status::InProgress | Status::Scheduled)
     }
 
     /// Summary of the request in an item of the history.
@@ -58,6 +66,7 @@ impl RequestSummary {
         let reason = |code: String| Reason { code: code.into(), message: owned("message").unwrap_or_default() };
         Some(RequestSummary {
             operation: owned("operation")?,
+            requested_at: integer(item, "requestedAt").unwrap_or(0),
             status: Status::parse(text(item, "status")?)?,
             task_id: owned("taskId"),
             reason: owned("code").map(reason),

@@ -93,6 +93,23 @@ impl Name {
         matches!(self, Name::Job { .. })
     }
 
+    /// Whether requests of this name that were made at these times, in seconds since 1970, are different ones: if a shadow is
+    /// deleted and created again, its versions begin anew, as do the executions of a job. If a time is unknown (0), they count
+    /// as the same, so that nothing is sent twice.
+    pub fn is_reused(&self, requested_at: u64, other: u64) -> bool {
+        /// Tolerance in seconds: AWS IoT Jobs gives the time of queueing in seconds in some places, in milliseconds in others.
+        /// To delete a job takes longer.
+        const TOLERANCE: u64 = 5;
+        let are_known = requested_at != 0 && other != 0;
+        let difference = requested_at.abs_diff(other);
+        are_known
+            && match self {
+                Name::Version(_) => difference > 0,
+                Name::Job { .. } => difference > TOLERANCE,
+                Name::Invocation(_) => false,
+            }
+    }
+
     /// Form of the name in sort keys, in which versions have their numeric order.
     pub fn sort_key(&self) -> String {
         match self {

@@ -77,12 +77,17 @@ impl Envelope {
         Ok(Envelope {
             thing,
             version: event.remove("version").and_then(|version| version.as_u64()),
-            timestamp: event.remove("timestamp").and_then(|timestamp| timestamp.as_u64()),
+            timestamp: event.remove("timestamp").and_then(|timestamp| timestamp.as_u64()).map(in_seconds),
             client_token: event.remove("clientToken").and_then(|token| token.as_str().map(str::to_owned)),
             with_reported: event.remove("withoutReported").is_some_and(|without| without == Json::Bool(false)),
             redriven: event.remove("redriven").is_some_and(|redriven| redriven == Json::Bool(true)),
         })
     }
+}
+
+/// A time of an event in seconds: some events of AWS have it in milliseconds.
+fn in_seconds(time: u64) -> u64 {
+    if time > 100_000_000_000 { time / 1_000 } else { time }
 }
 
 /// Name of the thing in an ARN (`arn:aws:iot:<region>:<account>:thing/<name>`), which events of AWS IoT Jobs have.

@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 use crate::event::{Claim, ClaimDue};
-use crate::record::{Name, Reason, Record, State, Status, code, is_write, may_run_twice};
+use crate::record::{Reason, Record, State, Status, code, is_write, may_run_twice};
 use crate::transitions::Verdict;
 use crate::transitions::reasons::{lifetime_over, overtaken};
 use crate::transitions::refusal::SAME_TOKEN_WINDOW;
@@ -81,7 +81,7 @@ impl Device {
             _ if is_new && !needs_tokens => Standing::Free { may_have_reached_coiote: false },
             None => Standing::Decided(Verdict::NeedsHistory),
             Some(history) => match &history.same {
-                Some(past) if !is_another(past.requested_at, claim) => {
+                Some(past) if !claim.name.is_reused(past.requested_at, claim.requested_at) => {
                     if !past.had_task && may_be_sent_again(claim, past.may_have_been_sent, past.status) {
                         Standing::Free { may_have_reached_coiote: past.may_have_been_sent }
                     } else {
@@ -116,7 +116,7 @@ impl Device {
     /// Standing of a request that has ended. Its record is removed if it can be claimed again.
     fn standing_of_ended(&mut self, index: usize, claim: &Claim) -> Standing {
         let Some(record) = self.ended.get(index) else { return Standing::Decided(Verdict::Unchanged) };
-        let is_other = is_another(record.requested_at, claim);
+        let is_other = claim.name.is_reused(record.requested_at, claim.requested_at);
         let may_have_been_sent = record.may_have_been_sent();
         if !is_other && record.updated_at == claim.at {
             // The same event was appended twice.
@@ -224,21 +224,4 @@ fn new_record(claim: &Claim, newest: u64, may_have_reached_coiote: bool) -> Reco
 fn may_be_sent_again(claim: &Claim, may_have_been_sent: bool, status: Status) -> bool {
     let is_repeatable = !may_have_been_sent || may_run_twice(&claim.operation);
     claim.redriven && status == Status::Failed && is_repeatable
-}
-
-/// Whether the claim is of another request than the one of the same name that was made at `requested_at`: if a shadow is
-/// deleted and created again, its versions begin anew, as do a job's executions. If a time is unknown, it counts as the same,
-/// so that nothing is sent twice.
-fn is_another(requested_at: u64, claim: &Claim) -> bool {
-    /// Tolerance in seconds: AWS IoT Jobs gives the time of queueing in seconds in some places, in milliseconds in others. To
-    /// delete a job takes longer.
-    const TOLERANCE: u64 = 5;
-    let are_known = requested_at != 0 && claim.requested_at != 0;
-    let difference = requested_at.abs_diff(claim.requested_at);
-    are_known
-        && match claim.name {
-            Name::Version(_) => difference > 0,
-            Name::Job { .. } => difference > TOLERANCE,
-            Name::Invocation(_) => false,
-        }
 }
