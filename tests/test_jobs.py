@@ -1,5 +1,6 @@
 """AWS IoT Jobs carry LwM2M operations, through the deployed template."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -62,6 +63,28 @@ def invoke_operation_request(stack, event: dict) -> dict:
     """Invokes operation-request as the rule does; returns its result."""
     answer = stack.aws.lambda_.invoke(FunctionName=stack.outputs["OperationRequestFunction"], Payload=json.dumps(event))
     return json.loads(answer["Payload"].read())
+
+
+@pytest.fixture
+def sleeping(stack, jobs, device):
+    """A thing, and a job whose execution waits for its device."""
+    thing = device("sleeping")
+    job = jobs.run([thing], READ)
+    wait_for("the task", lambda: jobs.execution(job, thing)["details"].get("taskId"))
+    return thing, job
+
+
+@contextlib.contextmanager
+def elsewhere(stack, aws_between):
+    """Has the deployed function update executions through the proxy."""
+    function = stack.outputs["JobExecutionsFunction"]
+    configured = stack.aws.lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    through = configured | {"AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE": aws_between.endpoint}
+    stack.aws.lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": through})
+    try:
+        yield
+    finally:
+        stack.aws.lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": configured})
 
 
 # ---------------------------------------------------------------- outcomes
@@ -363,6 +386,17 @@ def test_an_execution_that_was_canceled_before_it_was_claimed_is_not_run(stack, 
 # ---------------------------------------------------------------- executions without a notification
 
 
+@contextlib.contextmanager
+def rule_off(stack):
+    """Disables the rule that passes notifications of executions on, so that these are lost."""
+    rule = stack.outputs["JobRequestRule"]
+    stack.aws.iot.disable_topic_rule(ruleName=rule)
+    try:
+        yield
+    finally:
+        stack.aws.iot.enable_topic_rule(ruleName=rule)
+
+
 def test_an_execution_behind_a_foreign_job_is_found(stack, jobs, device):
     thing = device()
     foreign = jobs.create([thing], FOREIGN)
@@ -376,15 +410,69 @@ def test_an_execution_behind_a_foreign_job_is_found(stack, jobs, device):
 
 def test_an_execution_whose_notification_was_lost_is_found(stack, jobs, device):
     thing = device()
-    rule = stack.outputs["JobRequestRule"]
-    stack.aws.iot.disable_topic_rule(ruleName=rule)
-    try:
+    with rule_off(stack):
         job = jobs.run([thing], REBOOT)
         assert jobs.execution(job, thing)["status"] == "QUEUED"
-    finally:
-        stack.aws.iot.enable_topic_rule(ruleName=rule)
     assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
     assert run_count(stack, thing) == 1
+
+
+@pytest.fixture
+def look_at_once(stack, environment_of):
+    """Has job-executions look for executions, also for those that AWS has just queued or updated."""
+    operation_request = stack.outputs["OperationRequestFunction"]
+    function = environment_of(
+        "JobExecutions", OPERATION_REQUEST_FUNCTION=operation_request, JOBS_NOTIFIED_WITHIN_SECONDS="0"
+    )
+
+    def look() -> None:
+        assert function.invoke({"source": "aws.events"}) is None
+        assert "JOBS_NOT_LOOKED_AT" not in [line.get("code") for line in function.log_lines()]
+
+    return look
+
+
+@pytest.mark.parametrize("is_in_the_history", [False, True], ids=["in the item", "in the history"])
+def test_a_job_with_the_id_of_a_deleted_one_is_not_taken_for_it(stack, jobs, device, look_at_once, is_in_the_history):
+    thing = device()
+    job = jobs.run([thing], REBOOT)
+    first = jobs.end_of(job, thing)
+    assert first["status"] == "SUCCEEDED" and run_count(stack, thing) == 1
+    stack.aws.iot.delete_job(jobId=job)
+    if is_in_the_history:
+        stack.aws.dynamodb.delete_item(
+            TableName=stack.outputs["RequestsTable"], Key={"thing": {"S": thing}, "entry": {"S": "device"}}
+        )
+    # AWS deletes no job in less time. Its times are in whole seconds.
+    wait_for("more than rounding", lambda: time.time() >= first["queuedAt"].timestamp() + 6)
+    with rule_off(stack):
+        jobs.run([thing], REBOOT, job_id=job)
+        again = jobs.execution(job, thing)
+        assert (again["status"], again["executionNumber"]) == ("QUEUED", 1)
+    look_at_once()
+    assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
+    assert run_count(stack, thing) == 2
+
+
+def test_a_last_word_that_aws_has_missed_is_told_later(stack, jobs, sleeping, look_at_once, aws_between):
+    thing, job = sleeping
+    aws_between.always("POST /things", Refuse(400, "InvalidRequestException"))
+    with elsewhere(stack, aws_between):
+        stack.coiote.set_state(thing, "online")
+        # The record in the stream is given up.
+        log = stack.outputs["JobExecutionsLogGroup"]
+        stack.aws.log_line(log, "AWS IoT Jobs does not take the update", thing=thing)
+        assert outcome_of(stack, thing, job)[0] == "SUCCEEDED"
+        assert jobs.execution(job, thing)["status"] == "IN_PROGRESS"
+    look_at_once()
+    assert jobs.execution(job, thing)["status"] == "SUCCEEDED"
+
+
+def test_an_execution_in_progress_whose_request_is_open_is_left_alone(jobs, sleeping, look_at_once):
+    thing, job = sleeping
+    before = jobs.execution(job, thing)
+    look_at_once()
+    assert jobs.execution(job, thing) == before
 
 
 # ---------------------------------------------------------------- bad input
@@ -460,15 +548,6 @@ def stream_event(stack, thing: str) -> dict:
     return {"Records": [{"eventSource": "aws:dynamodb", "dynamodb": {"Keys": key, "NewImage": item}}]}
 
 
-@pytest.fixture
-def sleeping(stack, jobs, device):
-    """A thing, and a job whose execution waits for its device."""
-    thing = device("sleeping")
-    job = jobs.run([thing], READ)
-    wait_for("the task", lambda: jobs.execution(job, thing)["details"].get("taskId"))
-    return thing, job
-
-
 @pytest.mark.parametrize("fault", [THROTTLED, BROKEN, DENIED], ids=["throttled", "broken", "denied"])
 def test_an_update_that_aws_refuses_is_retried(stack, sleeping, environment_of, aws_between, fault):
     thing, _ = sleeping
@@ -490,20 +569,14 @@ def test_the_status_counts_more_than_its_details(stack, jobs, sleeping, environm
 
 def test_throttling_by_aws_delays_no_answer_in_a_shadow(stack, jobs, device, aws_between):
     thing, other = device(), device()
-    function = stack.outputs["JobExecutionsFunction"]
-    configured = stack.aws.lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-    elsewhere = {"Variables": configured | {"AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE": aws_between.endpoint}}
-    stack.aws.lambda_.update_function_configuration(FunctionName=function, Environment=elsewhere)
     aws_between.always("POST /things", THROTTLED)
-    try:
+    with elsewhere(stack, aws_between):
         job = jobs.run([thing], READ)
         wait_for("its answer in the shadow", lambda: outcome_of(stack, thing, job)[0] == "SUCCEEDED")
         assert stack.aws.last_word(other, stack.aws.request(other, READ))["status"] == "SUCCEEDED"
         assert jobs.execution(job, thing)["status"] == "QUEUED", "AWS has not been told of anything"
         aws_between.heal()
         assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
-    finally:
-        stack.aws.lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": configured})
 
 
 def test_a_request_of_a_shadow_does_not_invoke_job_executions(stack, jobs, device):

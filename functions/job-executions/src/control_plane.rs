@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use aws_sdk_iot::Client;
 use aws_sdk_iot::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_iot::types::{JobExecutionStatus, JobStatus};
+use aws_sdk_iot::primitives::DateTime;
+use aws_sdk_iot::types::{JobExecutionStatus, JobExecutionSummaryForJob, JobStatus};
 use bounded_cache::BoundedCache;
 use lambda_support::Deadline;
-use requests::Millis;
+use requests::{Millis, Name};
 use serde_json::Value as Json;
 
 /// Pause before each call. AWS takes ten calls of a kind per second, from all callers of an account.
@@ -22,12 +23,23 @@ pub(crate) struct ControlPlane {
     has_operation: BoundedCache<(String, i64), bool>,
 }
 
+/// A job in progress that asks for an LwM2M operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) id: String,
+    /// Whether it has executions that are queued, and in progress.
+    pub(crate) has_queued: bool,
+    pub(crate) has_begun: bool,
+}
+
 /// An execution of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Execution {
     pub(crate) thing: String,
-    pub(crate) number: u64,
+    /// Name of its request.
+    pub(crate) name: Name,
     pub(crate) queued_at: Millis,
+    pub(crate) updated_at: Millis,
     pub(crate) has_begun: bool,
 }
 
@@ -36,9 +48,9 @@ impl ControlPlane {
         ControlPlane { client, has_operation: BoundedCache::default() }
     }
 
-    /// Ids of the jobs in progress that ask for LwM2M operations and have queued executions, as many as there is time for, and
-    /// whether these are all.
-    pub(crate) async fn jobs_with_queued_executions(&self, deadline: Deadline) -> Result<(Vec<String>, bool), String> {
+    /// Jobs in progress that ask for LwM2M operations and have executions to do, as many as there is time for, and whether these
+    /// are all.
+    pub(crate) async fn jobs(&self, deadline: Deadline) -> Result<(Vec<Job>, bool), String> {
         let mut found = Vec::new();
         let mut token = None;
         loop {
@@ -51,8 +63,8 @@ impl ControlPlane {
                 }
                 let created_at = job.created_at.map_or(0, |at| at.secs());
                 let Some(id) = job.job_id else { continue };
-                if self.asks_for_operation(&id, created_at).await? && self.has_queued(&id).await? {
-                    found.push(id);
+                if self.asks_for_operation(&id, created_at).await? {
+                    found.extend(self.describe(id).await?.filter(|job| job.has_queued || job.has_begun));
                 }
             }
             token = page.next_token;
@@ -78,28 +90,34 @@ impl ControlPlane {
         Ok(has_operation)
     }
 
-    async fn has_queued(&self, job_id: &str) -> Result<bool, String> {
+    async fn describe(&self, id: String) -> Result<Option<Job>, String> {
         tokio::time::sleep(PAUSE).await;
-        match self.client.describe_job().job_id(job_id).send().await {
+        match self.client.describe_job().job_id(&id).send().await {
             Ok(output) => {
-                let details = output.job.and_then(|job| job.job_process_details);
-                Ok(details.and_then(|details| details.number_of_queued_things).unwrap_or(0) > 0)
+                let counts = output.job.and_then(|job| job.job_process_details);
+                let has = |count: Option<i32>| count.is_some_and(|count| count > 0);
+                Ok(counts.map(|counts| Job {
+                    id,
+                    has_queued: has(counts.number_of_queued_things),
+                    has_begun: has(counts.number_of_in_progress_things),
+                }))
             }
-            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(lambda_support::aws::error_summary(&error)),
         }
     }
 
-    /// A job's queued executions, as many as there is time for, and whether these are all.
-    pub(crate) async fn queued_executions(
+    /// A job's executions with that status, as many as there is time for, and whether these are all.
+    pub(crate) async fn executions(
         &self,
         job_id: &str,
+        status: &JobExecutionStatus,
         deadline: Deadline,
     ) -> Result<(Vec<Execution>, bool), String> {
         let mut found = Vec::new();
         let mut token = None;
         while !deadline.left().is_zero() {
-            let (page, next) = self.page(job_id, JobExecutionStatus::Queued, token).await?;
+            let (page, next) = self.page(job_id, status, token).await?;
             found.extend(page);
             token = next;
             if token.is_none() {
@@ -113,15 +131,16 @@ impl ControlPlane {
     pub(crate) async fn page(
         &self,
         job_id: &str,
-        status: JobExecutionStatus,
+        status: &JobExecutionStatus,
         token: Option<String>,
     ) -> Result<(Vec<Execution>, Option<String>), String> {
         tokio::time::sleep(PAUSE).await;
-        let list = self.client.list_job_executions_for_job().job_id(job_id).status(status);
+        let list = self.client.list_job_executions_for_job().job_id(job_id).status(status.clone());
         match list.max_results(PAGE).set_next_token(token).send().await {
             Ok(page) => {
                 let executions = page.execution_summaries.unwrap_or_default();
-                Ok((executions.into_iter().filter_map(execution).collect(), page.next_token))
+                let executions = executions.into_iter().filter_map(|summary| execution(job_id, summary));
+                Ok((executions.collect(), page.next_token))
             }
             Err(error) if is_gone(&error) => Ok((Vec::new(), None)),
             Err(error) => Err(lambda_support::aws::error_summary(&error)),
@@ -129,14 +148,16 @@ impl ControlPlane {
     }
 }
 
-fn execution(summary: aws_sdk_iot::types::JobExecutionSummaryForJob) -> Option<Execution> {
+fn execution(job_id: &str, summary: JobExecutionSummaryForJob) -> Option<Execution> {
     let thing = summary.thing_arn?.rsplit_once('/')?.1.to_owned();
     let execution = summary.job_execution_summary?;
-    let queued_at = execution.queued_at.and_then(|at| at.to_millis().ok());
+    let number = u64::try_from(execution.execution_number?).ok()?;
+    let millis = |at: Option<DateTime>| u64::try_from(at?.to_millis().ok()?).ok();
     Some(Execution {
         thing,
-        number: u64::try_from(execution.execution_number?).ok()?,
-        queued_at: queued_at.and_then(|at| u64::try_from(at).ok()).unwrap_or(0),
+        name: Name::Job { id: job_id.to_owned(), execution: number },
+        queued_at: millis(execution.queued_at).unwrap_or(0),
+        updated_at: millis(execution.last_updated_at).unwrap_or(0),
         has_begun: execution.started_at.is_some(),
     })
 }

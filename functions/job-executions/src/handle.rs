@@ -62,9 +62,11 @@ pub(crate) struct LookCounts {
     pub(crate) jobs: usize,
     /// Things with an execution that is queued for long.
     pub(crate) queued: usize,
+    /// Executions that are in progress, and whose last update is as long ago.
+    pub(crate) in_progress: usize,
     /// Executions that were given to operation-request.
     pub(crate) found: usize,
-    /// Executions whose request has moved on while AWS shows them as queued.
+    /// Executions whose request has moved on while AWS shows them as queued, or has ended while they are in progress.
     pub(crate) untold: usize,
     /// Whether there was no time for the rest.
     pub(crate) is_cut_short: bool,
@@ -156,11 +158,21 @@ impl Service {
 fn log_look(result: Result<LookCounts, String>, job: Option<&str>, begun: Instant) -> Result<(), Diagnostic> {
     let duration_ms = elapsed_ms(begun);
     match result {
-        Ok(LookCounts { jobs, queued, found, untold, is_cut_short }) => {
+        Ok(LookCounts { jobs, queued, in_progress, found, untold, is_cut_short }) => {
             if found > 0 && job.is_none() {
                 metrics::counter!("JobExecutionsFound").increment(found as u64);
             }
-            tracing::info!(job, jobs, queued, found, untold, is_cut_short, duration_ms, "looked for executions");
+            tracing::info!(
+                job,
+                jobs,
+                queued,
+                in_progress,
+                found,
+                untold,
+                is_cut_short,
+                duration_ms,
+                "looked for executions"
+            );
             Ok(())
         }
         Err(reason) => {

@@ -1,5 +1,5 @@
-//! Looks for queued executions without a request, because their notification was lost or a foreign job stands before them; and
-//! for open requests of a canceled job.
+//! Looks for queued executions without a request, because their notification was lost or a foreign job stands before them; for
+//! executions in progress whose request has ended; and for open requests of a canceled job.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use lambda_support::{Deadline, now};
 use ledger::RequestSummary;
-use requests::{Device, Name, Status};
+use requests::{Device, Millis, Name};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
-use crate::control_plane::Execution;
+use crate::control_plane::{Execution, Job};
 use crate::handle::{LookCounts, NOT_LOOKED, Service};
 use crate::update::Updated;
 
@@ -27,31 +27,97 @@ const PAUSE: Duration = Duration::from_millis(60);
 /// Failures in a row that end the look.
 const IN_A_ROW: usize = 3;
 
-/// State in the ledger of an execution that is queued at AWS.
+/// Executions in progress of which a look reads the records. Most of them wait for their devices, for days, and each read costs.
+const BEGUN_AT_MOST: usize = 1_000;
+
+/// State in the ledger of an execution.
 #[derive(Debug, PartialEq)]
 enum Known {
-    /// It has no request: operation-request was not invoked for it.
+    /// It has no request. If it is queued, operation-request was not invoked for it.
     No,
-    /// It has a request, which AWS does not show yet.
+    /// It has a request, of which AWS may not show the status yet.
     Request(RequestSummary),
     /// It has to wait: another job's request of the thing is open.
     Waits,
 }
 
 impl Service {
-    /// Looks at the earliest execution of each thing that has been queued for longer than a notification takes.
+    /// Looks at the earliest execution of each thing that has been queued for longer than a notification takes, and then at
+    /// executions in progress whose last update is as long ago.
     pub(crate) async fn look(&self, deadline: Deadline) -> Result<LookCounts, String> {
-        let mut counts = LookCounts::default();
-        let queued = self.list_queued(deadline, &mut counts).await?;
+        let at = now();
+        let by = at.saturating_sub(self.settings.notified_within);
+        // Half of the time: all executions are listed before the first one is processed.
+        let listing = Deadline::within(deadline.left() / 2);
+        let (jobs, is_all) = self.control_plane.jobs(listing).await?;
+        let mut counts = LookCounts { jobs: jobs.len(), is_cut_short: !is_all, ..LookCounts::default() };
+        let queued = self.list_queued(&jobs, by, listing, &mut counts).await?;
+        self.process_all(&queued, deadline, &mut counts).await?;
+        let begun = self.list_begun(&jobs, by, Deadline::within(deadline.left() / 2), &mut counts).await?;
+        self.process_all(&share(begun, at), deadline, &mut counts).await?;
+        Ok(counts)
+    }
+
+    /// Lists the earliest execution of each thing that was queued by then, earliest first.
+    async fn list_queued(
+        &self,
+        jobs: &[Job],
+        by: Millis,
+        deadline: Deadline,
+        counts: &mut LookCounts,
+    ) -> Result<Vec<Execution>, String> {
+        let mut first: HashMap<String, Execution> = HashMap::new();
+        for job in jobs.iter().filter(|job| job.has_queued) {
+            let status = JobExecutionStatus::Queued;
+            let (queued, is_all) = self.control_plane.executions(&job.id, &status, deadline).await?;
+            counts.is_cut_short |= !is_all;
+            for execution in queued.into_iter().filter(|execution| execution.queued_at <= by) {
+                let earlier = first.get(&execution.thing);
+                if earlier.is_none_or(|earlier| execution.queued_at < earlier.queued_at) {
+                    first.insert(execution.thing.clone(), execution);
+                }
+            }
+        }
+        counts.queued = first.len();
+        let mut first: Vec<Execution> = first.into_values().collect();
+        first.sort_by_key(|execution| execution.queued_at);
+        Ok(first)
+    }
+
+    /// Lists the executions in progress that were not updated since then.
+    async fn list_begun(
+        &self,
+        jobs: &[Job],
+        by: Millis,
+        deadline: Deadline,
+        counts: &mut LookCounts,
+    ) -> Result<Vec<Execution>, String> {
+        let mut begun = Vec::new();
+        for job in jobs.iter().filter(|job| job.has_begun) {
+            let status = JobExecutionStatus::InProgress;
+            let (in_progress, is_all) = self.control_plane.executions(&job.id, &status, deadline).await?;
+            counts.is_cut_short |= !is_all;
+            begun.extend(in_progress.into_iter().filter(|execution| execution.updated_at <= by));
+        }
+        counts.in_progress = begun.len();
+        Ok(begun)
+    }
+
+    async fn process_all(
+        &self,
+        executions: &[Execution],
+        deadline: Deadline,
+        counts: &mut LookCounts,
+    ) -> Result<(), String> {
         let mut failures = 0;
-        for executions in queued.chunks(AT_ONCE) {
-            let known = self.look_up(executions.iter().map(|(thing, name)| (thing, name))).await?;
-            for ((thing, name), known) in executions.iter().zip(known) {
+        for executions in executions.chunks(AT_ONCE) {
+            let known = self.look_up(executions).await?;
+            for (execution, known) in executions.iter().zip(known) {
                 if deadline.left().is_zero() {
                     counts.is_cut_short = true;
-                    return Ok(counts);
+                    return Ok(());
                 }
-                match self.process(thing, name, known, &mut counts).await {
+                match self.process(execution, known, counts).await {
                     Ok(()) => failures = 0,
                     // A single failure does not keep the executions behind it.
                     Err(reason) => {
@@ -59,49 +125,24 @@ impl Service {
                         if failures >= IN_A_ROW {
                             return Err(reason);
                         }
+                        let Execution { thing, name, .. } = execution;
                         tracing::warn!(thing, job = %name, code = NOT_LOOKED, reason, "not done, for now");
                     }
                 }
             }
         }
-        Ok(counts)
+        Ok(())
     }
 
-    /// Lists the earliest execution of each thing that has been queued for longer than a notification takes, earliest first.
-    async fn list_queued(&self, deadline: Deadline, counts: &mut LookCounts) -> Result<Vec<(String, Name)>, String> {
-        let by = now().saturating_sub(self.settings.notified_within);
-        // Half of the time: all executions are listed before the first one is processed.
-        let listing = Deadline::within(deadline.left() / 2);
-        let (jobs, is_all) = self.control_plane.jobs_with_queued_executions(listing).await?;
-        (counts.jobs, counts.is_cut_short) = (jobs.len(), !is_all);
-        let mut first: HashMap<String, (String, Execution)> = HashMap::new();
-        for job_id in jobs {
-            let (queued, is_all) = self.control_plane.queued_executions(&job_id, listing).await?;
-            counts.is_cut_short |= !is_all;
-            for execution in queued.into_iter().filter(|execution| execution.queued_at <= by) {
-                let earlier = first.get(&execution.thing);
-                if earlier.is_none_or(|(_, earlier)| execution.queued_at < earlier.queued_at) {
-                    first.insert(execution.thing.clone(), (job_id.clone(), execution));
-                }
-            }
-        }
-        counts.queued = first.len();
-        let mut first: Vec<(String, (String, Execution))> = first.into_iter().collect();
-        first.sort_by_key(|(_, (_, execution))| execution.queued_at);
-        let named = |(thing, (id, execution)): (String, (String, Execution))| {
-            (thing, Name::Job { id, execution: execution.number })
-        };
-        Ok(first.into_iter().map(named).collect())
-    }
-
-    async fn process(&self, thing: &str, name: &Name, known: Known, counts: &mut LookCounts) -> Result<(), String> {
+    async fn process(&self, execution: &Execution, known: Known, counts: &mut LookCounts) -> Result<(), String> {
+        let Execution { thing, name, has_begun, .. } = execution;
         match known {
-            Known::Waits => {}
-            Known::Request(summary) => {
+            Known::Request(summary) if !has_begun || !summary.is_open() => {
                 let updated = self.update_execution(thing, name, &summary).await?;
                 counts.untold += usize::from(matches!(updated, Updated::To(_)));
             }
-            Known::No => counts.found += usize::from(self.hand_in(thing, name).await?),
+            Known::No if !has_begun => counts.found += usize::from(self.hand_in(thing, name).await?),
+            Known::Waits | Known::Request(_) | Known::No => {}
         }
         Ok(())
     }
@@ -112,22 +153,15 @@ impl Service {
         let mut counts = LookCounts { jobs: 1, ..LookCounts::default() };
         let mut token = None;
         loop {
-            let (canceled, next) = self.control_plane.page(job_id, JobExecutionStatus::Canceled, token).await?;
-            let begun: Vec<(String, Name)> = canceled
-                .into_iter()
-                .filter(|execution| execution.has_begun)
-                .map(|Execution { thing, number, .. }| (thing, Name::Job { id: job_id.to_owned(), execution: number }))
-                .collect();
+            let (mut begun, next) = self.control_plane.page(job_id, &JobExecutionStatus::Canceled, token).await?;
+            begun.retain(|execution| execution.has_begun);
             for executions in begun.chunks(AT_ONCE) {
                 if deadline.left().is_zero() {
                     return Err("the job has more executions than there was time for".to_owned());
                 }
-                let known = self.look_up(executions.iter().map(|(thing, name)| (thing, name))).await?;
-                for ((thing, name), known) in executions.iter().zip(known) {
-                    if matches!(
-                        known,
-                        Known::Request(RequestSummary { status: Status::InProgress | Status::Scheduled, .. })
-                    ) {
+                let known = self.look_up(executions).await?;
+                for (Execution { thing, name, .. }, known) in executions.iter().zip(known) {
+                    if matches!(known, Known::Request(summary) if summary.is_open()) {
                         self.take_back(thing, name, "canceled").await?;
                         counts.found += 1;
                     }
@@ -141,27 +175,25 @@ impl Service {
     }
 
     /// States of these executions in the ledger, all looked up at once.
-    async fn look_up<'a>(
-        &self,
-        executions: impl Iterator<Item = (&'a String, &'a Name)>,
-    ) -> Result<Vec<Known>, String> {
+    async fn look_up(&self, executions: &[Execution]) -> Result<Vec<Known>, String> {
         let mut look_ups = JoinSet::new();
-        for (index, (thing, name)) in executions.enumerate() {
-            let (service, thing, name) = (self.clone(), thing.clone(), name.clone());
-            look_ups.spawn(async move { (index, service.known(&thing, &name).await) });
+        for (index, execution) in executions.iter().cloned().enumerate() {
+            let service = self.clone();
+            look_ups.spawn(async move { (index, service.known(&execution).await) });
         }
         let mut found = look_ups.join_all().await;
         found.sort_by_key(|(index, _)| *index);
         found.into_iter().map(|(_, known)| known).collect()
     }
 
-    async fn known(&self, thing: &str, name: &Name) -> Result<Known, String> {
+    async fn known(&self, execution: &Execution) -> Result<Known, String> {
+        let Execution { thing, name, .. } = execution;
         let item = self.clients.ledger.load(thing).await.map_err(|error| error.to_string())?;
-        if let Some(known) = known(&item.device, name) {
+        if let Some(known) = known(&item.device, execution) {
             return Ok(known);
         }
         let summary = self.clients.ledger.final_summary(thing, name).await.map_err(|error| error.to_string())?;
-        Ok(summary.map_or(Known::No, Known::Request))
+        Ok(summary.filter(|summary| is_of(execution, summary.requested_at)).map_or(Known::No, Known::Request))
     }
 
     /// Invokes operation-request for an execution as its rule does. Returns whether the execution is still queued.
@@ -223,11 +255,26 @@ impl Service {
 }
 
 /// State of an execution in the device's item; none where only the history may have it.
-fn known(device: &Device, name: &Name) -> Option<Known> {
-    if let Some(record) = device.find(name) {
+fn known(device: &Device, execution: &Execution) -> Option<Known> {
+    let record = device.find(&execution.name).filter(|record| is_of(execution, record.requested_at));
+    if let Some(record) = record {
         return Some(Known::Request(RequestSummary::from_record(record)));
     }
-    device.open().iter().any(|record| record.name.is_of_job()).then_some(Known::Waits)
+    let has_to_wait = !execution.has_begun && device.open().iter().any(|record| record.name.is_of_job());
+    has_to_wait.then_some(Known::Waits)
+}
+
+/// Whether the request of the execution's name that was made at that time is the execution's, and not that of a job with the same
+/// id that was deleted.
+fn is_of(execution: &Execution, requested_at: u64) -> bool {
+    !execution.name.is_reused(requested_at, execution.queued_at / 1_000)
+}
+
+/// At most [`BEGUN_AT_MOST`] of these executions. Which ones depends on the time, so that every one has its turn.
+fn share(begun: Vec<Execution>, at: Millis) -> Vec<Execution> {
+    let shares = begun.len().div_ceil(BEGUN_AT_MOST).max(1);
+    let turn = usize::try_from(at).unwrap_or(0) % shares;
+    begun.into_iter().skip(turn).step_by(shares).collect()
 }
 
 /// Event in the form in which the rule passes on a notification.
@@ -243,23 +290,61 @@ fn event(thing: &str, job_id: &str, execution: u64, queued_at: i64, request: &Js
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    fn execution(name: &str, queued_at: u64, has_begun: bool) -> Execution {
+        let name = Name::parse(name);
+        Execution { thing: "a".to_owned(), name, queued_at: queued_at * 1_000, updated_at: 0, has_begun }
+    }
+
+    fn device(list: &str, name: &str, state: &str, requested_at: u64) -> Device {
+        let record = json!({"n": name, "o": "read", "s": state, "q": requested_at, "z": 1});
+        serde_json::from_value(json!({list: [record]})).unwrap()
+    }
 
     #[test]
     fn a_queued_execution_has_a_request_or_waits_or_is_unknown() {
-        let device = |name: &str| -> Device {
-            serde_json::from_value(json!({"o": [{"n": name, "o": "read", "s": "S", "z": 1}]})).unwrap()
-        };
-        let name = Name::Job { id: "x".to_owned(), execution: 2 };
+        let queued = execution("job:x:2", 100, false);
         assert!(
-            matches!(known(&device("job:x:2"), &name), Some(Known::Request(summary)) if summary.status == Status::Scheduled)
+            matches!(known(&device("o", "job:x:2", "S", 100), &queued), Some(Known::Request(summary)) if summary.is_open())
         );
         for open in ["job:x:1", "job:y:1"] {
-            assert_eq!(known(&device(open), &name), Some(Known::Waits), "{open}");
+            assert_eq!(known(&device("o", open, "S", 90), &queued), Some(Known::Waits), "{open}");
+            let begun = Execution { has_begun: true, ..queued.clone() };
+            assert_eq!(known(&device("o", open, "S", 90), &begun), None, "{open}");
         }
         let of_shadow: Device =
             serde_json::from_value(json!({"o": [{"n": 17, "o": "read", "s": "S", "z": 1}]})).unwrap();
-        assert_eq!(known(&of_shadow, &name), None);
+        assert_eq!(known(&of_shadow, &queued), None);
+    }
+
+    #[test]
+    fn a_request_of_a_deleted_job_of_the_same_id_is_not_the_executions() {
+        let again = execution("job:x:1", 160, false);
+        assert_eq!(known(&device("e", "job:x:1", "E", 100), &again), None);
+        assert_eq!(known(&device("o", "job:x:1", "S", 100), &again), Some(Known::Waits), "until that one has ended");
+        // AWS rounds some times, and a request may not have one.
+        for requested_at in [158, 160, 162, 0] {
+            let known = known(&device("e", "job:x:1", "E", requested_at), &again);
+            assert!(matches!(known, Some(Known::Request(summary)) if !summary.is_open()), "{requested_at}");
+        }
+    }
+
+    #[test]
+    fn every_execution_in_progress_has_its_turn() {
+        for count in [0, 1, BEGUN_AT_MOST, BEGUN_AT_MOST + 1, 5 * BEGUN_AT_MOST - 7] {
+            let begun: Vec<Execution> =
+                (0..count).map(|number| execution(&format!("job:x:{number}"), 1, true)).collect();
+            let mut seen = HashSet::new();
+            for at in 0..count.div_ceil(BEGUN_AT_MOST).max(1) {
+                let looked_at = share(begun.clone(), at as u64);
+                assert!(looked_at.len() <= BEGUN_AT_MOST);
+                seen.extend(looked_at.into_iter().map(|execution| execution.name));
+            }
+            assert_eq!(seen.len(), count);
+        }
     }
 
     #[test]

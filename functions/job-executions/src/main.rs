@@ -4,6 +4,7 @@
 //! ```text
 //! stream ─▶ jobs' requests that have changed ─▶ AWS IoT Jobs: IN_PROGRESS, SUCCEEDED, FAILED, REJECTED
 //! schedule ─▶ AWS IoT Jobs: executions that are queued ─▶ ledger: no request ─▶ operation-request, as by its rule
+//! schedule ─▶ AWS IoT Jobs: executions in progress ─▶ ledger: ended ─▶ AWS IoT Jobs: SUCCEEDED, FAILED
 //! rule: job canceled ─▶ AWS IoT Jobs: executions that had begun ─▶ ledger: open ─▶ operation-request, which takes it back
 //! ```
 
