@@ -67,7 +67,7 @@ impl Invocation<'_> {
         let of_kept = Invocation { service: self.service, run: self.run, begun: Instant::now(), envelope, body };
         let handed = of_kept.take_and_hand_over(item, name, &content).instrument(span.clone()).await;
         let outcome = handed.as_ref().map(|(_, answer)| answer.clone()).map_err(Clone::clone);
-        span.in_scope(|| log_outcome(&of_kept, &outcome));
+        span.in_scope(|| log_outcome(&of_kept, &outcome, None));
         handed
     }
 

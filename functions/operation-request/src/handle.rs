@@ -77,13 +77,14 @@ impl Service {
                 diagnostic(code, reason)
             })?;
             let invocation = Invocation { service: self, run: &run, begun, envelope, body: event.payload.get() };
+            let findings = purpose.findings().cloned();
             let outcome = match purpose {
                 Purpose::DesiredCleared => invocation.desired_cleared().await,
                 Purpose::HandOver(name) => return invocation.due(&name).await,
                 Purpose::JobOver(over) => invocation.job_over(&over).await,
                 Purpose::Request(content) => invocation.request(&content).await,
             };
-            log_outcome(&invocation, &outcome);
+            log_outcome(&invocation, &outcome, findings.as_ref());
             outcome
         };
         let answered = answered.instrument(span).await;
@@ -152,7 +153,7 @@ impl Invocation<'_> {
             Ok((item, None)) => self.without_body(item, name).await,
             Err(error) => Err(error),
         };
-        log_outcome(self, &outcome);
+        log_outcome(self, &outcome, None);
         outcome
     }
 

@@ -111,6 +111,16 @@ impl Incoming {
     }
 }
 
+impl Purpose {
+    /// All that is wrong with a request that is not valid.
+    pub(crate) fn findings(&self) -> Option<&Reason> {
+        match self {
+            Purpose::Request(content) => content.parsed.as_ref().err(),
+            _ => None,
+        }
+    }
+}
+
 impl Content {
     /// Name of the operation, or `unknown`: a metric's dimension must have few values.
     pub(crate) fn known_operation(&self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use lambda_runtime::Diagnostic;
 use lambda_support::{elapsed_ms, ms_since};
-use requests::{Name, Status, code};
+use requests::{Name, Reason, Status, code};
 use shadow::Envelope;
 
 use crate::incoming::{Purpose, known_operation};
@@ -55,7 +55,8 @@ pub(crate) fn record_name(span: &tracing::Span, name: &Name) {
 }
 
 /// Writes the last line about a request in this invocation, which is the only one where nothing is wrong, and counts it.
-pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome) {
+/// `findings`: all that is wrong with a request that is not valid, whose record keeps only the beginning of a long message.
+pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome, findings: Option<&Reason>) {
     let duration_ms = elapsed_ms(invocation.begun);
     let answer = match outcome {
         Ok(answer) => answer,
@@ -70,7 +71,9 @@ pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome) {
     if let Some(task_id) = answer.task_id.as_deref() {
         tracing::Span::current().record("task_id", task_id);
     }
-    let (code, reason) = answer.reason.as_ref().map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
+    let is_of_record = |findings: &&Reason| answer.reason.as_ref().is_some_and(|reason| reason.code == findings.code);
+    let reason = findings.filter(is_of_record).or(answer.reason.as_ref());
+    let (code, reason) = reason.map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
     // A write that waits for an older one is handed over when that one has ended; a cancelRequest waits for Coiote.
     let waits_its_turn =
         answer.status == Status::InProgress && code.is_none_or(|code| code == code::WAITS_FOR_OLDER_WRITE);

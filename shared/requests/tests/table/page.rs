@@ -95,7 +95,9 @@ fn page() -> String {
     let mut page = String::from(
         "# States of a request\n\nWritten by a test from what `shared/requests` does (`UPDATE_DOCS=1 cargo test -p requests --test table \
          page`). Each cell is the state after the event; `·` where nothing changes. `held` and `waits` are IN_PROGRESS to the \
-         author of a request.\n",
+         author of a request. Events: `due`: reconcile has it handed over; `201`: Coiote has confirmed the task; `surely not` and \
+         `perhaps`: the call failed, and Coiote does not have, or may have, the task; `lifetime over`: the lifetime has ended, or \
+         the task of a request that was taken back was removed.\n",
     );
     for (operation, title) in [
         ("read", "Read, write, readComposite: may run twice, and have a result"),
