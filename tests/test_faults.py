@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from own_ledger import OwnLedger
-from stack.aws_between import ACCESS_DENIED, BROKEN, DENIED, LEDGER_THROTTLED, THROTTLED, CutAnswer, LoseAnswer, Refuse
+from stack.aws_between import ACCESS_DENIED, BROKEN, DENIED, LEDGER_THROTTLED, THROTTLED, Answer, CutAnswer, LoseAnswer, Refuse
 from runtime_api import Function
 from scripted_coiote import CREATE, LOST, RESET, SEARCH, SESSION, SLOW, scripted_coiote
 from stack import certificates
@@ -439,12 +439,36 @@ def test_waiting_requests_go_on_waiting_where_operation_request_gives_no_answer(
         )
         for run in (1, 2):
             ended = reconcile.invoke({})
-            # Coiote counts as away, so one request was tried.
+            # Coiote counts as away: a request was throttled, or one of each of three things has failed.
             assert (ended["waiting"], ended["handedOver"], ended["coioteAway"]) == (3, 0, True)
             lines = [line for line in reconcile.log_lines() if line.get("code") == "INVOCATION_FAILED"]
             assert [line["level"] for line in lines if "message" in line] == ["WARN"] * run
             assert sum("_aws" in line for line in lines) == run, "each is counted among the failures"
-            assert aws_between.calls.count(invoke_function) == run
+            tried = 1 if isinstance(fault, Refuse) and fault.status == 429 else 3
+            assert aws_between.calls.count(invoke_function) == tried * run
+
+
+def test_a_request_that_always_fails_keeps_no_other_from_coiote(stack, device, environment_of, aws_between, own_ledger):
+    away = {SEARCH: (503, says("maintenance")), "GET /taskReports/findSince": (200, [])}
+    with scripted_coiote(stack.authority, away) as script:
+        environment = own_ledger.environment | {"COIOTE_URL": script.url}
+        function = environment_of("OperationRequest", **environment)
+        events = [new_request(stack, device, "read") for _ in range(3)]
+        for event in events:
+            assert function.invoke(event, seconds=SECONDS)["status"] == "IN_PROGRESS"
+        # Coiote is back, except for the request that has waited longest.
+        done = {"thingName": "a", "requestId": "r", "request": 1, "status": "SCHEDULED"}
+        fails = events[0]["thingName"].encode()
+        aws_between.always("POST /2015-03-31", lambda call: BROKEN if fails in call.body else Answer(done))
+        reconcile = environment_of(
+            "Reconcile",
+            **environment,
+            AWS_ENDPOINT_URL=aws_between.endpoint,
+            OPERATION_REQUEST_FUNCTION=stack.outputs["OperationRequestFunction"],
+            RECONCILE_SECONDS="1",
+        )
+        ended = reconcile.invoke({})
+        assert (ended["handedOver"] >= 2, ended["coioteAway"]) == (True, False), ended
 
 
 def test_a_task_whose_answer_could_not_be_written_is_remembered(stack, device, environment_of, aws_between):

@@ -2,6 +2,7 @@
 
 use requests::{Device, Millis, RequestCopy, ResultEntry, excluded_hash, partial_hash, path_hash, request_copies};
 use serde_json::{Map, Value as Json};
+use shadow::folding::latest_time;
 use shadow::operation_shadow::{CopiesUpdate, OperationShadow};
 
 /// Fields of a copy that may be absent. An update merges, so an absent field is written as `null`.
@@ -65,37 +66,54 @@ fn copy(entry: &RequestCopy) -> Json {
     copy
 }
 
-/// Values in `reported.result` that the newest result does not name, as `null`s. None while the shadow has a newer result than
-/// the ledger, whose values are not known here.
+/// Values in `reported.result` that the newest result does not name, as `null`s.
 fn earlier_results(device: &Device, shadow: &OperationShadow) -> Option<Json> {
     let newest = device.newest_result()?;
-    let is_newer_there = newest.reported_at > 0 && shadow.result_at > newest.reported_at;
-    if is_newer_there { None } else { beside("", &shadow.result, 0, newest) }
+    Beside { device, newest }.part("", &shadow.result, Some(&shadow.result_times), 0)
 }
 
-/// Values in a part of the shadow's result that a result does not name, as `null`s; one `null` for all of the part.
-fn beside(path: &str, part: &Json, level: u8, result: &ResultEntry) -> Option<Json> {
-    let names = |hash: fn(&str) -> u32| result.names(hash(path));
-    // A result names a multiple resource by its instances.
-    let is_divided = level < RESOURCE || names(partial_hash);
-    match part {
-        // Not understood, but part of the result
-        _ if names(excluded_hash) => None,
-        Json::Object(parts) if is_divided => {
-            let below = |(name, part): (&String, &Json)| {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                Some((name.clone(), beside(&path, part, level + 1, result)?))
-            };
-            let nulls: Map<String, Json> = parts.iter().filter_map(below).collect();
-            let is_all = level > 0 && nulls.len() == parts.len() && nulls.values().all(Json::is_null);
-            match nulls.is_empty() {
-                true => None,
-                false if is_all => Some(Json::Null),
-                false => Some(Json::Object(nulls)),
+/// What earlier results left in the shadow beside the newest one.
+struct Beside<'a> {
+    device: &'a Device,
+    newest: &'a ResultEntry,
+}
+
+impl Beside<'_> {
+    /// Values in a part of the shadow's result that the newest result does not name, as `null`s; one `null` for all of the part.
+    fn part(&self, path: &str, part: &Json, times: Option<&Json>, level: u8) -> Option<Json> {
+        let names = |hash: fn(&str) -> u32| self.newest.names(hash(path));
+        // A result names a multiple resource by its instances.
+        let is_divided = level < RESOURCE || names(partial_hash);
+        match part {
+            // Not understood, but part of the result
+            _ if names(excluded_hash) => None,
+            Json::Object(parts) if is_divided => {
+                let below = |(name, part): (&String, &Json)| {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    let times = times.and_then(|times| times.get(name));
+                    Some((name.clone(), self.part(&path, part, times, level + 1)?))
+                };
+                let nulls: Map<String, Json> = parts.iter().filter_map(below).collect();
+                let is_all = level > 0 && nulls.len() == parts.len() && nulls.values().all(Json::is_null);
+                match nulls.is_empty() {
+                    true => None,
+                    false if is_all => Some(Json::Null),
+                    false => Some(Json::Object(nulls)),
+                }
             }
+            _ if names(path_hash) => None,
+            _ => self.is_earlier(path, times.and_then(latest_time)).then_some(Json::Null),
         }
-        _ if names(path_hash) => None,
-        _ => Some(Json::Null),
+    }
+
+    /// Whether the value was there before the newest result. A later one is of a result that the ledger does not have yet, and so may
+    /// be one of the same second, unless an earlier result named it.
+    fn is_earlier(&self, path: &str, written_at: Option<u64>) -> bool {
+        let (written_at, newest_at) = (written_at.unwrap_or(0), self.newest.reported_at);
+        let of_earlier = |result: &ResultEntry| result.names(path_hash(path)) || result.names(partial_hash(path));
+        newest_at == 0
+            || written_at < newest_at
+            || (written_at == newest_at && self.device.earlier_results(self.newest.version).any(of_earlier))
     }
 }
 
@@ -115,8 +133,13 @@ mod tests {
     /// A device with this result, which came into the shadow at second 100.
     fn device(result: Json) -> Device {
         let mut device = Device::default();
+        add_result(&mut device, 5, result);
+        device
+    }
+
+    fn add_result(device: &mut Device, version: u64, result: Json) {
         device.apply(&Event::Result(ResultReceived {
-            version: 5,
+            version,
             mark: String::new(),
             reported_at: 100,
             operation: "read".to_owned(),
@@ -125,7 +148,6 @@ mod tests {
             failed_keys: Vec::new(),
             at: 100_000,
         }));
-        device
     }
 
     #[test]
@@ -150,7 +172,7 @@ mod tests {
                 json!({"Device": null, "Test object": {"0": {"Odd": null}}}),
             ),
         ] {
-            let shadow = OperationShadow { result: full.clone(), result_at: 100, ..OperationShadow::default() };
+            let shadow = OperationShadow { result: full.clone(), ..OperationShadow::default() };
             let update = full_update(&device(newest.clone()), &shadow, 0);
             assert_eq!(update.result.unwrap_or_default(), removed, "{newest}");
         }
@@ -158,14 +180,25 @@ mod tests {
 
     #[test]
     fn a_result_that_the_ledger_does_not_have_yet_stays() {
-        let result = json!({"Device": {"0": {"UTC Offset": "+02:00"}}});
-        for (result_at, removed) in [(100, Some(json!({"Location": null}))), (101, None)] {
+        let speed = json!({"Location": {"0": {"Speed": {"0": "1"}}}});
+        let newest = json!({"Device": {"0": {"UTC Offset": "+02:00"}}});
+        let removed = Some(json!({"Location": null}));
+        let mut after_speed = device(newest.clone());
+        add_result(&mut after_speed, 4, speed.clone());
+        for (device, at, expected) in [
+            (device(newest.clone()), 99, removed.clone()),
+            (device(newest.clone()), 100, None),
+            (device(newest), 101, None),
+            (after_speed.clone(), 100, removed),
+            (after_speed, 101, None),
+        ] {
+            let times = |at: u64| json!({"timestamp": at});
             let shadow = OperationShadow {
-                result: json!({"Device": {"0": {"UTC Offset": "+02:00"}}, "Location": {"0": {"Speed": "1"}}}),
-                result_at,
+                result: json!({"Device": {"0": {"UTC Offset": "+02:00"}}, "Location": speed["Location"]}),
+                result_times: json!({"Device": {"0": {"UTC Offset": times(100)}}, "Location": {"0": {"Speed": {"0": times(at)}}}}),
                 ..OperationShadow::default()
             };
-            assert_eq!(full_update(&device(result.clone()), &shadow, 0).result, removed);
+            assert_eq!(full_update(&device, &shadow, 0).result, expected, "{at}");
         }
     }
 }

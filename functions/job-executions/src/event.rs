@@ -1,7 +1,7 @@
 //! Parses an event: records of the table's stream, a canceled job, or the schedule.
 
 use ledger::{Change, RequestSummary};
-use requests::{Name, Record, Status};
+use requests::{Name, REPLACED, Record, Status};
 use serde_json::Value as Json;
 
 /// Reason of an invocation.
@@ -47,7 +47,10 @@ fn updates(change: &Change) -> Vec<JobUpdate> {
         Some(known) => known.is_open() && RequestSummary::from_record(known) != RequestSummary::from_record(record),
         None => true,
     };
-    let of_job = |record: &&Record| record.name.is_of_job() && record.status() != Status::Ignored;
+    // The execution of a request that was replaced is gone, and that of its successor has the same name.
+    let of_job = |record: &&Record| {
+        record.name.is_of_job() && record.status() != Status::Ignored && record.canceled_by.as_deref() != Some(REPLACED)
+    };
     let records = after.open().iter().chain(after.ended()).filter(of_job).filter(is_new);
     records
         .map(|record| JobUpdate {

@@ -60,11 +60,11 @@ impl Invocation<'_> {
         }
     }
 
-    /// Removes the bodies of those of these requests that were taken back while they waited.
-    pub(crate) async fn drop_bodies_of_canceled(&self, item: &Item, names: &[Name]) {
+    /// Removes the bodies of those of these requests that ended while they waited.
+    pub(crate) async fn drop_bodies_of_ended(&self, item: &Item, names: &[Name]) {
         for name in names {
             let record = item.device.find(name);
-            if record.is_some_and(|record| record.status() == Status::Canceled && record.task_id.is_none()) {
+            if record.is_some_and(|record| !record.is_open() && record.task_id.is_none()) {
                 self.drop_body(name).await;
             }
         }

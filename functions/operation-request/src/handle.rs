@@ -5,9 +5,9 @@ use std::time::Instant;
 use bounded_cache::BoundedCache;
 use lambda_runtime::LambdaEvent;
 use lambda_support::{diagnostic, elapsed_ms, now};
-use ledger::Ledger;
+use ledger::{Item, Ledger};
 use lwm2m::{Strictness, Task};
-use requests::{Cancel, Event, Millis, Name, Status, Verdict};
+use requests::{Cancel, Event, Millis, Name, State, Status, Verdict};
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
@@ -120,20 +120,34 @@ impl Invocation<'_> {
                 let (item, _) = self.apply(item, &[]).await?;
                 Ok(self.recorded(&item, &name))
             }
-            Verdict::Duplicate(status) => Ok(self.duplicate(&name, status)),
+            Verdict::Duplicate(status) => {
+                // The run before may have ended before it did this.
+                self.drop_bodies_of_canceled(&item, content, &name).await;
+                Ok(self.duplicate(&name, status))
+            }
             Verdict::Busy => {
-                let why = "an earlier attempt at this request ended without a word, and may still be at work";
+                let why = "an earlier attempt at this request, or an older request of its name, may still be at work";
                 Err(diagnostic(BUSY, why))
             }
             Verdict::NeedsHistory | Verdict::Unchanged | Verdict::Changed | Verdict::Ended(_) | Verdict::Fold(_) => {
-                let (item, _) = self.apply(item, &[]).await?;
-                if matches!(content.parsed, Ok(Parsed::Cancel)) {
-                    let canceled = item.device.find(&name).map(|record| record.keys.as_slice()).unwrap_or_default();
-                    let canceled: Vec<Name> = canceled.iter().map(|name| Name::parse(name)).collect();
-                    self.drop_bodies_of_canceled(&item, &canceled).await;
+                // It may wait although this run has not been told so: the answer to its write was lost, and the write repeated.
+                let waits = item.device.find(&name).is_some_and(|record| record.state == State::Waiting);
+                if waits && matches!(content.parsed, Ok(Parsed::Operation { .. })) {
+                    self.keep_body(&item, &name, self.body).await?;
                 }
+                let (item, _) = self.apply(item, &[]).await?;
+                self.drop_bodies_of_canceled(&item, content, &name).await;
                 Ok(self.recorded(&item, &name))
             }
+        }
+    }
+
+    /// Removes the bodies of the requests that a cancelRequest has taken back.
+    async fn drop_bodies_of_canceled(&self, item: &Item, content: &Content, name: &Name) {
+        if matches!(content.parsed, Ok(Parsed::Cancel)) {
+            let canceled = item.device.find(name).map(|record| record.keys.as_slice()).unwrap_or_default();
+            let canceled: Vec<Name> = canceled.iter().map(|name| Name::parse(name)).collect();
+            self.drop_bodies_of_ended(item, &canceled).await;
         }
     }
 
@@ -175,7 +189,7 @@ impl Invocation<'_> {
         let cancel = |name: &Name| Event::Cancel(Cancel { name: name.clone(), by: over.canceled_by.clone(), at });
         let Some(first) = names.first() else { return Ok(self.answer(Status::Ignored)) };
         let (item, _) = self.apply(item, &names.iter().map(cancel).collect::<Vec<_>>()).await?;
-        self.drop_bodies_of_canceled(&item, &names).await;
+        self.drop_bodies_of_ended(&item, &names).await;
         Ok(self.recorded(&item, first))
     }
 }

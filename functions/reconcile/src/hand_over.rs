@@ -23,6 +23,9 @@ const PAGE: i32 = 500;
 /// Most requests that a probe tries until one calls Coiote.
 const PROBES: usize = 10;
 
+/// Things whose requests have to fail until a probe counts Coiote as away: one request may fail while Coiote is there.
+const PROBED_THINGS: usize = 3;
+
 /// Time ahead in which a request counts as due while Coiote is away: more than its longest pause, so that none waits for the end
 /// of its pause when Coiote is back.
 const BEYOND_PAUSES: Millis = 20 * 60_000;
@@ -140,12 +143,16 @@ impl HandOver {
     /// Tries the oldest requests until one shows whether Coiote answers. Where none is left that could show it, Coiote counts as
     /// back, and the next request shows it.
     async fn probe(&self, run: &Run, queue: &mut Queue, counts: &mut HandOverCounts) -> Result<bool, ledger::Error> {
+        let (mut errors, mut away) = (LedgerErrors::default(), 0);
         for _ in 0..PROBES {
-            let Some(thing) = queue.things.pop_front() else { return Ok(true) };
+            if run.is_over() {
+                return Ok(false);
+            }
+            let Some(thing) = queue.things.pop_front() else { return Ok(away == 0) };
             let (thing, step) = self.step(thing, queue.horizon, run.deadline.left()).await;
             match step {
                 Step::NoneLeft => {}
-                Step::Failed(error) => return Err(error),
+                Step::Failed(error) => errors.add(run, &thing.thing, error)?,
                 Step::Tried(invoked) => {
                     count(counts, run, &thing, &invoked);
                     match invoked.contact {
@@ -154,7 +161,13 @@ impl HandOver {
                             return Ok(true);
                         }
                         Contact::NotMade => queue.things.push_front(thing),
-                        Contact::Throttled | Contact::Away => return Ok(false),
+                        Contact::Throttled => return Ok(false),
+                        Contact::Away => {
+                            away += 1;
+                            if away == PROBED_THINGS {
+                                return Ok(false);
+                            }
+                        }
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use lambda_support::now;
 use ledger::{DueIndex, Item};
-use requests::{DueAction, Event, Name};
+use requests::{Device, DueAction, Event, Name};
 
 use crate::counts::LookCounts;
 use crate::due::DuePages;
@@ -48,7 +48,7 @@ enum ReportAnswer {
     Report(Box<coiote::TaskReport>),
     /// No device has run the task, as far as Coiote knows.
     NotRun,
-    /// Coiote's user may not read reports.
+    /// It cannot be read: Coiote's user may not, or it is of an unknown form.
     Forbidden,
     Failed,
 }
@@ -120,7 +120,7 @@ impl Service {
             let is_gone = match removal {
                 // The report of an earlier request with the same task does not prevent the removal.
                 Some(is_shared) if !matches!(answer, ReportAnswer::Failed) => {
-                    is_shared || self.remove_task(looking, thing, &name, &task_id).await
+                    is_shared || self.remove_task(looking, thing, &applied.after, &name, &task_id).await
                 }
                 _ => false,
             };
@@ -149,6 +149,11 @@ impl Service {
                 looking.run.trouble(thing, coiote_access::code::UNAUTHORIZED, &reason);
                 ReportAnswer::Forbidden
             }
+            // No later try would understand it either.
+            Err(error @ coiote_access::Error::Coiote(coiote::Error::UnexpectedAnswer(_))) => {
+                looking.run.trouble(thing, error.code(), &error.to_string());
+                ReportAnswer::Forbidden
+            }
             Err(error) => {
                 looking.outages.borrow_mut().add(&error);
                 looking.run.trouble(thing, error.code(), &error.to_string());
@@ -157,9 +162,16 @@ impl Service {
         }
     }
 
-    /// Removes a task at Coiote. Returns whether it is gone.
-    async fn remove_task(&self, looking: &Looking<'_>, thing: &str, name: &Name, task_id: &str) -> bool {
-        if looking.outages.borrow().is_over_limit() {
+    /// Removes a task at Coiote. Returns whether it is gone, or cannot be removed although the request's lifetime is over.
+    async fn remove_task(
+        &self,
+        looking: &Looking<'_>,
+        thing: &str,
+        device: &Device,
+        name: &Name,
+        task_id: &str,
+    ) -> bool {
+        if looking.outages.borrow().is_over_limit() || self.is_needed_meanwhile(looking, thing, name, task_id).await {
             return false;
         }
         match self.coiote.remove(task_id, looking.run.deadline).await {
@@ -172,7 +184,22 @@ impl Service {
             Err(error) => {
                 looking.outages.borrow_mut().add(&error);
                 looking.run.trouble(thing, error.code(), &error.to_string());
-                false
+                let is_refused = !error.is_retryable() && !error.is_outage();
+                is_refused && device.find(name).is_some_and(|record| record.expires_at <= now())
+            }
+        }
+    }
+
+    /// Whether another request of the device has got the task, or is about to: an equal one that was made since the item was
+    /// read.
+    async fn is_needed_meanwhile(&self, looking: &Looking<'_>, thing: &str, name: &Name, task_id: &str) -> bool {
+        match self.ledger.load(thing).await {
+            Ok(item) => !item.device.due_actions(now()).iter().any(|action| {
+                matches!(action, DueAction::Removal { name: due, task_id: its, is_shared: false } if due == name && its == task_id)
+            }),
+            Err(error) => {
+                looking.run.trouble(thing, error.code(), &error.to_string());
+                true
             }
         }
     }

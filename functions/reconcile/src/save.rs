@@ -31,6 +31,12 @@ impl Service {
         looking.count(|counts| counts.ended += outcomes.len());
         for record in outcomes {
             log_outcome(thing, record);
+            // It waited, and may hold a secret. One that cannot be deleted goes with the request's lifetime.
+            if record.task_id.is_none()
+                && let Err(error) = self.ledger.delete_body(thing, &record.name).await
+            {
+                looking.run.trouble(thing, error.code(), &error.to_string());
+            }
         }
         Ok(item)
     }

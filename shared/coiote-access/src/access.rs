@@ -1,11 +1,11 @@
 //! The connection to Coiote that outlives an invocation.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use coiote::{Client, Identity};
 use lambda_support::Deadline;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::AbortHandle;
 
 use crate::{CALL_LIMIT, Credentials, Error};
@@ -23,17 +23,18 @@ const PROVEN_FOR: Duration = Duration::from_secs(5);
 pub struct Access {
     url: String,
     credentials: Credentials,
-    connection: Mutex<Option<Connection>>,
+    /// Calls share it, and whoever reads the secret has it alone.
+    connection: RwLock<Option<Connection>>,
+    /// Time of the last call on this connection that succeeded. By the wall clock, because a monotonic clock may stop while the
+    /// environment is frozen.
+    proven_at: Mutex<Option<SystemTime>>,
     warm_up: OnceLock<AbortHandle>,
 }
 
 /// Client together with the secret that it was made from.
 struct Connection {
-    identity: Identity,
+    identity: Arc<Identity>,
     client: Client,
-    /// Time of the last call that succeeded. By the wall clock, because a monotonic clock may stop while the environment is
-    /// frozen.
-    proven_at: Option<SystemTime>,
 }
 
 impl Access {
@@ -46,14 +47,15 @@ impl Access {
 
     /// Access to the installation at `url` (`https://host:port`, without a path).
     pub fn new(url: String, credentials: Credentials) -> Access {
-        Access { url, credentials, connection: Mutex::new(None), warm_up: OnceLock::new() }
+        let (connection, proven_at) = (RwLock::new(None), Mutex::new(None));
+        Access { url, credentials, connection, proven_at, warm_up: OnceLock::new() }
     }
 
     /// Begins to read the secret, while Lambda is asked for the first event and that one is claimed.
     pub fn warm_up(self: &Arc<Self>) {
         let access = Arc::clone(self);
         let reading = tokio::spawn(async move {
-            let mut connection = access.connection.lock().await;
+            let mut connection = access.connection.write().await;
             let deadline = Deadline::within(WARM_UP_LIMIT);
             // A failure is left to the first request, which meets it again and reports it to its author.
             if let Ok(identity) = access.read_secret(deadline).await {
@@ -65,13 +67,12 @@ impl Access {
 
     /// Waits until no call is under way, as the environment may be frozen between two events.
     pub async fn wait_until_idle(&self, deadline: Deadline) {
-        let _ = tokio::time::timeout(deadline.left(), self.connection.lock()).await;
+        let _ = tokio::time::timeout(deadline.left(), self.connection.write()).await;
     }
 
     /// Whether a call on the connection has just succeeded.
-    pub async fn is_proven(&self, deadline: Deadline) -> bool {
-        let Ok(slot) = self.lock(deadline).await else { return false };
-        let proven_at = slot.as_ref().and_then(|connection| connection.proven_at);
+    pub fn is_proven(&self) -> bool {
+        let proven_at = self.proven_at.lock().map_or(None, |proven_at| *proven_at);
         proven_at.and_then(|at| at.elapsed().ok()).is_some_and(|since| since < PROVEN_FOR)
     }
 
@@ -82,23 +83,42 @@ impl Access {
         deadline: Deadline,
         call: impl AsyncFn(&Client) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut slot = self.lock(deadline).await?;
-        let connection = self.connected(&mut slot, deadline).await?;
+        let connection = self.shared(deadline).await?;
+        let identity = Arc::clone(&connection.identity);
         let mut result = call(&connection.client).await;
+        drop(connection);
         if let Err(refused) = &result
             && refused.may_be_the_secret()
+            && self.refresh(&identity, refused, deadline).await?
         {
-            let identity = self.read_secret(deadline).await?;
-            if identity != connection.identity {
-                tracing::info!(code = refused.code(), reason = %refused, "the secret has changed; trying again with it");
-                *connection = self.connect(identity)?;
-                result = call(&connection.client).await;
-            }
+            result = call(&self.shared(deadline).await?.client).await;
         }
         if result.is_ok() {
-            connection.proven_at = Some(SystemTime::now());
+            self.set_proven(Some(SystemTime::now()));
         }
         result
+    }
+
+    /// Reads the secret again after a refusal, and connects with it if it has changed. Returns whether there is another
+    /// connection than that with this identity now.
+    async fn refresh(&self, identity: &Identity, refused: &Error, deadline: Deadline) -> Result<bool, Error> {
+        let mut slot = self.acquire(deadline, || self.connection.write()).await?;
+        // Another call may have been refused before, and have read it.
+        if slot.as_ref().is_some_and(|connection| *connection.identity == *identity) {
+            let read = self.read_secret(deadline).await?;
+            if read == *identity {
+                return Ok(false);
+            }
+            tracing::info!(code = refused.code(), reason = %refused, "the secret has changed; trying again with it");
+            *slot = Some(self.connect(read)?);
+        }
+        Ok(true)
+    }
+
+    fn set_proven(&self, at: Option<SystemTime>) {
+        if let Ok(mut proven_at) = self.proven_at.lock() {
+            *proven_at = at;
+        }
     }
 
     /// Reads the secret within the time that is left.
@@ -113,33 +133,33 @@ impl Access {
             coiote::Error::InvalidSecret(why) => Error::from(self.credentials.invalid(why)),
             other => Error::from(other),
         })?;
-        Ok(Connection { identity, client, proven_at: None })
+        self.set_proven(None);
+        Ok(Connection { identity: Arc::new(identity), client })
     }
 
-    /// Locks the connection, for as long as a call is made: an execution environment handles one event at a time.
-    async fn lock(&self, deadline: Deadline) -> Result<MutexGuard<'_, Option<Connection>>, Error> {
-        let wait = deadline.left().min(WARM_UP_WAIT);
-        if let Ok(connection) = tokio::time::timeout(wait, self.connection.lock()).await {
+    /// The connection, made from the secret if there is none. It stays as long as a call is made with it.
+    async fn shared(&self, deadline: Deadline) -> Result<RwLockReadGuard<'_, Connection>, Error> {
+        let there = self.acquire(deadline, || self.connection.read()).await?;
+        if let Ok(connection) = RwLockReadGuard::try_map(there, Option::as_ref) {
             return Ok(connection);
+        }
+        let mut slot = self.acquire(deadline, || self.connection.write()).await?;
+        if slot.is_none() {
+            *slot = Some(self.connect(self.read_secret(deadline).await?)?);
+        }
+        RwLockReadGuard::try_map(RwLockWriteGuard::downgrade(slot), Option::as_ref).map_err(|_| Error::OutOfTime)
+    }
+
+    /// Locks the connection within the time that is left.
+    async fn acquire<L: Future>(&self, deadline: Deadline, lock: impl Fn() -> L) -> Result<L::Output, Error> {
+        let wait = deadline.left().min(WARM_UP_WAIT);
+        if let Ok(locked) = tokio::time::timeout(wait, lock()).await {
+            return Ok(locked);
         }
         // The environment may have been frozen while the warm-up was making its call.
         if let Some(warm_up) = self.warm_up.get() {
             warm_up.abort();
         }
-        let lock = tokio::time::timeout(deadline.left(), self.connection.lock());
-        lock.await.map_err(|_| Error::OutOfTime)
-    }
-
-    /// The connection, made from the secret if there is none.
-    async fn connected<'a>(
-        &self,
-        slot: &'a mut Option<Connection>,
-        deadline: Deadline,
-    ) -> Result<&'a mut Connection, Error> {
-        let connection = match slot.take() {
-            Some(connection) => connection,
-            None => self.connect(self.read_secret(deadline).await?)?,
-        };
-        Ok(slot.insert(connection))
+        tokio::time::timeout(deadline.left(), lock()).await.map_err(|_| Error::OutOfTime)
     }
 }

@@ -38,7 +38,7 @@ pub use matching::{
 pub use record::{
     CANCEL_REQUEST, FIELDS, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice,
 };
-pub use transitions::{SAME_TOKEN_WINDOW, VERSION_KEPT, Verdict, is_long_after, token_key};
+pub use transitions::{REPLACED, SAME_TOKEN_WINDOW, VERSION_KEPT, Verdict, is_long_after, token_key};
 
 /// Milliseconds since 1970.
 pub type Millis = u64;

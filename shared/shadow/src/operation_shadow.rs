@@ -24,27 +24,20 @@ pub struct OperationShadow {
     pub requests: Vec<String>,
     /// The last result that Coiote reported, possibly with parts of earlier ones.
     pub result: Json,
-    /// When Coiote last reported one, in seconds since 1970; 0 if it never has.
-    pub result_at: u64,
+    /// Metadata of the result: the time of each value, in seconds since 1970.
+    pub result_times: Json,
 }
 
-/// Times of the members that every report of Coiote has.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ReportTimes {
+struct Metadata {
     reported: ReportedTimes,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ReportedTimes {
-    operation: WrittenAt,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WrittenAt {
-    timestamp: u64,
+    result: Json,
 }
 
 /// An update of the copies, and of leftovers of earlier results.
@@ -72,13 +65,13 @@ impl OperationShadows {
 
     /// Reads the shadow; `None` where there is none.
     pub async fn read(&self, thing: &ThingName) -> Result<Option<OperationShadow>, Error> {
-        let Some(mut document) = self.shadows.get::<ReportTimes>(thing, SHADOW_NAME).await? else { return Ok(None) };
+        let Some(mut document) = self.shadows.get::<Metadata>(thing, SHADOW_NAME).await? else { return Ok(None) };
         let requests = document.state.reported.get("requests").and_then(Json::as_object);
         Ok(Some(OperationShadow {
             version: document.version,
             requests: requests.into_iter().flat_map(Map::keys).cloned().collect(),
             result: document.state.reported.get_mut("result").map(Json::take).unwrap_or_default(),
-            result_at: document.metadata.reported.operation.timestamp,
+            result_times: document.metadata.reported.result,
         }))
     }
 

@@ -153,8 +153,8 @@ fn is_cut_at_slashes(path: &str) -> bool {
         Err(_) => Object::by_name(object).next().is_some(),
     };
     let number_follows = rest.split(['/', '.']).next().is_some_and(is_number);
-    // A name may contain slashes behind a number or the name of another object: `3/4-way valve.0.State`
-    let may_be_a_name = !number_follows && path.contains('.');
+    // A name may contain slashes and start with a number: `3/4-way valve.0.State`
+    let may_be_a_name = is_number(object) && !number_follows && path.contains('.');
     is_described && !may_be_a_name && Object::by_name(path).next().is_none()
 }
 

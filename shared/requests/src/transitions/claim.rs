@@ -3,10 +3,10 @@
 use crate::device::Device;
 use crate::event::{Claim, ClaimDue};
 use crate::record::{Reason, Record, State, Status, code, is_write, may_run_twice};
-use crate::transitions::Verdict;
 use crate::transitions::reasons::{lifetime_over, overtaken};
 use crate::transitions::refusal::SAME_TOKEN_WINDOW;
 use crate::transitions::state_change::{Holder, end, hold, wait};
+use crate::transitions::{REPLACED, Verdict};
 
 /// Whether a request can be claimed.
 enum Standing {
@@ -96,6 +96,9 @@ impl Device {
     /// Standing of a request that is open.
     fn standing_of_open(&mut self, index: usize, claim: &Claim) -> Standing {
         let Some(record) = self.open.get_mut(index) else { return Standing::Decided(Verdict::Unchanged) };
+        if claim.name.is_reused(record.requested_at, claim.requested_at) {
+            return self.standing_beside_namesake(index, claim);
+        }
         match record.state {
             State::Held if record.mark == claim.mark => Standing::Decided(Verdict::Send),
             State::Waiting if record.is_cancel() && record.updated_at == claim.at => {
@@ -110,6 +113,24 @@ impl Device {
                 Standing::Decided(Verdict::Wait)
             }
             _ => Standing::Decided(Verdict::Duplicate(record.status())),
+        }
+    }
+
+    /// Standing of a request whose name an older one has that is still open: that one is taken back first, as its shadow or its
+    /// job was deleted.
+    fn standing_beside_namesake(&mut self, index: usize, claim: &Claim) -> Standing {
+        let is_older = self.open.get(index).is_some_and(|record| record.requested_at < claim.requested_at);
+        if is_older {
+            self.cancel(&claim.name, REPLACED, claim.at);
+        }
+        match self.open_index(&claim.name) {
+            None => self.standing(claim),
+            // A later delivery finds it ended.
+            Some(_) if is_older => Standing::Decided(Verdict::Busy),
+            Some(index) => {
+                let status = self.open.get(index).map_or(Status::InProgress, Record::status);
+                Standing::Decided(Verdict::Duplicate(status))
+            }
         }
     }
 

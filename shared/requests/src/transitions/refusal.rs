@@ -62,6 +62,13 @@ impl Device {
             );
             return Some(Reason::new(code::RESAVED, message));
         }
+        if let Some(newer) = self.saved_again_before(claim) {
+            let message = format!(
+                "request {newer} repeats it, as saving a whole document does, and came first; to {operation} again, send \
+                 desired alone"
+            );
+            return Some(Reason::new(code::RESAVED, message));
+        }
         let in_history = || claim.history.as_ref()?.same_token.as_ref();
         let first = self.same_token(claim).or_else(in_history)?;
         let message = format!(
@@ -100,6 +107,16 @@ impl Device {
         let is_earlier = |record: &&Record| record.name.version().is_some_and(|other| other < version);
         let latest = self.records().filter(is_earlier).max_by_key(|record| record.name.version())?;
         latest.name.version().filter(|_| latest.digest.as_deref() == Some(claim.digest.as_str()))
+    }
+
+    /// Version of the next request after this one, if its update carried `reported` as well and it has the same content: it was
+    /// claimed before this one, of which it is the repetition.
+    fn saved_again_before(&self, claim: &Claim) -> Option<u64> {
+        let version = claim.name.version()?;
+        let is_newer = |record: &&Record| record.name.version().is_some_and(|other| other > version);
+        let next = self.records().filter(is_newer).min_by_key(|record| record.name.version())?;
+        let is_repetition = next.digest.as_deref() == Some(claim.digest.as_str()) && next.status() != Status::Rejected;
+        next.name.version().filter(|next| is_repetition && *next == self.resaved)
     }
 
     /// A request with the same client token and content, made within the window.

@@ -112,8 +112,11 @@ impl Device {
         let next =
             REPORT_REQUESTS.get(record.tries as usize).map(|after| at.saturating_add(after.saturating_sub(passed)));
         record.due_at = match next {
-            // Its task could not be removed.
-            _ if record.canceled_by.is_some() || record.expires_at <= at => at.saturating_add(REPORT_REQUESTS[0]),
+            // Its task could not be removed: after some tries, each pause is twice as long, up to an hour.
+            _ if record.canceled_by.is_some() || record.expires_at <= at => {
+                let doubled = record.tries.saturating_sub(REPORT_REQUESTS.len() as u32 + 1).min(6);
+                at.saturating_add(REPORT_REQUESTS[0] << doubled)
+            }
             Some(next) => next.min(record.expires_at),
             None => record.expires_at,
         };

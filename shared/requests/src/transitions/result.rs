@@ -104,8 +104,18 @@ impl Device {
             record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
         };
         let is_doubtful = self.records().filter(matches).any(may_expect_it);
-        let earliest = first.filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful));
-        earliest.map(|record| record.name.clone())
+        let earliest = first.filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful))?;
+        // A narrower request that is being handed over, or may have been, is more likely to have it.
+        let narrowness = result.paths.narrowness(&earliest.keys);
+        let is_narrower = |record: &Record| {
+            let may_have_it = record.state == State::Held || may_expect_it(record);
+            may_have_it
+                && record.operation == result.operation
+                && is_earlier_than(record, result)
+                && result.paths.narrowness(&record.keys) > narrowness
+        };
+        let is_of_earliest = !self.open.iter().filter(matches).any(is_narrower);
+        is_of_earliest.then(|| earliest.name.clone())
     }
 
     /// A request that is being handed over and that a result answers if it turns out to have reached Coiote.

@@ -1,6 +1,8 @@
 //! Claims: deliveries, redrives, repetitions, requests that are rejected.
 
-use requests::{Claim, Created, Device, Event, History, Name, PastRequest, Status, Verdict, code};
+use requests::{
+    Claim, Created, Device, Event, History, Name, NotHandedOver, PastRequest, Reason, Status, Verdict, code,
+};
 
 use crate::{NOW, OFFSET, REBOOT, Story};
 
@@ -81,6 +83,67 @@ fn a_document_saved_again_does_not_execute_again() {
     for version in [12, 13] {
         let claim = with_reported(story.claim_of(version, "observe", &[OFFSET]));
         assert_eq!(story.claims(claim), Verdict::Send);
+    }
+}
+
+#[test]
+fn a_saved_document_that_comes_before_what_it_repeats_is_sent_instead() {
+    let mut story = Story::new();
+    let saved = Claim { with_reported: true, ..story.claim_of(6, "execute", &[REBOOT]) };
+    assert_eq!(story.claims(saved), Verdict::Send);
+    let late = Claim { history: Some(History::default()), ..story.claim_of(5, "execute", &[REBOOT]) };
+    assert_eq!(story.claims(late), Verdict::Ended(Status::Rejected));
+    story.is(5, Status::Rejected, code::RESAVED);
+    // A request between them, or an update without reported, is no repetition.
+    let mut story = Story::new();
+    assert_eq!(story.claim(8, "execute", &[REBOOT]), Verdict::Send);
+    let other = Claim { history: Some(History::default()), ..story.claim_of(7, "execute", &[REBOOT]) };
+    assert_eq!(story.claims(other), Verdict::Send);
+}
+
+#[test]
+fn a_request_replaces_an_open_one_of_its_name_whose_job_was_deleted() {
+    let name = Name::Job { id: "j".to_owned(), execution: 1 };
+    let at = NOW / 1_000;
+    let claim_of = |story: &Story, queued_at: u64| Claim {
+        name: name.clone(),
+        mark: format!("mark of {queued_at}"),
+        requested_at: queued_at,
+        history: Some(History::default()),
+        ..story.claim_of(0, "read", &[OFFSET])
+    };
+    for (state, verdict) in [("waits", Verdict::Send), ("scheduled", Verdict::Busy)] {
+        let mut story = Story::new();
+        let older = claim_of(&story, at - 1_000);
+        assert_eq!(story.claims(older.clone()), Verdict::Send);
+        if state == "waits" {
+            story.apply(Event::NotHandedOver(NotHandedOver {
+                name: name.clone(),
+                mark: older.mark.clone(),
+                may_have_reached_coiote: false,
+                reason: Reason::new("COIOTE_UNAVAILABLE", "x"),
+                retry_at: Some(NOW + 30_000),
+                at: NOW,
+            }));
+        } else {
+            let created = Created { name: name.clone(), mark: older.mark.clone(), ..story.created_of(0, "t") };
+            story.apply(Event::Created(created));
+        }
+        let newer = claim_of(&story, at);
+        for _ in 0..2 {
+            assert_eq!(story.claims(newer.clone()), verdict, "{state}");
+        }
+        if verdict == Verdict::Busy {
+            assert_eq!(
+                story.apply(Event::TaskRemoved { name: name.clone(), at: NOW }),
+                Verdict::Ended(Status::Canceled)
+            );
+            assert_eq!(story.claims(newer.clone()), Verdict::Send);
+        }
+        let record = story.device.find(&name).unwrap();
+        assert_eq!((record.requested_at, record.status()), (at, Status::InProgress));
+        // A late delivery of the older one
+        assert_eq!(story.claims(older), Verdict::Duplicate(Status::InProgress));
     }
 }
 

@@ -99,6 +99,18 @@ fn a_result_that_names_nothing_beyond_narrow_keys_answers_their_request() {
 }
 
 #[test]
+fn a_result_does_not_answer_a_wide_request_while_a_narrower_one_is_being_handed_over() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &["Device"], "t");
+    story.claim(2, "read", &[OFFSET]);
+    assert_eq!(story.offset(3, "read"), Verdict::Fold(Some(Name::Version(2))), "a candidate");
+    story.created(2, "u");
+    story.folded(3);
+    story.is(2, Status::Succeeded, "");
+    story.is(1, Status::Scheduled, "");
+}
+
+#[test]
 fn a_result_answers_the_earliest_that_was_handed_over_and_asked_for_it() {
     let mut story = Story::new();
     story.claim(1, "read", &[OFFSET]);

@@ -34,12 +34,14 @@ fn a_request_times_out_when_its_task_is_removed() {
         story.asked(1);
     }
     assert_eq!(asked_at, [60, 600, 3_600, LIFETIME / 1_000]);
-    // Coiote is away: it is tried again a minute later.
-    story.asked(1);
-    assert!(story.due_actions().is_empty());
-    assert_eq!(story.device.next_look_at(), Some(story.now + 60_000));
-    let mut story = story.after(60);
-    assert_eq!(story.due_actions(), [removal(1, "t", false)]);
+    // Coiote is away, or refuses the removal: it is tried again, less and less often.
+    for minutes in [1, 2, 4, 8, 16, 32, 64, 64] {
+        story.asked(1);
+        assert!(story.due_actions().is_empty());
+        assert_eq!(story.device.next_look_at(), Some(story.now + minutes * 60_000));
+        story = story.after(minutes * 60);
+        assert_eq!(story.due_actions(), [removal(1, "t", false)]);
+    }
     story.removed(1);
     story.is(1, Status::TimedOut, code::LIFETIME_OVER);
     // A report replaces its final status.

@@ -221,8 +221,8 @@ fn times_in(metadata: Option<&Json>, times: &mut Vec<u64>) {
     }
 }
 
-/// The latest time in a shadow's metadata.
-pub(super) fn latest_time(metadata: &Json) -> Option<u64> {
+/// The latest time in a part of a shadow's metadata, in seconds since 1970.
+pub fn latest_time(metadata: &Json) -> Option<u64> {
     let mut times = Vec::new();
     times_in(Some(metadata), &mut times);
     times.into_iter().max()

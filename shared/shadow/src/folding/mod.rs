@@ -52,6 +52,7 @@ pub mod scope;
 mod update;
 
 pub use change::Change;
+pub use decision::latest_time;
 pub use fold::{FoldOutcome, Revision};
 pub use other_results::{EarlierResult, OtherResults};
 pub use scope::Scope;
