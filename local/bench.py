@@ -133,6 +133,12 @@ class Bench:
         change = {"Keys": self._key(DEVICE), "NewImage": item}
         return {"Records": [{"eventID": str(self._number), "eventSource": "aws:dynamodb", "dynamodb": change}]}
 
+    def _forget_requests(self) -> None:
+        for page in self.stack.aws.dynamodb.get_paginator("scan").paginate(TableName=self.table):
+            for item in page["Items"]:
+                key = {name: item[name] for name in ("thing", "entry")}
+                self.stack.aws.dynamodb.delete_item(TableName=self.table, Key=key)
+
     @staticmethod
     def _key(thing: str) -> dict:
         return {"thing": {"S": thing}, "entry": {"S": "device"}}
@@ -217,7 +223,7 @@ class Bench:
         for thing in things:
             self.stack.coiote.add_device(thing, state="sleeping")
             self.stack.add_thing(thing)
-        self.stack.aws.dynamodb.delete_item(TableName=self.table, Key=self._key(DEVICE))
+        self._forget_requests()
         with AwsBetween(self.stack).serve() as between:
             with self.environment("reconcile", AWS_ENDPOINT_URL=between.endpoint) as environment:
                 # The first run of an environment reads the secret.
