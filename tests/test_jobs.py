@@ -224,7 +224,8 @@ def test_a_job_stops_when_too_many_fail(stack, jobs, device, group):
     )
     wait_for("the job to be canceled", lambda: jobs.describe(job)["status"] == "CANCELED")
     assert jobs.describe(job)["reasonCode"] == "ABORT_CANCEL"
-    assert sum(run_count(stack, thing) for thing in things) == jobs.counts(job)["FAILED"] < len(things)
+    # The next one may have begun before AWS knew of the failure.
+    assert 1 <= jobs.counts(job)["FAILED"] <= sum(run_count(stack, thing) for thing in things) < len(things)
 
 
 def test_several_jobs_of_a_thing_run_one_after_the_other(stack, jobs, device):

@@ -50,7 +50,10 @@ enum ReportAnswer {
     NotRun,
     /// It cannot be read: Coiote's user may not, or it is of an unknown form.
     Forbidden,
+    /// Coiote was asked, and did not answer.
     Failed,
+    /// Coiote was not asked, because it is away or there was no time.
+    NotAsked,
 }
 
 impl Service {
@@ -111,6 +114,10 @@ impl Service {
                 continue;
             }
             let answer = self.ask_for_report(looking, thing, &task_id).await;
+            // It stays due: the next run asks again.
+            if matches!(answer, ReportAnswer::Failed) {
+                continue;
+            }
             if let ReportAnswer::Report(report) = &answer {
                 applied.apply(report_event(&applied.after, report, now()));
                 if !is_awaited(&applied.after, &name) {
@@ -119,7 +126,7 @@ impl Service {
             }
             let is_gone = match removal {
                 // The report of an earlier request with the same task does not prevent the removal.
-                Some(is_shared) if !matches!(answer, ReportAnswer::Failed) => {
+                Some(is_shared) if !matches!(answer, ReportAnswer::NotAsked) => {
                     is_shared || self.remove_task(looking, thing, &applied.after, &name, &task_id).await
                 }
                 _ => false,
@@ -136,7 +143,7 @@ impl Service {
             return ReportAnswer::Forbidden;
         }
         if looking.outages.borrow().is_over_limit() {
-            return ReportAnswer::Failed;
+            return ReportAnswer::NotAsked;
         }
         let answer = self.coiote.report(thing, task_id, looking.run.deadline).await;
         looking.count(|counts| counts.asked += 1);
@@ -157,7 +164,10 @@ impl Service {
             Err(error) => {
                 looking.outages.borrow_mut().add(&error);
                 looking.run.trouble(thing, error.code(), &error.to_string());
-                ReportAnswer::Failed
+                match error {
+                    coiote_access::Error::OutOfTime => ReportAnswer::NotAsked,
+                    _ => ReportAnswer::Failed,
+                }
             }
         }
     }
