@@ -186,6 +186,21 @@ def test_a_lost_report_is_requested_on_its_own(stack, device):
         stack.coiote.set_faults({})
 
 
+def test_a_report_that_coiote_fails_to_give_is_requested_again_a_minute_later(stack, device, environment_of, own_ledger):
+    thing = device("sleeping")
+    done = {"taskId": "d:task:1", "deviceId": "d:1", "status": "Success", "startTime": "2100-01-01T00:00:00Z"}
+    # A call is tried three times.
+    single = [(500, {"message": "broken", "code": 5000})] * 3 + [(200, done)]
+    with scripted_coiote(stack.authority, {"GET /taskReports/findSince": (200, []), "GET /taskReports/": single}) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        request = {"operation": "discover", "keys": [LIFETIME], "thingName": thing, "version": 1, "timestamp": int(time.time())}
+        assert environment_of("OperationRequest", **variables).invoke(request)["status"] == "SCHEDULED"
+        reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
+        for ended in (0, 1):
+            let_time_pass(stack, thing, 61, own_ledger.table)
+            assert reconcile.invoke({})["ended"] == ended
+
+
 def test_a_device_whose_report_takes_long_delays_no_other(stack, device, environment_of, own_ledger):
     things = [device("sleeping") for _ in range(4)]
     # It lets all through at once, or none.

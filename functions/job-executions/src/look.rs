@@ -51,56 +51,35 @@ impl Service {
         let listing = Deadline::within(deadline.left() / 2);
         let (jobs, is_all) = self.control_plane.jobs(listing).await?;
         let mut counts = LookCounts { jobs: jobs.len(), is_cut_short: !is_all, ..LookCounts::default() };
-        let queued = self.list_queued(&jobs, by, listing, &mut counts).await?;
+        let with_queued = jobs.iter().filter(|job| job.has_queued);
+        let queued = self.list(with_queued, JobExecutionStatus::Queued, listing, &mut counts).await?;
+        let queued = first_of_each_thing(queued.into_iter().filter(|execution| execution.queued_at <= by));
+        counts.queued = queued.len();
         self.process_all(&queued, deadline, &mut counts).await?;
-        let begun = self.list_begun(&jobs, by, Deadline::within(deadline.left() / 2), &mut counts).await?;
+        let with_begun = jobs.iter().filter(|job| job.has_begun);
+        let listing = Deadline::within(deadline.left() / 2);
+        let mut begun = self.list(with_begun, JobExecutionStatus::InProgress, listing, &mut counts).await?;
+        begun.retain(|execution| execution.updated_at <= by);
+        counts.in_progress = begun.len();
         self.process_all(&share(begun, at), deadline, &mut counts).await?;
         Ok(counts)
     }
 
-    /// Lists the earliest execution of each thing that was queued by then, earliest first.
-    async fn list_queued(
+    /// Lists the executions of these jobs with that status, as many as there is time for.
+    async fn list(
         &self,
-        jobs: &[Job],
-        by: Millis,
+        jobs: impl Iterator<Item = &Job>,
+        status: JobExecutionStatus,
         deadline: Deadline,
         counts: &mut LookCounts,
     ) -> Result<Vec<Execution>, String> {
-        let mut first: HashMap<String, Execution> = HashMap::new();
-        for job in jobs.iter().filter(|job| job.has_queued) {
-            let status = JobExecutionStatus::Queued;
-            let (queued, is_all) = self.control_plane.executions(&job.id, &status, deadline).await?;
+        let mut found = Vec::new();
+        for job in jobs {
+            let (executions, is_all) = self.control_plane.executions(&job.id, &status, deadline).await?;
             counts.is_cut_short |= !is_all;
-            for execution in queued.into_iter().filter(|execution| execution.queued_at <= by) {
-                let earlier = first.get(&execution.thing);
-                if earlier.is_none_or(|earlier| execution.queued_at < earlier.queued_at) {
-                    first.insert(execution.thing.clone(), execution);
-                }
-            }
+            found.extend(executions);
         }
-        counts.queued = first.len();
-        let mut first: Vec<Execution> = first.into_values().collect();
-        first.sort_by_key(|execution| execution.queued_at);
-        Ok(first)
-    }
-
-    /// Lists the executions in progress that were not updated since then.
-    async fn list_begun(
-        &self,
-        jobs: &[Job],
-        by: Millis,
-        deadline: Deadline,
-        counts: &mut LookCounts,
-    ) -> Result<Vec<Execution>, String> {
-        let mut begun = Vec::new();
-        for job in jobs.iter().filter(|job| job.has_begun) {
-            let status = JobExecutionStatus::InProgress;
-            let (in_progress, is_all) = self.control_plane.executions(&job.id, &status, deadline).await?;
-            counts.is_cut_short |= !is_all;
-            begun.extend(in_progress.into_iter().filter(|execution| execution.updated_at <= by));
-        }
-        counts.in_progress = begun.len();
-        Ok(begun)
+        Ok(found)
     }
 
     async fn process_all(
@@ -252,6 +231,20 @@ impl Service {
             .await;
         invoked.map(drop).map_err(|error| lambda_support::aws::error_summary(&error))
     }
+}
+
+/// The execution of each thing that was queued first, in the order in which they were queued.
+fn first_of_each_thing(queued: impl Iterator<Item = Execution>) -> Vec<Execution> {
+    let mut first: HashMap<String, Execution> = HashMap::new();
+    for execution in queued {
+        let earlier = first.get(&execution.thing);
+        if earlier.is_none_or(|earlier| execution.queued_at < earlier.queued_at) {
+            first.insert(execution.thing.clone(), execution);
+        }
+    }
+    let mut first: Vec<Execution> = first.into_values().collect();
+    first.sort_by_key(|execution| execution.queued_at);
+    first
 }
 
 /// State of an execution in the device's item; none where only the history may have it.
