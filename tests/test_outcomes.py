@@ -186,6 +186,22 @@ def test_a_lost_report_is_requested_on_its_own(stack, device):
         stack.coiote.set_faults({})
 
 
+def test_a_device_that_is_quicker_than_coiotes_201_has_done_it(stack, device):
+    thing = device("sleeping")
+    stack.coiote.set_faults({"slowBy": 2.1, "routes": {"POST /tasksFromTemplates/device/{deviceId}": "slow"}})
+    try:
+        version = stack.aws.request(thing, REBOOT)
+        wait_for("Coiote to have the task", lambda: stack.coiote.tasks(thing))
+        # It runs the task a second and more before the `Date` of the 201.
+        stack.coiote.set_state(thing, "online")
+        [run] = wait_for("the device to have run it", lambda: stack.coiote.runs(thing))
+        assert str(version) not in stack.aws.answers(thing) or stack.aws.answers(thing)[str(version)]["status"] == "IN_PROGRESS"
+        assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
+        assert run["done"] and stack.aws.answers(thing)[str(version)]["taskId"] == run["taskId"]
+    finally:
+        stack.coiote.set_faults({})
+
+
 def test_a_report_that_coiote_fails_to_give_is_requested_again_a_minute_later(stack, device, environment_of, own_ledger):
     thing = device("sleeping")
     done = {"taskId": "d:task:1", "deviceId": "d:1", "status": "Success", "startTime": "2100-01-01T00:00:00Z"}

@@ -106,13 +106,13 @@ def listens(port: int) -> bool:
 
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive: list[Process] | None = None) -> T:
-    """Calls `look` until it returns anything but `None` and `False`; fails after `seconds`, or if one of `alive` has ended."""
+    """Calls `look` until it returns something true; fails after `seconds`, or if one of `alive` has ended."""
     deadline = time.monotonic() + seconds
     # Short pauses first, because most conditions come soon; then longer ones, which leave the CPU to the others.
     pauses = itertools.chain((0.02, 0.02, 0.03, 0.04, 0.06, 0.08), itertools.repeat(0.1))
     while True:
         found = look()
-        if found is not None and found is not False:
+        if found:
             return found
         for process in alive or []:
             process.check()

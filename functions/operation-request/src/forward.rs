@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
 use bounded_cache::BoundedCache;
 use coiote::Client;
@@ -49,6 +49,8 @@ pub(crate) struct Created {
     pub(crate) device_id: String,
     /// By Coiote's clock, in seconds since 1970; 0 where it does not say.
     pub(crate) handed_over_at: u64,
+    /// Whole seconds, rounded up, from the begin of the call to the response.
+    pub(crate) call_took: u64,
     /// When the call began, by this function's clock.
     pub(crate) sent_at: requests::Millis,
 }
@@ -89,7 +91,7 @@ impl Forwarder {
         let mut device_id = device.id.clone();
         let span = tracing::Span::current();
         span.record("device_id", device_id.as_str()).record("template", task.template.as_str());
-        let sent_at = lambda_support::now();
+        let (begun, sent_at) = (Instant::now(), lambda_support::now());
         // One of several tries may have reached Coiote, whatever became of the last one.
         let may_exist = Cell::new(false);
         let mut created = self.create_task(&device_id, task, delivery, &may_exist).await;
@@ -112,7 +114,13 @@ impl Forwarder {
         span.record("task_id", task_id.as_str());
         tracing::debug!(call = CREATE_TASK.name, duration_ms, "task created");
         let handed_over_at = created.created_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        Ok(Created { task_id, device_id, handed_over_at: handed_over_at.map_or(0, |at| at.as_secs()), sent_at })
+        Ok(Created {
+            task_id,
+            device_id,
+            handed_over_at: handed_over_at.map_or(0, |at| at.as_secs()),
+            call_took: begun.elapsed().as_secs() + 1,
+            sent_at,
+        })
     }
 
     /// Wakes the device. A failure is only a notice: Coiote has the task, so the request is on its way.

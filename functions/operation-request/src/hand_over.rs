@@ -178,6 +178,7 @@ impl Invocation<'_> {
             mark: mark.clone(),
             task_id: created.task_id.clone(),
             handed_over_at: created.handed_over_at,
+            call_took: created.call_took,
             sent_at: created.sent_at,
             at: now(),
             notice: notice.clone(),

@@ -118,6 +118,7 @@ mod tests {
             mark,
             task_id: task_id.to_owned(),
             handed_over_at: 101,
+            call_took: 1,
             sent_at: 101_000,
             at: 101_000,
             notice: None,

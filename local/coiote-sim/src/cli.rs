@@ -76,7 +76,7 @@ Control calls (plain HTTP, JSON; here C=http://127.0.0.1:8089 and J='content-typ
     failed       500
     reset        the connection is cut before the call is looked at
     lost         the call is carried out, and the connection is cut before its answer
-    slow         the call is carried out, and answered 300 ms late
+    slow         the call is carried out, and answered 300 ms late, or \"slowBy\" seconds
   Only where they are named:
     gateway      503 with a gateway's page; the call is not looked at
     gatewaylost  503 with a gateway's page; the call is carried out

@@ -109,6 +109,8 @@ pub(crate) struct Faults {
     black_hole: bool,
     reports: ReportFaults,
     results: ResultFaults,
+    /// Delay of slow responses.
+    slow_by: Duration,
     /// Time at which all faults end; `None` if only the next `PUT /faults` ends them.
     until: Option<Instant>,
 }
@@ -182,6 +184,10 @@ impl Faults {
         self.until
     }
 
+    pub(crate) fn slow_by(&self) -> Duration {
+        self.slow_by
+    }
+
     pub(crate) fn is_black_hole(&self) -> bool {
         self.black_hole && !self.are_over()
     }
@@ -225,6 +231,9 @@ struct FaultsBody {
     reports: ReportFaults,
     #[serde(default)]
     results: ResultFaults,
+    /// Delay of slow responses, in seconds.
+    #[serde(default = "usual_delay", rename = "slowBy")]
+    slow_by: f64,
     /// Duration of the faults.
     seconds: Option<f64>,
 }
@@ -259,6 +268,10 @@ fn route_fault(route: &str, wanted: Value) -> Result<RouteFault, String> {
     }
 }
 
+fn usual_delay() -> f64 {
+    0.3
+}
+
 fn usual_kinds() -> BTreeSet<FaultKind> {
     FaultKind::USUAL.into()
 }
@@ -267,7 +280,7 @@ impl TryFrom<FaultsBody> for Faults {
     type Error = String;
 
     fn try_from(wanted: FaultsBody) -> Result<Self, String> {
-        let FaultsBody { rate, kinds, routes, black_hole, reports, results, seconds } = wanted;
+        let FaultsBody { rate, kinds, routes, black_hole, reports, results, slow_by, seconds } = wanted;
         if !(0.0..=1.0).contains(&rate) {
             return Err(format!("rate: {rate} is not a share of the calls, from 0 to 1"));
         }
@@ -278,9 +291,12 @@ impl TryFrom<FaultsBody> for Faults {
                 return Err(format!("{name}: {share} is not a share, from 0 to 1"));
             }
         }
-        for (name, duration) in
-            [("reports.late", reports.late), ("results.late", results.late), ("seconds", seconds.unwrap_or_default())]
-        {
+        for (name, duration) in [
+            ("reports.late", reports.late),
+            ("results.late", results.late),
+            ("slowBy", slow_by),
+            ("seconds", seconds.unwrap_or_default()),
+        ] {
             if !(0.0..=1e6).contains(&duration) {
                 return Err(format!("{name}: {duration} is not a number of seconds"));
             }
@@ -290,7 +306,9 @@ impl TryFrom<FaultsBody> for Faults {
         }
         let routes = routes.into_iter().map(|(route, fault)| Ok((route.parse()?, route_fault(&route, fault)?)));
         let until = seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
-        Ok(Self { rate, kinds, routes: routes.collect::<Result<_, String>>()?, black_hole, reports, results, until })
+        let routes = routes.collect::<Result<_, String>>()?;
+        let slow_by = Duration::from_secs_f64(slow_by);
+        Ok(Self { rate, kinds, routes, black_hole, reports, results, slow_by, until })
     }
 }
 

@@ -182,6 +182,10 @@ pub struct Created {
     pub task_id: String,
     /// Header `Date` of the response, in seconds since 1970; 0 if absent.
     pub handed_over_at: u64,
+    /// Time from the begin of the call to the response, in whole seconds, rounded up: the device may have run the task so long
+    /// before `handed_over_at`.
+    #[serde(default)]
+    pub call_took: u64,
     /// Time at which the call was begun, by our clock; 0 if unknown. Results from before it are not of this task.
     #[serde(default)]
     pub sent_at: Millis,

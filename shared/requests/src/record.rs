@@ -346,6 +346,12 @@ pub struct Record {
     /// Time at which Coiote accepted the task, by Coiote's clock, in seconds since 1970. Stored as `h`.
     #[serde(rename = "h", default, skip_serializing_if = "is_zero")]
     pub handed_over_at: u64,
+    /// Whole seconds, rounded up, that the call took by which Coiote accepted the task. Stored as `ht`, unless it is one.
+    #[serde(rename = "ht", default = "one", skip_serializing_if = "is_one")]
+    pub(crate) call_took: u64,
+    /// Seconds from `handed_over_at` to the start of the run that its report tells of. Stored as `hr`.
+    #[serde(rename = "hr", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ran_after: Option<i64>,
     /// Time at which it is handed over next, or its report requested next. Stored as `u`.
     #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
     pub due_at: Millis,
@@ -478,6 +484,14 @@ pub fn may_run_twice(operation: &str) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn one() -> u64 {
+    1
+}
+
+fn is_one(number: &u64) -> bool {
+    *number == 1
+}
+
 pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }

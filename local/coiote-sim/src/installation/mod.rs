@@ -10,7 +10,7 @@ mod task_lifecycle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::Method;
 use rustls::pki_types::CertificateDer;
@@ -340,6 +340,11 @@ impl Installation {
         let fault = inner.faults.fault_for(method, path)?;
         inner.stats.faults.add(&fault);
         Some(fault)
+    }
+
+    /// Delay of slow responses.
+    pub(crate) fn slow_by(&self) -> Duration {
+        self.inner().faults.slow_by()
     }
 
     pub(crate) fn count_handshake(&self) {

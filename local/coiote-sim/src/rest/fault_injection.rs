@@ -1,7 +1,6 @@
 //! Injection of faults into calls: an error in Coiote's form, a late response, or none.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
@@ -18,8 +17,6 @@ use crate::installation::Installation;
 
 /// Page of a gateway that cannot reach Coiote.
 const PAGE: &str = "<html><head><title>503 Service Temporarily Unavailable</title></head></html>";
-/// Delay of slow responses.
-const DELAY: Duration = Duration::from_millis(300);
 
 /// Injects the fault that a call meets, if any. Runs before authentication, where a gateway in front of Coiote fails.
 pub(super) async fn inject(
@@ -62,7 +59,7 @@ pub(super) async fn inject(
         }
         FaultKind::Slow => {
             let answer = next.run(request).await;
-            tokio::time::sleep(DELAY).await;
+            tokio::time::sleep(installation.slow_by()).await;
             answer
         }
         FaultKind::Gateway => (StatusCode::SERVICE_UNAVAILABLE, Html(PAGE)).into_response(),

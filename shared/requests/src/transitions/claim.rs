@@ -225,6 +225,8 @@ fn new_record(claim: &Claim, newest: u64, may_have_reached_coiote: bool) -> Reco
         may_have_reached_coiote,
         task_id: None,
         handed_over_at: 0,
+        call_took: 1,
+        ran_after: None,
         due_at: 0,
         tries: 0,
         reason: None,

@@ -14,7 +14,7 @@ impl Device {
         let is_of = |record: &Record| {
             record.task_id.as_ref() == Some(&report.task_id)
                 && !record.proven
-                && (record.handed_over_at == 0 || report.started_at >= record.handed_over_at)
+                && (report.started_at >= record.handed_over_at || self.ran_during_its_call(record, report))
                 && !(record.state == State::Ended(Status::Succeeded) && self.answers_later_request_only(record, report))
         };
         let names: Vec<Name> = self.records().filter(|record| is_of(record)).map(|r| r.name.clone()).collect();
@@ -27,20 +27,32 @@ impl Device {
         verdict
     }
 
+    /// Whether the device ran the task before Coiote's response to the call that handed it over was sent, and no other request
+    /// is more likely to have had it run then: a device that is awake may be quicker than the response.
+    fn ran_during_its_call(&self, record: &Record, report: &Reported) -> bool {
+        // Earlier attempts of a request may have had it run before its call.
+        let order = |of: &Record| (!of.may_have_reached_coiote, of.handed_over_at, of.order());
+        let is_likelier = |other: &Record| match other.ran_after {
+            Some(_) => other.ran_after == ran_after(other, report),
+            None => (other.may_have_reached_coiote || may_have_caused(other, report)) && order(other) < order(record),
+        };
+        let is_anothers = |other: &Record| {
+            other.name != record.name
+                && (may_have_same_task(other, record) || (other.task_id == record.task_id && is_likelier(other)))
+        };
+        may_have_caused(record, report) && !self.records().any(is_anothers)
+    }
+
     /// Whether a later request had the task run again, so that the report of that run says nothing about this request.
     fn answers_later_request_only(&self, record: &Record, report: &Reported) -> bool {
         self.records().any(|other| {
-            let may_have_run_it = other.task_id.is_none()
-                && other.may_have_been_sent()
-                && other.operation == record.operation
-                && other.keys == record.keys;
-            if may_have_run_it {
+            if may_have_same_task(other, record) {
                 return true;
             }
             other.name != record.name
                 && other.task_id == record.task_id
-                && (other.handed_over_at, other.order()) > (record.handed_over_at, record.order())
-                && other.handed_over_at <= report.started_at
+                && may_be_handed_over_after(other, record)
+                && may_have_caused(other, report)
         })
     }
 
@@ -56,6 +68,7 @@ impl Device {
     fn apply_report_to_open(&mut self, index: usize, report: &Reported) -> bool {
         let Some(record) = self.open.get_mut(index) else { return false };
         record.properties.clone_from(&report.properties);
+        record.ran_after = ran_after(record, report);
         match report.status {
             // Its result is awaited as well.
             ReportStatus::Success if has_result(&record.operation) => {
@@ -94,6 +107,7 @@ impl Device {
         };
         record.proven = status == Status::Succeeded || report.status == ReportStatus::Refused;
         record.properties.clone_from(&report.properties);
+        record.ran_after = ran_after(record, report);
         end(record, status, reason, report.at);
         true
     }
@@ -135,6 +149,29 @@ impl Device {
             None => Verdict::Unchanged,
         }
     }
+}
+
+/// Whether a request without a task id may have been handed over as the task of another one.
+fn may_have_same_task(other: &Record, record: &Record) -> bool {
+    other.task_id.is_none()
+        && other.may_have_been_sent()
+        && other.operation == record.operation
+        && other.keys == record.keys
+}
+
+/// Whether a request may have been handed over after another one: their calls may have overlapped.
+fn may_be_handed_over_after(later: &Record, record: &Record) -> bool {
+    later.handed_over_at.saturating_add(record.call_took) > record.handed_over_at
+}
+
+/// Whether the run began after the begin of the call that handed the request over.
+fn may_have_caused(record: &Record, report: &Reported) -> bool {
+    report.started_at.saturating_add(record.call_took) >= record.handed_over_at
+}
+
+/// Seconds from the request's hand-over to the start of the run.
+fn ran_after(record: &Record, report: &Reported) -> Option<i64> {
+    report.started_at.checked_signed_diff(record.handed_over_at)
 }
 
 /// Reason of a request that the device did not do, or only a part.

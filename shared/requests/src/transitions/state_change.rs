@@ -35,10 +35,13 @@ pub(super) fn wait(record: &mut Record, reason: &Reason, due_at: Millis, at: Mil
 
 /// Schedules the request, as Coiote has its task.
 pub(super) fn schedule(record: &mut Record, created: &Created) {
+    // An earlier attempt than the one that this response is of may have had the task run as well.
+    record.may_have_reached_coiote &= record.state == State::Held;
     record.state = State::Scheduled;
     record.task_id = Some(created.task_id.clone());
     record.handed_over_at = created.handed_over_at;
-    record.may_have_reached_coiote = false;
+    record.call_took = created.call_took.max(1);
+    record.ran_after = None;
     record.mark.clear();
     record.void_at = 0;
     record.run.clear();

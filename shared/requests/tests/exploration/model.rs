@@ -8,7 +8,7 @@ use requests::{
 use serde_json::json;
 
 use crate::{
-    ATTEMPTS, Delivery, LIFETIME, Phase, RUN_LIMIT, Removal, Run, START, Setup, ShadowResult, Task, World, bit,
+    APART, ATTEMPTS, Delivery, LIFETIME, Phase, RUN_LIMIT, Removal, Run, START, Setup, ShadowResult, Task, World, bit,
 };
 
 impl World {
@@ -158,7 +158,7 @@ impl World {
                 }
             }
         }
-        self.clock += 1;
+        self.clock += APART;
         if self.first_post_at[usize::from(request)] == 0 {
             self.first_post_at[usize::from(request)] = self.now;
         }
@@ -180,17 +180,21 @@ impl World {
         self.ran &= !bit(request);
         task.pending = true;
         task.posted_by |= bit(request);
-        let date = self.clock.checked_add_signed(setup.ahead).unwrap();
-        self.runs[run].phase = Phase::Reached { task_id: task.id.clone(), date, sent_at: self.now };
+        self.runs[run].phase = Phase::Reached { task_id: task.id.clone(), reached: self.clock, sent_at: self.now };
     }
 
-    pub(crate) fn created(&self, run: &Run) -> Event {
-        let Phase::Reached { task_id, date, sent_at } = &run.phase else { unreachable!() };
+    /// Coiote's response, with the time at which it is sent: the task may have run since the POST reached Coiote.
+    pub(crate) fn created(&mut self, setup: &Setup, run: usize) -> Event {
+        let run = &self.runs[run];
+        let Phase::Reached { task_id, reached, sent_at } = &run.phase else { unreachable!() };
+        // Only matters if something has happened since.
+        self.clock += if self.clock > *reached { APART } else { 0 };
         Event::Created(Created {
             name: self.name(run.request),
             mark: run.mark.clone(),
             task_id: task_id.clone(),
-            handed_over_at: *date,
+            handed_over_at: self.clock.checked_add_signed(setup.ahead).unwrap(),
+            call_took: self.clock - reached,
             sent_at: *sent_at,
             at: self.now,
             notice: None,
@@ -228,7 +232,7 @@ impl World {
 
     /// The device runs a task. Its result comes into the shadow, or AWS IoT refuses it.
     pub(crate) fn device_runs(&mut self, setup: &Setup, task: usize, is_good: bool, is_stored: bool) {
-        self.clock += 1;
+        self.clock += APART;
         let started = self.clock.checked_add_signed(setup.ahead).unwrap();
         let ran = self.ran;
         let task = &mut self.tasks[task];
@@ -364,6 +368,12 @@ impl World {
             [void, record.due_at, result, record.expires_at]
         };
         self.device.open().iter().flat_map(of_record).filter(|moment| *moment > self.now).min()
+    }
+
+    /// Time passes, on both clocks.
+    pub(crate) fn wait_until(&mut self, moment: Millis) {
+        self.clock += (moment - self.now) / 1_000;
+        self.now = moment;
     }
 
     pub(crate) fn may_jump_to(&self, moment: Millis) -> bool {

@@ -147,6 +147,9 @@ impl World {
             for record in self.device.ended().iter().filter(|record| record.status() == Status::Canceled) {
                 // A run of its task since it was sent the last time, and the report of that run.
                 let has_run = |request: u8| asked & self.ran & bit(request) != 0;
+                if self.may_be_the_run_of_another(record) {
+                    continue;
+                }
                 if record.task_id.as_ref() == Some(&report.task_id)
                     && self.request_of(&record.name).is_some_and(has_run)
                 {
@@ -179,6 +182,17 @@ impl World {
         if let Some(broken) = broken {
             self.break_with(broken);
         }
+    }
+
+    /// Whether the run may have been another request's, for all that is known: an equal one, whose outcome is unknown or was told.
+    pub(crate) fn may_be_the_run_of_another(&self, record: &Record) -> bool {
+        self.device.open().iter().chain(self.device.ended()).any(|other| {
+            let is_told = matches!(other.status(), Status::Succeeded | Status::Failed);
+            other.name != record.name
+                && other.may_have_been_sent()
+                && (&other.operation, &other.keys) == (&record.operation, &record.keys)
+                && (other.task_id.is_none() || other.may_have_reached_coiote || is_told)
+        })
     }
 
     /// The request just before this one, if it is known and this one only saves it again.

@@ -14,6 +14,8 @@ pub(crate) enum Sabotage {
     NoTick,
     /// Every report counts as one of the latest run.
     AnyReportCounts,
+    /// Every call counts as over at once.
+    CallsTakeNoTime,
     /// Failures that a report has proven count as not proven.
     NothingIsProven,
     /// Every result counts as written after all hand-overs.
@@ -57,6 +59,10 @@ pub(crate) fn sabotaged(setup: &Setup, event: Event, world: &World) -> Event {
             report.started_at = u64::MAX;
             Event::Report(report)
         }
+        (Sabotage::CallsTakeNoTime, Event::Created(mut created)) => {
+            created.call_took = 0;
+            Event::Created(created)
+        }
         (Sabotage::AnyResultCounts, Event::Result(mut result)) => {
             // After every hand-over, and not so late that it would be of a new shadow
             result.reported_at += VERSION_KEPT / 2;
@@ -74,6 +80,7 @@ pub(crate) fn sabotaged(setup: &Setup, event: Event, world: &World) -> Event {
             mark: not_done.mark,
             task_id: "none".to_owned(),
             handed_over_at: 0,
+            call_took: 0,
             sent_at: 0,
             at: not_done.at,
             notice: None,

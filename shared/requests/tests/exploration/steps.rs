@@ -31,7 +31,7 @@ impl World {
                 match self.runs[0].phase.clone() {
                     Phase::Sending => self.reach(setup, 0),
                     Phase::Reached { .. } => {
-                        let outcome = self.created(&self.runs[0]);
+                        let outcome = self.created(setup, 0);
                         self.runs[0].phase = Phase::Outcome(outcome, None);
                     }
                     Phase::Outcome(..) | Phase::Late(_) => self.save(setup, 0),
@@ -74,7 +74,7 @@ impl World {
                 continue;
             }
             let Some(moment) = self.next_moment() else { break };
-            self.now = moment;
+            self.wait_until(moment);
         }
         if let Some(open) = self.device.open().first() {
             self.break_with(format!("request {} never gets a last word: {open:?}", open.name));
@@ -89,8 +89,16 @@ impl World {
                 self.break_with(format!("request {} is SUCCEEDED, and the device did not do it", record.name));
             }
             // By now all reports have come.
-            if record.status() == Status::Canceled && (self.done & self.ran) & bit(request) != 0 {
-                self.break_with(format!("request {} is CANCELED, and the device did it", record.name));
+            if matches!(record.status(), Status::Canceled | Status::TimedOut)
+                && record.task_id.is_some()
+                && (self.done & self.ran) & bit(request) != 0
+                && !self.may_be_the_run_of_another(&record)
+            {
+                self.break_with(format!(
+                    "request {} is {}, and the device did it",
+                    record.name,
+                    record.status().as_str()
+                ));
             }
         }
     }
@@ -185,11 +193,11 @@ impl Steps<'_> {
                 }
                 Phase::Reached { .. } => {
                     self.add(format!("{who}: 201"), false, &|world| {
-                        let outcome = world.created(&world.runs[index]);
+                        let outcome = world.created(setup, index);
                         world.runs[index].phase = Phase::Outcome(outcome, None);
                     });
                     self.add(format!("{who}: the 201 is late"), true, &|world| {
-                        let late = world.created(&world.runs[index]);
+                        let late = world.created(setup, index);
                         let outcome = world.not_done(&world.runs[index], true, true);
                         world.runs[index].phase = Phase::Outcome(outcome, Some(late));
                     });
@@ -325,7 +333,7 @@ impl Steps<'_> {
             && let Some(moment) = before.next_moment().filter(|moment| before.may_jump_to(*moment))
         {
             self.add(format!("time passes: {} s", (moment - before.now).div_ceil(1_000)), false, &|world| {
-                world.now = moment;
+                world.wait_until(moment);
                 world.jumps -= 1;
             });
         }
@@ -333,7 +341,7 @@ impl Steps<'_> {
             let end = before.device.open().iter().map(|record| record.expires_at).max();
             if let Some(end) = end.filter(|end| *end > before.now && before.may_jump_to(*end)) {
                 self.add("time passes: a lifetime".to_owned(), false, &|world| {
-                    world.now = end;
+                    world.wait_until(end);
                     world.jumps -= 1;
                 });
             }

@@ -84,6 +84,7 @@ impl Story {
             mark: format!("mark of {version}"),
             task_id: task_id.to_owned(),
             handed_over_at: self.now / 1_000,
+            call_took: 1,
             sent_at: self.now,
             at: self.now,
             notice: None,

@@ -1,6 +1,6 @@
 //! Results and reports: the request that each answers, and its final status.
 
-use requests::{Claim, Event, Name, ReportStatus, Status, VERSION_KEPT, Verdict, code, path_hash};
+use requests::{Claim, Created, Event, Name, ReportStatus, Status, VERSION_KEPT, Verdict, code, path_hash};
 use serde_json::json;
 
 use crate::{LIFETIME, NOW, OFFSET, REBOOT, Story};
@@ -61,6 +61,33 @@ fn a_report_older_than_the_201_is_of_another_run() {
     story.report("t", early + 6, ReportStatus::Refused);
     story.is(2, Status::Failed, code::DEVICE_REFUSED);
     story.is(1, Status::Succeeded, "");
+}
+
+#[test]
+fn the_device_may_run_the_task_before_the_201_is_sent() {
+    let slow = |story: &Story, version| Created { call_took: 3, ..story.created_of(version, "t") };
+    let date = NOW / 1_000;
+    let mut story = Story::new();
+    story.claim(1, "execute", &[REBOOT]);
+    story.apply(Event::Created(slow(&story, 1)));
+    assert_eq!(story.report("t", date - 4, ReportStatus::Success), Verdict::Unchanged, "before the call");
+    let mut alone = story.clone();
+    alone.report("t", date - 3, ReportStatus::Success);
+    alone.is(1, Status::Succeeded, "");
+
+    // An equal request may have had the task run at that time: its outcome is unknown, or it was handed over as well.
+    story.claim(2, "execute", &[REBOOT]);
+    let mut unknown = story.clone();
+    unknown.report("t", date - 1, ReportStatus::Success);
+    unknown.is(1, Status::Scheduled, "");
+    story.apply(Event::Created(slow(&story, 2)));
+    story.report("t", date - 1, ReportStatus::Success);
+    story.is(1, Status::Succeeded, "");
+    story.is(2, Status::Scheduled, "");
+    // Of another run, which is its own.
+    story.report("t", date - 2, ReportStatus::Refused);
+    story.is(1, Status::Succeeded, "");
+    story.is(2, Status::Failed, code::DEVICE_REFUSED);
 }
 
 #[test]
