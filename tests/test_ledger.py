@@ -362,6 +362,9 @@ def test_a_console_that_saves_the_whole_document(stack, device):
     thing = device()
     read = stack.aws.request(thing, READ)
     assert stack.aws.last_word(thing, read)["status"] == "SUCCEEDED"
+    # Its values stay in `desired`, so that they are saved with the execute, which has none.
+    written = stack.aws.request(thing, {"operation": "write", "keys": ["LwM2M Server.1.Lifetime"], "values": [68]})
+    assert stack.aws.last_word(thing, written)["status"] == "SUCCEEDED"
     executed = stack.aws.request(thing, {"keys": EXECUTE["keys"], "operation": "execute"})
     task = stack.aws.last_word(thing, executed, ("SCHEDULED", "SUCCEEDED"))["taskId"]
     stack.coiote.task(thing, task)

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use aws_sdk_dynamodb::types::AttributeValue;
 use requests::{
     Claim, History, Millis, Name, PastRequest, Reason, Record, SAME_TOKEN_WINDOW, Status, is_long_after, is_write,
-    keys_overlap, may_run_twice, timestamp,
+    keys_overlap, may_run_twice, request_digest, timestamp,
 };
 use serde_json::{Map, Value as Json};
 
@@ -269,7 +269,7 @@ fn same_token(item: &Attributes, claim: &Claim) -> Option<Name> {
     let status = Status::parse(text(item, "status")?)?;
     let is_unsent_failure = status == Status::Failed && !was_sent(item);
     let is_same = text(item, "clientToken") == claim.client_token.as_deref()
-        && text(item, "digest") == Some(claim.digest.as_str())
+        && text(item, "digest") == Some(request_digest(&claim.digest).as_str())
         && requested_at.abs_diff(claim.requested_at) <= SAME_TOKEN_WINDOW
         && status != Status::Rejected
         && !is_unsent_failure;

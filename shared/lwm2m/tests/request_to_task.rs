@@ -233,6 +233,10 @@ fn observe_composite_does_not_send_attributes_and_leads_to_a_notice() {
     assert_eq!(template, "AWSobserveCompositeCertAuth");
     assert_eq!(parameters, [("keys", "LwM2M Server.1.Lifetime,Device.0.UTC Offset".to_owned())]);
     assert_eq!(notices, ["ATTRIBUTES_IGNORED"]);
+    // An answer has the code of the first notice.
+    let (_, _, notices) =
+        task(r#"{"operation": "observeComposite", "keys": ["/33000/0"], "attributes": [{}], "arguments": ""}"#);
+    assert_eq!(notices, ["ATTRIBUTES_IGNORED", "OBJECT_NOT_DESCRIBED", "FIELD_IGNORED"]);
 }
 
 #[test]

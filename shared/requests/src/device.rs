@@ -23,6 +23,14 @@ pub(crate) const ENDED_KEPT: usize = 3;
 /// of the same second.
 pub(crate) const RESULT_STAYS: Millis = 60 * 1_000;
 
+/// Time after a result in which a report may prove that the device did not do its request. Later ones are of runs that were not
+/// made through here.
+pub(crate) const PROOF_LIMIT: Millis = 3_600 * 1_000;
+
+/// Time for which a result whose fold is not concluded stays in the device's item: as long as its event may be sent again from
+/// the failure queue.
+pub(crate) const UNFOLDED_STAYS: Millis = 14 * 24 * 3_600 * 1_000;
+
 /// Number of versions of results that are remembered as seen; older ones count as seen.
 pub(crate) const SEEN_MAX: usize = 16;
 
@@ -53,7 +61,7 @@ pub struct Device {
     /// Stored as `g`.
     #[serde(rename = "g", default, skip_serializing_if = "crate::record::is_zero")]
     pub(crate) newest_at: u64,
-    /// Digest of the content of the request with that version. Stored as `d`.
+    /// Digest of what stands in `desired` since the request with that version; empty if it has no request. Stored as `d`.
     #[serde(rename = "d", default, skip_serializing_if = "String::is_empty")]
     pub(crate) newest_digest: String,
     /// Results that are not forgotten yet. Stored as `r`.
@@ -90,6 +98,9 @@ pub struct ResultEntry {
     /// Request that it answers if that turns out to have been handed over. Stored as `c`.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub(crate) candidate: Option<Name>,
+    /// Request that it answers if it does not answer the candidate. Stored as `f`.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) withheld_from: Option<Name>,
     /// Mark of the run that registered it. Stored as `m`.
     #[serde(rename = "m", default, skip_serializing_if = "String::is_empty")]
     pub(crate) mark: String,

@@ -97,7 +97,7 @@ pub struct Claim {
     /// Client token that its author gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
-    /// Digest of the request's content.
+    /// Digest of the update's content, as [`content_digest`](crate::content_digest) makes it.
     pub digest: String,
     /// Time at which the request was made, in seconds since 1970; 0 if unknown.
     pub requested_at: u64,

@@ -20,6 +20,7 @@
 mod answer;
 mod copy;
 mod device;
+mod digest;
 mod event;
 mod matching;
 mod record;
@@ -28,6 +29,7 @@ mod transitions;
 pub use answer::Answer;
 pub use copy::{RequestCopy, request_copies, timestamp};
 pub use device::{Device, DueAction, ResultEntry};
+pub use digest::{content_digest, request_digest};
 pub use event::{
     Cancel, Claim, ClaimDue, Created, DatamodelWrite, Event, Folded, History, NotHandedOver, PastRequest, ReportStatus,
     Reported, ResultReceived,

@@ -83,7 +83,7 @@ impl Device {
             return Verdict::Unchanged;
         }
         let mut record = self.open.remove(index);
-        self.drop_candidate(&record.name);
+        self.drop_candidate(&record.name, at);
         end(&mut record, status, reason, at);
         self.ended.push(record);
         Verdict::Ended(status)

@@ -66,6 +66,8 @@ impl Fields {
             OperationName::Create => self.new_instance().map(Operation::Create),
         };
         self.note_unused_fields();
+        // What is not sent first: an answer has the code of the first notice.
+        self.notices.sort_by_key(|notice| notice.code != Code::AttributesIgnored);
         Checked { operation, mismatches: self.mismatches, notices: self.notices }
     }
 

@@ -6,6 +6,7 @@ use crate::Millis;
 use crate::device::Device;
 use crate::record::{Name, Reason, Record, State, Status, code};
 use crate::transitions::Verdict;
+use crate::transitions::order::is_before;
 use crate::transitions::reasons::canceled;
 
 /// Entry of a cancelRequest's keys that names requests by their client token, in quotes where it would be read as a version.
@@ -61,7 +62,7 @@ impl Device {
         let by = format!("request {}", record.name);
         let mut targets = Vec::new();
         for wanted in &record.keys {
-            let is_wanted = |other: &Record| names(wanted, other) && !other.is_cancel() && other.name != record.name;
+            let is_wanted = |other: &Record| names(wanted, other) && !other.is_cancel() && is_before(other, &record);
             let found: Vec<String> =
                 self.records().filter(|other| is_wanted(other)).map(|other| other.name.to_string()).collect();
             if found.is_empty() { targets.push(wanted.clone()) } else { targets.extend(found) }

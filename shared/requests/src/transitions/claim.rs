@@ -1,6 +1,7 @@
 //! Claim of a request: by the run that its event started, or when a waiting request is due.
 
 use crate::device::Device;
+use crate::digest::{merged, request_digest};
 use crate::event::{Claim, ClaimDue};
 use crate::record::{Reason, Record, State, Status, code, is_write, may_run_twice};
 use crate::transitions::reasons::{lifetime_over, overtaken};
@@ -40,7 +41,7 @@ impl Device {
         if let Some(version) = claim.name.version().filter(|version| *version > self.newest) {
             self.newest = version;
             self.newest_at = 0;
-            self.newest_digest = claim.digest.clone();
+            self.newest_digest = merged(&self.newest_digest, &claim.digest);
         }
         if let Some((status, reason)) = refusal {
             end(&mut record, status, Some(reason), claim.at);
@@ -169,7 +170,7 @@ impl Device {
             return self.end_at(index, Status::TimedOut, Some(reason), claim.at);
         }
         hold(record, &Holder { mark: &claim.mark, run: &claim.run, void_at: claim.void_at }, claim.at);
-        self.drop_candidate(&claim.name);
+        self.drop_candidate(&claim.name, claim.at);
         Verdict::Send
     }
 
@@ -202,7 +203,7 @@ impl Device {
         if let Some(record) = self.open.get_mut(index) {
             hold(record, &Holder { mark: &claim.mark, run: &claim.run, void_at: claim.void_at }, claim.at);
         }
-        self.drop_candidate(&claim.name);
+        self.drop_candidate(&claim.name, claim.at);
         Verdict::Send
     }
 }
@@ -214,7 +215,7 @@ fn new_record(claim: &Claim, newest: u64, may_have_reached_coiote: bool) -> Reco
         operation: claim.operation.clone(),
         keys: claim.keys.clone(),
         client_token: claim.client_token.clone(),
-        digest: (!may_run_twice(&claim.operation)).then(|| claim.digest.clone()),
+        digest: (!may_run_twice(&claim.operation)).then(|| request_digest(&claim.digest)),
         requested_at: claim.requested_at,
         after: if claim.name.version().is_some() { 0 } else { newest },
         waited: 0,

@@ -46,7 +46,7 @@ impl Device {
             return self.end_at(index, Status::Scheduled, reason, *at);
         }
         self.attach_candidate(&scheduled, *at);
-        self.drop_candidate(name);
+        self.drop_candidate(name, *at);
         Verdict::Changed
     }
 
@@ -66,10 +66,13 @@ impl Device {
     pub(super) fn not_handed_over(&mut self, failure: &NotHandedOver) -> Verdict {
         let NotHandedOver { name, mark, at, .. } = failure;
         let holds = |record: &Record| record.name == *name && record.state == State::Held && record.mark == *mark;
-        let Some(index) = self.open.iter().position(holds) else { return Verdict::Unchanged };
-        if !failure.may_have_reached_coiote {
-            self.drop_candidate(name);
+        if !self.open.iter().any(holds) {
+            return Verdict::Unchanged;
         }
+        if !failure.may_have_reached_coiote {
+            self.drop_candidate(name, *at);
+        }
+        let Some(index) = self.open.iter().position(holds) else { return Verdict::Unchanged };
         let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
         record.may_have_reached_coiote |= failure.may_have_reached_coiote;
         record.tries = record.tries.saturating_add(1);
@@ -99,11 +102,21 @@ impl Device {
         Verdict::Wait
     }
 
-    /// Releases the result that came while the request was handed over: it answers another request, or an earlier attempt.
-    pub(super) fn drop_candidate(&mut self, name: &Name) {
-        for result in &mut self.results {
-            if result.candidate.as_ref() == Some(name) {
-                result.candidate = None;
+    /// Releases the result that came while the request was handed over: it answers the request that it was withheld from, if
+    /// any.
+    pub(super) fn drop_candidate(&mut self, name: &Name, at: Millis) {
+        for index in 0..self.results.len() {
+            let Some(result) = self.results.get_mut(index).filter(|result| result.candidate.as_ref() == Some(name))
+            else {
+                continue;
+            };
+            result.candidate = None;
+            let Some(other) = result.withheld_from.take().filter(|_| result.answers.is_none()) else { continue };
+            let awaits_it = |record: &Record| {
+                record.result_version.is_none() && (record.state == State::Scheduled || record.yields())
+            };
+            if self.find(&other).is_some_and(awaits_it) {
+                self.attach(index, other, at);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Refusal of a claimed request: reasons for which it ends before it is handed over.
 
 use crate::device::Device;
+use crate::digest::{repeats, request_digest};
 use crate::event::Claim;
 use crate::record::{Name, Reason, Record, Status, code, may_run_twice};
 use crate::transitions::Verdict;
@@ -24,7 +25,7 @@ impl Device {
         if let Some(reason) = &claim.rejected {
             return Some((Status::Rejected, reason.clone()));
         }
-        if self.bytes() > MAX_BYTES {
+        if self.bytes() > MAX_BYTES && !record.is_cancel() {
             let message =
                 "this device has so many open requests that its record is full; wait for them, or take some back";
             return Some((Status::Rejected, Reason::new(code::TOO_MANY_OPEN, message)));
@@ -102,11 +103,12 @@ impl Device {
     fn latest_before(&self, claim: &Claim) -> Option<u64> {
         let version = claim.name.version()?;
         if version > self.newest {
-            return (self.newest_digest == claim.digest).then_some(self.newest);
+            let is_repetition = !self.newest_digest.is_empty() && repeats(&self.newest_digest, &claim.digest);
+            return is_repetition.then_some(self.newest);
         }
         let is_earlier = |record: &&Record| record.name.version().is_some_and(|other| other < version);
         let latest = self.records().filter(is_earlier).max_by_key(|record| record.name.version())?;
-        latest.name.version().filter(|_| latest.digest.as_deref() == Some(claim.digest.as_str()))
+        latest.name.version().filter(|_| latest.digest.as_ref().is_some_and(|latest| repeats(latest, &claim.digest)))
     }
 
     /// Version of the next request after this one, if its update carried `reported` as well and it has the same content: it was
@@ -115,17 +117,19 @@ impl Device {
         let version = claim.name.version()?;
         let is_newer = |record: &&Record| record.name.version().is_some_and(|other| other > version);
         let next = self.records().filter(is_newer).min_by_key(|record| record.name.version())?;
-        let is_repetition = next.digest.as_deref() == Some(claim.digest.as_str()) && next.status() != Status::Rejected;
+        let has_same = next.digest.as_ref().is_some_and(|next| repeats(&request_digest(&claim.digest), next));
+        let is_repetition = has_same && next.status() != Status::Rejected;
         next.name.version().filter(|next| is_repetition && *next == self.resaved)
     }
 
     /// A request with the same client token and content, made within the window.
     fn same_token(&self, claim: &Claim) -> Option<&Name> {
         let token = claim.client_token.as_ref()?;
+        let digest = request_digest(&claim.digest);
         let is_same = |record: &&Record| {
             let is_unsent_failure = record.status() == Status::Failed && !record.may_have_been_sent();
             record.client_token.as_ref() == Some(token)
-                && record.digest.as_deref() == Some(claim.digest.as_str())
+                && record.digest.as_ref() == Some(&digest)
                 && record.requested_at.abs_diff(claim.requested_at) <= SAME_TOKEN_WINDOW
                 && record.status() != Status::Rejected
                 && !is_unsent_failure

@@ -1,7 +1,7 @@
 //! Reports about tasks, and tasks that were removed.
 
 use crate::Millis;
-use crate::device::{Device, REPORT_REQUESTS};
+use crate::device::{Device, PROOF_LIMIT, REPORT_REQUESTS};
 use crate::event::{ReportStatus, Reported};
 use crate::record::{Name, Reason, Record, State, Status, code, has_result};
 use crate::transitions::Verdict;
@@ -94,7 +94,8 @@ impl Device {
     /// Replaces the final status of a request if the report proves another one.
     fn apply_report_to_ended(&mut self, name: &Name, report: &Reported) -> bool {
         let Some(record) = self.ended.iter_mut().find(|record| record.name == *name) else { return false };
-        let rests_on_result = record.status() == Status::Succeeded;
+        let rests_on_result =
+            record.status() == Status::Succeeded && record.updated_at.saturating_add(PROOF_LIMIT) > report.at;
         let (status, reason) = match report.status {
             ReportStatus::Refused if rests_on_result || record.yields() => (Status::Failed, Some(refused(report))),
             ReportStatus::Success if record.yields() && !has_result(&record.operation) => (Status::Succeeded, None),

@@ -3,13 +3,23 @@
 use std::cmp::Reverse;
 
 use crate::Millis;
-use crate::device::{Device, RESULT_LIMIT, ResultEntry, SEEN_MAX};
+use crate::device::{Device, RESULT_LIMIT, RESULT_STAYS, ResultEntry, SEEN_MAX};
 use crate::event::{DatamodelWrite, Folded, ResultReceived};
 use crate::matching::{answers_all_keys, came_before_hand_over, covered_hashes, is_earlier_than, may_be_answered_by};
 use crate::record::{Name, Reason, Record, State, Status, has_result, is_write};
 use crate::transitions::Verdict;
 use crate::transitions::order::by_making;
 use crate::transitions::state_change::end;
+
+/// Requests that a result is of.
+#[derive(Default)]
+struct Matched {
+    answers: Option<Name>,
+    /// Request that is being handed over, and is answered if it turns out to have reached Coiote.
+    candidate: Option<Name>,
+    /// Request that is answered otherwise.
+    withheld_from: Option<Name>,
+}
 
 impl Device {
     /// Registers a result that Coiote wrote into the operation shadow, with the request that it answers.
@@ -25,8 +35,8 @@ impl Device {
         }
         let is_too_old = self.seen_results.len() >= SEEN_MAX
             && self.seen_results.last().is_some_and(|oldest| result.version < *oldest);
-        let answers = if is_too_old { None } else { self.request_answered_by(result) };
-        let candidate = if is_too_old || answers.is_some() { None } else { self.candidate_for(result) };
+        let Matched { answers, candidate, withheld_from } =
+            if is_too_old { Matched::default() } else { self.matched(result) };
         let mut touched = result.touched.clone();
         let of = answers.as_ref().or(candidate.as_ref()).and_then(|name| self.find(name));
         let read = of.filter(|record| !is_write(&record.operation));
@@ -42,6 +52,7 @@ impl Device {
             touched,
             answers: None,
             candidate: candidate.clone(),
+            withheld_from,
             mark: result.mark.clone(),
             is_repeated: false,
             wrote: None,
@@ -63,9 +74,18 @@ impl Device {
     fn note_remains(&mut self, version: u64, touched: &[u32]) {
         let before = self.newest_result();
         let may_remain = before.is_some_and(|before| before.touched.iter().any(|hash| !touched.contains(hash)));
-        let is_newest = self.seen_results.first().is_none_or(|newest| *newest < version);
-        if is_newest && (may_remain || (before.is_none() && !self.seen_results.is_empty())) {
-            self.beside_earlier = version;
+        match self.seen_results.first() {
+            // It comes late, and stands beside the newest.
+            Some(newest) if *newest > version => {
+                if before.is_none_or(|newest| touched.iter().any(|hash| !newest.touched.contains(hash))) {
+                    self.beside_earlier = *newest;
+                }
+            }
+            first => {
+                if may_remain || (before.is_none() && first.is_some()) {
+                    self.beside_earlier = version;
+                }
+            }
         }
     }
 
@@ -73,16 +93,43 @@ impl Device {
     /// device all the same.
     fn may_be_of_a_narrower_request(&self, record: &Record, result: &ResultReceived) -> bool {
         let narrowness = result.paths.narrowness(&record.keys);
+        // One that was sent twice has two results.
+        let awaits_result = |other: &Record| {
+            (other.result_version.is_none() || other.may_have_reached_coiote)
+                && (other.is_open() || other.updated_at.saturating_add(RESULT_STAYS) > result.at)
+        };
         self.records().any(|other| {
             other.operation == record.operation
                 && other.may_have_been_sent()
+                && awaits_result(other)
+                && is_earlier_than(other, result)
+                && !came_before_hand_over(other, result.reported_at)
                 && result.paths.narrowness(&other.keys) > narrowness
                 && answers_all_keys(&other.keys, &result.paths, &result.failed_keys)
         })
     }
 
+    /// The requests that a result answers, or may answer.
+    fn matched(&self, result: &ResultReceived) -> Matched {
+        let earliest = self.request_answered_by(result);
+        let candidate = self.candidate_for(result);
+        // A narrower request that is being handed over is more likely to have it.
+        let narrowness = |record: &Record| result.paths.narrowness(&record.keys);
+        match (earliest, candidate) {
+            (Some(earliest), Some(candidate)) if narrowness(candidate) > narrowness(earliest) => Matched {
+                answers: None,
+                candidate: Some(candidate.name.clone()),
+                withheld_from: Some(earliest.name.clone()),
+            },
+            (Some(earliest), _) => Matched { answers: Some(earliest.name.clone()), ..Matched::default() },
+            (None, candidate) => {
+                Matched { candidate: candidate.map(|candidate| candidate.name.clone()), ..Matched::default() }
+            }
+        }
+    }
+
     /// The request that a result answers: of those that may be answered by it, the earliest of the narrowest.
-    fn request_answered_by(&self, result: &ResultReceived) -> Option<Name> {
+    fn request_answered_by(&self, result: &ResultReceived) -> Option<&Record> {
         let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
         let may_be_answered = |record: &&Record| may_be_answered_by(record, result);
         let all: Vec<&Record> = self.records().filter(may_be_answered).filter(matches).collect();
@@ -104,22 +151,11 @@ impl Device {
             record.operation == result.operation && record.task_id.is_none() && record.may_have_been_sent()
         };
         let is_doubtful = self.records().filter(matches).any(may_expect_it);
-        let earliest = first.filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful))?;
-        // A narrower request that is being handed over, or may have been, is more likely to have it.
-        let narrowness = result.paths.narrowness(&earliest.keys);
-        let is_narrower = |record: &Record| {
-            let may_have_it = record.state == State::Held || may_expect_it(record);
-            may_have_it
-                && record.operation == result.operation
-                && is_earlier_than(record, result)
-                && result.paths.narrowness(&record.keys) > narrowness
-        };
-        let is_of_earliest = !self.open.iter().filter(matches).any(is_narrower);
-        is_of_earliest.then(|| earliest.name.clone())
+        first.filter(|record| rank(record) == 0 || (all.len() == 1 && !is_doubtful))
     }
 
     /// A request that is being handed over and that a result answers if it turns out to have reached Coiote.
-    fn candidate_for(&self, result: &ResultReceived) -> Option<Name> {
+    fn candidate_for(&self, result: &ResultReceived) -> Option<&Record> {
         let may_be = |record: &&Record| {
             record.state == State::Held
                 && has_result(&record.operation)
@@ -130,13 +166,14 @@ impl Device {
         let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
         let is_taken = |name: &Name| self.results.iter().any(|other| other.candidate.as_ref() == Some(name));
         let all = self.open.iter().filter(may_be).filter(matches).filter(|record| !is_taken(&record.name));
-        all.min_by_key(|record| Reverse(result.paths.narrowness(&record.keys))).map(|record| record.name.clone())
+        all.min_by_key(|record| Reverse(result.paths.narrowness(&record.keys)))
     }
 
     /// Makes a result answer a request.
     pub(super) fn attach(&mut self, index: usize, name: Name, at: Millis) {
         let Some(result) = self.results.get_mut(index) else { return };
         result.candidate = None;
+        result.withheld_from = None;
         result.answers = Some(name.clone());
         let (version, word) = (result.version, result.word.clone());
         if let Some(record) = self.open.iter_mut().chain(&mut self.ended).find(|record| record.name == name) {

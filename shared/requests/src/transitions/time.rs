@@ -1,7 +1,7 @@
 //! Passing of time: runs that are interrupted, lifetimes, results that do not come, and records that are no longer needed.
 
 use crate::Millis;
-use crate::device::{Device, ENDED_KEPT, ENDED_MAX, FOLD_LIMIT, RESULT_LIMIT, RESULT_STAYS};
+use crate::device::{Device, ENDED_KEPT, ENDED_MAX, FOLD_LIMIT, RESULT_LIMIT, RESULT_STAYS, UNFOLDED_STAYS};
 use crate::record::{Name, Reason, Record, State, Status, code, may_run_twice};
 use crate::transitions::Verdict;
 use crate::transitions::reasons::{interrupted, lifetime_over, overtaken};
@@ -70,7 +70,7 @@ impl Device {
         match record.state {
             State::Waiting if record.expires_at <= at => Some((Status::TimedOut, lifetime_over(record))),
             State::Waiting => self.overtaking(record).map(|newer| (Status::Failed, overtaken(&newer))),
-            State::Scheduled if is_result_overdue(record, at) => {
+            State::Scheduled if self.is_result_overdue(record, at) => {
                 let message = "the device did it, but its result did not come into the operation shadow within a minute; AWS \
                                IoT may have refused it for its size";
                 Some((Status::Failed, Reason::new(code::RESULT_NOT_STORED, message)))
@@ -82,6 +82,14 @@ impl Device {
             }
             _ => None,
         }
+    }
+
+    /// Whether the device has done the request, but its result has not come in time, nor one that may be its.
+    fn is_result_overdue(&self, record: &Record, at: Millis) -> bool {
+        let may_have_come = || self.results.iter().any(|result| result.withheld_from.as_ref() == Some(&record.name));
+        let is_late = record.reported_at.saturating_add(RESULT_LIMIT) <= at;
+        let is_missing = record.result_version.is_none() && is_late && !may_have_come();
+        record.reported_at > 0 && (is_missing || record.expires_at <= at)
     }
 
     /// Whether the request's result has come, but its fold takes too long. Its report may have come or not.
@@ -113,13 +121,8 @@ impl Device {
         let newest = self.newest_result().map(|result| result.version);
         self.results.retain(|result| {
             let is_done = result.word.is_some() && result.candidate.is_none();
-            !is_done || Some(result.version) == newest || result.at.saturating_add(RESULT_STAYS) > at
+            let stays = if is_done { RESULT_STAYS } else { UNFOLDED_STAYS };
+            Some(result.version) == newest || result.at.saturating_add(stays) > at
         });
     }
-}
-
-/// Whether the device has done the request, but its result has not come in time.
-fn is_result_overdue(record: &Record, at: Millis) -> bool {
-    let is_missing = record.result_version.is_none() && record.reported_at.saturating_add(RESULT_LIMIT) <= at;
-    record.reported_at > 0 && (is_missing || record.expires_at <= at)
 }

@@ -105,12 +105,14 @@ impl World {
                 State::Ended(Status::Failed) => [code::OUTCOME_UNKNOWN, code::RESULT_NOT_STORED].contains(&code),
                 _ => false,
             };
+            // By a result that could have been another request's.
+            let has_got_result = old.result_version.is_none() && new.result_version.is_some();
             let is_allowed = match event {
                 Event::Report(_) => (yields || old.status() == Status::Succeeded) && !is_proven,
                 Event::Folded(_) | Event::Result(_) => yields && has_result(&old.operation) && !is_proven,
                 Event::Created(_) => yields && !is_proven,
                 Event::Claim(claim) => claim.redriven && old.status() == Status::Failed && old.task_id.is_none(),
-                _ => false,
+                _ => has_got_result && yields && !is_proven,
             };
             if !is_allowed {
                 broken = Some(format!(

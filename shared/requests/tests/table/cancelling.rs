@@ -44,6 +44,22 @@ fn a_cancel_request_names_the_status_of_each_of_its_requests() {
 }
 
 #[test]
+fn a_client_token_names_earlier_requests_only() {
+    let mut story = Story::new();
+    let with_token = |story: &Story, version| Claim {
+        client_token: Some("app".to_owned()),
+        ..story.claim_of(version, "read", &[OFFSET])
+    };
+    story.claims(with_token(&story, 1));
+    story.claims(with_token(&story, 3));
+    story.created(1, "t");
+    story.created(3, "t");
+    let late = Claim { history: Some(History::default()), ..story.claim_of(2, "cancelRequest", &["app"]) };
+    story.claims(late);
+    assert_eq!(story.due_actions(), [removal(1, "t", true)], "the task is still needed");
+}
+
+#[test]
 fn a_number_is_a_version_and_a_text_a_client_token() {
     for (wanted, canceled, open) in [("2".to_owned(), 2, 1), (token_key("2"), 1, 2)] {
         let mut story = Story::new();

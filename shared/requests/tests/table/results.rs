@@ -1,6 +1,8 @@
 //! Results and reports: the request that each answers, and its final status.
 
-use requests::{Claim, Created, Event, Name, ReportStatus, Status, VERSION_KEPT, Verdict, code, path_hash};
+use requests::{
+    Claim, Created, Event, Name, ReportStatus, ResultReceived, Status, VERSION_KEPT, Verdict, code, path_hash,
+};
 use serde_json::json;
 
 use crate::{LIFETIME, NOW, OFFSET, REBOOT, Story};
@@ -104,6 +106,20 @@ fn the_report_of_a_later_request_takes_no_success_away() {
 }
 
 #[test]
+fn a_run_of_the_task_that_was_made_elsewhere_takes_no_success_away() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t");
+    story.offset(2, "read");
+    story.folded(2);
+    let mut soon = story.clone().after(60);
+    soon.refuses("t");
+    soon.is(1, Status::Failed, code::DEVICE_REFUSED);
+    let mut story = story.after(24 * 3_600);
+    story.refuses("t");
+    story.is(1, Status::Succeeded, "");
+}
+
+#[test]
 fn a_result_that_names_nothing_beyond_narrow_keys_answers_their_request() {
     let mut story = Story::new();
     story.scheduled(1, "read", &[""], "t");
@@ -112,7 +128,19 @@ fn a_result_that_names_nothing_beyond_narrow_keys_answers_their_request() {
     assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
     let is_of_all =
         |story: &Story, version| story.device.result(version).is_some_and(|result| result.names(path_hash("")));
-    // A second result of the narrow one, or the first of the wide one: nobody knows, so it proves of no other value that it is gone.
+    assert_eq!(story.offset(5, "read"), Verdict::Fold(Some(Name::Version(1))));
+    assert!(is_of_all(&story, 5));
+
+    // A second result of the narrow one, which was sent twice, or the first of the wide one: nobody knows, so it proves of no
+    // other value that it is gone.
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[""], "t");
+    story.claim(3, "read", &[OFFSET]);
+    story.not_done(3, true, true);
+    let mut story = story.after(2);
+    assert_eq!(story.take(3), Verdict::Send);
+    story.created(3, "v");
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
     assert_eq!(story.offset(5, "read"), Verdict::Fold(Some(Name::Version(1))));
     assert!(!is_of_all(&story, 5));
 
@@ -135,6 +163,96 @@ fn a_result_does_not_answer_a_wide_request_while_a_narrower_one_is_being_handed_
     story.folded(3);
     story.is(2, Status::Succeeded, "");
     story.is(1, Status::Scheduled, "");
+}
+
+#[test]
+fn a_result_that_is_not_of_the_narrower_request_answers_the_wide_one() {
+    let withheld = || {
+        let mut story = Story::new();
+        story.scheduled(1, "read", &["Device"], "t");
+        story.claim(2, "read", &[OFFSET]);
+        assert_eq!(story.offset(3, "read"), Verdict::Fold(Some(Name::Version(2))), "a candidate");
+        story.succeeds("t");
+        story
+    };
+    // Coiote has surely not taken the narrower one.
+    for is_folded_first in [true, false] {
+        let mut story = withheld();
+        if is_folded_first {
+            story.folded(3);
+        }
+        story.not_done(2, false, true);
+        story.folded(3);
+        story.is(1, Status::Succeeded, "");
+        story.is(2, Status::InProgress, "COIOTE_UNAVAILABLE");
+    }
+    // It may have, until it is sent again, whose result is another one.
+    let mut story = withheld();
+    story.not_done(2, true, true);
+    story.folded(3);
+    let mut story = story.after(300);
+    story.tick();
+    story.is(1, Status::Scheduled, "");
+    assert_eq!(story.take(2), Verdict::Send);
+    story.is(1, Status::Succeeded, "");
+    story.created(2, "u");
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(2))));
+    // It was sent after the result.
+    let mut story = withheld().after(2);
+    story.created(2, "u");
+    story.folded(3);
+    story.is(1, Status::Succeeded, "");
+    story.is(2, Status::Scheduled, "");
+    // It may have been sent, but is not being sent when the result comes.
+    let mut story = Story::new();
+    story.scheduled(1, "read", &["Device"], "t");
+    story.claim(2, "read", &[OFFSET]);
+    story.not_done(2, true, true);
+    assert_eq!(story.offset(3, "read"), Verdict::Fold(Some(Name::Version(1))));
+}
+
+#[test]
+fn a_narrower_read_that_has_its_result_leaves_the_wide_one_its_scope() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t");
+    story.offset(2, "read");
+    story.folded(2);
+    story.succeeds("t");
+    let mut story = story.after(1);
+    story.scheduled(3, "read", &["Device"], "u");
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
+    assert!(story.device.result(4).unwrap().names(path_hash("Device")));
+}
+
+#[test]
+fn a_result_that_is_never_folded_is_forgotten_when_its_event_cannot_come_again() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t");
+    story.offset(2, "read");
+    story.succeeds("t");
+    story.scheduled(3, "read", &["Location"], "u");
+    let location = json!({"Location": {"0": {"Latitude": "1"}}});
+    assert_eq!(story.result(4, "read", location), Verdict::Fold(Some(Name::Version(3))));
+    story.folded(4);
+    let mut story = story.after(13 * 24 * 3_600);
+    story.tick();
+    assert!(story.device.result(2).is_some());
+    let mut story = story.after(24 * 3_600);
+    story.tick();
+    assert!(story.device.result(2).is_none() && story.device.result(4).is_some());
+}
+
+#[test]
+fn an_older_result_that_comes_late_may_stand_beside_the_newest() {
+    let mut story = Story::new();
+    let touching = |story: &Story, version, object: &str| ResultReceived {
+        touched: vec![path_hash(object)],
+        ..story.result_of(version, "read", json!({object: {"0": {}}}), &[""])
+    };
+    for (version, object, remains) in [(2, "Device", 0), (6, "Device", 0), (4, "Location", 6), (5, "Device", 6)] {
+        story.apply(Event::Result(touching(&story, version, object)));
+        assert_eq!(story.device.copies_overwrite_marker().1, remains, "after {version}");
+    }
 }
 
 #[test]
