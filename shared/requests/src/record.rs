@@ -483,15 +483,16 @@ pub fn may_run_twice(operation: &str) -> bool {
     !matches!(operation, "execute" | "create" | "delete")
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn one() -> u64 {
     1
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_one(number: &u64) -> bool {
     *number == 1
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
