@@ -142,6 +142,13 @@ def test_every_alarm_is_documented():
     assert {name for names, *_ in table(OPERATIONS, "Alarms") for name in names} == set(alarms)
 
 
+def test_the_number_of_alarms_and_of_their_metrics_is_that_of_the_template():
+    """AWS bills each metric of an alarm."""
+    alarms = re.findall(r"^    Type: AWS::CloudWatch::Alarm$(.*?)(?=^  \S)", TEMPLATE.read_text(), re.MULTILINE | re.DOTALL)
+    metrics = sum(len(re.findall(r"^ +MetricName: ", alarm, re.MULTILINE)) for alarm in alarms)
+    assert f"each of the {metrics} metrics in {len(alarms)} alarms" in (ROOT / "docs" / "limits.md").read_text()
+
+
 def test_every_metric_is_documented():
     metrics = set()
     for source in deployed_sources():

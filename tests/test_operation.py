@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stack.aws_between import ACCESS_DENIED, CONFLICT, DENIED, LEDGER_THROTTLED
+from stack.aws_between import ACCESS_DENIED, CONFLICT, DENIED, LEDGER_THROTTLED, TOO_LARGE
 from deployed_template import of_type
 from embedded_metrics import Metric, metrics
 from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
@@ -341,6 +341,7 @@ def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, de
         "ReconcileAlarm",
         "OldestRequestAlarm",
         "JobsNotLookedAtAlarm",
+        "AnswersQueueAlarm",
     }
     emitted: set[Metric] = set()
     thing = device()
@@ -362,6 +363,11 @@ def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, de
     executions = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
     executions.invoke({"source": "aws.events"})
     emitted |= metrics(executions.log_lines(), "coiote-aws-iot").keys()
+    answers = environment_of("Answers", AWS_ENDPOINT_URL=aws_between.endpoint)
+    for fault in (DENIED, TOO_LARGE):
+        aws_between.always("update operation", fault)
+        answers.invoke({"Records": [{"eventSource": "aws:sqs", "messageId": "m", "body": thing}]})
+    emitted |= metrics(answers.log_lines(), "coiote-aws-iot").keys()
     assert ours <= emitted, ours - emitted
 
 
