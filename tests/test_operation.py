@@ -33,7 +33,10 @@ AWS_METRICS = {
     "AWS/Lambda": (
         "FunctionName",
         "AWS::Lambda::Function",
-        {"Errors", "Throttles", "Duration", "ConcurrentExecutions", "AsyncEventAge", "DestinationDeliveryFailures", "IteratorAge"},
+        {
+            "Errors", "Throttles", "Duration", "ConcurrentExecutions", "AsyncEventAge", "DestinationDeliveryFailures", "Invocations",
+            "IteratorAge",
+        },
     ),
     "AWS/SQS": (
         "QueueName",
