@@ -415,7 +415,8 @@ def test_the_alarms_are_there_and_say_what_to_do(stack, resources):
         alarm_name = alarm["AlarmName"]["Fn::Sub"].replace("${AWS::StackName}", STACK_NAME)
         assert (alarm_name in made) == (name not in of_aws_only), name
         assert ("Metrics" in alarm) == (name in of_aws_only), f"{name}: only what the local stack refuses is left out"
-        assert len(alarm["AlarmDescription"]) > 100, f"{name}: says what to do"
+        # AWS takes at most 1,024 characters.
+        assert 100 < len(alarm["AlarmDescription"]) <= 1_024, f"{name}: says what to do"
         for actions in ("AlarmActions", "OKActions"):
             assert alarm[actions]["Fn::If"][:2] == ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}]], name
 

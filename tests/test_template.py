@@ -111,9 +111,7 @@ def test_failed_events_are_kept_encrypted(resources):
     for name, queue in queues.items():
         assert queue["SqsManagedSseEnabled"] and queue["MessageRetentionPeriod"] == 14 * 24 * 60 * 60, name
     assert "FailureQueue" in json.dumps(queues["AnswersQueue"]["RedrivePolicy"])
-    mappings = of_type(resources, "AWS::Lambda::EventSourceMapping")
-    of_the_stream = [mapping for mapping in mappings.values() if "StreamArn" in json.dumps(mapping["EventSourceArn"])]
-    assert of_the_stream and all("FailureQueue" in json.dumps(mapping["DestinationConfig"]) for mapping in of_the_stream)
+    assert all("FailureQueue" in json.dumps(mapping["DestinationConfig"]) for mapping in mappings_of_the_stream(resources).values())
     rules = json.dumps(of_type(resources, "AWS::IoT::TopicRule"))
     configs = of_type(resources, "AWS::Lambda::EventInvokeConfig")
     # CloudFormation has its answer from the first attempt, and reconcile runs again in the next minute.
@@ -145,11 +143,21 @@ def test_an_execution_is_found_within_ten_minutes(resources):
     assert waits + 5 * 60 + function["Timeout"] <= 10 * 60
 
 
+def mappings_of_the_stream(resources: dict) -> dict[str, dict]:
+    """Mappings of the table's stream, by the function's logical id."""
+    mappings = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
+    return {mapping["FunctionName"]["Ref"]: mapping for mapping in mappings if "StreamArn" in json.dumps(mapping["EventSourceArn"])}
+
+
+def test_records_of_the_stream_are_retried_until_they_are_processed_or_the_stream_drops_them(resources):
+    mappings = mappings_of_the_stream(resources)
+    assert set(mappings) == {"Answers", "JobExecutions"}
+    for name, mapping in mappings.items():
+        assert (mapping["MaximumRetryAttempts"], mapping["BisectBatchOnFunctionError"]) == (-1, True), name
+
+
 def test_job_executions_has_a_mapping_of_its_own_with_a_filter_for_jobs(resources):
-    mappings = of_type(resources, "AWS::Lambda::EventSourceMapping")
-    [mapping] = [m for m in mappings.values() if "JobExecutions" in json.dumps(m["FunctionName"])]
-    # Retries go on until AWS accepts the update, or the stream drops the record.
-    assert (mapping["MaximumRetryAttempts"], mapping["BisectBatchOnFunctionError"]) == (-1, True)
+    mapping = mappings_of_the_stream(resources)["JobExecutions"]
     [pattern] = [json.loads(found["Pattern"]) for found in mapping["FilterCriteria"]["Filters"]]
     assert pattern == {"dynamodb": {"NewImage": {"jobs": {"N": ["1"]}}}}
 
