@@ -555,6 +555,9 @@ def test_an_update_that_aws_refuses_is_retried(stack, sleeping, environment_of, 
     function, event = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint), stream_event(stack, thing)
     aws_between.always("POST /things", fault)
     assert function.invoke(event)["errorType"] == "JOB_EXECUTION_NOT_TOLD"
+    [line] = [line for line in function.log_lines() if line.get("code") == "JOB_EXECUTION_NOT_TOLD" and "message" in line]
+    # The query "failures by code" shows warnings without a status.
+    assert (line["level"], line["thing"], "status" in line) == ("WARN", thing, False)
     aws_between.heal()
     assert function.invoke(event) is None
 

@@ -489,6 +489,20 @@ def test_every_field_of_the_saved_queries_is_in_the_logs(stack, resources, devic
         assert groups >= ({"OperationRequestLogs"} if "requests that wait" in query["Name"]["Fn::Sub"] else ours), name
 
 
+# Failures of requests, and of the functions: job-executions and reconcile warn without a status, and try again.
+FAILURES = (
+    'filter ispresent(message) and ispresent(code) and '
+    '(status in ["REJECTED", "FAILED"] or level = "ERROR" or (level = "WARN" and not ispresent(status)))'
+)
+
+
+def test_query_and_dashboard_show_the_failures_that_alarms_point_to(stack, resources):
+    assert FAILURES in resources["FailuresQuery"]["Properties"]["QueryString"].replace("filter (", "filter ")
+    body = json.loads(stack.aws.cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"])
+    [latest] = [widget["properties"]["query"] for widget in body["widgets"] if widget["type"] == "log"]
+    assert FAILURES in latest
+
+
 def test_optional_parts_are_off_by_default(stack, resources):
     assert resources["IotLogging"]["Condition"] == "LogsIot"
     for name, function in of_type(resources, "AWS::Lambda::Function").items():
