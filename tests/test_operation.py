@@ -326,6 +326,8 @@ def causes(stack):
         "COIOTE_INTERRUPTED": ({}, {SEARCH: LOST}),
         "COIOTE_UNAVAILABLE": ({}, {SEARCH: (503, {"message": "no"})}),
         "COIOTE_UNAUTHORIZED": ({}, {SEARCH: (403, {"message": "no"})}),
+        "COIOTE_URL_INVALID": ({"COIOTE_URL": "https://localhost/with/a/path"}, {}),
+        "COIOTE_UNEXPECTED_ANSWER": ({}, {SEARCH: (200, b"garbage")}),
         "COIOTE_NOT_TRUSTED": ({"COIOTE_SECRET_ID": "not-trusted"}, {}),
         "SECRET_UNAVAILABLE": ({"COIOTE_SECRET_ID": "nobody"}, {}),
         "SECRET_INVALID": ({"COIOTE_SECRET_ID": "invalid"}, {}),
