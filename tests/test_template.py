@@ -189,6 +189,11 @@ def test_the_functions_are_what_sam_deploys_to_aws(resources):
         assert logging == {"LogFormat": "JSON", "SystemLogLevel": "WARN", "ApplicationLogLevel": "TRACE"}, name
 
 
+def test_an_update_never_deletes_the_ledger_and_the_removal_of_the_stack_does(resources):
+    table = resources["RequestsTable"]
+    assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Delete", "Retain")
+
+
 def test_the_ledger_is_encrypted_billed_by_use_and_has_a_time_to_live(resources):
     [table] = of_type(resources, "AWS::DynamoDB::Table").values()
     assert table["BillingMode"] == "PAY_PER_REQUEST"
