@@ -448,6 +448,15 @@ def test_the_metrics_of_the_dashboard_exist(stack, resources):
     assert {f"${{AWS::StackName}}-{alarm.removeprefix(STACK_NAME + '-')}" for alarm in alarms} == names
 
 
+def test_the_dashboard_shows_lambdas_metrics_of_every_function_but_the_one_of_deployments(stack):
+    body = json.loads(stack.aws.cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"])
+    widgets = {w["properties"]["title"]: w["properties"]["metrics"] for w in body["widgets"] if w["properties"]["title"].startswith("Lambda")}
+    assert len(widgets) == 5
+    functions = {name for name in stack.deployment.functions.values() if name != "integration-certificates"}
+    for title, rows in widgets.items():
+        assert {row[-1]["label"] for row in rows} == functions, title
+
+
 # Words of CloudWatch Logs Insights, and names after its `as`
 KEYWORDS = set(
     "fields filter sort limit stats by as and or not in like asc desc ispresent coalesce count count_distinct earliest "
