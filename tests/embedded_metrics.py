@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from typing import NamedTuple
 
-UNITS = {"Count", "Milliseconds", "Seconds"}
+UNITS = {"Count", "Milliseconds", "Percent", "Seconds"}
 
 
 class Metric(NamedTuple):

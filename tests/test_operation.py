@@ -426,9 +426,9 @@ def test_the_alarms_are_there_and_say_what_to_do(stack, resources):
 def test_the_metrics_of_the_dashboard_exist(stack, resources):
     body = json.loads(stack.aws.cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"])
     metering = (ROOT / "shared" / "lambda-support" / "src" / "metering.rs").read_text()
-    lists = re.findall(r"const (?:TIMES|SECONDS|COUNTS): .*?\];", metering, re.DOTALL)
+    lists = re.findall(r"const (?:TIMES|SECONDS|PERCENTAGES|COUNTS): .*?\];", metering, re.DOTALL)
     measured = {name for names in lists for name in re.findall(r'"(\w+)"', names)}
-    assert len(lists) == 3 and {"TimeToSchedule", "OldestOpenRequestAge", "Requests"} <= measured
+    assert len(lists) == 4 and {"TimeToSchedule", "OldestOpenRequestAge", "Requests"} <= measured
     alarms, shown = [], set()
     for widget in body["widgets"]:
         if widget["type"] == "alarm":

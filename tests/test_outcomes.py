@@ -332,6 +332,28 @@ def test_requests_wait_while_coiote_is_away_and_are_handed_over_in_order_when_it
         assert stack.aws.reported(thing, "datamodel")["LwM2M Server"]["1"]["Lifetime"] == "3"
 
 
+def test_reconcile_measures_the_part_of_its_lifetime_that_a_request_has_used(stack, device, environment_of, own_ledger):
+    """Also if its device is not due for long, and others that only have requests of jobs are due before it."""
+    of_jobs, thing = [device("sleeping"), device("sleeping")], device("sleeping")
+    variables, minute, now = own_ledger.environment | {"REQUEST_LIFETIME_HOURS": "3"}, 60, int(time.time())
+    function = environment_of("OperationRequest", **variables)
+    for number, name in enumerate(of_jobs):
+        job = {"jobId": f"lifetime-{number}", "executionNumber": 1, "timestamp": now}
+        assert function.invoke(REBOOT | job | {"thingName": name})["status"] == "SCHEDULED"
+        let_time_pass(stack, name, 130 * minute, own_ledger.table)
+    assert function.invoke(REBOOT | {"thingName": thing, "version": 1, "timestamp": now - 100 * minute})["status"] == "SCHEDULED"
+    reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
+    # The report of each task is requested twice, and then not for 50 minutes.
+    for _ in range(2):
+        for name in [*of_jobs, thing]:
+            let_time_pass(stack, name, 11 * minute, own_ledger.table)
+        assert reconcile.invoke({})["lookedAt"] == 3
+    assert reconcile.invoke({})["lookedAt"] == 0
+    *_, used = metrics(reconcile.log_lines(), "coiote-aws-iot")[Metric.of("LifetimeUsed")]
+    # 100 of 158 minutes, and the time that the test took
+    assert 63 <= used <= 67
+
+
 @pytest.mark.parametrize("answer", [{"status": 403, "body": "{}"}, {"status": 404, "body": "{}"}, {"status": 200, "body": "garbage"}, {"status": 200, "body": "[{}]"}])
 def test_reports_that_cannot_be_read_conclude_nothing(stack, device, answer):
     thing = device()

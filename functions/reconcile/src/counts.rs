@@ -1,7 +1,7 @@
 //! Counts of a run: its summary, its log line and its metrics.
 
 use lambda_support::now;
-use requests::{Device, Record, Status};
+use requests::{Device, Millis, Record, Status};
 use serde::Serialize;
 
 /// Counts of the devices and reports that a run looked at.
@@ -23,6 +23,8 @@ pub(crate) struct LookCounts {
     pub(crate) ended: usize,
     /// The oldest open requests that were seen.
     oldest: Oldest,
+    /// Largest part of its lifetime, in percent, that one of them has used.
+    lifetime_used: u64,
 }
 
 /// Counts of the requests that a run handed over.
@@ -89,16 +91,27 @@ impl Oldest {
 }
 
 impl LookCounts {
-    /// Notes the age of the device's open requests.
-    pub(crate) fn note_age(&mut self, device: &Device) {
+    /// Notes the age of the device's open requests. Returns whether it has any whose age is known.
+    pub(crate) fn note_age(&mut self, device: &Device) -> bool {
         // AWS may have queued a job's request long before it came here.
         let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
+        let (at, mut is_any) = (now(), false);
         for record in device.open().iter().filter(is_dated) {
             let is_scheduled = record.status() == Status::Scheduled;
             let oldest = if is_scheduled { &mut self.oldest.scheduled } else { &mut self.oldest.waiting };
             *oldest = (*oldest).into_iter().chain([record.requested_at]).min();
+            self.lifetime_used = self.lifetime_used.max(lifetime_used(record, at));
+            is_any = true;
         }
+        is_any
     }
+}
+
+/// Part of its lifetime that a request has used, in percent.
+fn lifetime_used(record: &Record, at: Millis) -> u64 {
+    let made_at = record.requested_at.saturating_mul(1_000);
+    let used = at.saturating_sub(made_at).saturating_mul(100);
+    used.checked_div(record.expires_at.saturating_sub(made_at)).unwrap_or_default()
 }
 
 /// Sets the metrics of open requests.
@@ -111,6 +124,7 @@ pub(crate) fn measure(stock: &Stock, looks: &LookCounts) {
     for (status, made_at) in [(Status::InProgress, oldest.waiting), (Status::Scheduled, oldest.scheduled)] {
         metrics::gauge!("OldestOpenRequestAge", "status" => status.as_str()).set(age(made_at));
     }
+    metrics::gauge!("LifetimeUsed").set(float(looks.lifetime_used));
 }
 
 /// Writes the line of a run, which is the only one where nothing is wrong.

@@ -28,8 +28,15 @@ const KNOWN_REPORTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);
 /// Longest time from a claim to the next look at its device.
 const JUST_CLAIMED: Millis = 75_000;
 
-/// Longest time between two requests for the report of one task: later entries of the index are ends of lifetimes.
-const LONGEST_REPORT_INTERVAL: Millis = 61 * 60_000;
+/// Longest times until the second and the third request for the report of a task. Later entries of the index are third requests
+/// and ends of lifetimes, or only ends of lifetimes.
+const REPORT_INTERVALS: [Millis; 2] = [11 * 60_000, 61 * 60_000];
+
+/// Most entries of an index that are read to find old requests.
+const OLD_ENTRIES: u8 = 20;
+
+/// Devices among them whose requests' age is noted: others have requests of AWS IoT jobs only.
+const OLD_DEVICES: usize = 3;
 
 /// Pause between two looks for waiting requests, where reports are not read.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -161,19 +168,33 @@ impl Service {
         }
     }
 
-    /// Counts open requests, and notes the age of the device whose request waits longest for its hand-over, and of the one whose
-    /// lifetime ends next.
+    /// Counts open requests, and notes the age of devices whose requests wait longest for their hand-over, and of those whose
+    /// lifetimes end next.
     async fn take_stock(&self, looking: &Looking<'_>) -> Result<Stock, ledger::Error> {
-        let lifetimes_from = now().saturating_add(LONGEST_REPORT_INTERVAL);
-        let ends_next = self.ledger.due(DueIndex::Look, lifetimes_from, Millis::MAX >> 1, 1).await?;
-        let waits = self.ledger.due(DueIndex::HandOver, 0, Millis::MAX >> 1, 1).await?;
-        for (_, thing) in ends_next.iter().chain(&waits) {
-            let device = self.ledger.load(thing).await?.device;
-            looking.count(|counts| counts.note_age(&device));
+        self.note_old(looking, DueIndex::HandOver, 0).await?;
+        let at = now();
+        for interval in REPORT_INTERVALS {
+            if self.note_old(looking, DueIndex::Look, at.saturating_add(interval)).await? {
+                break;
+            }
         }
         Ok(Stock {
             things: self.ledger.count(DueIndex::Look).await?,
             waiting: self.ledger.count(DueIndex::HandOver).await?,
         })
+    }
+
+    /// Notes the age of the first devices in the index that are due from that time on. Returns whether these were all there are.
+    async fn note_old(&self, looking: &Looking<'_>, index: DueIndex, from: Millis) -> Result<bool, ledger::Error> {
+        let entries = self.ledger.due(index, from, Millis::MAX >> 1, OLD_ENTRIES.into()).await?;
+        let mut noted = 0;
+        for (_, thing) in &entries {
+            if noted == OLD_DEVICES {
+                return Ok(false);
+            }
+            let device = self.ledger.load(thing).await?.device;
+            looking.count(|counts| noted += usize::from(counts.note_age(&device)));
+        }
+        Ok(entries.len() < OLD_ENTRIES.into())
     }
 }

@@ -31,6 +31,9 @@ const TIMES: [&str; 10] = [
 /// Metrics in seconds.
 const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
 
+/// Metrics in percent.
+const PERCENTAGES: [&str; 1] = ["LifetimeUsed"];
+
 /// Metrics that count.
 const COUNTS: [&str; 18] = [
     "Requests",
@@ -67,6 +70,9 @@ impl Meter {
         }
         for name in SECONDS {
             metrics::describe_histogram!(name, Unit::Seconds, "");
+        }
+        for name in PERCENTAGES {
+            metrics::describe_gauge!(name, Unit::Percent, "");
         }
         for name in COUNTS {
             metrics::describe_counter!(name, Unit::Count, "");
