@@ -347,6 +347,7 @@ def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, de
         "OldestRequestAlarm",
         "JobsNotLookedAtAlarm",
         "AnswersQueueAlarm",
+        "ReportsUnreadAlarm",
     }
     emitted: set[Metric] = set()
     thing = device()
@@ -361,7 +362,7 @@ def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, de
         function.invoke(READ | {"thingName": device(), "version": 220 + number}, seconds=4)
         emitted |= metrics(function.log_lines(), "coiote-aws-iot").keys()
     stack.aws.forget_outages(stack.outputs["RequestsTable"])
-    reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1")
+    reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", COIOTE_SECRET_ID="nobody")
     reconcile.invoke({})
     emitted |= metrics(reconcile.log_lines(), "coiote-aws-iot").keys()
     aws_between.always("GET /jobs", DENIED)

@@ -29,6 +29,15 @@ const AT_ONCE: usize = 16;
 /// Longest id of a device that is looked up, in bytes.
 const MAX_DEVICE_ID: usize = 256;
 
+/// Code of a Coiote that cannot give the reports of all devices.
+const NOT_FOUND: &str = "REPORTS_NOT_FOUND";
+
+/// Code of more reports of one instant than Coiote returns at once.
+const OF_ONE_INSTANT: &str = "REPORTS_OF_ONE_INSTANT";
+
+/// Codes with which the reports of single tasks suffice. Others are also counted without their code, for the alarm.
+const READ_ONE_BY_ONE: [&str; 2] = [NOT_FOUND, OF_ONE_INSTANT];
+
 /// State of a report that came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
@@ -73,7 +82,7 @@ impl Service {
                 Next::From(from) => since = from,
                 Next::Beyond(from) => {
                     let reason = "more reports of one instant than Coiote returns at once; those beyond are asked for one by one";
-                    self.warn_once("REPORTS_OF_ONE_INSTANT", reason);
+                    self.warn_once(OF_ONE_INSTANT, reason);
                     since = from;
                 }
                 Next::Stuck => {
@@ -191,17 +200,21 @@ impl Service {
     fn warn_of_error(&self, error: &coiote_access::Error) {
         let code = match error {
             coiote_access::Error::OutOfTime => return,
-            coiote_access::Error::Coiote(coiote::Error::NotFound(_)) => "REPORTS_NOT_FOUND",
+            coiote_access::Error::Coiote(coiote::Error::NotFound(_)) => NOT_FOUND,
             other => other.code(),
         };
         self.warn_once(code, &error.to_string());
     }
 
-    /// Warns that reports are not read: once for each code, because an environment lives for hours and reads every few seconds.
+    /// Counts that reports are not read, and warns of it: once for each code, because an environment lives for hours and reads every
+    /// few seconds.
     fn warn_once(&self, code: &'static str, reason: &str) {
+        metrics::counter!("ReportsUnread", "code" => code).increment(1);
+        if !READ_ONE_BY_ONE.contains(&code) {
+            metrics::counter!("ReportsUnread").increment(1);
+        }
         if self.logged_codes.lock().is_ok_and(|mut codes| codes.insert(code)) {
             tracing::warn!(code, reason, "reports not read, or not all of them; it is not told again");
-            metrics::counter!("ReportsUnread", "code" => code).increment(1);
         }
     }
 }
