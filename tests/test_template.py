@@ -3,8 +3,11 @@
 import json
 import re
 
+import pytest
+
 from deployed_template import of_type
 from stack.local_stack import ROOT
+from stack.processes import Failure
 
 TEMPLATE = ROOT / "template.yaml"
 
@@ -172,6 +175,14 @@ def test_the_job_templates_of_two_stacks_have_different_names_and_stop_when_a_te
         assert (criterion["Action"], criterion["ThresholdPercentage"]) == ("CANCEL", 10), name
         # AWS's maximum, and the default lifetime of a request
         assert template["TimeoutConfig"]["InProgressTimeoutInMinutes"] == 7 * 24 * 60, name
+
+
+@pytest.mark.parametrize("parameter", ["RequestConcurrency", "ResponseConcurrency"])
+def test_a_concurrency_of_zero_is_refused(stack, capfd, parameter):
+    """AWS accepts it, and never runs the function."""
+    with pytest.raises(Failure):
+        stack.deploy(**{parameter: 0})
+    assert f"With {parameter}=0 no " in "".join(capfd.readouterr())
 
 
 def test_the_password_is_in_no_environment_and_no_output(stack, resources):
