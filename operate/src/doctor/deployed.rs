@@ -10,19 +10,7 @@ use crate::exit::{Failure, could_not};
 const PEERS_RULES: [(&str, &str); 2] = [("operationRequest", "request"), ("operationResponse", "result")];
 
 pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -> Result<(), Failure> {
-    let status = stack.status();
-    let name = format!("stack {}", stack.name());
-    if status.ends_with("_COMPLETE") && !status.starts_with("ROLLBACK") && !status.starts_with("DELETE") {
-        diagnoses.add(Diagnosis::ok(name, status));
-    } else if status.ends_with("_IN_PROGRESS") {
-        diagnoses.add(Diagnosis::unsure(name, status, "wait until it has ended"));
-    } else {
-        diagnoses.add(Diagnosis::wrong(
-            name,
-            status,
-            "aws cloudformation describe-stack-events says why; deploy it again",
-        ));
-    }
+    diagnoses.add(diagnosis_of_status(format!("stack {}", stack.name()), stack.status()));
     let functions = stack.functions();
     for function in &functions {
         diagnoses.add(check_function(aws, function).await);
@@ -109,6 +97,20 @@ async fn check_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Diagnosis {
     }
 }
 
+/// Judges the stack's status.
+fn diagnosis_of_status(subject: String, status: &str) -> Diagnosis {
+    let advice = "aws cloudformation describe-stack-events says why; deploy it again";
+    match status {
+        "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "IMPORT_COMPLETE" => Diagnosis::ok(subject, status),
+        "UPDATE_ROLLBACK_COMPLETE" | "IMPORT_ROLLBACK_COMPLETE" => {
+            let detail = format!("{status}: the last deployment failed and was undone; the stack is as it was before");
+            Diagnosis::unsure(subject, detail, advice)
+        }
+        _ if status.ends_with("_IN_PROGRESS") => Diagnosis::unsure(subject, status, "wait until it has ended"),
+        _ => Diagnosis::wrong(subject, status, advice),
+    }
+}
+
 /// Function that the ledger's stream invokes.
 struct StreamReader {
     name: &'static str,
@@ -147,6 +149,28 @@ async fn check_mappings(aws: &Aws, function: &str, reader: StreamReader, diagnos
             diagnoses.add(Diagnosis::wrong(what, detail, advice));
         } else {
             diagnoses.add(Diagnosis::ok(what, state));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn a_deployment_that_was_undone_is_not_ok() {
+        for (status, state) in [
+            ("CREATE_COMPLETE", State::Ok),
+            ("UPDATE_COMPLETE", State::Ok),
+            ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", State::Unsure),
+            ("UPDATE_ROLLBACK_IN_PROGRESS", State::Unsure),
+            ("UPDATE_ROLLBACK_COMPLETE", State::Unsure),
+            ("UPDATE_ROLLBACK_FAILED", State::Wrong),
+            ("ROLLBACK_COMPLETE", State::Wrong),
+            ("DELETE_FAILED", State::Wrong),
+        ] {
+            assert_eq!(diagnosis_of_status(String::new(), status).state, state, "{status}");
         }
     }
 }
