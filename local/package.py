@@ -1,4 +1,5 @@
-"""Packs all that a deployment without Rust needs into dist/: the built functions, the template that names them, `lwm2m`.
+"""Packs all that a deployment without Rust needs into dist/: the built functions, the template that names them, `lwm2m`, and the
+documentation.
 
 With a version, as in `package.py notes 0.1.0`, it only prints the changelog's section of it.
 """
@@ -18,8 +19,10 @@ from stack.processes import Failure, run_command
 DIST = ROOT / "dist"
 # Architecture that cargo-lambda builds for here. The package's template allows no other, which could not run the functions.
 ARCHITECTURE = "x86_64"
-# Files that the package has unchanged: the template's metadata names the first two, the last has the questions of `sam deploy`.
-UNCHANGED = ("LICENSE", "README.md", "samconfig.toml")
+# Files and folders of the source that the package has as well: the template's metadata names the first two, `samconfig.toml` has the
+# settings of `sam deploy`.
+COPIED = ("LICENSE", "README.md", "samconfig.toml", "SECURITY.md", "CHANGELOG.md", "docs")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 CODE = re.compile(r"^(      CodeUri: )functions/(\S+)$", re.MULTILINE)
 ARCHITECTURES = re.compile(r"^(  Architecture:\n(?:    .*\n)*?    AllowedValues: )\[.*\]$", re.MULTILINE)
 
@@ -31,12 +34,26 @@ def write(into: Path, functions: Mapping[str, Path], more: Mapping[str, Path]) -
     (into / "template.yaml").write_text(template(set(functions)))
     for name, binary in functions.items():
         zip_function(binary, into / f"{name}.zip")
-    for name in UNCHANGED:
-        shutil.copyfile(ROOT / name, into / name)
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, into / name)
     for name, file in more.items():
         shutil.copy(file, into / name)
-    sums = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(into.iterdir()))
-    (into / "SHA256SUMS").write_text(sums)
+    for page in into.rglob("*.md"):
+        page.write_text(without_dead_links(page))
+    files = sorted(file for file in into.rglob("*") if file.is_file())
+    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(into)}\n" for file in files]
+    (into / "SHA256SUMS").write_text("".join(sums))
+
+
+def without_dead_links(page: Path) -> str:
+    """Text of a page in which links to parts of the source that the package does not have are words."""
+
+    def link_or_words(link: re.Match) -> str:
+        words, target = link.groups()
+        return link[0] if ":" in target or (page.parent / target).exists() else words
+
+    return LINK.sub(link_or_words, page.read_text())
 
 
 def template(functions: set[str]) -> str:
@@ -79,7 +96,7 @@ def main(*arguments: str) -> None:
     deployment = Deployment(ROOT, run)
     functions = deployment.build_for_lambda(deployment.functions.values())
     write(DIST, functions, {"lwm2m": deployment.build_command_line()})
-    for file in sorted(DIST.iterdir()):
+    for file in sorted(file for file in DIST.iterdir() if file.is_file()):
         print(f"{file.stat().st_size / 1e6:6.2f} MB  dist/{file.name}")
     print("Deploy it with: cd dist && sam deploy --guided")
 

@@ -175,11 +175,13 @@ def table(page: Path, heading: str) -> list[tuple[list[str], ...]]:
 def test_every_relative_link_leads_somewhere():
     broken = {}
     for page in pages():
-        targets = LINK.findall(FENCED.sub("", page.read_text()))
-        wrong = [target for target in targets if not re.match(r"[a-z]+:", target) and not is_valid_link(page, target)]
-        if wrong:
+        if wrong := [target for target in relative_links(page.read_text()) if not is_valid_link(page, target)]:
             broken[relative_path(page)] = wrong
     assert not broken
+
+
+def relative_links(text: str) -> list[str]:
+    return [target for target in LINK.findall(FENCED.sub("", text)) if not re.match(r"[a-z]+:", target)]
 
 
 def is_valid_link(page: Path, target: str) -> bool:

@@ -10,6 +10,7 @@ import package
 from command_line import lwm2m
 from stack.local_stack import LocalStack
 from stack.processes import Failure
+from test_docs import is_valid_link, relative_links
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,19 @@ def test_each_function_is_an_executable_that_lambda_finds(dist, stack):
 def test_the_checksums_are_of_all_files(dist):
     lines = (dist / "SHA256SUMS").read_text().splitlines()
     summed = dict(reversed(line.split("  ")) for line in lines)
-    assert set(summed) == {file.name for file in dist.iterdir()} - {"SHA256SUMS"}
+    assert set(summed) == {str(file.relative_to(dist)) for file in dist.rglob("*") if file.is_file()} - {"SHA256SUMS"}
     assert all(hashlib.sha256((dist / name).read_bytes()).hexdigest() == digest for name, digest in summed.items())
+
+
+def test_the_package_has_the_documentation_and_no_link_of_it_leads_nowhere(dist):
+    pages = {str(page.relative_to(dist)) for page in dist.rglob("*.md")}
+    assert pages >= {"README.md", "SECURITY.md", "CHANGELOG.md", "docs/deploy.md", "docs/operations.md"}
+    links = {page: relative_links((dist / page).read_text()) for page in pages}
+    assert {"docs/errors.md", "SECURITY.md"} <= set(links["README.md"])
+    wrong = {page: [target for target in targets if not is_valid_link(dist / page, target)] for page, targets in links.items()}
+    assert not any(wrong.values()), wrong
+    # What only the source has is no link any more.
+    assert "and a simulator that is part of\nthis project (local/coiote-sim) simulates Coiote" in (dist / "README.md").read_text()
 
 
 def test_a_package_is_the_same_for_the_same_functions(dist, stack, tmp_path):
