@@ -3,6 +3,7 @@
 use aws_sdk_iot::error::ProvideErrorMetadata;
 use aws_sdk_iotjobsdataplane::Client;
 use aws_sdk_iotjobsdataplane::config::Builder;
+use aws_sdk_iotjobsdataplane::types::JobExecution;
 use tokio::sync::OnceCell;
 
 /// Type of the endpoint that serves only the data plane.
@@ -35,6 +36,25 @@ impl DataPlane {
             Ok(Client::from_conf(config.build()))
         };
         self.client.get_or_try_init(new_client).await
+    }
+
+    /// The execution of this name, `None` if it is gone or its job has ended. The error is one line.
+    pub(crate) async fn describe(
+        &self,
+        thing: &str,
+        job_id: &str,
+        execution: u64,
+        with_document: bool,
+    ) -> Result<Option<JobExecution>, String> {
+        let describe = self.client().await?.describe_job_execution().thing_name(thing).job_id(job_id);
+        let number = i64::try_from(execution).ok();
+        match describe.set_execution_number(number).include_job_document(with_document).send().await {
+            Ok(output) => Ok(output.execution),
+            Err(error) if matches!(error.code(), Some("ResourceNotFoundException" | "TerminalStateException")) => {
+                Ok(None)
+            }
+            Err(error) => Err(lambda_support::aws::error_summary(&error)),
+        }
     }
 
     async fn address(&self) -> Result<String, String> {

@@ -1,7 +1,7 @@
 //! Parses an event: records of the table's stream, a canceled job, or the schedule.
 
 use ledger::{Change, RequestSummary};
-use requests::{Name, REPLACED, Record, Status};
+use requests::{CanceledBy, Name, Record, Status};
 use serde_json::Value as Json;
 
 /// Reason of an invocation.
@@ -47,10 +47,10 @@ fn updates(change: &Change) -> Vec<JobUpdate> {
         Some(known) => known.is_open() && RequestSummary::from_record(known) != RequestSummary::from_record(record),
         None => true,
     };
-    // The execution of a request that was replaced is gone, and that of its successor has the same name.
-    let of_job = |record: &&Record| {
-        record.name.is_of_job() && record.status() != Status::Ignored && record.canceled_by.as_deref() != Some(REPLACED)
-    };
+    // AWS takes no status of an execution that it has ended, and the one of a job that was created again has the same name.
+    let has_execution = |record: &Record| !record.canceled_by.as_ref().is_some_and(CanceledBy::has_ended_execution);
+    let of_job =
+        |record: &&Record| record.name.is_of_job() && record.status() != Status::Ignored && has_execution(record);
     let records = after.open().iter().chain(after.ended()).filter(of_job).filter(is_new);
     records
         .map(|record| JobUpdate {
@@ -105,6 +105,25 @@ mod tests {
             assert_eq!(updates(&change(160)).len(), 1, "{state}");
             assert!(updates(&change(101)).is_empty(), "{state}: AWS rounds some times");
         }
+    }
+
+    #[test]
+    fn a_request_whose_execution_aws_has_ended_is_no_update() {
+        let updated = |canceled_by: &str| {
+            let device = |list: &str, state: &str| -> Device {
+                let record = json!({"n": "job:a:1", "o": "read", "s": state, "c": canceled_by, "z": 1});
+                serde_json::from_value(json!({list: [record]})).unwrap()
+            };
+            let change =
+                |(list, state)| Change { thing: "a".to_owned(), before: device("o", "H"), after: device(list, state) };
+            [("o", "S"), ("e", "EC"), ("e", "E")].map(|after| updates(&change(after)).len())
+        };
+        for over in ["canceled", "timed_out", "removed", "deleted", "over"] {
+            let by = CanceledBy::JobOver { job_id: "a".to_owned(), over: over.to_owned() };
+            assert_eq!(updated(&by.to_string()), [0, 0, 0], "{over}");
+        }
+        assert_eq!(updated(&CanceledBy::Newer.to_string()), [0, 0, 0]);
+        assert_eq!(updated(&CanceledBy::Request(Name::Version(17)).to_string()), [1, 1, 1], "AWS has not");
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_iot::types::JobExecutionStatus;
-use aws_sdk_iotjobsdataplane::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use lambda_support::{Deadline, now};
@@ -140,8 +139,10 @@ impl Service {
                 }
                 let known = self.look_up(executions).await?;
                 for (Execution { thing, name, .. }, known) in executions.iter().zip(known) {
-                    if matches!(known, Known::Request(summary) if summary.is_open()) {
-                        self.take_back(thing, name, "canceled").await?;
+                    if let Known::Request(summary) = known
+                        && summary.is_open()
+                    {
+                        self.take_back(thing, name, &summary, "canceled").await?;
                         counts.found += 1;
                     }
                 }
@@ -178,26 +179,7 @@ impl Service {
     /// Invokes operation-request for an execution as its rule does. Returns whether the execution is still queued.
     async fn hand_in(&self, thing: &str, name: &Name) -> Result<bool, String> {
         let Name::Job { id, execution } = name else { return Ok(false) };
-        let described = self
-            .clients
-            .jobs
-            .client()
-            .await?
-            .describe_job_execution()
-            .thing_name(thing)
-            .job_id(id)
-            .set_execution_number(i64::try_from(*execution).ok())
-            .include_job_document(true)
-            .send()
-            .await;
-        let described = match described {
-            Ok(output) => output.execution,
-            Err(error) if matches!(error.code(), Some("ResourceNotFoundException" | "TerminalStateException")) => {
-                return Ok(false);
-            }
-            Err(error) => return Err(lambda_support::aws::error_summary(&error)),
-        };
-        let Some(described) = described else { return Ok(false) };
+        let Some(described) = self.clients.jobs.describe(thing, id, *execution, true).await? else { return Ok(false) };
         let is_queued = described.status().is_some_and(|status| status.as_str() == "QUEUED");
         let document: Option<Json> =
             described.job_document.as_deref().and_then(|document| serde_json::from_str(document).ok());
@@ -213,10 +195,19 @@ impl Service {
         Ok(true)
     }
 
-    /// Has operation-request take back the request of an execution that is over.
-    pub(crate) async fn take_back(&self, thing: &str, name: &Name, how: &str) -> Result<(), String> {
+    /// Has operation-request take back the request of an execution that is over, and not a later one of the same name.
+    pub(crate) async fn take_back(
+        &self,
+        thing: &str,
+        name: &Name,
+        summary: &RequestSummary,
+        how: &str,
+    ) -> Result<(), String> {
         let Name::Job { id, execution } = name else { return Ok(()) };
-        self.invoke(&json!({"thingName": thing, "jobId": id, "executionNumber": execution, "jobOver": how})).await
+        let event = json!({
+            "thingName": thing, "jobId": id, "executionNumber": execution, "timestamp": summary.requested_at, "jobOver": how,
+        });
+        self.invoke(&event).await
     }
 
     async fn invoke(&self, event: &Json) -> Result<(), String> {

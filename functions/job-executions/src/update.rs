@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aws_sdk_iotjobsdataplane::error::ProvideErrorMetadata;
 use aws_sdk_iotjobsdataplane::types::JobExecutionStatus;
 use ledger::RequestSummary;
-use requests::Name;
+use requests::{Name, in_seconds};
 
 use crate::details;
 use crate::handle::Service;
@@ -34,7 +34,11 @@ impl Service {
     ) -> Result<Updated, String> {
         let Name::Job { id, execution } = name else { return Ok(Updated::Skipped) };
         let Some(status) = details::status(summary) else { return Ok(Updated::Skipped) };
-        let mut updated = self.call_update(thing, id, *execution, &status, details::details(summary)).await;
+        let mut updated = if self.is_of_other_request(thing, name, summary).await? {
+            Err(Refusal::Over)
+        } else {
+            self.call_update(thing, id, *execution, &status, details::details(summary)).await
+        };
         if matches!(updated, Err(Refusal::Invalid(_))) {
             updated = self.call_update(thing, id, *execution, &status, details::safe_details(summary)).await;
         }
@@ -43,7 +47,7 @@ impl Service {
             Err(Refusal::Over) => {
                 if status == JobExecutionStatus::InProgress {
                     // It was canceled or timed out before the claim, or the event about that was lost.
-                    self.take_back(thing, name, "over").await?;
+                    self.take_back(thing, name, summary, "over").await?;
                 }
                 Ok(Updated::Over)
             }
@@ -56,6 +60,19 @@ impl Service {
             }
             Err(Refusal::Other(why)) => Err(why),
         }
+    }
+
+    /// Whether AWS has an execution of that name that is not the request's, because its job was deleted and created again. AWS is
+    /// not asked about a request that is too new for that. A version that the update expects could not say it: the executions
+    /// of both jobs begin with the same one.
+    async fn is_of_other_request(&self, thing: &str, name: &Name, summary: &RequestSummary) -> Result<bool, String> {
+        let Name::Job { id, execution } = name else { return Ok(false) };
+        if !name.is_reused(summary.requested_at, lambda_support::now() / 1_000) {
+            return Ok(false);
+        }
+        let described = self.clients.jobs.describe(thing, id, *execution, false).await?;
+        let queued_at = described.and_then(|described| u64::try_from(described.queued_at).ok()).map_or(0, in_seconds);
+        Ok(name.is_reused(summary.requested_at, queued_at))
     }
 
     async fn call_update(

@@ -2,7 +2,7 @@
 
 use lwm2m::finding::Finding;
 use lwm2m::{Accepted, Operation, OperationName, Request, Strictness};
-use requests::{CANCEL_REQUEST, Name, Reason, Record, token_key};
+use requests::{CANCEL_REQUEST, CanceledBy, Name, Reason, Record, token_key};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
@@ -34,10 +34,10 @@ pub(crate) struct JobOver {
     /// Its number, where AWS gives it.
     pub(crate) execution: Option<u64>,
     /// When it was over, in seconds since 1970. Without a number it covers the executions that were queued before, so that a
-    /// retry stays.
+    /// retry stays; with one, those of this number that were not queued after it, by a job that was created again.
     pub(crate) at: Option<u64>,
-    /// Author of the cancellation, for the request's reason.
-    pub(crate) canceled_by: String,
+    /// Author of the cancellation.
+    pub(crate) canceled_by: CanceledBy,
 }
 
 impl JobOver {
@@ -45,7 +45,10 @@ impl JobOver {
     pub(crate) fn covers(&self, record: &Record) -> bool {
         let Name::Job { id, execution } = &record.name else { return false };
         let is_over = match (self.execution, self.at) {
-            (Some(number), _) => number == *execution,
+            (Some(number), at) => {
+                let is_later = |at| record.requested_at > at && record.name.is_reused(record.requested_at, at);
+                number == *execution && !at.is_some_and(is_later)
+            }
             (None, Some(at)) => record.requested_at < at,
             (None, None) => true,
         };
@@ -82,7 +85,7 @@ impl Incoming {
         }
         let job = job(&mut fields)?;
         if let (Some((job_id, execution)), Some(Json::String(over))) = (&job, fields.remove("jobOver")) {
-            let canceled_by = format!("AWS IoT job {job_id}, whose execution is {over}");
+            let canceled_by = CanceledBy::JobOver { job_id: job_id.clone(), over };
             let over = JobOver { job_id: job_id.clone(), execution: *execution, at: envelope.timestamp, canceled_by };
             let purpose = Purpose::JobOver(over);
             return Ok(Incoming { envelope, purpose });
@@ -270,6 +273,12 @@ mod tests {
         let (first, retry) = (record("job:j:1", 1_700_000_000), record("job:j:2", 1_700_000_060));
         for (number, timestamp, covered) in [
             (json!(2), json!(1_700_000_060), [false, true]),
+            (json!(2), json!(null), [false, true]),
+            // AWS rounds some times. A job that was created again later has other executions of the same numbers.
+            (json!(2), json!(1_700_000_055), [false, true]),
+            (json!(2), json!(1_700_000_054), [false, false]),
+            (json!(2), json!(1_700_000_054_999_u64), [false, false]),
+            (json!(1), json!(1_700_000_060), [true, false]),
             (json!(null), json!(1_700_000_060), [true, false]),
             (json!(null), json!(1_700_000_060_000_u64), [true, false]),
             (json!(null), json!(null), [true, true]),

@@ -143,6 +143,11 @@ fn size(part: &impl Serialize) -> usize {
     serde_json::to_string(part).map_or(0, |json| json.len())
 }
 
+/// Time of an event in seconds since 1970: AWS gives some in milliseconds.
+pub fn in_seconds(time: u64) -> u64 {
+    if time > 100_000_000_000 { time / 1_000 } else { time }
+}
+
 /// Time in the form of AWS, as `2026-11-22T18:00:00Z`.
 pub fn timestamp(at: Millis) -> String {
     let seconds = i64::try_from(at / 1_000).unwrap_or_default();

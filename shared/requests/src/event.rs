@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
+use crate::canceled_by::CanceledBy;
 use crate::matching::NamedPaths;
 use crate::record::{Name, Reason, Status};
 
@@ -311,8 +312,8 @@ pub enum ReportStatus {
 pub struct Cancel {
     /// Name of the request.
     pub name: Name,
-    /// Who takes it back, for the reason's message.
-    pub by: String,
+    /// Who takes it back.
+    pub by: CanceledBy,
     /// Time of the event.
     pub at: Millis,
 }

@@ -18,6 +18,7 @@
 #![warn(missing_docs)]
 
 mod answer;
+mod canceled_by;
 mod copy;
 mod device;
 mod digest;
@@ -27,7 +28,8 @@ mod record;
 mod transitions;
 
 pub use answer::Answer;
-pub use copy::{RequestCopy, request_copies, timestamp};
+pub use canceled_by::CanceledBy;
+pub use copy::{RequestCopy, in_seconds, request_copies, timestamp};
 pub use device::{Device, DueAction, ResultEntry};
 pub use digest::{content_digest, request_digest};
 pub use event::{
@@ -40,7 +42,7 @@ pub use matching::{
 pub use record::{
     CANCEL_REQUEST, FIELDS, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice,
 };
-pub use transitions::{REPLACED, SAME_TOKEN_WINDOW, VERSION_KEPT, Verdict, is_long_after, token_key};
+pub use transitions::{SAME_TOKEN_WINDOW, VERSION_KEPT, Verdict, is_long_after, token_key};
 
 /// Milliseconds since 1970.
 pub type Millis = u64;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Millis;
+use crate::canceled_by::CanceledBy;
 use crate::device::{ENDED_STAYS, TOKEN_STAYS};
 
 /// Codes that the state machine itself gives as a reason.
@@ -370,9 +371,9 @@ pub struct Record {
     /// Whether the task's report has decided its final status. Stored as `p`.
     #[serde(rename = "p", default, skip_serializing_if = "is_false")]
     pub proven: bool,
-    /// Who takes it back, such as a cancelRequest. Stored as `c`.
+    /// Who takes it back. Stored as `c`.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
-    pub canceled_by: Option<String>,
+    pub canceled_by: Option<CanceledBy>,
     /// Properties in the device's report, as JSON. Stored as `x`.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<String>,

@@ -23,9 +23,6 @@ use crate::event::Event;
 use crate::record::{Name, Reason, Status};
 use crate::transitions::state_change::end;
 
-/// Author of the cancellation of a request whose name a newer one has: its shadow or its job was deleted and made again.
-pub const REPLACED: &str = "a newer request of the same name";
-
 /// Outcome of an event, for the run that brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {

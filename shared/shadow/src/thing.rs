@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use requests::in_seconds;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
@@ -83,11 +84,6 @@ impl Envelope {
             redriven: event.remove("redriven").is_some_and(|redriven| redriven == Json::Bool(true)),
         })
     }
-}
-
-/// A time of an event in seconds: some events of AWS have it in milliseconds.
-fn in_seconds(time: u64) -> u64 {
-    if time > 100_000_000_000 { time / 1_000 } else { time }
 }
 
 /// Name of the thing in an ARN (`arn:aws:iot:<region>:<account>:thing/<name>`), which events of AWS IoT Jobs have.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::Millis;
+use crate::canceled_by::CanceledBy;
 use crate::device::Device;
 use crate::record::{Name, Reason, Record, State, Status, code};
 use crate::transitions::Verdict;
@@ -27,7 +28,7 @@ pub(super) fn names(key: &str, record: &Record) -> bool {
 
 impl Device {
     /// Takes a request back: ends it, or lets its task be removed first.
-    pub(super) fn cancel(&mut self, name: &Name, by: &str, at: Millis) -> Verdict {
+    pub(super) fn cancel(&mut self, name: &Name, by: &CanceledBy, at: Millis) -> Verdict {
         let Some(index) = self.open.iter().position(|record| record.name == *name && !record.is_cancel()) else {
             let status = self.find(name).map(Record::status);
             return status.map_or(Verdict::Unchanged, Verdict::Duplicate);
@@ -37,7 +38,7 @@ impl Device {
             // With a report of success, the device has done it already, and only its result is awaited.
             return Verdict::Unchanged;
         }
-        record.canceled_by = Some(by.to_owned());
+        record.canceled_by = Some(by.clone());
         match record.state {
             State::Waiting => self.end_unsent(index, by, at),
             _ => {
@@ -48,7 +49,7 @@ impl Device {
     }
 
     /// Ends a request that is taken back and has no task at Coiote, as far as is known.
-    pub(super) fn end_unsent(&mut self, index: usize, by: &str, at: Millis) -> Verdict {
+    pub(super) fn end_unsent(&mut self, index: usize, by: &CanceledBy, at: Millis) -> Verdict {
         let may_have_reached_coiote = self.open.get(index).is_some_and(|record| record.may_have_reached_coiote);
         if may_have_reached_coiote {
             let message = format!("taken back by {by}, but an earlier try may have reached Coiote");
@@ -59,7 +60,7 @@ impl Device {
 
     /// Takes back the requests that a cancelRequest names, and opens it until they have ended.
     pub(super) fn claim_cancel_request(&mut self, mut record: Record, at: Millis) -> Verdict {
-        let by = format!("request {}", record.name);
+        let by = CanceledBy::Request(record.name.clone());
         let mut targets = Vec::new();
         for wanted in &record.keys {
             let is_wanted = |other: &Record| names(wanted, other) && !other.is_cancel() && is_before(other, &record);
@@ -97,7 +98,7 @@ impl Device {
 
     /// Status and reason of a cancelRequest, with the status of each of its requests.
     fn cancel_outcome(&self, record: &Record) -> (Status, Reason) {
-        let by = format!("request {}", record.name);
+        let by = CanceledBy::Request(record.name.clone());
         let outcomes: Vec<(bool, String)> = record
             .keys
             .iter()

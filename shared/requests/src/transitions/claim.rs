@@ -1,13 +1,14 @@
 //! Claim of a request: by the run that its event started, or when a waiting request is due.
 
+use crate::canceled_by::CanceledBy;
 use crate::device::Device;
 use crate::digest::{merged, request_digest};
 use crate::event::{Claim, ClaimDue};
 use crate::record::{Reason, Record, State, Status, code, is_write, may_run_twice};
+use crate::transitions::Verdict;
 use crate::transitions::reasons::{lifetime_over, overtaken};
 use crate::transitions::refusal::SAME_TOKEN_WINDOW;
 use crate::transitions::state_change::{Holder, end, hold, wait};
-use crate::transitions::{REPLACED, Verdict};
 
 /// Whether a request can be claimed.
 enum Standing {
@@ -120,18 +121,19 @@ impl Device {
     /// Standing of a request whose name an older one has that is still open: that one is taken back first, as its shadow or its
     /// job was deleted.
     fn standing_beside_namesake(&mut self, index: usize, claim: &Claim) -> Standing {
-        let is_older = self.open.get(index).is_some_and(|record| record.requested_at < claim.requested_at);
-        if is_older {
-            self.cancel(&claim.name, REPLACED, claim.at);
+        let Some(record) = self.open.get_mut(index) else { return Standing::Decided(Verdict::Unchanged) };
+        if record.requested_at > claim.requested_at {
+            return Standing::Decided(Verdict::Duplicate(record.status()));
+        }
+        match &mut record.canceled_by {
+            // Whoever took it back before, its name is another request's now.
+            Some(by) => *by = CanceledBy::Newer,
+            None => drop(self.cancel(&claim.name, &CanceledBy::Newer, claim.at)),
         }
         match self.open_index(&claim.name) {
             None => self.standing(claim),
             // A later delivery finds it ended.
-            Some(_) if is_older => Standing::Decided(Verdict::Busy),
-            Some(index) => {
-                let status = self.open.get(index).map_or(Status::InProgress, Record::status);
-                Standing::Decided(Verdict::Duplicate(status))
-            }
+            Some(_) => Standing::Decided(Verdict::Busy),
         }
     }
 

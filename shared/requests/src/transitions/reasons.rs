@@ -1,5 +1,7 @@
 //! Reasons that several transitions give.
 
+use std::fmt::Display;
+
 use crate::record::{CANCEL_REQUEST, Name, Reason, Record, code};
 
 /// Reason of a write that was not sent because of a newer one.
@@ -16,7 +18,7 @@ pub(super) fn interrupted() -> Reason {
 }
 
 /// Reason of a request that was taken back.
-pub(super) fn canceled(by: &str) -> Reason {
+pub(super) fn canceled(by: &impl Display) -> Reason {
     Reason::new(code::CANCELED, format!("taken back by {by}"))
 }
 

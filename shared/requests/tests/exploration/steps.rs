@@ -1,6 +1,6 @@
 //! Steps from a world to the next ones, and its continuation without faults.
 
-use requests::{Cancel, DueAction, Event, Status, Verdict, has_result};
+use requests::{Cancel, CanceledBy, DueAction, Event, Status, Verdict, has_result};
 
 use crate::{Action, Delivery, Phase, Setup, World, bit};
 
@@ -286,8 +286,8 @@ impl Steps<'_> {
         for record in before.device.open().iter().filter(|_| before.ends_of_job > 0) {
             self.add(format!("AWS ends the execution of request {}", record.name), false, &|world| {
                 world.ends_of_job -= 1;
-                let (name, by) = (record.name.clone(), "the job".to_owned());
-                world.apply(setup, Event::Cancel(Cancel { name, by, at: world.now }));
+                let by = CanceledBy::JobOver { job_id: "j".to_owned(), over: "canceled".to_owned() };
+                world.apply(setup, Event::Cancel(Cancel { name: record.name.clone(), by, at: world.now }));
             });
         }
         self.add("tick".to_owned(), false, &|world| {

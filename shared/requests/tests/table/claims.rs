@@ -1,7 +1,8 @@
 //! Claims: deliveries, redrives, repetitions, requests that are rejected.
 
 use requests::{
-    Claim, Created, Device, Event, History, Name, NotHandedOver, PastRequest, Reason, Status, Verdict, code,
+    Cancel, CanceledBy, Claim, Created, Device, Event, History, Name, NotHandedOver, PastRequest, Reason, Status,
+    Verdict, code,
 };
 
 use crate::{NOW, OFFSET, REBOOT, Story};
@@ -362,4 +363,64 @@ fn an_execution_of_a_job_is_one_request_and_its_retry_another() {
     // A job that was deleted and created again.
     let mut story = story.after(600);
     assert_eq!(story.claims(claim(&story, 1, Some(History::default()))), Verdict::Send);
+}
+
+#[test]
+fn an_open_request_of_a_deleted_job_is_taken_back_for_the_one_that_was_created_again() {
+    let name = || Name::Job { id: "j".to_owned(), execution: 1 };
+    let claim = |story: &Story| Claim {
+        name: name(),
+        history: Some(History::default()),
+        ..story.claim_of(1, "execute", &[REBOOT])
+    };
+    let deleted = CanceledBy::JobOver { job_id: "j".to_owned(), over: "deleted".to_owned() };
+    // Also if its deletion was told before, or an author has taken it back: its execution is gone all the same.
+    for before in [None, Some(deleted), Some(CanceledBy::Request(Name::Version(7)))] {
+        let mut story = Story::new();
+        let old = claim(&story);
+        assert_eq!(story.claims(old.clone()), Verdict::Send);
+        story.apply(Event::Created(Created { name: name(), ..story.created_of(1, "old") }));
+        if let Some(by) = before.clone() {
+            story.apply(Event::Cancel(Cancel { name: name(), by, at: story.now }));
+        }
+        let mut story = story.after(60);
+        let new = claim(&story);
+        for _ in 0..2 {
+            assert_eq!(story.claims(new.clone()), Verdict::Busy);
+            let record = story.device.find(&name()).unwrap();
+            assert_eq!(
+                (record.requested_at, &record.canceled_by),
+                (old.requested_at, &Some(CanceledBy::Newer)),
+                "{before:?}"
+            );
+        }
+        assert_eq!(story.claims(old), Verdict::Duplicate(Status::Scheduled), "an old event, delivered late");
+        story.apply(Event::TaskRemoved { name: name(), at: story.now });
+        let record = story.device.find(&name()).unwrap();
+        assert_eq!((record.status(), &record.canceled_by), (Status::Canceled, &Some(CanceledBy::Newer)));
+        assert_eq!(story.claims(new.clone()), Verdict::Send, "{before:?}");
+        let record = story.device.find(&name()).unwrap();
+        assert_eq!((record.requested_at, &record.canceled_by), (new.requested_at, &None));
+    }
+}
+
+#[test]
+fn a_request_that_the_device_did_ends_so_although_its_job_was_created_again() {
+    let name = || Name::Job { id: "j".to_owned(), execution: 1 };
+    let mut story = Story::new();
+    let claim = |story: &Story| Claim {
+        name: name(),
+        history: Some(History::default()),
+        ..story.claim_of(1, "read", &[OFFSET])
+    };
+    assert_eq!(story.claims(claim(&story)), Verdict::Send);
+    story.apply(Event::Created(Created { name: name(), ..story.created_of(1, "old") }));
+    story.succeeds("old");
+    let mut story = story.after(30);
+    assert_eq!(story.claims(claim(&story)), Verdict::Busy, "its result is awaited");
+    assert_eq!(story.device.find(&name()).unwrap().canceled_by, None);
+    story.offset(2, "read");
+    story.folded(2);
+    assert_eq!(story.device.find(&name()).unwrap().status(), Status::Succeeded);
+    assert_eq!(story.claims(claim(&story)), Verdict::Send);
 }

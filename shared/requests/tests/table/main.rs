@@ -11,8 +11,8 @@ mod results;
 mod time;
 
 use requests::{
-    Cancel, Claim, ClaimDue, Created, Device, DueAction, Event, Folded, Millis, Name, NamedPaths, NotHandedOver,
-    Reason, Record, ReportStatus, Reported, ResultReceived, Status, Verdict,
+    Cancel, CanceledBy, Claim, ClaimDue, Created, Device, DueAction, Event, Folded, Millis, Name, NamedPaths,
+    NotHandedOver, Reason, Record, ReportStatus, Reported, ResultReceived, Status, Verdict,
 };
 use serde_json::json;
 
@@ -176,7 +176,7 @@ impl Story {
     fn cancel(&mut self, version: u64) -> Verdict {
         self.apply(Event::Cancel(Cancel {
             name: Name::Version(version),
-            by: "the job's cancellation".to_owned(),
+            by: CanceledBy::JobOver { job_id: "j".to_owned(), over: "canceled".to_owned() },
             at: self.now,
         }))
     }
