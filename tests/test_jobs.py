@@ -511,6 +511,80 @@ def test_a_last_word_that_aws_has_missed_is_told_later(stack, jobs, sleeping, lo
     assert jobs.execution(job, thing)["status"] == "SUCCEEDED"
 
 
+@contextlib.contextmanager
+def unreadable(stack, thing: str):
+    """Replaces the device's item by one that no function can read; afterwards it is there again."""
+    table, key = stack.outputs["RequestsTable"], {"thing": {"S": thing}, "entry": {"S": "device"}}
+    item = stack.aws.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+    broken = key | {"state": {"S": "of another version"}, "version": {"N": "1"}}
+    stack.aws.dynamodb.put_item(TableName=table, Item=broken)
+    try:
+        yield
+    finally:
+        if item:
+            stack.aws.dynamodb.put_item(TableName=table, Item=item)
+        else:
+            stack.aws.dynamodb.delete_item(TableName=table, Key=key)
+
+
+def test_an_item_that_cannot_be_read_does_not_end_a_search(stack, jobs, device, environment_of):
+    broken, thing = device(), device()
+    operation_request = stack.outputs["OperationRequestFunction"]
+    search = environment_of("JobExecutions", OPERATION_REQUEST_FUNCTION=operation_request, JOBS_NOTIFIED_WITHIN_SECONDS="0")
+    with unreadable(stack, broken), rule_off(stack):
+        of_broken, of_thing = (jobs.run([name], REBOOT) for name in (broken, thing))
+        assert search.invoke({"source": "aws.events"}) is None
+        assert jobs.end_of(of_thing, thing)["status"] == "SUCCEEDED"
+        assert jobs.execution(of_broken, broken)["status"] == "QUEUED"
+    lines = search.log_lines()
+    assert [line["code"] for line in lines if line.get("thing") == broken] == ["LEDGER_UNREADABLE"]
+    [last] = [line for line in lines if line.get("message") == "looked for executions"]
+    assert last["failed"] == 1
+    assert search.invoke({"source": "aws.events"}) is None
+    assert jobs.end_of(of_broken, broken)["status"] == "SUCCEEDED"
+
+
+def test_an_item_that_cannot_be_read_does_not_keep_the_other_requests_of_a_canceled_job(
+    stack, jobs, device, group, environment_of
+):
+    things = broken, thing = [device("sleeping") for _ in range(2)]
+    job = start_job(jobs, group, things)
+    function = environment_of("JobExecutions", OPERATION_REQUEST_FUNCTION=stack.outputs["OperationRequestFunction"])
+    stack.aws.iot.update_event_configurations(
+        eventConfigurations={"JOB": {"Enabled": False}, "JOB_EXECUTION": {"Enabled": False}}
+    )
+    try:
+        stack.aws.iot.cancel_job(jobId=job, force=True)
+    finally:
+        jobs.switch_events_on()
+    with unreadable(stack, broken):
+        assert function.invoke({"canceledJob": job})["errorType"] == "JOBS_NOT_LOOKED_AT"
+        wait_for("it to be taken back", lambda: outcome_of(stack, thing, job) == ("CANCELED", "CANCELED"))
+    assert function.invoke({"canceledJob": job}) is None, "Lambda tries again"
+    wait_for("it to be taken back", lambda: outcome_of(stack, broken, job) == ("CANCELED", "CANCELED"))
+
+
+def test_executions_in_progress_are_looked_at_however_many_are_queued(stack, jobs, sleeping, environment_of, aws_between):
+    thing, job = sleeping
+    behind = jobs.run([thing], READ)
+    assert jobs.execution(behind, thing)["status"] == "QUEUED"
+    # More things than a search gets through
+    arn, queued = jobs.arn(thing), {"status": "QUEUED", "executionNumber": 1, "queuedAt": 1, "lastUpdatedAt": 1}
+    summaries = [{"thingArn": f"{arn}-{number}", "jobExecutionSummary": queued} for number in range(5_000)]
+
+    def jobs_and_queued_executions(call):
+        if call.query.get("status") == ["QUEUED"]:
+            return Answer({"executionSummaries": summaries})
+        is_list_of_jobs = "status" in call.query and "maxResults" not in call.query
+        return Answer({"jobs": [{"jobId": job}, {"jobId": behind}]}) if is_list_of_jobs else None
+
+    aws_between.always("GET /jobs", jobs_and_queued_executions)
+    search = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint, JOBS_NOTIFIED_WITHIN_SECONDS="0")
+    assert search.invoke({"source": "aws.events"}, seconds=12) is None
+    [last] = [line for line in search.log_lines() if line.get("message") == "looked for executions"]
+    assert (last["queued"], last["in_progress"], last["is_cut_short"]) == (5_000, 1, True), last
+
+
 def test_an_execution_in_progress_whose_request_is_open_is_left_alone(jobs, sleeping, look_at_once):
     thing, job = sleeping
     before = jobs.execution(job, thing)

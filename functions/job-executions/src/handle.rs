@@ -68,6 +68,8 @@ pub(crate) struct LookCounts {
     pub(crate) found: usize,
     /// Executions whose request has moved on while AWS shows them as queued, or has ended while they are in progress.
     pub(crate) untold: usize,
+    /// Executions that could not be processed.
+    pub(crate) failed: usize,
     /// Whether there was no time for the rest.
     pub(crate) is_cut_short: bool,
 }
@@ -158,7 +160,7 @@ impl Service {
 fn log_look(result: Result<LookCounts, String>, job: Option<&str>, begun: Instant) -> Result<(), Diagnostic> {
     let duration_ms = elapsed_ms(begun);
     match result {
-        Ok(LookCounts { jobs, queued, in_progress, found, untold, is_cut_short }) => {
+        Ok(LookCounts { jobs, queued, in_progress, found, untold, failed, is_cut_short }) => {
             if found > 0 && job.is_none() {
                 metrics::counter!("JobExecutionsFound").increment(found as u64);
             }
@@ -169,6 +171,7 @@ fn log_look(result: Result<LookCounts, String>, job: Option<&str>, begun: Instan
                 in_progress,
                 found,
                 untold,
+                failed,
                 is_cut_short,
                 duration_ms,
                 "looked for executions"

@@ -23,8 +23,11 @@ const AT_ONCE: usize = 16;
 /// Pause after each execution that is handed in: this is as fast as AWS rolls out a job, a thousand per minute.
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// Failures in a row that end the look.
+/// Failures in a row that end the look at executions of a status.
 const IN_A_ROW: usize = 3;
+
+/// Things with a queued execution of which a look reads the record. Where a job is behind another one, all of them wait for that.
+const QUEUED_AT_MOST: usize = 10_000;
 
 /// Executions in progress of which a look reads the records. Most of them wait for their devices, for days, and each read costs.
 const BEGUN_AT_MOST: usize = 1_000;
@@ -46,28 +49,30 @@ impl Service {
     pub(crate) async fn look(&self, deadline: Deadline) -> Result<LookCounts, String> {
         let at = now();
         let by = at.saturating_sub(self.settings.notified_within);
-        // Half of the time: all executions are listed before the first one is processed.
-        let listing = Deadline::within(deadline.left() / 2);
-        let (jobs, is_all) = self.control_plane.jobs(listing).await?;
+        let (jobs, is_all) = self.control_plane.jobs(half(deadline)).await?;
         let mut counts = LookCounts { jobs: jobs.len(), is_cut_short: !is_all, ..LookCounts::default() };
-        let with_queued = jobs.iter().filter(|job| job.has_queued);
-        let queued = self.list(with_queued, JobExecutionStatus::Queued, listing, &mut counts).await?;
-        let queued = first_of_each_thing(queued.into_iter().filter(|execution| execution.queued_at <= by));
-        counts.queued = queued.len();
-        self.process_all(&queued, deadline, &mut counts).await?;
-        let with_begun = jobs.iter().filter(|job| job.has_begun);
-        let listing = Deadline::within(deadline.left() / 2);
-        let mut begun = self.list(with_begun, JobExecutionStatus::InProgress, listing, &mut counts).await?;
+        let with_queued: Vec<&Job> = jobs.iter().filter(|job| job.has_queued).collect();
+        let with_begun: Vec<&Job> = jobs.iter().filter(|job| job.has_begun).collect();
+        // Queued ones may take all of the time, look after look.
+        let until = if with_begun.is_empty() { deadline } else { half(deadline) };
+        let of_queued = async {
+            let queued = self.list(&with_queued, JobExecutionStatus::Queued, half(until), &mut counts).await?;
+            let queued = first_of_each_thing(queued.into_iter().filter(|execution| execution.queued_at <= by));
+            counts.queued = queued.len();
+            self.process_all(&share(queued, QUEUED_AT_MOST, at), until, &mut counts).await
+        };
+        let of_queued = of_queued.await;
+        let mut begun = self.list(&with_begun, JobExecutionStatus::InProgress, half(deadline), &mut counts).await?;
         begun.retain(|execution| execution.updated_at <= by);
         counts.in_progress = begun.len();
-        self.process_all(&share(begun, at), deadline, &mut counts).await?;
-        Ok(counts)
+        self.process_all(&share(begun, BEGUN_AT_MOST, at), deadline, &mut counts).await?;
+        of_queued.map(|()| counts)
     }
 
     /// Lists the executions of these jobs with that status, as many as there is time for.
     async fn list(
         &self,
-        jobs: impl Iterator<Item = &Job>,
+        jobs: &[&Job],
         status: JobExecutionStatus,
         deadline: Deadline,
         counts: &mut LookCounts,
@@ -87,26 +92,18 @@ impl Service {
         deadline: Deadline,
         counts: &mut LookCounts,
     ) -> Result<(), String> {
-        let mut failures = 0;
+        let mut failures = Failures::default();
         for executions in executions.chunks(AT_ONCE) {
-            let known = self.look_up(executions).await?;
-            for (execution, known) in executions.iter().zip(known) {
+            for (execution, known) in executions.iter().zip(self.look_up(executions).await) {
                 if deadline.left().is_zero() {
                     counts.is_cut_short = true;
                     return Ok(());
                 }
-                match self.process(execution, known, counts).await {
-                    Ok(()) => failures = 0,
-                    // A single failure does not keep the executions behind it.
-                    Err(reason) => {
-                        failures += 1;
-                        if failures >= IN_A_ROW {
-                            return Err(reason);
-                        }
-                        let Execution { thing, name, .. } = execution;
-                        tracing::warn!(thing, job = %name, code = NOT_LOOKED, reason, "not done, for now");
-                    }
-                }
+                let done = match known {
+                    Ok(known) => self.process(execution, known, counts).await.map_err(Failure::Call),
+                    Err(error) => Err(Failure::Ledger(error)),
+                };
+                failures.note(execution, done, counts)?;
             }
         }
         Ok(())
@@ -129,6 +126,7 @@ impl Service {
     /// skips the requests that have ended, and goes on behind them.
     pub(crate) async fn job_canceled(&self, job_id: &str, deadline: Deadline) -> Result<LookCounts, String> {
         let mut counts = LookCounts { jobs: 1, ..LookCounts::default() };
+        let mut failures = Failures::default();
         let mut token = None;
         loop {
             let (mut begun, next) = self.control_plane.page(job_id, &JobExecutionStatus::Canceled, token).await?;
@@ -137,17 +135,24 @@ impl Service {
                 if deadline.left().is_zero() {
                     return Err("the job has more executions than there was time for".to_owned());
                 }
-                let known = self.look_up(executions).await?;
-                for (Execution { thing, name, .. }, known) in executions.iter().zip(known) {
-                    if let Known::Request(summary) = known
-                        && summary.is_open()
-                    {
-                        self.take_back(thing, name, &summary, "canceled").await?;
-                        counts.found += 1;
-                    }
+                for (execution, known) in executions.iter().zip(self.look_up(executions).await) {
+                    let done = match known {
+                        Ok(Known::Request(summary)) if summary.is_open() => {
+                            let Execution { thing, name, .. } = execution;
+                            let taken_back = self.take_back(thing, name, &summary, "canceled").await;
+                            counts.found += usize::from(taken_back.is_ok());
+                            taken_back.map_err(Failure::Call)
+                        }
+                        Ok(_) => Ok(()),
+                        Err(error) => Err(Failure::Ledger(error)),
+                    };
+                    failures.note(execution, done, &mut counts)?;
                 }
             }
             token = next;
+            if token.is_none() && counts.failed > 0 {
+                return Err(format!("{} requests of the job could not be canceled", counts.failed));
+            }
             if token.is_none() {
                 return Ok(counts);
             }
@@ -155,7 +160,7 @@ impl Service {
     }
 
     /// States of these executions in the ledger, all looked up at once.
-    async fn look_up(&self, executions: &[Execution]) -> Result<Vec<Known>, String> {
+    async fn look_up(&self, executions: &[Execution]) -> Vec<Result<Known, ledger::Error>> {
         let mut look_ups = JoinSet::new();
         for (index, execution) in executions.iter().cloned().enumerate() {
             let service = self.clone();
@@ -166,13 +171,13 @@ impl Service {
         found.into_iter().map(|(_, known)| known).collect()
     }
 
-    async fn known(&self, execution: &Execution) -> Result<Known, String> {
+    async fn known(&self, execution: &Execution) -> Result<Known, ledger::Error> {
         let Execution { thing, name, .. } = execution;
-        let item = self.clients.ledger.load(thing).await.map_err(|error| error.to_string())?;
+        let item = self.clients.ledger.load(thing).await?;
         if let Some(known) = known(&item.device, execution) {
             return Ok(known);
         }
-        let summary = self.clients.ledger.final_summary(thing, name).await.map_err(|error| error.to_string())?;
+        let summary = self.clients.ledger.final_summary(thing, name).await?;
         Ok(summary.filter(|summary| is_of(execution, summary.requested_at)).map_or(Known::No, Known::Request))
     }
 
@@ -224,6 +229,59 @@ impl Service {
     }
 }
 
+/// Failure that concerns an execution.
+#[derive(Debug)]
+enum Failure {
+    /// Its thing's item could not be read.
+    Ledger(ledger::Error),
+    /// A call for it failed, for this reason.
+    Call(String),
+}
+
+/// Failures of executions that are processed one after the other.
+#[derive(Debug, Default)]
+struct Failures {
+    in_a_row: usize,
+}
+
+impl Failures {
+    /// Counts and logs a failure, which does not keep the executions behind it. After several in a row these would fail as well,
+    /// and the last one is the error; but an item that cannot be read says nothing about the others.
+    fn note(
+        &mut self,
+        Execution { thing, name, .. }: &Execution,
+        done: Result<(), Failure>,
+        counts: &mut LookCounts,
+    ) -> Result<(), String> {
+        let (code, reason) = match done {
+            Ok(()) => {
+                self.in_a_row = 0;
+                return Ok(());
+            }
+            Err(Failure::Ledger(error)) => {
+                self.in_a_row += usize::from(!matches!(error, ledger::Error::Unreadable(_)));
+                metrics::counter!("Failures", "code" => error.code()).increment(1);
+                (error.code(), error.to_string())
+            }
+            Err(Failure::Call(reason)) => {
+                self.in_a_row += 1;
+                (NOT_LOOKED, reason)
+            }
+        };
+        counts.failed += 1;
+        if self.in_a_row >= IN_A_ROW {
+            return Err(reason);
+        }
+        tracing::warn!(thing, job = %name, code, reason, "not done, for now");
+        Ok(())
+    }
+}
+
+/// Half of the time that is left.
+fn half(deadline: Deadline) -> Deadline {
+    Deadline::within(deadline.left() / 2)
+}
+
 /// The execution of each thing that was queued first, in the order in which they were queued.
 fn first_of_each_thing(queued: impl Iterator<Item = Execution>) -> Vec<Execution> {
     let mut first: HashMap<String, Execution> = HashMap::new();
@@ -254,11 +312,11 @@ fn is_of(execution: &Execution, requested_at: u64) -> bool {
     !execution.name.is_reused(requested_at, execution.queued_at / 1_000)
 }
 
-/// At most [`BEGUN_AT_MOST`] of these executions. Which ones depends on the time, so that every one has its turn.
-fn share(begun: Vec<Execution>, at: Millis) -> Vec<Execution> {
-    let shares = begun.len().div_ceil(BEGUN_AT_MOST).max(1);
+/// At most so many of these executions, in their order. Which ones depends on the time, so that every one has its turn.
+fn share(executions: Vec<Execution>, at_most: usize, at: Millis) -> Vec<Execution> {
+    let shares = executions.len().div_ceil(at_most).max(1);
     let turn = usize::try_from(at).unwrap_or(0) % shares;
-    begun.into_iter().skip(turn).step_by(shares).collect()
+    executions.into_iter().skip(turn).step_by(shares).collect()
 }
 
 /// Event in the form in which the rule passes on a notification.
@@ -317,18 +375,40 @@ mod tests {
     }
 
     #[test]
-    fn every_execution_in_progress_has_its_turn() {
-        for count in [0, 1, BEGUN_AT_MOST, BEGUN_AT_MOST + 1, 5 * BEGUN_AT_MOST - 7] {
-            let begun: Vec<Execution> =
-                (0..count).map(|number| execution(&format!("job:x:{number}"), 1, true)).collect();
-            let mut seen = HashSet::new();
-            for at in 0..count.div_ceil(BEGUN_AT_MOST).max(1) {
-                let looked_at = share(begun.clone(), at as u64);
-                assert!(looked_at.len() <= BEGUN_AT_MOST);
-                seen.extend(looked_at.into_iter().map(|execution| execution.name));
+    fn every_execution_has_its_turn() {
+        for at_most in [BEGUN_AT_MOST, QUEUED_AT_MOST] {
+            for count in [0, 1, at_most, at_most + 1, 5 * at_most - 7] {
+                let all: Vec<Execution> =
+                    (0..count).map(|number| execution(&format!("job:x:{number}"), number as u64, true)).collect();
+                let mut seen = HashSet::new();
+                for at in 0..count.div_ceil(at_most).max(1) {
+                    let looked_at = share(all.clone(), at_most, at as u64);
+                    assert!(looked_at.len() <= at_most);
+                    assert!(looked_at.is_sorted_by_key(|execution| execution.queued_at));
+                    seen.extend(looked_at.into_iter().map(|execution| execution.name));
+                }
+                assert_eq!(seen.len(), count);
             }
-            assert_eq!(seen.len(), count);
         }
+    }
+
+    #[test]
+    fn failures_in_a_row_end_a_look_but_not_items_that_cannot_be_read() {
+        let call = || Err(Failure::Call("throttled".to_owned()));
+        let away = || Err(Failure::Ledger(ledger::Error::Unavailable("away".to_owned())));
+        let unreadable = || Err(Failure::Ledger(ledger::Error::Unreadable("of another version".to_owned())));
+        let is_ended_by = |all: Vec<Result<(), Failure>>| {
+            let (mut failures, mut counts) = (Failures::default(), LookCounts::default());
+            let expected = all.iter().filter(|done| done.is_err()).count();
+            let execution = execution("job:x:1", 1, false);
+            let is_ended = all.into_iter().any(|done| failures.note(&execution, done, &mut counts).is_err());
+            assert_eq!(counts.failed, expected);
+            is_ended
+        };
+        assert!(is_ended_by(vec![call(), away(), call()]));
+        assert!(is_ended_by(vec![away(), unreadable(), away(), away()]));
+        assert!(!is_ended_by(vec![call(), call(), Ok(()), away(), away()]));
+        assert!(!is_ended_by((0..20).map(|_| unreadable()).collect()));
     }
 
     #[test]
