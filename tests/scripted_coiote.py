@@ -77,6 +77,8 @@ class Script(NamedTuple):
     """The server's URL, and the records of its calls."""
 
     url: str
+    # Its answers, by the beginning of method and path
+    answers: dict
     # Calls in order, as method and path
     asked: list[str]
     # Calls with their bodies, as far as they were read
@@ -104,6 +106,6 @@ def scripted_coiote(authority: certificates.Authority, answers: dict, idle_secon
     with serving(handler, context, **state) as server:
         try:
             url = f"https://localhost:{server.server_port}"
-            yield Script(url, server.asked, server.bodies, server.tasks, server.closed, server.connections)
+            yield Script(url, server.answers, server.asked, server.bodies, server.tasks, server.closed, server.connections)
         finally:
             server.ending.set()

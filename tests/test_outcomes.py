@@ -202,19 +202,81 @@ def test_a_device_that_is_quicker_than_coiotes_201_has_done_it(stack, device):
         stack.coiote.set_faults({})
 
 
+BROKEN, AWAY = (500, {"message": "broken", "code": 5000}), (503, {"message": "maintenance", "code": 5030})
+NOT_RUN, GONE = (404, {"message": "it has not run", "code": 4041}), (204, None)
+
+
+def scheduled(function, thing: str) -> None:
+    request = {"operation": "discover", "keys": [LIFETIME], "thingName": thing, "version": 1, "timestamp": int(time.time())}
+    assert function.invoke(request)["status"] == "SCHEDULED"
+
+
 def test_a_report_that_coiote_fails_to_give_is_requested_again_a_minute_later(stack, device, environment_of, own_ledger):
     thing = device("sleeping")
     done = {"taskId": "d:task:1", "deviceId": "d:1", "status": "Success", "startTime": "2100-01-01T00:00:00Z"}
     # A call is tried three times.
-    single = [(500, {"message": "broken", "code": 5000})] * 3 + [(200, done)]
+    single = [BROKEN] * 3 + [(200, done)]
     with scripted_coiote(stack.authority, {"GET /taskReports/findSince": (200, []), "GET /taskReports/": single}) as script:
         variables = {"COIOTE_URL": script.url, **own_ledger.environment}
-        request = {"operation": "discover", "keys": [LIFETIME], "thingName": thing, "version": 1, "timestamp": int(time.time())}
-        assert environment_of("OperationRequest", **variables).invoke(request)["status"] == "SCHEDULED"
+        scheduled(environment_of("OperationRequest", **variables), thing)
         reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
         for ended in (0, 1):
             let_time_pass(stack, thing, 61, own_ledger.table)
             assert reconcile.invoke({})["ended"] == ended
+
+
+@pytest.mark.parametrize(
+    ("report", "removal", "runs"),
+    [
+        ((400, {"message": "no such thing", "code": 4000}), GONE, 1),
+        (BROKEN, GONE, 3),
+        (NOT_RUN, BROKEN, 3),
+        (BROKEN, BROKEN, 5),
+    ],
+    ids=["report refused", "no report", "no removal", "neither"],
+)
+def test_a_task_at_which_coiote_always_fails_ends_with_its_lifetime(stack, device, environment_of, own_ledger, report, removal, runs):
+    thing = device("sleeping")
+    answers = {"GET /taskReports/findSince": (200, []), "GET /taskReports/": report, "DELETE /tasks/": removal}
+    with scripted_coiote(stack.authority, answers) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        scheduled(environment_of("OperationRequest", **variables), thing)
+        let_time_pass(stack, thing, 168 * HOUR, own_ledger.table)
+        reconcile, ended = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables), []
+        for _ in range(runs):
+            ended.append(reconcile.invoke({})["ended"])
+            let_time_pass(stack, thing, 61, own_ledger.table)
+    assert ended == [0] * (runs - 1) + [1]
+
+
+def test_an_outage_ends_no_request_and_delays_none_when_it_is_over(stack, device, environment_of, own_ledger):
+    over, canceled, *others = things = [device("sleeping") for _ in range(5)]
+    answers = {"GET /taskReports/findSince": (200, []), "GET /taskReports/": NOT_RUN, "DELETE /tasks/": GONE}
+    with scripted_coiote(stack.authority, answers) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        function = environment_of("OperationRequest", **variables)
+        for thing in things:
+            scheduled(function, thing)
+        cancel = {"operation": "cancelRequest", "requests": [1], "thingName": canceled, "version": 2, "timestamp": int(time.time())}
+        assert function.invoke(cancel)["status"] == "IN_PROGRESS"
+        let_time_pass(stack, over, 168 * HOUR, own_ledger.table)
+        reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
+
+        def minute_later() -> dict:
+            for thing in things:
+                let_time_pass(stack, thing, 61, own_ledger.table)
+            return reconcile.invoke({})
+
+        healthy = dict(script.answers)
+        script.answers.update(dict.fromkeys(healthy, AWAY))
+        for _ in range(6):
+            assert minute_later()["ended"] == 0
+        script.answers.update(healthy)
+        before = len(script.asked)
+        # The cancelRequest ends as well.
+        assert minute_later()["ended"] == 3
+        asked = Counter(asked.partition("/d%3A")[0] for asked in script.asked[before:] if "findSince" not in asked)
+        assert (asked["GET /taskReports"], asked["DELETE /tasks"]) == (len(things), 2), asked
 
 
 def test_a_device_whose_report_takes_long_delays_no_other(stack, device, environment_of, own_ledger):

@@ -1,5 +1,6 @@
 //! The calls to Coiote: reports of all devices, the report of one task, the removal of a task.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub(crate) struct CoioteCalls {
     device_ids: BoundedCache<String, String>,
     /// When Coiote last refused the call for all reports although the secret was read again.
     reports_refused_at: Mutex<Option<Instant>>,
+    /// Number of calls that Coiote has answered.
+    answers: AtomicU64,
 }
 
 impl CoioteCalls {
@@ -36,6 +39,7 @@ impl CoioteCalls {
             access: Arc::new(access),
             device_ids: BoundedCache::default(),
             reports_refused_at: Mutex::default(),
+            answers: AtomicU64::default(),
         }
     }
 
@@ -70,7 +74,7 @@ impl CoioteCalls {
         {
             *refused_at = Some(Instant::now());
         }
-        Ok(read??)
+        self.note(read.and_then(|read| Ok(read?)))
     }
 
     /// Report about a task of the thing's device. None where there is none yet, or no such device any more.
@@ -88,7 +92,7 @@ impl CoioteCalls {
             })
             .await
         };
-        self.access.with_secret_refresh(deadline, read).await.map(|(report, _)| report)
+        self.note(self.access.with_secret_refresh(deadline, read).await).map(|(report, _)| report)
     }
 
     /// Removes a task. Returns whether Coiote had it.
@@ -100,7 +104,20 @@ impl CoioteCalls {
             })
             .await
         };
-        self.access.with_secret_refresh(deadline, remove).await.map(|(was_there, _)| was_there)
+        self.note(self.access.with_secret_refresh(deadline, remove).await).map(|(was_there, _)| was_there)
+    }
+
+    /// Number of calls that Coiote has answered. It does not grow while Coiote is away.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Counts the result of a call if Coiote has answered it.
+    fn note<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.as_ref().err().is_none_or(is_answer) {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Id of the only device with the thing's name as its endpoint name.
@@ -119,6 +136,12 @@ impl CoioteCalls {
         self.device_ids.insert(thing.to_owned(), id.clone());
         Ok(Some(id.clone()))
     }
+}
+
+/// Whether Coiote has answered the call, and would answer a later one in the same way.
+pub(crate) fn is_answer(error: &Error) -> bool {
+    use coiote::Error::{NotFound, Refused, Unauthorized, UnexpectedAnswer};
+    matches!(error, Error::Coiote(Unauthorized(_) | Refused(_) | NotFound(_) | UnexpectedAnswer(_)))
 }
 
 fn for_one_task(deadline: Deadline) -> Deadline {

@@ -20,6 +20,7 @@ use crate::look::Looking;
 use crate::pace::Stop;
 use crate::reports::Known;
 use crate::run::Run;
+use crate::task_failures::TaskFailures;
 
 /// Number of reports that are remembered, so that the overlap of two reads is not looked up again: more than a fleet produces in
 /// two minutes.
@@ -70,6 +71,10 @@ pub(crate) struct Service {
     pub(crate) known_reports: BoundedCache<u64, Known>,
     /// Things by their device's id, where that is another name.
     pub(crate) things: BoundedCache<String, String>,
+    /// Failures to read the report of a task.
+    pub(crate) report_failures: TaskFailures,
+    /// Failures to remove a task.
+    pub(crate) removal_failures: TaskFailures,
     /// Codes of trouble with reports that were logged.
     pub(crate) logged_codes: Mutex<HashSet<&'static str>>,
 }
@@ -90,6 +95,8 @@ impl Service {
             hand_over: Arc::new(hand_over),
             known_reports: BoundedCache::with_capacity(KNOWN_REPORTS),
             things: BoundedCache::default(),
+            report_failures: TaskFailures::default(),
+            removal_failures: TaskFailures::default(),
             logged_codes: Mutex::default(),
         }
     }

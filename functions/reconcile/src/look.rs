@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use lambda_support::now;
 use ledger::{DueIndex, Item};
-use requests::{Device, DueAction, Event, Name};
+use requests::{DueAction, Event, Name};
 
+use crate::coiote_calls::is_answer;
 use crate::counts::LookCounts;
 use crate::due::DuePages;
 use crate::handle::Service;
 use crate::outage::Outages;
 use crate::outcome::{AppliedEvents, is_awaited, report_event};
 use crate::run::{LedgerErrors, Run};
+use crate::task_failures::TaskFailures;
 
 /// Things of a page of those that are due.
 const PAGE: i32 = 200;
@@ -46,14 +48,19 @@ impl Looking<'_> {
 /// Answer to a request for the report of one task.
 enum ReportAnswer {
     Report(Box<coiote::TaskReport>),
-    /// No device has run the task, as far as Coiote knows.
-    NotRun,
-    /// It cannot be read: Coiote's user may not, or it is of an unknown form.
-    Forbidden,
-    /// Coiote was asked, and did not answer.
+    /// No device has run the task, as far as Coiote knows; or Coiote gives no report that can be read, now or later.
+    NoReport,
+    /// Coiote did not answer, or was not asked, because it is away or there was no time.
+    Unknown,
+}
+
+/// Result of an attempt to remove a task.
+enum Removal {
+    Gone,
+    /// Coiote refuses it.
+    Refused,
+    /// It was not removed now, and a later attempt may succeed.
     Failed,
-    /// Coiote was not asked, because it is away or there was no time.
-    NotAsked,
 }
 
 impl Service {
@@ -113,91 +120,92 @@ impl Service {
             if !is_awaited(&applied.after, &name) {
                 continue;
             }
-            let answer = self.ask_for_report(looking, thing, &task_id).await;
-            // It stays due: the next run asks again.
-            if matches!(answer, ReportAnswer::Failed) {
+            match self.ask_for_report(looking, thing, &task_id).await {
+                // It stays due: the next run asks again.
+                ReportAnswer::Unknown => continue,
+                // The report of an earlier request with the same task does not prevent the removal.
+                ReportAnswer::Report(report) => applied.apply(report_event(&applied.after, &report, now())),
+                ReportAnswer::NoReport => {}
+            }
+            if !is_awaited(&applied.after, &name) {
                 continue;
             }
-            if let ReportAnswer::Report(report) = &answer {
-                applied.apply(report_event(&applied.after, report, now()));
-                if !is_awaited(&applied.after, &name) {
-                    continue;
-                }
-            }
-            let is_gone = match removal {
-                // The report of an earlier request with the same task does not prevent the removal.
-                Some(is_shared) if !matches!(answer, ReportAnswer::NotAsked) => {
-                    is_shared || self.remove_task(looking, thing, &applied.after, &name, &task_id).await
-                }
-                _ => false,
+            let removed = match removal {
+                None => None,
+                Some(true) => Some(Removal::Gone),
+                Some(false) => Some(self.remove_task(looking, thing, &name, &task_id).await),
             };
             let at = now();
-            let event = if is_gone { Event::TaskRemoved { name, at } } else { Event::ReportRequested { name, at } };
-            applied.apply(event);
+            applied.apply(match removed {
+                None => Event::ReportRequested { name, at },
+                Some(Removal::Gone) => Event::TaskRemoved { name, at },
+                Some(Removal::Refused) => Event::RemovalRefused { name, at },
+                // It stays due as well.
+                Some(Removal::Failed) => continue,
+            });
         }
         applied
     }
 
     async fn ask_for_report(&self, looking: &Looking<'_>, thing: &str, task_id: &str) -> ReportAnswer {
         if !self.settings.reads_reports() {
-            return ReportAnswer::Forbidden;
+            return ReportAnswer::NoReport;
         }
         if looking.outages.borrow().is_over_limit() {
-            return ReportAnswer::NotAsked;
+            return ReportAnswer::Unknown;
         }
         let answer = self.coiote.report(thing, task_id, looking.run.deadline).await;
         looking.count(|counts| counts.asked += 1);
         match answer {
             Ok(report) => {
+                self.report_failures.forget(task_id);
                 looking.outages.borrow_mut().reset();
-                report.map_or(ReportAnswer::NotRun, |report| ReportAnswer::Report(Box::new(report)))
+                report.map_or(ReportAnswer::NoReport, |report| ReportAnswer::Report(Box::new(report)))
             }
-            Err(coiote_access::Error::Coiote(coiote::Error::Unauthorized(reason))) => {
-                looking.run.trouble(thing, coiote_access::code::UNAUTHORIZED, &reason);
-                ReportAnswer::Forbidden
+            Err(error) if self.is_final(looking, thing, &self.report_failures, task_id, &error) => {
+                ReportAnswer::NoReport
             }
-            // No later try would understand it either.
-            Err(error @ coiote_access::Error::Coiote(coiote::Error::UnexpectedAnswer(_))) => {
-                looking.run.trouble(thing, error.code(), &error.to_string());
-                ReportAnswer::Forbidden
-            }
-            Err(error) => {
-                looking.outages.borrow_mut().add(&error);
-                looking.run.trouble(thing, error.code(), &error.to_string());
-                match error {
-                    coiote_access::Error::OutOfTime => ReportAnswer::NotAsked,
-                    _ => ReportAnswer::Failed,
-                }
-            }
+            Err(_) => ReportAnswer::Unknown,
         }
     }
 
-    /// Removes a task at Coiote. Returns whether it is gone, or cannot be removed although the request's lifetime is over.
-    async fn remove_task(
-        &self,
-        looking: &Looking<'_>,
-        thing: &str,
-        device: &Device,
-        name: &Name,
-        task_id: &str,
-    ) -> bool {
+    /// Removes a task at Coiote.
+    async fn remove_task(&self, looking: &Looking<'_>, thing: &str, name: &Name, task_id: &str) -> Removal {
         if looking.outages.borrow().is_over_limit() || self.is_needed_meanwhile(looking, thing, name, task_id).await {
-            return false;
+            return Removal::Failed;
         }
         match self.coiote.remove(task_id, looking.run.deadline).await {
             Ok(was_there) => {
                 tracing::debug!(thing, request = %name, task_id, was_there, "task removed");
+                self.removal_failures.forget(task_id);
                 looking.outages.borrow_mut().reset();
                 looking.count(|counts| counts.removed += 1);
-                true
+                Removal::Gone
             }
-            Err(error) => {
-                looking.outages.borrow_mut().add(&error);
-                looking.run.trouble(thing, error.code(), &error.to_string());
-                let is_refused = !error.is_retryable() && !error.is_outage();
-                is_refused && device.find(name).is_some_and(|record| record.expires_at <= now())
-            }
+            Err(error) if self.is_final(looking, thing, &self.removal_failures, task_id, &error) => Removal::Refused,
+            Err(_) => Removal::Failed,
         }
+    }
+
+    /// Notes the failure of a call about a task. Returns whether it is Coiote's last word: a refusal, or one of several failures
+    /// while Coiote answers other calls.
+    fn is_final(
+        &self,
+        looking: &Looking<'_>,
+        thing: &str,
+        failures: &TaskFailures,
+        task_id: &str,
+        error: &coiote_access::Error,
+    ) -> bool {
+        looking.run.trouble(thing, error.code(), &error.to_string());
+        let is_final = is_answer(error) || error.is_outage() && failures.add(task_id, self.coiote.answers());
+        let mut outages = looking.outages.borrow_mut();
+        if is_final {
+            outages.reset()
+        } else {
+            outages.add(error)
+        }
+        is_final
     }
 
     /// Whether another request of the device has got the task, or is about to: an equal one that was made since the item was

@@ -22,6 +22,7 @@ mod properties;
 mod reports;
 mod run;
 mod save;
+mod task_failures;
 
 use std::time::Duration;
 

@@ -320,7 +320,7 @@ impl Device {
 }
 
 /// Whether the request's task has to be removed, because its lifetime is over or it is taken back.
-fn is_to_be_removed(record: &Record, at: Millis) -> bool {
+pub(crate) fn is_to_be_removed(record: &Record, at: Millis) -> bool {
     record.expires_at <= at || record.canceled_by.is_some()
 }
 

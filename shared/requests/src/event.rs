@@ -27,9 +27,17 @@ pub enum Event {
     Folded(Folded),
     /// Coiote has reported about a task.
     Report(Reported),
-    /// The report about a single task was requested, and there was none; or the task could not be removed.
+    /// The report about a single task was requested, and there was none.
     #[serde(rename = "asked")]
     ReportRequested {
+        /// Name of the request.
+        name: Name,
+        /// Time of the event.
+        at: Millis,
+    },
+    /// Coiote has refused to remove the task of a request whose lifetime is over, or that is taken back.
+    #[serde(rename = "notRemoved")]
+    RemovalRefused {
         /// Name of the request.
         name: Name,
         /// Time of the event.
@@ -73,6 +81,7 @@ impl Event {
             Event::Report(report) => report.at,
             Event::Cancel(cancel) => cancel.at,
             Event::ReportRequested { at, .. }
+            | Event::RemovalRefused { at, .. }
             | Event::TaskRemoved { at, .. }
             | Event::DesiredCleared { at, .. }
             | Event::Tick { at } => *at,

@@ -58,6 +58,7 @@ impl Device {
             Event::Folded(folded) => self.folded(folded),
             Event::Report(report) => self.reported(report),
             Event::ReportRequested { name, at } => self.report_requested(name, *at),
+            Event::RemovalRefused { name, at } => self.removal_refused(name, *at),
             Event::TaskRemoved { name, at } => self.task_removed(name, *at),
             Event::Cancel(cancel) => self.cancel(&cancel.name, &cancel.by, cancel.at),
             Event::DesiredCleared { version, .. } => self.desired_cleared(*version),

@@ -1,7 +1,7 @@
 //! Reports about tasks, and tasks that were removed.
 
 use crate::Millis;
-use crate::device::{Device, PROOF_LIMIT, REPORT_REQUESTS};
+use crate::device::{Device, PROOF_LIMIT, REPORT_REQUESTS, is_to_be_removed};
 use crate::event::{ReportStatus, Reported};
 use crate::record::{Name, Reason, Record, State, Status, code, has_result};
 use crate::transitions::Verdict;
@@ -115,27 +115,37 @@ impl Device {
 
     /// Sets the time of the next request for the report, after one in vain.
     pub(super) fn report_requested(&mut self, name: &Name, at: Millis) -> Verdict {
-        let Some(record) = self.open.iter_mut().find(|record| record.name == *name && record.state == State::Scheduled)
-        else {
+        let Some(record) = self.due_task(name, at).filter(|record| !is_to_be_removed(record, at)) else {
             return Verdict::Unchanged;
         };
-        if record.due_at > at {
-            return Verdict::Unchanged;
-        }
         record.tries = record.tries.saturating_add(1);
         let passed = REPORT_REQUESTS.get(record.tries.saturating_sub(1) as usize).copied().unwrap_or_default();
         let next =
             REPORT_REQUESTS.get(record.tries as usize).map(|after| at.saturating_add(after.saturating_sub(passed)));
-        record.due_at = match next {
-            // Its task could not be removed: after some tries, each pause is twice as long, up to an hour.
-            _ if record.canceled_by.is_some() || record.expires_at <= at => {
-                let doubled = record.tries.saturating_sub(REPORT_REQUESTS.len() as u32 + 1).min(6);
-                at.saturating_add(REPORT_REQUESTS[0] << doubled)
-            }
-            Some(next) => next.min(record.expires_at),
-            None => record.expires_at,
-        };
+        record.due_at = next.map_or(record.expires_at, |next| next.min(record.expires_at));
         Verdict::Changed
+    }
+
+    /// Sets the time of the next try to remove a task that Coiote refuses to remove, or ends its request with its lifetime: after
+    /// some tries, each pause is twice as long, up to an hour.
+    pub(super) fn removal_refused(&mut self, name: &Name, at: Millis) -> Verdict {
+        let Some(record) = self.due_task(name, at).filter(|record| is_to_be_removed(record, at)) else {
+            return Verdict::Unchanged;
+        };
+        if record.expires_at <= at {
+            return self.task_removed(name, at);
+        }
+        record.tries = record.tries.saturating_add(1);
+        let doubled = record.tries.saturating_sub(REPORT_REQUESTS.len() as u32 + 1).min(6);
+        record.due_at = at.saturating_add(REPORT_REQUESTS[0] << doubled);
+        Verdict::Changed
+    }
+
+    /// The request if it has a task and its time has come.
+    fn due_task(&mut self, name: &Name, at: Millis) -> Option<&mut Record> {
+        let is_due =
+            |record: &&mut Record| record.name == *name && record.state == State::Scheduled && record.due_at <= at;
+        self.open.iter_mut().find(is_due)
     }
 
     /// Ends a request whose task was removed.

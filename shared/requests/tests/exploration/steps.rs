@@ -318,9 +318,9 @@ impl Steps<'_> {
                 });
             } else {
                 self.add(format!("reconcile removes the task of {name}"), false, &|world| world.delete(index));
-                self.add(format!("reconcile cannot remove the task of {name}"), true, &|world| {
+                self.add(format!("Coiote refuses to remove the task of {name}"), true, &|world| {
                     let removal = world.removals.remove(index);
-                    world.apply(setup, Event::ReportRequested { name: removal.name, at: world.now });
+                    world.apply(setup, Event::RemovalRefused { name: removal.name, at: world.now });
                 });
             }
         }

@@ -22,7 +22,7 @@ fn a_cancel_request_names_the_status_of_each_of_its_requests() {
     story.is(4, Status::InProgress, "");
     assert_eq!(story.due_actions(), [removal(3, "t3", false)]);
 
-    // Coiote is away for so long that the others have left meanwhile.
+    // Coiote refuses the removal, and the others have left meanwhile.
     for version in 10..14 {
         story.scheduled(version, "observe", &[OFFSET], "o");
         story.refuses("o");
@@ -30,7 +30,7 @@ fn a_cancel_request_names_the_status_of_each_of_its_requests() {
     story.device.mark_filed();
     let mut story = story.after(400);
     story.tick();
-    story.asked(3);
+    story.removal_refused(3);
     assert!(story.due_actions().is_empty());
     let mut story = story.after(60);
     assert_eq!(story.due_actions(), [removal(3, "t3", false)]);

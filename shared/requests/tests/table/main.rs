@@ -189,6 +189,10 @@ impl Story {
         self.apply(Event::ReportRequested { name: Name::Version(version), at: self.now })
     }
 
+    fn removal_refused(&mut self, version: u64) -> Verdict {
+        self.apply(Event::RemovalRefused { name: Name::Version(version), at: self.now })
+    }
+
     fn tick(&mut self) -> Verdict {
         self.apply(Event::Tick { at: self.now })
     }

@@ -34,19 +34,39 @@ fn a_request_times_out_when_its_task_is_removed() {
         story.asked(1);
     }
     assert_eq!(asked_at, [60, 600, 3_600, LIFETIME / 1_000]);
-    // Coiote is away, or refuses the removal: it is tried again, less and less often.
-    for minutes in [1, 2, 4, 8, 16, 32, 64, 64] {
-        story.asked(1);
-        assert!(story.due_actions().is_empty());
-        assert_eq!(story.device.next_look_at(), Some(story.now + minutes * 60_000));
-        story = story.after(minutes * 60);
-        assert_eq!(story.due_actions(), [removal(1, "t", false)]);
-    }
+    // A report that was requested before changes nothing about the removal.
+    assert_eq!(story.asked(1), Verdict::Unchanged);
+    assert_eq!(story.due_actions(), [removal(1, "t", false)]);
     story.removed(1);
     story.is(1, Status::TimedOut, code::LIFETIME_OVER);
     // A report replaces its final status.
     story.succeeds("t");
     story.is(1, Status::Succeeded, "");
+}
+
+#[test]
+fn a_removal_that_coiote_refuses_is_tried_less_and_less_often_until_the_lifetime_ends() {
+    for (is_canceled, status, code) in
+        [(true, Status::Canceled, code::CANCELED), (false, Status::TimedOut, code::LIFETIME_OVER)]
+    {
+        let mut story = Story::new();
+        story.scheduled(1, "execute", &[REBOOT], "t");
+        assert_eq!(story.removal_refused(1), Verdict::Unchanged, "its task is not to be removed");
+        if is_canceled {
+            story.cancel(1);
+            for minutes in [1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 64] {
+                story.removal_refused(1);
+                assert_eq!(story.removal_refused(1), Verdict::Unchanged);
+                assert!(story.due_actions().is_empty());
+                assert_eq!(story.device.next_look_at(), Some(story.now + minutes * 60_000));
+                story = story.after(minutes * 60);
+                assert_eq!(story.due_actions(), [removal(1, "t", false)]);
+            }
+        }
+        story = story.after(LIFETIME / 1_000);
+        story.removal_refused(1);
+        story.is(1, status, code);
+    }
 }
 
 #[test]
