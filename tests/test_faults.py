@@ -471,6 +471,27 @@ def test_a_request_that_always_fails_keeps_no_other_from_coiote(stack, device, e
         assert (ended["handedOver"] >= 2, ended["coioteAway"]) == (True, False), ended
 
 
+def test_coiote_stays_away_while_no_request_shows_that_it_is_back(stack, device, environment_of, own_ledger):
+    away = {SEARCH: (503, says("maintenance")), "GET /taskReports/findSince": (200, [])}
+    with scripted_coiote(stack.authority, away) as script:
+        environment = own_ledger.environment | {"COIOTE_URL": script.url}
+        function = environment_of("OperationRequest", **environment)
+        event = new_request(stack, device, "read")
+        assert function.invoke(event, seconds=SECONDS)["status"] == "IN_PROGRESS"
+        key = {"thing": {"S": event["thingName"]}, "entry": {"S": "device"}}
+        item = stack.aws.dynamodb.get_item(TableName=own_ledger.table, Key=key, ConsistentRead=True)["Item"]
+        # The ledger fails for the only thing that waits: for others the circuit has opened meanwhile.
+        stack.aws.dynamodb.put_item(TableName=own_ledger.table, Item=item | {"state": {"S": "garbage"}})
+        circuit = {"thing": {"S": "#coiote"}, "entry": {"S": "circuit"}, "failures": {"N": "3"}, "openSince": {"N": "1"}}
+        stack.aws.dynamodb.put_item(TableName=own_ledger.table, Item=circuit)
+        reconcile = environment_of("Reconcile", **environment, RECONCILE_SECONDS="1")
+        for _ in range(2):
+            ended = reconcile.invoke({})
+            assert (ended["waiting"], ended["handedOver"], ended["coioteAway"]) == (1, 0, True), ended
+        [line, _] = [line for line in reconcile.log_lines() if line.get("thing") == event["thingName"]]
+        assert (line["code"], line["level"]) == ("LEDGER_UNREADABLE", "WARN")
+
+
 def test_a_task_whose_answer_could_not_be_written_is_remembered(stack, device, environment_of, aws_between):
     """The environment that has created the task remembers it."""
     for kind in KINDS:

@@ -143,17 +143,22 @@ impl HandOver {
     /// Tries the oldest requests until one shows whether Coiote answers. Where none is left that could show it, Coiote counts as
     /// back, and the next request shows it.
     async fn probe(&self, run: &Run, queue: &mut Queue, counts: &mut HandOverCounts) -> Result<bool, ledger::Error> {
-        let (mut errors, mut away) = (LedgerErrors::default(), 0);
-        for _ in 0..PROBES {
-            if run.is_over() {
-                return Ok(false);
+        let (mut errors, mut tried, mut away, mut unread) = (LedgerErrors::default(), 0, 0, 0);
+        while tried < PROBES && !run.is_over() {
+            if queue.things.is_empty() {
+                self.refill(queue).await?;
             }
-            let Some(thing) = queue.things.pop_front() else { return Ok(away == 0) };
+            let Some(thing) = queue.things.pop_front() else { return Ok(away + unread == 0) };
             let (thing, step) = self.step(thing, queue.horizon, run.deadline.left()).await;
             match step {
-                Step::NoneLeft => {}
-                Step::Failed(error) => errors.add(run, &thing.thing, error)?,
+                Step::NoneLeft => errors.reset(),
+                Step::Failed(error) => {
+                    unread += 1;
+                    errors.add(run, &thing.thing, error)?;
+                }
                 Step::Tried(invoked) => {
+                    errors.reset();
+                    tried += 1;
                     count(counts, run, &thing, &invoked);
                     match invoked.contact {
                         Contact::Answered => {
