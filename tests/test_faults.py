@@ -471,6 +471,36 @@ def test_a_request_that_always_fails_keeps_no_other_from_coiote(stack, device, e
         assert (ended["handedOver"] >= 2, ended["coioteAway"]) == (True, False), ended
 
 
+def test_several_requests_that_always_fail_keep_no_other_from_coiote(stack, device, environment_of, aws_between, own_ledger):
+    away = {SEARCH: (503, says("maintenance")), "GET /taskReports/findSince": (200, [])}
+    with scripted_coiote(stack.authority, away) as script:
+        environment = own_ledger.environment | {"COIOTE_URL": script.url}
+        function, events = environment_of("OperationRequest", **environment), []
+        for seconds_ago in range(7, 0, -1):
+            events.append(new_request(stack, device, "read") | {"timestamp": int(time.time()) - seconds_ago})
+            assert function.invoke(events[-1], seconds=SECONDS)["status"] == "IN_PROGRESS"
+        script.answers[SEARCH] = (200, ["d:1"])
+        # More than a probe tries, and than make a run stop, have waited longest.
+        fail = [event["thingName"] for event in events[:4]]
+        handed_over = []
+
+        def hand_over(call) -> object:
+            due = call.json()
+            if due["thingName"] in fail:
+                return BROKEN
+            answer = function.invoke(due, seconds=SECONDS)
+            handed_over.append((due["thingName"], answer["status"]))
+            return Answer(answer)
+
+        aws_between.always("POST /2015-03-31", hand_over)
+        reconcile = environment_of(
+            "Reconcile", **environment, AWS_ENDPOINT_URL=aws_between.endpoint, OPERATION_REQUEST_FUNCTION="any", RECONCILE_SECONDS="1",
+        )
+        for _ in range(3):
+            reconcile.invoke({})
+    assert sorted(handed_over) == sorted((event["thingName"], "SCHEDULED") for event in events[4:])
+
+
 def test_coiote_stays_away_while_no_request_shows_that_it_is_back(stack, device, environment_of, own_ledger):
     away = {SEARCH: (503, says("maintenance")), "GET /taskReports/findSince": (200, [])}
     with scripted_coiote(stack.authority, away) as script:

@@ -13,6 +13,7 @@ import pytest
 
 from embedded_metrics import Metric, metrics
 from scripted_coiote import scripted_coiote
+from stack.aws_between import Answer
 from stack.deployment import STACK_NAME
 from stack.processes import wait_for
 
@@ -414,6 +415,39 @@ def test_reconcile_measures_the_part_of_its_lifetime_that_a_request_has_used(sta
     *_, used = metrics(reconcile.log_lines(), "coiote-aws-iot")[Metric.of("LifetimeUsed")]
     # 100 of 158 minutes, and the time that the test took
     assert 63 <= used <= 67
+
+
+def test_requests_of_all_devices_are_handed_over_oldest_first_after_an_outage(stack, device, environment_of, aws_between, own_ledger):
+    things = [device() for _ in range(8)]
+    answers = {"GET /taskReports/findSince": (200, []), "GET /devices": AWAY}
+    with scripted_coiote(stack.authority, answers) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        function, made_at, handed_over = environment_of("OperationRequest", **variables), int(time.time()) - len(things), []
+        for number, thing in enumerate(things):
+            # The last one was made first.
+            read = {"operation": "read", "keys": [LIFETIME], "thingName": thing, "version": 1, "timestamp": made_at - number}
+            assert function.invoke(read)["status"] == "IN_PROGRESS"
+        youngest = {"operation": "read", "keys": ["Device.0"], "thingName": things[-1], "version": 2, "timestamp": made_at + 1}
+        assert function.invoke(youngest)["status"] == "IN_PROGRESS"
+
+        def hand_over(call) -> Answer:
+            answer = function.invoke(call.json())
+            if answer["status"] == "SCHEDULED":
+                handed_over.append((answer["thingName"], answer["request"]))
+            return Answer(answer)
+
+        aws_between.always("POST /2015-03-31", hand_over)
+        reconcile = environment_of(
+            "Reconcile", **variables, AWS_ENDPOINT_URL=aws_between.endpoint, OPERATION_REQUEST_FUNCTION="any",
+            RECONCILE_SECONDS="1", REQUEST_CONCURRENCY="1",
+        )
+        for _ in range(2):
+            ended = reconcile.invoke({})
+            assert (ended["waiting"], ended["handedOver"], ended["coioteAway"]) == (len(things), 0, True)
+        script.answers["GET /devices"] = (200, ["d:1"])
+        ended = reconcile.invoke({})
+        assert (ended["handedOver"], ended["coioteAway"]) == (len(things) + 1, False), ended
+    assert handed_over == [*((thing, 1) for thing in reversed(things)), (things[-1], 2)]
 
 
 @pytest.mark.parametrize("answer", [{"status": 403, "body": "{}"}, {"status": 404, "body": "{}"}, {"status": 200, "body": "garbage"}, {"status": 200, "body": "[{}]"}])

@@ -1,4 +1,4 @@
-//! Pages of the things that are due: each thing once, however the index changes meanwhile.
+//! Pages of the things in an index: each thing once, however the index changes meanwhile.
 
 use std::collections::HashSet;
 
@@ -25,12 +25,12 @@ impl DuePages {
         (!self.is_last && self.from <= self.to).then_some(self.from)
     }
 
-    /// Takes a page, and returns the things that were on no earlier one.
-    pub(crate) fn take(&mut self, page: Vec<(Millis, String)>) -> Vec<String> {
+    /// Takes a page, and returns its entries whose things were on no earlier one.
+    pub(crate) fn take(&mut self, page: Vec<(Millis, String)>) -> Vec<(Millis, String)> {
         self.is_last = page.len() < self.most;
         let latest = page.last().map_or(self.from, |(at, _)| *at);
-        let news: Vec<String> =
-            page.into_iter().map(|(_, thing)| thing).filter(|thing| self.seen.insert(thing.clone())).collect();
+        let news: Vec<(Millis, String)> =
+            page.into_iter().filter(|(_, thing)| self.seen.insert(thing.clone())).collect();
         // One instant has more things than a page holds: the rest wait for the next run, in which these are not due any more.
         self.from = if news.is_empty() { latest.saturating_add(1) } else { latest };
         news
@@ -47,7 +47,8 @@ mod tests {
         while let Some(from) = pages.next_from() {
             assert!(from <= to, "DynamoDB refuses such a range");
             let page = entries.iter().filter(|(at, _)| *at >= from).take(usize::try_from(most).unwrap());
-            found.extend(pages.take(page.map(|(at, thing)| (*at, (*thing).to_owned())).collect()));
+            let news = pages.take(page.map(|(at, thing)| (*at, (*thing).to_owned())).collect());
+            found.extend(news.into_iter().map(|(_, thing)| thing));
             count += 1;
         }
         (found, count)

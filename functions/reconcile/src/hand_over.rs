@@ -1,7 +1,8 @@
-//! Hands over the requests that are due, oldest first, at a pace that Coiote bears.
+//! Hands over the requests that wait, oldest first, at a pace that Coiote bears.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bounded_cache::BoundedCache;
@@ -17,7 +18,7 @@ use crate::operation_request::{Invoked, OperationRequest};
 use crate::pace::{Pace, Stop};
 use crate::run::{LedgerErrors, Run};
 
-/// Things of a page of those that are due.
+/// Things of a page of those with a request that waits.
 const PAGE: i32 = 500;
 
 /// Most requests that a probe tries until one calls Coiote.
@@ -30,6 +31,9 @@ const PROBED_THINGS: usize = 3;
 /// of its pause when Coiote is back.
 const BEYOND_PAUSES: Millis = 20 * 60_000;
 
+/// End of the index of waiting requests.
+const END: Millis = Millis::MAX >> 1;
+
 /// Pause before a request without a body is tried again.
 const WITHOUT_BODY_PAUSE: Millis = 10 * 60_000;
 
@@ -38,21 +42,43 @@ pub(crate) struct HandOver {
     ledger: Ledger,
     operation_request: OperationRequest,
     most_at_once: usize,
-    /// End of the pause of requests without a body, and of their things.
-    without_body: BoundedCache<String, Millis>,
+    /// End of the pause of requests without a body, and of things without a request that is due.
+    paused: BoundedCache<String, Millis>,
+    /// Requests that failed when Coiote was back, and until when that counts: also in an outage they wait for the end of their
+    /// pause, so that several that always fail keep no other from Coiote.
+    failed: BoundedCache<String, Millis>,
+    /// Number of things whose turn in a probe has come.
+    probed: AtomicUsize,
 }
 
-/// Things with requests to hand over by the horizon.
+/// Things with requests that wait, and the time by which these have to be due.
 struct Queue {
     horizon: Millis,
     pages: DuePages,
+    /// In the order of their oldest requests.
     things: VecDeque<DueThing>,
 }
 
 /// A thing, and its requests that this pass has tried.
 struct DueThing {
+    /// Place of its next request among those of all things.
+    order: Millis,
     thing: String,
     tried: Vec<Name>,
+}
+
+impl Queue {
+    /// Inserts a thing at its place.
+    fn insert(&mut self, thing: DueThing) {
+        let place = self.things.partition_point(|other| other.order <= thing.order);
+        self.things.insert(place, thing);
+    }
+
+    /// Puts things back, and all in their order again.
+    fn restore(&mut self, things: impl DoubleEndedIterator<Item = DueThing>) {
+        things.rev().for_each(|thing| self.things.push_front(thing));
+        self.things.make_contiguous().sort_by_key(|thing| thing.order);
+    }
 }
 
 /// Result of trying a thing's next request.
@@ -67,13 +93,14 @@ enum Step {
 impl HandOver {
     /// `most_at_once`: most invocations at the same time.
     pub(crate) fn new(ledger: Ledger, operation_request: OperationRequest, most_at_once: usize) -> HandOver {
-        HandOver { ledger, operation_request, most_at_once, without_body: BoundedCache::default() }
+        let (paused, failed) = (BoundedCache::default(), BoundedCache::default());
+        HandOver { ledger, operation_request, most_at_once, paused, failed, probed: AtomicUsize::new(0) }
     }
 
     /// Whether a waiting request is due by that time.
     pub(crate) async fn is_any_due(&self, by: Millis) -> Result<bool, ledger::Error> {
-        let due = self.ledger.due(DueIndex::HandOver, 0, by, 100).await?;
-        Ok(due.iter().any(|(_, thing)| !self.is_without_body(thing)))
+        let waiting = self.ledger.due(DueIndex::HandOver, 0, END, 100).await?;
+        Ok(waiting.iter().any(|(_, thing)| self.paused.get(thing).is_none_or(|until| until <= by)))
     }
 
     /// Hands over all requests that are due, as far as Coiote takes them. Returns the reason to stop before the end, if any.
@@ -86,7 +113,7 @@ impl HandOver {
     ) -> Result<Option<Stop>, ledger::Error> {
         let circuit = self.ledger.circuit().await?;
         let horizon = if circuit.is_open() { now().saturating_add(BEYOND_PAUSES) } else { now() };
-        let mut queue = Queue { horizon, pages: DuePages::until(horizon, PAGE), things: VecDeque::new() };
+        let mut queue = Queue { horizon, pages: DuePages::until(END, PAGE), things: VecDeque::new() };
         self.refill(&mut queue).await?;
         counts.waiting = counts.waiting.max(queue.things.len());
         if circuit.is_open() {
@@ -99,15 +126,16 @@ impl HandOver {
             let away_ms = now().saturating_sub(circuit.open_since);
             tracing::info!(away_ms, "Coiote answers again; what waits is handed over");
         }
-        self.work_off(run, queue, counts).await
+        self.work_off(run, queue, counts, circuit.is_open()).await
     }
 
-    /// Hands over the requests of the queue.
+    /// Hands over the requests of the queue. `is_back`: whether Coiote has just come back from an outage.
     async fn work_off(
         self: &Arc<Self>,
         run: &Run,
         mut queue: Queue,
         counts: &mut HandOverCounts,
+        is_back: bool,
     ) -> Result<Option<Stop>, ledger::Error> {
         let mut pace = Pace::new(self.most_at_once);
         let mut errors = LedgerErrors::default();
@@ -131,8 +159,10 @@ impl HandOver {
                     errors.reset();
                     count(counts, run, &thing, &invoked);
                     pace.note(invoked.contact);
-                    if matches!(invoked.contact, Contact::Answered | Contact::NotMade) {
-                        queue.things.push_back(thing);
+                    match invoked.contact {
+                        Contact::Answered | Contact::NotMade => queue.insert(thing),
+                        Contact::Away if is_back => self.note_failed(&thing),
+                        Contact::Away | Contact::Throttled => {}
                     }
                 }
             }
@@ -140,15 +170,16 @@ impl HandOver {
         Ok(pace.stops())
     }
 
-    /// Tries the oldest requests until one shows whether Coiote answers. Where none is left that could show it, Coiote counts as
-    /// back, and the next request shows it.
+    /// Tries requests until one shows whether Coiote answers: the oldest one, and if it fails, those of other things in turn, as
+    /// one request may fail while Coiote is there. Where none is left that could show it, Coiote counts as back, and the next
+    /// request shows it.
     async fn probe(&self, run: &Run, queue: &mut Queue, counts: &mut HandOverCounts) -> Result<bool, ledger::Error> {
-        let (mut errors, mut tried, mut away, mut unread) = (LedgerErrors::default(), 0, 0, 0);
+        let (mut errors, mut tried, mut unread, mut away) = (LedgerErrors::default(), 0, 0, Vec::new());
         while tried < PROBES && !run.is_over() {
             if queue.things.is_empty() {
                 self.refill(queue).await?;
             }
-            let Some(thing) = queue.things.pop_front() else { return Ok(away + unread == 0) };
+            let Some(thing) = queue.things.pop_front() else { return Ok(away.is_empty() && unread == 0) };
             let (thing, step) = self.step(thing, queue.horizon, run.deadline.left()).await;
             match step {
                 Step::NoneLeft => errors.reset(),
@@ -162,15 +193,19 @@ impl HandOver {
                     count(counts, run, &thing, &invoked);
                     match invoked.contact {
                         Contact::Answered => {
-                            queue.things.push_front(thing);
+                            queue.restore(away.into_iter().chain([thing]));
                             return Ok(true);
                         }
                         Contact::NotMade => queue.things.push_front(thing),
                         Contact::Throttled => return Ok(false),
                         Contact::Away => {
-                            away += 1;
-                            if away == PROBED_THINGS {
+                            // It is tried again when another one has shown that Coiote is back.
+                            away.push(DueThing { tried: Vec::new(), ..thing });
+                            if away.len() == PROBED_THINGS {
                                 return Ok(false);
+                            }
+                            if away.len() == 1 {
+                                self.take_turns(queue);
                             }
                         }
                     }
@@ -180,14 +215,22 @@ impl HandOver {
         Ok(false)
     }
 
+    /// Begins the queue with the things whose turn it is.
+    fn take_turns(&self, queue: &mut Queue) {
+        let turn = self.probed.fetch_add(PROBED_THINGS - 1, Ordering::Relaxed);
+        if let Some(turn) = turn.checked_rem(queue.things.len()) {
+            queue.things.rotate_left(turn);
+        }
+    }
+
     /// Reads the next page of things into an empty queue.
     async fn refill(&self, queue: &mut Queue) -> Result<(), ledger::Error> {
         while queue.things.is_empty()
             && let Some(from) = queue.pages.next_from()
         {
-            let page = self.ledger.due(DueIndex::HandOver, from, queue.horizon, PAGE).await?;
+            let page = self.ledger.due(DueIndex::HandOver, from, END, PAGE).await?;
             let things = queue.pages.take(page).into_iter();
-            queue.things.extend(things.map(|thing| DueThing { thing, tried: Vec::new() }));
+            queue.things.extend(things.map(|(order, thing)| DueThing { order, thing, tried: Vec::new() }));
         }
         Ok(())
     }
@@ -198,12 +241,21 @@ impl HandOver {
             Ok(item) => item,
             Err(error) => return (due, Step::Failed(error)),
         };
-        let is_to_be_tried = |name: &Name| !due.tried.contains(name) && !self.is_without_body(&key(&due.thing, name));
-        let next = item.device.due_actions(horizon.max(now())).into_iter().find_map(|action| match action {
-            DueAction::HandOver { name } if is_to_be_tried(&name) => Some(name),
-            _ => None,
+        let at = now();
+        let mut to_be_tried = item.device.due_actions(horizon.max(at)).into_iter().filter_map(|action| {
+            let DueAction::HandOver { name } = action else { return None };
+            let (record, key) = (item.device.find(&name)?, key(&due.thing, &name));
+            let is_due = record.due_at <= at || !is_after(&self.failed, &key, at);
+            (is_due && !due.tried.contains(&name) && !is_after(&self.paused, &key, at))
+                .then_some((name, record.expires_at))
         });
-        let Some(name) = next else { return (due, Step::NoneLeft) };
+        let Some((name, _)) = to_be_tried.next() else {
+            if let Some(until) = item.device.next_hand_over_at().filter(|until| *until > at) {
+                self.paused.insert(due.thing.clone(), until);
+            }
+            return (due, Step::NoneLeft);
+        };
+        due.order = to_be_tried.next().map_or(due.order, |(_, order)| order);
         let invoked = self.operation_request.hand_over(&due.thing, &name, time).await;
         if invoked.is_without_body() {
             self.pause_without_body(&due.thing, &name);
@@ -216,19 +268,26 @@ impl HandOver {
     /// request ends with its lifetime.
     fn pause_without_body(&self, thing: &str, name: &Name) {
         let key = key(thing, name);
-        if self.without_body.get(&key).is_none() {
+        if self.paused.get(&key).is_none() {
             let (request, code) = (name.to_string(), code::BODY_MISSING);
             tracing::warn!(thing, request, code, "the body of a request that waits is missing; it is left alone");
             metrics::counter!("Failures", "code" => code).increment(1);
         }
         let until = now().saturating_add(WITHOUT_BODY_PAUSE);
-        self.without_body.insert(key, until);
-        self.without_body.insert(thing.to_owned(), until);
+        self.paused.insert(key, until);
+        self.paused.insert(thing.to_owned(), until);
     }
 
-    fn is_without_body(&self, key: &str) -> bool {
-        self.without_body.get(key).is_some_and(|until| until > now())
+    /// Notes that the request that was tried last has failed although Coiote is back.
+    fn note_failed(&self, due: &DueThing) {
+        if let Some(name) = due.tried.last() {
+            self.failed.insert(key(&due.thing, name), now().saturating_add(BEYOND_PAUSES));
+        }
     }
+}
+
+fn is_after(times: &BoundedCache<String, Millis>, key: &str, at: Millis) -> bool {
+    times.get(key).is_some_and(|time| time > at)
 }
 
 fn count(counts: &mut HandOverCounts, run: &Run, due: &DueThing, Invoked { status, code, .. }: &Invoked) {

@@ -73,7 +73,7 @@ impl Service {
         let mut errors = LedgerErrors::default();
         while let Some(from) = pages.next_from() {
             let page = self.ledger.due(DueIndex::Look, from, by, PAGE).await?;
-            let look_at = async |thing: String| match is_out_of_time() {
+            let look_at = async |(_, thing): (_, String)| match is_out_of_time() {
                 true => None,
                 false => Some((self.look_at(looking, &thing).await, thing)),
             };

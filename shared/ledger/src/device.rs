@@ -33,7 +33,7 @@ pub struct Item {
     /// Number of appended events.
     events: usize,
     look_at: Option<Millis>,
-    hand_over_at: Option<Millis>,
+    hand_over_order: Option<Millis>,
     /// Whether the item has the attribute [`JOBS`].
     concerns_jobs: bool,
 }
@@ -49,7 +49,7 @@ impl Item {
             version: integer(attributes, "version").unwrap_or(0),
             events: 0,
             look_at: integer(attributes, "lookAt"),
-            hand_over_at: integer(attributes, "handOverAt"),
+            hand_over_order: integer(attributes, "handOverAt"),
             concerns_jobs: attributes.contains_key(JOBS),
         };
         let mut verdict = None;
@@ -80,11 +80,11 @@ impl Item {
     /// Whether the item has to be written even if its requests do not change: final statuses have no items of their own yet,
     /// many events were appended, or the indexes are out of date.
     pub fn needs_write(&self) -> bool {
-        let (hand_over_at, look_at) = (self.device.next_hand_over_at(), self.device.next_look_at());
+        let (hand_over_order, look_at) = (self.device.hand_over_order(), self.device.next_look_at());
         self.events > MAX_EVENTS
             || look_at.is_some_and(|due| self.look_at.is_none_or(|indexed| due < indexed))
             || self.device.unfiled().next().is_some()
-            || (hand_over_at.is_some() && hand_over_at != self.hand_over_at)
+            || (hand_over_order.is_some() && hand_over_order != self.hand_over_order)
     }
 }
 
@@ -189,8 +189,8 @@ impl Ledger {
         if look_at != item.look_at {
             update = update.due(DueIndex::Look, thing, look_at);
         }
-        let hand_over_at = device.next_hand_over_at();
-        update = update.due(DueIndex::HandOver, thing, hand_over_at);
+        let hand_over_order = device.hand_over_order();
+        update = update.due(DueIndex::HandOver, thing, hand_over_order);
         let concerns_jobs = concerns_jobs(&item.device, device);
         if concerns_jobs {
             update = update.set(JOBS, number(1));
@@ -208,7 +208,14 @@ impl Ledger {
         match written {
             Ok(_) => {
                 let device = device.clone();
-                Ok(Written::Done(Box::new(Item { device, version, events: 0, look_at, hand_over_at, concerns_jobs })))
+                Ok(Written::Done(Box::new(Item {
+                    device,
+                    version,
+                    events: 0,
+                    look_at,
+                    hand_over_order,
+                    concerns_jobs,
+                })))
             }
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
                 let failure = error.into_err();

@@ -7,17 +7,17 @@ use requests::Millis;
 use crate::device::ENTRY;
 use crate::{Attributes, Error, Ledger, SHARDS, integer, number, string, text};
 
-/// Index of devices by the time at which they are due.
+/// Index of devices that are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DueIndex {
-    /// Devices that `reconcile` has to look at.
+    /// Devices that `reconcile` has to look at, by the time of the look.
     Look,
-    /// Devices with a waiting request that has to be handed over.
+    /// Devices with a request that waits to be handed over, by the [order](requests::Device::hand_over_order) of the oldest.
     HandOver,
 }
 
 impl DueIndex {
-    /// Names of the index, and of its attributes for shard and time.
+    /// Names of the index, and of its attributes for shard and time or order.
     pub(crate) fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             DueIndex::Look => ("looks", "look", "lookAt"),

@@ -21,7 +21,7 @@
 //! | `events` | events that were appended since `state` was written, as a list of JSON texts |
 //! | `version` | number of times `state` was written, for the compare-and-set |
 //! | `look`, `lookAt` | shard and time in the index `looks`, by which `reconcile` finds the device |
-//! | `handOver`, `handOverAt` | shard and time in the index `handOvers`, while a request waits |
+//! | `handOver`, `handOverAt` | shard and place in the index `handOvers`, the oldest request first, while one waits |
 //! | `jobs` | present where a change may concern a job's request, for the filter of the table's stream |
 
 #![warn(missing_docs)]

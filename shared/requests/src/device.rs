@@ -264,7 +264,17 @@ impl Device {
 
     /// Time at which a request has to be handed over next; `None` if none waits, or all wait for others.
     pub fn next_hand_over_at(&self) -> Option<Millis> {
-        self.open.iter().filter(|record| self.may_be_handed_over(record)).map(|record| record.due_at).min()
+        self.to_hand_over().map(|record| record.due_at).min()
+    }
+
+    /// Place of the device among those with requests to hand over, the oldest request first; `None` if none waits, or all wait for
+    /// others. It is the end of a lifetime, because all requests have the same.
+    pub fn hand_over_order(&self) -> Option<Millis> {
+        self.to_hand_over().map(|record| record.expires_at).min()
+    }
+
+    fn to_hand_over(&self) -> impl Iterator<Item = &Record> {
+        self.open.iter().filter(|record| self.may_be_handed_over(record))
     }
 
     /// Whether the request only waits for its time, and not for another request.

@@ -44,9 +44,11 @@ fn writes_to_one_key_reach_coiote_in_their_order() {
     assert_eq!(story.claim(3, "write", &["Server.2.Lifetime"]), Verdict::Send, "another key");
     assert_eq!(story.claim(4, "read", &["Server.1.Lifetime"]), Verdict::Send, "no write");
     assert_eq!(story.take(2), Verdict::Wait);
-    assert_eq!(story.device.next_hand_over_at(), None);
+    assert_eq!((story.device.next_hand_over_at(), story.device.hand_over_order()), (None, None));
     assert!(story.due_actions().is_empty());
     story.not_done(1, true, true);
+    assert_eq!(story.device.next_hand_over_at(), Some(story.now + 1_000));
+    assert_eq!(story.device.hand_over_order(), Some(story.record(1).expires_at), "its pause changes no order");
     assert_eq!(story.take(2), Verdict::Wait, "an older one that waits is still older");
     let mut story = story.after(2);
     assert_eq!(story.take(1), Verdict::Send);
