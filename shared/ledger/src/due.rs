@@ -62,7 +62,7 @@ impl ThingPages<'_> {
 }
 
 impl Ledger {
-    /// Things that are due between two times (both included), the earliest first, each with its time; at most `most`.
+    /// Things of the index between two times or places (both included), in their order, each with its own; at most `most`.
     pub async fn due(
         &self,
         due: DueIndex,
