@@ -1,7 +1,11 @@
 """End to end through the deployed template: a request in the operation shadow, its result in the shadows."""
 
+import json
+import re
+
 import pytest
 
+from stack.local_stack import ROOT
 from stack.processes import wait_for
 
 WRITTEN = {"LwM2M Server": {"1": {"Lifetime": "68"}}, "Device": {"0": {"UTC Offset": "+02:00"}}}
@@ -49,6 +53,29 @@ def folded(stack, thing: str) -> dict:
     """Waits for the log line of a folded result; returns it."""
     group = stack.outputs["OperationResponseLogGroup"]
     return stack.aws.log_line(group, "result folded", thing=thing)
+
+
+def test_a_rule_passes_the_answers_on_as_the_documentation_says(stack, device):
+    page = (ROOT / "docs" / "answers.md").read_text()
+    [payload] = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if '"sql"' in block]
+    queue = stack.aws.sqs.create_queue(QueueName="answers-of-all-things")["QueueUrl"]
+    payload["actions"][0]["sqs"]["queueUrl"] = queue
+    stack.aws.iot.create_topic_rule(ruleName="lwm2m_answers", topicRulePayload=payload)
+    thing, passed_on = device(), []
+
+    def is_done() -> bool:
+        received = stack.aws.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+        messages = [json.loads(message["Body"]) for message in received]
+        passed_on.extend(message for message in messages if message["thing"] == thing)
+        return any((message["requests"].get(str(version)) or {}).get("status") == "SUCCEEDED" for message in passed_on)
+
+    try:
+        version = stack.aws.request(thing, {"operation": "read", "keys": ["Device.0.UTC Offset"]})
+        wait_for("the answer to be passed on", is_done)
+    finally:
+        stack.aws.iot.delete_topic_rule(ruleName="lwm2m_answers")
+        stack.aws.sqs.delete_queue(QueueUrl=queue)
+    assert all(set(message) == {"thing", "version", "requests"} and message["version"] > version for message in passed_on)
 
 
 def test_values_of_coiote_can_be_written_back_in_the_same_form(stack, device):
