@@ -30,7 +30,7 @@ pub(crate) struct LookCounts {
 /// Counts of the requests that a run handed over.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HandOverCounts {
-    /// Things that were due when the run began, up to a page.
+    /// Things with a request that waited when the run began, up to a page.
     pub(crate) waiting: usize,
     pub(crate) invoked: usize,
     pub(crate) scheduled: usize,

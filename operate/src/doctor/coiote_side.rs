@@ -61,7 +61,8 @@ async fn check_from_here(aws: &Aws, stack: &Stack, url: &str, secret: &str, diag
             return diagnoses.add(Diagnosis::wrong(certificate, why.to_string(), advice));
         }
     };
-    let days = |parameter, default: u64| stack.parameter(parameter).and_then(|days| days.parse().ok()).unwrap_or(default);
+    let days =
+        |parameter, default: u64| stack.parameter(parameter).and_then(|days| days.parse().ok()).unwrap_or(default);
     // The same limit as the alarm's: a new certificate does not expire soon.
     let warn_days = days("CertificateAlarmDays", 30).min(days("ClientCertificateDays", 3_650) / 2);
     diagnoses.add(validity(certificate, identity.expires_at(), SystemTime::now(), warn_days));

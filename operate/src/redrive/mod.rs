@@ -114,9 +114,9 @@ async fn handle(queue: &FailureQueue, message: &Message, options: Options) -> Re
     match message.content() {
         Content::Thing(thing) => queue.rewrite_answers(thing).await.map(|()| "written anew"),
         Content::StreamNote { .. } if options.discard_stream_notes => Ok("discarded"),
-        Content::StreamNote { function } if queue.is_job_executions(function) => {
-            Err(NotDone::left("job-executions reports its executions within minutes; --discard-stream-notes deletes it"))
-        }
+        Content::StreamNote { function } if queue.is_job_executions(function) => Err(NotDone::left(
+            "job-executions reports its executions within minutes; --discard-stream-notes deletes it",
+        )),
         Content::StreamNote { .. } => Err(NotDone::left("lwm2m rewrite-answers writes all answers anew")),
         Content::Unknown => Err(NotDone::left("neither an event nor a thing's name")),
         Content::InvalidEvent if options.discard_invalid => Ok("discarded"),
