@@ -260,4 +260,4 @@ def test_the_alarm_looks_at_this_queue(stack):
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
     # Events in the queue may have failed, or may never have run.
     assert "failed in every attempt" in alarm["AlarmDescription"]
-    assert "without having run" in alarm["AlarmDescription"]
+    assert "or expired in Lambda's own queue" in alarm["AlarmDescription"]

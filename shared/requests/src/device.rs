@@ -9,9 +9,12 @@ use crate::record::{Name, Reason, Record, State, Status};
 /// Time that a request stays in its device's item after it has ended, for events that come late.
 pub(crate) const ENDED_STAYS: Millis = 5 * 60 * 1_000;
 
-/// The same for an execute, create or delete with a client token: a request that is claimed five minutes after it was made may
-/// repeat one that was made five minutes before it.
-pub(crate) const TOKEN_STAYS: Millis = 2 * ENDED_STAYS;
+/// Seconds from the update that makes a request to its claim; beyond, the claim looks for its client token in the history.
+pub(crate) const CLAIMED_WITHIN: u64 = 30;
+
+/// Time that an execute, create or delete with a client token stays: one that is claimed in time may repeat it, if it was made
+/// within [`SAME_TOKEN_WINDOW`](crate::SAME_TOKEN_WINDOW).
+pub(crate) const TOKEN_STAYS: Millis = (crate::SAME_TOKEN_WINDOW + CLAIMED_WITHIN) * 1_000;
 
 /// Number of ended requests beyond which those that are filed leave the item early: DynamoDB limits it to 400 KB.
 pub(crate) const ENDED_MAX: usize = 200;

@@ -1,13 +1,12 @@
 //! Claim of a request: by the run that its event started, or when a waiting request is due.
 
 use crate::canceled_by::CanceledBy;
-use crate::device::Device;
+use crate::device::{CLAIMED_WITHIN, Device};
 use crate::digest::{merged, request_digest};
 use crate::event::{Claim, ClaimDue};
 use crate::record::{Reason, Record, State, Status, code, is_write, may_run_twice};
 use crate::transitions::Verdict;
 use crate::transitions::reasons::{lifetime_over, overtaken};
-use crate::transitions::refusal::SAME_TOKEN_WINDOW;
 use crate::transitions::state_change::{Holder, end, hold, wait};
 
 /// Whether a request can be claimed.
@@ -77,7 +76,7 @@ impl Device {
         }
         let is_new = claim.name.version().is_some_and(|version| version > self.newest) && !claim.redriven;
         // A request that is delivered late may repeat one that has left the device's item.
-        let is_late = claim.at / 1_000 > claim.requested_at.saturating_add(SAME_TOKEN_WINDOW);
+        let is_late = claim.at / 1_000 > claim.requested_at.saturating_add(CLAIMED_WITHIN);
         let needs_tokens = is_late && claim.client_token.is_some() && !may_run_twice(&claim.operation);
         match &claim.history {
             _ if is_new && !needs_tokens => Standing::Free { may_have_reached_coiote: false },

@@ -218,10 +218,12 @@ fn a_late_execute_with_a_token_is_looked_up() {
     let mut story = Story::new();
     let claim = |story: &Story, history| Claim {
         client_token: Some("t".to_owned()),
-        requested_at: story.now / 1_000 - 1_000,
+        requested_at: story.now / 1_000 - 31,
         history,
         ..story.claim_of(2, "execute", &[REBOOT])
     };
+    let prompt = Claim { requested_at: story.now / 1_000 - 30, ..claim(&story, None) };
+    assert_eq!(story.clone().claims(prompt), Verdict::Send);
     assert_eq!(story.claims(claim(&story, None)), Verdict::NeedsHistory);
     assert_eq!(story.device, Device::default());
     let same_token = Some(History { same_token: Some(Name::Version(1)), ..History::default() });
@@ -243,7 +245,7 @@ fn an_execute_with_a_token_is_kept_as_long_as_a_claim_can_repeat_it() {
         story.succeeds(&format!("t{version}"));
     }
     story.device.mark_filed();
-    let mut story = story.after(599);
+    let mut story = story.after(329);
     story.tick();
     assert!(story.device.find(&Name::Version(1)).is_some());
     assert!(story.device.find(&Name::Version(2)).is_none());
