@@ -35,8 +35,11 @@ const NOT_FOUND: &str = "REPORTS_NOT_FOUND";
 /// Code of more reports of one instant than Coiote returns at once.
 const OF_ONE_INSTANT: &str = "REPORTS_OF_ONE_INSTANT";
 
+/// Code of entries that are no reports.
+const NOT_UNDERSTOOD: &str = "REPORT_NOT_UNDERSTOOD";
+
 /// Codes with which the reports of single tasks suffice. Others are also counted without their code, for the alarm.
-const READ_ONE_BY_ONE: [&str; 2] = [NOT_FOUND, OF_ONE_INSTANT];
+const READ_ONE_BY_ONE: [&str; 3] = [NOT_FOUND, OF_ONE_INSTANT, NOT_UNDERSTOOD];
 
 /// State of a report that came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +116,7 @@ impl Service {
     ) -> Result<bool, ledger::Error> {
         looking.count(|counts| counts.looks += 1);
         if page.unreadable > 0 {
-            self.warn_once("REPORT_NOT_UNDERSTOOD", &format!("{} entries are no reports", page.unreadable));
+            self.warn_once(NOT_UNDERSTOOD, &format!("{} entries are no reports", page.unreadable));
         }
         let mut keys = HashSet::new();
         let is_new = |report: &&TaskReport| keys.insert(key(report)) && !self.is_processed(report, begun_at);
