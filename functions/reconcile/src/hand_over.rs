@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bounded_cache::BoundedCache;
@@ -16,6 +16,7 @@ use crate::counts::HandOverCounts;
 use crate::due::DuePages;
 use crate::operation_request::{Invoked, OperationRequest};
 use crate::pace::{Pace, Stop};
+use crate::persistent_failures::PersistentFailures;
 use crate::run::{LedgerErrors, Run};
 
 /// Things of a page of those with a request that waits.
@@ -47,6 +48,10 @@ pub(crate) struct HandOver {
     /// Requests that failed when Coiote was back, and until when that counts: also in an outage they wait for the end of their
     /// pause, so that several that always fail keep no other from Coiote.
     failed: BoundedCache<String, Millis>,
+    /// Things whose requests always fail although others are answered. They come last, so that many of them keep no other up.
+    failing: PersistentFailures,
+    /// Number of requests that Coiote has answered.
+    answered: AtomicU64,
     /// Number of things whose turn in a probe has come.
     probed: AtomicUsize,
 }
@@ -55,29 +60,38 @@ pub(crate) struct HandOver {
 struct Queue {
     horizon: Millis,
     pages: DuePages,
-    /// In the order of their oldest requests.
+    /// In their order.
     things: VecDeque<DueThing>,
 }
 
 /// A thing, and its requests that this pass has tried.
 struct DueThing {
+    /// Whether its requests always fail.
+    is_failing: bool,
     /// Place of its next request among those of all things.
     order: Millis,
     thing: String,
     tried: Vec<Name>,
 }
 
+impl DueThing {
+    /// Order of things: the oldest request first, and those that always fail last.
+    fn place(&self) -> (bool, Millis) {
+        (self.is_failing, self.order)
+    }
+}
+
 impl Queue {
     /// Inserts a thing at its place.
     fn insert(&mut self, thing: DueThing) {
-        let place = self.things.partition_point(|other| other.order <= thing.order);
+        let place = self.things.partition_point(|other| other.place() <= thing.place());
         self.things.insert(place, thing);
     }
 
     /// Puts things back, and all in their order again.
     fn restore(&mut self, things: impl DoubleEndedIterator<Item = DueThing>) {
         things.rev().for_each(|thing| self.things.push_front(thing));
-        self.things.make_contiguous().sort_by_key(|thing| thing.order);
+        self.things.make_contiguous().sort_by_key(DueThing::place);
     }
 }
 
@@ -94,7 +108,16 @@ impl HandOver {
     /// `most_at_once`: most invocations at the same time.
     pub(crate) fn new(ledger: Ledger, operation_request: OperationRequest, most_at_once: usize) -> HandOver {
         let (paused, failed) = (BoundedCache::default(), BoundedCache::default());
-        HandOver { ledger, operation_request, most_at_once, paused, failed, probed: AtomicUsize::new(0) }
+        HandOver {
+            ledger,
+            operation_request,
+            most_at_once,
+            paused,
+            failed,
+            failing: PersistentFailures::default(),
+            answered: AtomicU64::new(0),
+            probed: AtomicUsize::new(0),
+        }
     }
 
     /// Whether a waiting request is due by that time.
@@ -159,6 +182,7 @@ impl HandOver {
                     errors.reset();
                     count(counts, run, &thing, &invoked);
                     pace.note(invoked.contact);
+                    self.note(&thing, invoked.contact);
                     match invoked.contact {
                         Contact::Answered | Contact::NotMade => queue.insert(thing),
                         Contact::Away if is_back => self.note_failed(&thing),
@@ -191,6 +215,7 @@ impl HandOver {
                     errors.reset();
                     tried += 1;
                     count(counts, run, &thing, &invoked);
+                    self.note(&thing, invoked.contact);
                     match invoked.contact {
                         Contact::Answered => {
                             queue.restore(away.into_iter().chain([thing]));
@@ -230,7 +255,11 @@ impl HandOver {
         {
             let page = self.ledger.due(DueIndex::HandOver, from, END, PAGE).await?;
             let things = queue.pages.take(page).into_iter();
-            queue.things.extend(things.map(|(order, thing)| DueThing { order, thing, tried: Vec::new() }));
+            queue.things.extend(things.map(|(order, thing)| {
+                let is_failing = self.failing.has_many(&thing);
+                DueThing { is_failing, order, thing, tried: Vec::new() }
+            }));
+            queue.things.make_contiguous().sort_by_key(DueThing::place);
         }
         Ok(())
     }
@@ -276,6 +305,20 @@ impl HandOver {
         let until = now().saturating_add(WITHOUT_BODY_PAUSE);
         self.paused.insert(key, until);
         self.paused.insert(thing.to_owned(), until);
+    }
+
+    /// Notes whether Coiote has answered a request of the thing.
+    fn note(&self, due: &DueThing, contact: Contact) {
+        match contact {
+            Contact::Answered => {
+                self.answered.fetch_add(1, Ordering::Relaxed);
+                self.failing.forget(&due.thing);
+            }
+            Contact::Away => {
+                self.failing.add(&due.thing, self.answered.load(Ordering::Relaxed));
+            }
+            Contact::Throttled | Contact::NotMade => {}
+        }
     }
 
     /// Notes that the request that was tried last has failed although Coiote is back.

@@ -18,9 +18,9 @@ use crate::counts::{HandOverCounts, Stock, Summary, log, measure};
 use crate::hand_over::HandOver;
 use crate::look::Looking;
 use crate::pace::Stop;
+use crate::persistent_failures::PersistentFailures;
 use crate::reports::Known;
 use crate::run::Run;
-use crate::task_failures::TaskFailures;
 
 /// Number of reports that are remembered, so that the overlap of two reads is not looked up again: more than a fleet produces in
 /// two minutes.
@@ -72,9 +72,9 @@ pub(crate) struct Service {
     /// Things by their device's id, where that is another name.
     pub(crate) things: BoundedCache<String, String>,
     /// Failures to read the report of a task.
-    pub(crate) report_failures: TaskFailures,
+    pub(crate) report_failures: PersistentFailures,
     /// Failures to remove a task.
-    pub(crate) removal_failures: TaskFailures,
+    pub(crate) removal_failures: PersistentFailures,
     /// Codes of trouble with reports that were logged.
     pub(crate) logged_codes: Mutex<HashSet<&'static str>>,
 }
@@ -95,8 +95,8 @@ impl Service {
             hand_over: Arc::new(hand_over),
             known_reports: BoundedCache::with_capacity(KNOWN_REPORTS),
             things: BoundedCache::default(),
-            report_failures: TaskFailures::default(),
-            removal_failures: TaskFailures::default(),
+            report_failures: PersistentFailures::default(),
+            removal_failures: PersistentFailures::default(),
             logged_codes: Mutex::default(),
         }
     }

@@ -14,8 +14,8 @@ use crate::due::DuePages;
 use crate::handle::Service;
 use crate::outage::Outages;
 use crate::outcome::{AppliedEvents, is_awaited, report_event};
+use crate::persistent_failures::PersistentFailures;
 use crate::run::{LedgerErrors, Run};
-use crate::task_failures::TaskFailures;
 
 /// Things of a page of those that are due.
 const PAGE: i32 = 200;
@@ -193,7 +193,7 @@ impl Service {
         &self,
         looking: &Looking<'_>,
         thing: &str,
-        failures: &TaskFailures,
+        failures: &PersistentFailures,
         task_id: &str,
         error: &coiote_access::Error,
     ) -> bool {

@@ -18,11 +18,11 @@ mod operation_request;
 mod outage;
 mod outcome;
 mod pace;
+mod persistent_failures;
 mod properties;
 mod reports;
 mod run;
 mod save;
-mod task_failures;
 
 use std::time::Duration;
 

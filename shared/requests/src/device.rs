@@ -26,8 +26,8 @@ pub(crate) const ENDED_KEPT: usize = 3;
 /// of the same second.
 pub(crate) const RESULT_STAYS: Millis = 60 * 1_000;
 
-/// Time after a result in which a report may prove that the device did not do its request. Later ones are of runs that were not
-/// made through here.
+/// Time after a result in which a run may have begun whose report proves that the device did not do its request, although Coiote's
+/// clock differs. Later runs were not made through here.
 pub(crate) const PROOF_LIMIT: Millis = 3_600 * 1_000;
 
 /// Time for which a result whose fold is not concluded stays in the device's item: as long as its event may be sent again from

@@ -1,46 +1,75 @@
 //! Digests of what an author wrote: a part for each of the [`FIELDS`], so that what an earlier request has left in `desired` is
 //! told from what a request has itself.
 //!
-//! Parts are separated by dots. One is empty if the update lacks the field, and `-` if it removes the field with `null`.
+//! Parts are separated by dots. In the digest of an update, one is empty if the update lacks the field, and `-` if it removes the
+//! field with `null`.
 
 use serde_json::Value;
 
+use crate::matching::fnv_1a;
 use crate::record::FIELDS;
 
 /// Part of a field that an update removes.
 const REMOVED: &str = "-";
+
+/// Mark of a part that an earlier request has left in `desired`.
+const LEFT: char = '~';
 
 /// Digest of the fields that an update of `desired` has.
 pub fn content_digest<'a>(field: impl Fn(&str) -> Option<&'a Value>) -> String {
     let part = |name: &&str| match field(name) {
         None => String::new(),
         Some(Value::Null) => REMOVED.to_owned(),
-        Some(value) => format!("{:08x}", fnv1a(value.to_string().as_bytes())),
+        Some(value) => format!("{:08x}", fnv_1a(value.to_string().bytes())),
     };
     joined(FIELDS.iter().map(part))
 }
 
 /// Digest of a request by itself: a field that it removes is one that it does not have.
 pub fn request_digest(digest: &str) -> String {
-    joined(parts(digest).map(|part| if part == REMOVED { String::new() } else { part.to_owned() }))
+    joined(parts(digest).map(|part| own(part).to_owned()))
 }
 
-/// Digest of what stands in `desired` after an update.
+/// Digest of what stands in `desired` after an update. What earlier ones left there is marked.
 pub(crate) fn merged(before: &str, update: &str) -> String {
-    joined(
-        parts(before)
-            .zip(parts(update))
-            .map(|(before, update)| if update.is_empty() { before } else { update }.to_owned()),
-    )
+    let left =
+        |part: &str| if part.is_empty() || part.starts_with(LEFT) { part.to_owned() } else { format!("{LEFT}{part}") };
+    let part = |(before, update): (&str, &str)| match update {
+        "" => left(before),
+        REMOVED => String::new(),
+        update => update.to_owned(),
+    };
+    joined(parts(before).zip(parts(update)).map(part))
 }
 
-/// Whether a saved document has what stood in `desired`. Of a field that is unknown there, it may have anything.
-pub(crate) fn repeats(desired: &str, saved: &str) -> bool {
-    parts(desired).zip(parts(saved)).all(|(desired, saved)| match desired {
-        "" => true,
-        REMOVED => saved.is_empty() || saved == REMOVED,
-        desired => desired == saved,
+/// Whether a saved document repeats the latest request of what stands in `desired`. Fields that the operation does not have
+/// make it no other request, and neither does what an earlier request has left there.
+pub(crate) fn repeats(desired: &str, saved: &str, operation: &str) -> bool {
+    // Version 0.1.0 stored one hash of all fields. What must not run twice is rather refused.
+    if desired.len() == 16 && !desired.contains('.') {
+        return true;
+    }
+    let fields = FIELDS.iter().zip(parts(desired).zip(parts(saved)));
+    fields.filter(|(field, _)| has_field(operation, field)).all(|(_, (desired, saved))| {
+        match desired.strip_prefix(LEFT) {
+            Some(left) => own(saved).is_empty() || saved == left,
+            None => own(saved) == own(desired),
+        }
     })
+}
+
+/// Whether an operation that must not run twice has a field.
+fn has_field(operation: &str, field: &str) -> bool {
+    match field {
+        "values" => operation == "create",
+        "arguments" => operation == "execute",
+        _ => matches!(field, "operation" | "keys"),
+    }
+}
+
+/// Part of a request by itself.
+fn own(part: &str) -> &str {
+    if part == REMOVED || part.starts_with(LEFT) { "" } else { part }
 }
 
 fn parts(digest: &str) -> impl Iterator<Item = &str> {
@@ -49,11 +78,6 @@ fn parts(digest: &str) -> impl Iterator<Item = &str> {
 
 fn joined(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(".").trim_end_matches('.').to_owned()
-}
-
-/// 32-bit FNV-1a hash.
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -77,25 +101,34 @@ mod tests {
 
     #[test]
     fn a_saved_document_has_what_earlier_requests_left() {
-        let write = digest(&json!({"operation": "write", "keys": ["a"], "values": [1]}));
+        let first = digest(&json!({"operation": "execute", "keys": ["a"], "arguments": "0", "values": [1]}));
         let reboot = digest(&json!({"operation": "execute", "keys": ["b"]}));
+        let with_arguments = digest(&json!({"operation": "execute", "keys": ["b"], "arguments": "1"}));
         let saved = |more: Value| {
             let mut document = json!({"operation": "execute", "keys": ["b"]});
             document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             digest(&document)
         };
-        let desired = merged(&write, &reboot);
-        assert!(repeats(&desired, &saved(json!({"values": [1]}))));
-        assert!(
-            repeats(&desired, &saved(json!({"values": [1], "arguments": "0"}))),
-            "it may be older than what is known"
-        );
-        assert!(!repeats(&desired, &saved(json!({"values": [2]}))));
-        assert!(!repeats(&desired, &saved(json!({}))));
-
-        let cleared = merged(&desired, &digest(&json!({"operation": "execute", "keys": ["b"], "values": null})));
-        assert!(repeats(&cleared, &saved(json!({}))));
-        assert!(!repeats(&cleared, &saved(json!({"values": [1]}))));
-        assert!(repeats("", &saved(json!({}))));
+        let desired = merged(&first, &reboot);
+        for (more, repeated) in [
+            (json!({"arguments": "0", "values": [1]}), true),
+            // Removed since, by an update that is no request; or the latest request alone
+            (json!({}), true),
+            (json!({"arguments": null}), true),
+            (json!({"arguments": "1"}), false),
+            // Not sent with an execute
+            (json!({"values": [2]}), true),
+            (json!({"keys": ["a"], "arguments": "0"}), false),
+        ] {
+            assert_eq!(repeats(&desired, &saved(more.clone()), "execute"), repeated, "{more}");
+            assert_eq!(repeats(&merged(&desired, &reboot), &saved(more.clone()), "execute"), repeated, "{more}");
+        }
+        let desired = merged(&desired, &with_arguments);
+        assert!(repeats(&desired, &saved(json!({"arguments": "1"})), "execute"));
+        assert!(!repeats(&desired, &saved(json!({})), "execute"), "without what the latest request has");
+        let removed = merged(&desired, &saved(json!({"arguments": null})));
+        assert!(repeats(&removed, &saved(json!({})), "execute"));
+        assert!(repeats("0123456789abcdef", &saved(json!({})), "execute"), "of version 0.1.0");
+        assert!(!repeats(&removed, &saved(json!({"arguments": "1"})), "execute"));
     }
 }

@@ -31,7 +31,7 @@ pub fn partial_hash(path: &str) -> u32 {
     fnv_1a(path.bytes().chain([0]))
 }
 
-fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
+pub(crate) fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u32 {
     bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
@@ -195,7 +195,7 @@ pub(crate) fn is_earlier_than(record: &Record, result: &ResultReceived) -> bool 
 /// Whether a result was written, at `reported_at`, before the run that handed the request over began. Shadows have times in
 /// seconds, so a difference of one second is not certain.
 pub(crate) fn came_before_hand_over(record: &Record, reported_at: u64) -> bool {
-    reported_at > 0 && reported_at.saturating_add(1) < record.requested_at.saturating_add(record.waited)
+    reported_at > 0 && reported_at.saturating_add(1) < record.held_at()
 }
 
 /// Stored form of hashes: one text with eight hexadecimal digits for each.

@@ -433,6 +433,11 @@ impl Record {
         self.waited = (at / 1_000).saturating_sub(self.requested_at);
     }
 
+    /// Begin of the run that holds it or that handed it over, in seconds since 1970.
+    pub(crate) fn held_at(&self) -> u64 {
+        self.requested_at.saturating_add(self.waited)
+    }
+
     /// Whether Coiote's 201 may still come although it has ended.
     pub(crate) fn may_be_reopened(&self) -> bool {
         let is_unknown = match self.state {

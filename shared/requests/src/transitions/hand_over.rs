@@ -69,7 +69,9 @@ impl Device {
         if !self.open.iter().any(holds) {
             return Verdict::Unchanged;
         }
-        if !failure.may_have_reached_coiote {
+        if failure.may_have_reached_coiote {
+            self.release_withheld(name, *at);
+        } else {
             self.drop_candidate(name, *at);
         }
         let Some(index) = self.open.iter().position(holds) else { return Verdict::Unchanged };
@@ -105,13 +107,20 @@ impl Device {
     /// Releases the result that came while the request was handed over: it answers the request that it was withheld from, if
     /// any.
     pub(super) fn drop_candidate(&mut self, name: &Name, at: Millis) {
-        for index in 0..self.results.len() {
-            let Some(result) = self.results.get_mut(index).filter(|result| result.candidate.as_ref() == Some(name))
-            else {
-                continue;
-            };
+        self.release_withheld(name, at);
+        for result in self.results.iter_mut().filter(|result| result.candidate.as_ref() == Some(name)) {
             result.candidate = None;
-            let Some(other) = result.withheld_from.take().filter(|_| result.answers.is_none()) else { continue };
+        }
+    }
+
+    /// Gives a result that was withheld for this request, which is not being handed over any more, to the one that it was
+    /// withheld from.
+    pub(super) fn release_withheld(&mut self, name: &Name, at: Millis) {
+        for index in 0..self.results.len() {
+            let is_withheld = |result: &&mut ResultEntry| result.candidate.as_ref() == Some(name);
+            let Some(result) = self.results.get_mut(index).filter(is_withheld) else { continue };
+            let Some(other) = result.withheld_from.take() else { continue };
+            result.candidate = None;
             let awaits_it = |record: &Record| {
                 record.result_version.is_none() && (record.state == State::Scheduled || record.yields())
             };

@@ -103,12 +103,16 @@ impl Device {
     fn latest_before(&self, claim: &Claim) -> Option<u64> {
         let version = claim.name.version()?;
         if version > self.newest {
-            let is_repetition = !self.newest_digest.is_empty() && repeats(&self.newest_digest, &claim.digest);
+            let is_repetition =
+                !self.newest_digest.is_empty() && repeats(&self.newest_digest, &claim.digest, &claim.operation);
             return is_repetition.then_some(self.newest);
         }
         let is_earlier = |record: &&Record| record.name.version().is_some_and(|other| other < version);
         let latest = self.records().filter(is_earlier).max_by_key(|record| record.name.version())?;
-        latest.name.version().filter(|_| latest.digest.as_ref().is_some_and(|latest| repeats(latest, &claim.digest)))
+        latest
+            .name
+            .version()
+            .filter(|_| latest.digest.as_ref().is_some_and(|latest| repeats(latest, &claim.digest, &claim.operation)))
     }
 
     /// Version of the next request after this one, if its update carried `reported` as well and it has the same content: it was
@@ -117,7 +121,8 @@ impl Device {
         let version = claim.name.version()?;
         let is_newer = |record: &&Record| record.name.version().is_some_and(|other| other > version);
         let next = self.records().filter(is_newer).min_by_key(|record| record.name.version())?;
-        let has_same = next.digest.as_ref().is_some_and(|next| repeats(&request_digest(&claim.digest), next));
+        let has_same =
+            next.digest.as_ref().is_some_and(|next| repeats(&request_digest(&claim.digest), next, &claim.operation));
         let is_repetition = has_same && next.status() != Status::Rejected;
         next.name.version().filter(|next| is_repetition && *next == self.resaved)
     }

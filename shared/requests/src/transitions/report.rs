@@ -1,7 +1,7 @@
 //! Reports about tasks, and tasks that were removed.
 
 use crate::Millis;
-use crate::device::{Device, PROOF_LIMIT, REPORT_REQUESTS, is_to_be_removed};
+use crate::device::{Device, ENDED_STAYS, PROOF_LIMIT, REPORT_REQUESTS, is_to_be_removed};
 use crate::event::{ReportStatus, Reported};
 use crate::record::{Name, Reason, Record, State, Status, code, has_result};
 use crate::transitions::Verdict;
@@ -36,9 +36,13 @@ impl Device {
             Some(_) => other.ran_after == ran_after(other, report),
             None => (other.may_have_reached_coiote || may_have_caused(other, report)) && order(other) < order(record),
         };
+        let was_sent_before = |other: &Record| {
+            let is_recent = other.updated_at.saturating_add(ENDED_STAYS) > record.held_at().saturating_mul(1_000);
+            may_have_same_task(other, record) && (other.is_open() || is_recent)
+        };
         let is_anothers = |other: &Record| {
             other.name != record.name
-                && (may_have_same_task(other, record) || (other.task_id == record.task_id && is_likelier(other)))
+                && (was_sent_before(other) || (other.task_id == record.task_id && is_likelier(other)))
         };
         may_have_caused(record, report) && !self.records().any(is_anothers)
     }
@@ -94,8 +98,8 @@ impl Device {
     /// Replaces the final status of a request if the report proves another one.
     fn apply_report_to_ended(&mut self, name: &Name, report: &Reported) -> bool {
         let Some(record) = self.ended.iter_mut().find(|record| record.name == *name) else { return false };
-        let rests_on_result =
-            record.status() == Status::Succeeded && record.updated_at.saturating_add(PROOF_LIMIT) > report.at;
+        let may_be_its_run = report.started_at.saturating_mul(1_000) < record.updated_at.saturating_add(PROOF_LIMIT);
+        let rests_on_result = record.status() == Status::Succeeded && may_be_its_run;
         let (status, reason) = match report.status {
             ReportStatus::Refused if rests_on_result || record.yields() => (Status::Failed, Some(refused(report))),
             ReportStatus::Success if record.yields() && !has_result(&record.operation) => (Status::Succeeded, None),

@@ -14,8 +14,9 @@ impl Device {
         let mut index = 0;
         while index < self.open.len() {
             if self.pass_time(index, at) {
-                // The request has left its place, or is looked at once more in its new state.
+                // Others may have changed with it.
                 verdict = Verdict::Changed;
+                index = 0;
             } else {
                 index += 1;
             }
@@ -54,6 +55,8 @@ impl Device {
         } else {
             let message = "the run that was handing it over ended without a word; it is handed over again";
             wait(record, &Reason::new(code::INTERRUPTED, message), at, at);
+            let name = record.name.clone();
+            self.release_withheld(&name, at);
         }
     }
 
@@ -84,7 +87,7 @@ impl Device {
         }
     }
 
-    /// Whether the device has done the request, but its result has not come in time, nor one that may be its.
+    /// Whether the device has done the request, but its result has not come in time, nor one that is withheld from it.
     fn is_result_overdue(&self, record: &Record, at: Millis) -> bool {
         let may_have_come = || self.results.iter().any(|result| result.withheld_from.as_ref() == Some(&record.name));
         let is_late = record.reported_at.saturating_add(RESULT_LIMIT) <= at;

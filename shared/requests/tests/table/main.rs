@@ -12,7 +12,7 @@ mod time;
 
 use requests::{
     Cancel, CanceledBy, Claim, ClaimDue, Created, Device, DueAction, Event, Folded, Millis, Name, NamedPaths,
-    NotHandedOver, Reason, Record, ReportStatus, Reported, ResultReceived, Status, Verdict,
+    NotHandedOver, Reason, Record, ReportStatus, Reported, ResultReceived, Status, Verdict, content_digest,
 };
 use serde_json::json;
 
@@ -42,6 +42,7 @@ impl Story {
     }
 
     fn claim_of(&self, version: u64, operation: &str, keys: &[&str]) -> Claim {
+        let content = json!({"operation": operation, "keys": keys});
         Claim {
             name: Name::Version(version),
             mark: format!("mark of {version}"),
@@ -49,7 +50,7 @@ impl Story {
             operation: operation.to_owned(),
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
             client_token: None,
-            digest: format!("{operation} {keys:?}"),
+            digest: content_digest(|field| content.get(field)),
             requested_at: self.now / 1_000,
             with_reported: false,
             at: self.now,

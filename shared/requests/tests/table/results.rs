@@ -186,17 +186,23 @@ fn a_result_that_is_not_of_the_narrower_request_answers_the_wide_one() {
         story.is(1, Status::Succeeded, "");
         story.is(2, Status::InProgress, "COIOTE_UNAVAILABLE");
     }
-    // It may have, until it is sent again, whose result is another one.
-    let mut story = withheld();
-    story.not_done(2, true, true);
-    story.folded(3);
-    let mut story = story.after(300);
-    story.tick();
-    story.is(1, Status::Scheduled, "");
-    assert_eq!(story.take(2), Verdict::Send);
-    story.is(1, Status::Succeeded, "");
-    story.created(2, "u");
-    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(2))));
+    // It may have, and is sent again, whose result is another one.
+    for is_interrupted in [true, false] {
+        let mut story = withheld();
+        if is_interrupted {
+            story = story.after(61);
+            story.is(1, Status::Scheduled, "");
+            story.tick();
+        } else {
+            story.not_done(2, true, true);
+        }
+        story.folded(3);
+        story.is(1, Status::Succeeded, "");
+        let mut story = story.after(2);
+        assert_eq!(story.take(2), Verdict::Send);
+        story.created(2, "u");
+        assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(2))));
+    }
     // It was sent after the result.
     let mut story = withheld().after(2);
     story.created(2, "u");
