@@ -29,17 +29,14 @@ const AT_ONCE: usize = 16;
 /// Longest id of a device that is looked up, in bytes.
 const MAX_DEVICE_ID: usize = 256;
 
-/// Code of a Coiote that cannot give the reports of all devices.
-const NOT_FOUND: &str = "REPORTS_NOT_FOUND";
-
-/// Code of more reports of one instant than Coiote returns at once.
-const OF_ONE_INSTANT: &str = "REPORTS_OF_ONE_INSTANT";
-
-/// Code of entries that are no reports.
-const NOT_UNDERSTOOD: &str = "REPORT_NOT_UNDERSTOOD";
-
-/// Codes with which the reports of single tasks suffice. Others are also counted without their code, for the alarm.
-const READ_ONE_BY_ONE: [&str; 3] = [NOT_FOUND, OF_ONE_INSTANT, NOT_UNDERSTOOD];
+/// How a read of reports went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    /// It failed, and the alarm counts it.
+    Whole,
+    /// The reports of single tasks make up for it.
+    Part,
+}
 
 /// State of a report that came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +82,13 @@ impl Service {
                 Next::From(from) => since = from,
                 Next::Beyond(from) => {
                     let reason = "more reports of one instant than Coiote returns at once; those beyond are asked for one by one";
-                    self.warn_once(OF_ONE_INSTANT, reason);
+                    self.warn_once("REPORTS_OF_ONE_INSTANT", Unread::Part, reason);
                     since = from;
                 }
                 Next::Stuck => {
                     self.warn_once(
                         "REPORTS_REPEATED",
+                        Unread::Whole,
                         "Coiote returns reports from before the time that was asked for",
                     );
                     break;
@@ -116,7 +114,8 @@ impl Service {
     ) -> Result<bool, ledger::Error> {
         looking.count(|counts| counts.looks += 1);
         if page.unreadable > 0 {
-            self.warn_once(NOT_UNDERSTOOD, &format!("{} entries are no reports", page.unreadable));
+            let unread = if page.reports.is_empty() { Unread::Whole } else { Unread::Part };
+            self.warn_once("REPORT_NOT_UNDERSTOOD", unread, &format!("{} entries are no reports", page.unreadable));
         }
         let mut keys = HashSet::new();
         let is_new = |report: &&TaskReport| keys.insert(key(report)) && !self.is_processed(report, begun_at);
@@ -201,19 +200,19 @@ impl Service {
     }
 
     fn warn_of_error(&self, error: &coiote_access::Error) {
-        let code = match error {
+        let (code, unread) = match error {
             coiote_access::Error::OutOfTime => return,
-            coiote_access::Error::Coiote(coiote::Error::NotFound(_)) => NOT_FOUND,
-            other => other.code(),
+            coiote_access::Error::Coiote(coiote::Error::NotFound(_)) => ("REPORTS_NOT_FOUND", Unread::Part),
+            other => (other.code(), Unread::Whole),
         };
-        self.warn_once(code, &error.to_string());
+        self.warn_once(code, unread, &error.to_string());
     }
 
     /// Counts that reports are not read, and warns of it: once for each code, because an environment lives for hours and reads every
     /// few seconds.
-    fn warn_once(&self, code: &'static str, reason: &str) {
+    fn warn_once(&self, code: &'static str, unread: Unread, reason: &str) {
         metrics::counter!("ReportsUnread", "code" => code).increment(1);
-        if !READ_ONE_BY_ONE.contains(&code) {
+        if unread == Unread::Whole {
             metrics::counter!("ReportsUnread").increment(1);
         }
         if self.logged_codes.lock().is_ok_and(|mut codes| codes.insert(code)) {
