@@ -1,6 +1,6 @@
 """Fixtures of all tests: one local stack, built, started and deployed once and always stopped at the end.
 
-Four processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
+Six processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
 """
 
 import itertools
@@ -15,10 +15,12 @@ import stop
 from deployed_template import deployed_resources
 from stack.aws_between import AwsBetween
 from emulator import Emulator
+from job_requests import READ
 from own_ledger import OwnLedger
 from runtime_api import Function
 from permissions import Records
 from stack.local_stack import ROOT, LocalStack
+from stack.processes import wait_for
 
 _numbers = itertools.count(1)
 
@@ -71,20 +73,23 @@ def pytest_unconfigure(config):
         stop.stop_all_in(run)
 
 
-# Files that take longest. They come first: no process is left with one of them when the others have ended.
+# Files that take longest. They come first: no process is left with one of them when the others have ended. Those that mostly wait
+# and those that mostly compute take turns, so that the CPUs are never all idle.
 LONGEST = (
-    "test_jobs.py",
-    "test_cost.py",
-    "test_devices.py",
-    "test_soak.py",
     "test_outcomes.py",
-    "test_faults.py",
-    "test_failure_queue.py",
+    "test_cost.py",
+    "test_soak.py",
+    "test_jobs.py",
+    "test_job_searches.py",
     "test_demo.py",
-    "test_ledger.py",
-    "test_operation_response.py",
     "test_guided.py",
+    "test_faults.py",
+    "test_devices.py",
+    "test_failure_queue.py",
+    "test_ledger.py",
     "test_package.py",
+    "test_own_objects.py",
+    "test_operation_response.py",
 )
 
 
@@ -197,3 +202,30 @@ def functions(stack):
     yield started
     for emulator in started.values():
         emulator.stop()
+
+
+@pytest.fixture(scope="module")
+def jobs(stack):
+    """AWS IoT Jobs of the local AWS, whose events are on."""
+    stack.jobs.switch_events_on()
+    return stack.jobs
+
+
+@pytest.fixture
+def group(jobs):
+    """Creates thing groups; returns name and ARN."""
+
+    def create(*things: str, parent: str | None = None) -> tuple[str, str]:
+        name = f"group-{next(_numbers)}"
+        return name, jobs.group(name, list(things), parent)
+
+    return create
+
+
+@pytest.fixture
+def sleeping(stack, jobs, device):
+    """A thing, and a job whose execution waits for its device."""
+    thing = device("sleeping")
+    job = jobs.run([thing], READ)
+    wait_for("the task", lambda: jobs.execution(job, thing)["details"].get("taskId"))
+    return thing, job

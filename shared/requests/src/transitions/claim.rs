@@ -82,7 +82,7 @@ impl Device {
             _ if is_new && !needs_tokens => Standing::Free { may_have_reached_coiote: false },
             None => Standing::Decided(Verdict::NeedsHistory),
             Some(history) => match &history.same {
-                Some(past) if !claim.name.is_reused(past.requested_at, claim.requested_at) => {
+                Some(past) if !is_another(claim, past.requested_at) => {
                     if !past.had_task && may_be_sent_again(claim, past.may_have_been_sent, past.status) {
                         Standing::Free { may_have_reached_coiote: past.may_have_been_sent }
                     } else {
@@ -139,7 +139,7 @@ impl Device {
     /// Standing of a request that has ended. Its record is removed if it can be claimed again.
     fn standing_of_ended(&mut self, index: usize, claim: &Claim) -> Standing {
         let Some(record) = self.ended.get(index) else { return Standing::Decided(Verdict::Unchanged) };
-        let is_other = claim.name.is_reused(record.requested_at, claim.requested_at);
+        let is_other = is_another(claim, record.requested_at);
         let may_have_been_sent = record.may_have_been_sent();
         if !is_other && record.updated_at == claim.at {
             // The same event was appended twice.
@@ -243,6 +243,13 @@ fn new_record(claim: &Claim, newest: u64, may_have_reached_coiote: bool) -> Reco
     };
     record.note_hold(claim.at);
     record
+}
+
+/// Whether a claim is of another request than one of its name that has ended. An older one may have run before its job was
+/// deleted or, if it must not run twice, before its shadow was.
+fn is_another(claim: &Claim, requested_at: u64) -> bool {
+    let may_be_older = !claim.name.is_of_job() && may_run_twice(&claim.operation);
+    claim.name.is_reused(requested_at, claim.requested_at) && (may_be_older || requested_at < claim.requested_at)
 }
 
 /// Whether a redrive may send a request again that has ended with this status.

@@ -143,8 +143,17 @@ fn a_request_replaces_an_open_one_of_its_name_whose_job_was_deleted() {
         }
         let record = story.device.find(&name).unwrap();
         assert_eq!((record.requested_at, record.status()), (at, Status::InProgress));
-        // A late delivery of the older one
-        assert_eq!(story.claims(older), Verdict::Duplicate(Status::InProgress));
+        // A late delivery of the older one, also when the newer one has ended, or has left the device's item
+        let mut story = story.after(1);
+        let late = Claim { at: story.now + 1, ..older };
+        assert_eq!(story.claims(late.clone()), Verdict::Duplicate(Status::InProgress));
+        let created = Created { name: name.clone(), mark: newer.mark.clone(), ..story.created_of(0, "u") };
+        story.apply(Event::Created(created));
+        story.refuses("u");
+        assert_eq!(story.claims(late.clone()), Verdict::Duplicate(Status::Failed));
+        let past = PastRequest { status: Status::Failed, requested_at: at, may_have_been_sent: true, had_task: true };
+        let history = Some(History { same: Some(past), ..History::default() });
+        assert_eq!(Story::new().claims(Claim { history, ..late }), Verdict::Duplicate(Status::Failed));
     }
 }
 
