@@ -100,7 +100,7 @@ def test_events_of_jobs_come_back_out_of_the_queue(stack, device):
     put(stack, failure_record(stack, over | {"timestamp": int(time.time())}))
     put(stack, failure_record(stack, {"canceledJob": job}, "JOBS_NOT_LOOKED_AT", "JobExecutionsFunction"))
     assert "2 sent again" in redrive(stack)
-    assert stack.jobs.end_of(job, thing)["status"] == "FAILED", "its request was taken back"
+    wait_for("its request to be taken back", lambda: stack.aws.answers(thing)[f"job:{job}:1"]["status"] == "CANCELED")
     assert stack.coiote.runs(thing) == [] and message_count(stack) == 0
 
 
