@@ -119,7 +119,7 @@ pub struct ResultEntry {
     /// Time of its last change. Stored as `z`.
     #[serde(rename = "z")]
     pub(crate) at: Millis,
-    /// Time at which it came into the shadow, in seconds since 1970; only known of the newest one, and of one with a candidate.
+    /// Time at which it came into the shadow, in seconds since 1970; kept of the newest one, and of one with a candidate.
     /// Stored as `q`.
     #[serde(rename = "q", default, skip_serializing_if = "crate::record::is_zero")]
     pub reported_at: u64,

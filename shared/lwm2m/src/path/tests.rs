@@ -1,8 +1,7 @@
 use super::*;
 
 fn parse(key: &str) -> Path {
-    // Only compiled for tests, whose keys are constants: no input reaches it.
-    Path::parse(key).unwrap()
+    Path::parse(key).unwrap() // Only compiled for tests (`cfg(test)`), whose keys are constants: no input reaches it.
 }
 
 #[test]
