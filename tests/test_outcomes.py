@@ -187,6 +187,29 @@ def test_a_lost_report_is_requested_on_its_own(stack, device):
         stack.coiote.set_faults({})
 
 
+def test_a_device_that_could_not_be_woken_is_woken_a_minute_later(stack, device):
+    thing = device()
+    with_attributes = {"operation": "observeComposite", "keys": [LIFETIME], "attributes": [{"pmin": 5}]}
+    stack.coiote.set_faults({"routes": {"POST /sessions/{deviceId}/allow-deregistered": 503}})
+    try:
+        versions = [open_request(stack, thing, desired | {"attributes": desired.get("attributes")}, "SCHEDULED") for desired in (REBOOT, with_attributes)]
+
+        def are_told() -> list[str] | None:
+            answers = stack.aws.answers(thing)
+            codes = [answers[str(version)].get("reason", {}).get("code") for version in versions]
+            return codes if all(codes) else None
+
+        assert wait_for("the authors to be told", are_told) == ["SESSION_NOT_STARTED", "ATTRIBUTES_IGNORED"]
+        assert stack.coiote.runs(thing) == []
+    finally:
+        stack.coiote.set_faults({})
+    let_time_pass(stack, thing, 61)
+    rebooted, observed = [stack.aws.last_word(thing, version) for version in versions]
+    assert (rebooted["status"], rebooted.get("reason")) == ("SUCCEEDED", None)
+    assert (observed["status"], observed["reason"]["code"]) == ("SUCCEEDED", "ATTRIBUTES_IGNORED")
+    assert len(stack.coiote.runs(thing)) == 2, "each ran once"
+
+
 def test_a_device_that_is_quicker_than_coiotes_201_has_done_it(stack, device):
     thing = device("sleeping")
     stack.coiote.set_faults({"slowBy": 2.1, "routes": {"POST /tasksFromTemplates/device/{deviceId}": "slow"}})

@@ -36,11 +36,11 @@ impl KnownCircuit {
 
     /// Notes for all runs that Coiote answers, if failures are known.
     pub(crate) async fn answered(&self, ledger: &Ledger) {
-        let failures = self.known().map_or(0, |circuit| circuit.failures);
-        if failures > 0
-            && let Ok(circuit) = ledger.record_coiote_answer().await
-        {
-            tracing::info!(failures, "Coiote answers again");
+        let Some(before) = self.known().filter(|circuit| circuit.failures > 0) else { return };
+        if let Ok(circuit) = ledger.record_coiote_answer().await {
+            if before.is_open() {
+                tracing::info!(failures = before.failures, "Coiote answers again");
+            }
             self.set(circuit);
         }
     }

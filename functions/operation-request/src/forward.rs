@@ -9,7 +9,7 @@ use coiote::Client;
 use coiote_access::{Access, Call, call_with_retries};
 use lambda_support::Deadline;
 use lwm2m::Task;
-use requests::Reason;
+use requests::{Reason, code};
 use shadow::ThingName;
 
 use crate::forward_error::ForwardError;
@@ -139,7 +139,7 @@ impl Forwarder {
                 let (code, reason) = (error.code(), error.to_string());
                 tracing::warn!(code, reason, "session not started");
                 let message = format!("Coiote has the task and runs it when the device next comes back: {error}");
-                Some(Reason::new("SESSION_NOT_STARTED", message))
+                Some(Reason::new(code::SESSION_NOT_STARTED, message))
             }
         }
     }

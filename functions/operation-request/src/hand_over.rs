@@ -6,7 +6,9 @@ use lambda_runtime::Diagnostic;
 use lambda_support::now;
 use ledger::Item;
 use lwm2m::Task;
-use requests::{Answer, DueAction, Event, Millis, Name, NotHandedOver, Reason, Status, Verdict, code, has_result};
+use requests::{
+    Answer, DueAction, Event, Millis, Name, NotHandedOver, NotWoken, Reason, Status, Verdict, code, has_result,
+};
 use tracing::Instrument;
 
 use crate::body::Kept;
@@ -173,7 +175,7 @@ impl Invocation<'_> {
     ) -> Result<(Item, Answer), Diagnostic> {
         let Unrecorded { name, mark, created } = &unrecorded;
         let operation = item.device.find(name).map(|record| record.operation.clone()).unwrap_or_default();
-        let mut event = requests::Created {
+        let event = requests::Created {
             name: name.clone(),
             mark: mark.clone(),
             task_id: created.task_id.clone(),
@@ -181,18 +183,18 @@ impl Invocation<'_> {
             call_took: created.call_took,
             sent_at: created.sent_at,
             at: now(),
-            notice: notice.clone(),
+            notice,
             is_followed: self.service.settings.reads_reports || has_result(&operation),
         };
         self.service.unrecorded.insert(self.run.request_id.clone(), unrecorded.clone());
-        let recorded = self.apply(item, &[Event::Created(event.clone())]).await;
+        let recorded = self.apply(item, &[Event::Created(event)]).await;
         let not_woken = self.service.forwarder.wake(created, self.run.deadline).await;
         let (mut item, _) = recorded?;
         self.service.unrecorded.remove(&self.run.request_id);
-        if let Some(not_woken) = not_woken {
-            event.notice = Reason::join(notice.into_iter().chain([not_woken]));
-            // Only the notice is lost where this fails: the request is scheduled.
-            if let Ok((with_notice, _)) = self.apply(item.clone(), &[Event::Created(event)]).await {
+        if let Some(reason) = not_woken {
+            let not_woken = NotWoken { name: name.clone(), task_id: created.task_id.clone(), reason, at: now() };
+            // If this fails as well, the device runs the task when it next connects, and its author is not told.
+            if let Ok((with_notice, _)) = self.apply(item.clone(), &[Event::NotWoken(not_woken)]).await {
                 item = with_notice;
             }
         }

@@ -1,4 +1,4 @@
-//! The calls to Coiote: reports of all devices, the report of one task, the removal of a task.
+//! The calls to Coiote: reports of all devices, the report of one task, the removal of a task, the waking of a device.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,7 @@ use lambda_support::{Deadline, elapsed_ms};
 
 const FIND_DEVICE: Call = Call { name: "find_device", time_metric: "FindDeviceTime" };
 const READ_REPORT: Call = Call { name: "read_report", time_metric: "ReadReportTime" };
+const START_SESSION: Call = Call { name: "start_session", time_metric: "StartSessionTime" };
 const REMOVE_TASK: Call = Call { name: "remove_task", time_metric: "RemoveTaskTime" };
 
 /// Time limit for all tries of a call about one task: others wait.
@@ -105,6 +106,19 @@ impl CoioteCalls {
             .await
         };
         self.note(self.access.with_secret_refresh(deadline, remove).await).map(|(was_there, _)| was_there)
+    }
+
+    /// Wakes the thing's device. Returns whether there is such a device.
+    pub(crate) async fn wake(&self, thing: &str, deadline: Deadline) -> Result<bool, Error> {
+        let deadline = for_one_task(deadline);
+        let Some(device_id) = self.device_id(thing, deadline).await? else { return Ok(false) };
+        let start = async |client: &Client| {
+            call_with_retries(START_SESSION, deadline, coiote::Error::is_retryable, |time| {
+                client.start_session(&device_id, time)
+            })
+            .await
+        };
+        self.note(self.access.with_secret_refresh(deadline, start).await).map(|((), _)| true)
     }
 
     /// Number of calls that Coiote has answered. It does not grow while Coiote is away.

@@ -1,4 +1,5 @@
-//! Looks at the devices that are due: ends requests whose time is over, asks for single reports, removes tasks.
+//! Looks at the devices that are due: ends requests whose time is over, asks for single reports, wakes devices again, removes
+//! tasks.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use lambda_support::now;
 use ledger::{DueIndex, Item};
-use requests::{DueAction, Event, Name};
+use requests::{Device, DueAction, Event, Name};
 
 use crate::coiote_calls::is_answer;
 use crate::counts::LookCounts;
@@ -131,7 +132,12 @@ impl Service {
                 continue;
             }
             let removed = match removal {
-                None => None,
+                None => {
+                    if self.wake_again(looking, thing, &applied.after, &name).await {
+                        applied.apply(Event::Woken { name: name.clone(), at: now() });
+                    }
+                    None
+                }
                 Some(true) => Some(Removal::Gone),
                 Some(false) => Some(self.remove_task(looking, thing, &name, &task_id).await),
             };
@@ -167,6 +173,18 @@ impl Service {
             }
             Err(_) => ReportAnswer::Unknown,
         }
+    }
+
+    /// Wakes the device of a request if that has failed so far. Returns whether it was woken.
+    async fn wake_again(&self, looking: &Looking<'_>, thing: &str, device: &Device, name: &Name) -> bool {
+        if !device.find(name).is_some_and(|record| record.is_to_be_woken) {
+            return false;
+        }
+        let woken = self.coiote.wake(thing, looking.run.deadline).await;
+        if let Err(error) = &woken {
+            looking.run.trouble(thing, error.code(), &error.to_string());
+        }
+        woken.unwrap_or(false)
     }
 
     /// Removes a task at Coiote.

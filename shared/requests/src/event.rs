@@ -18,6 +18,15 @@ pub enum Event {
     ClaimDue(ClaimDue),
     /// Coiote has accepted the task.
     Created(Created),
+    /// The device of a scheduled request could not be woken.
+    NotWoken(NotWoken),
+    /// The device of a scheduled request was woken, after that had failed.
+    Woken {
+        /// Name of the request.
+        name: Name,
+        /// Time of the event.
+        at: Millis,
+    },
     /// An attempt to hand the request over has failed.
     #[serde(rename = "notDone")]
     NotHandedOver(NotHandedOver),
@@ -75,12 +84,14 @@ impl Event {
             Event::Claim(claim) => claim.at,
             Event::ClaimDue(take) => take.at,
             Event::Created(created) => created.at,
+            Event::NotWoken(not_woken) => not_woken.at,
             Event::NotHandedOver(not_done) => not_done.at,
             Event::Result(result) => result.at,
             Event::Folded(folded) => folded.at,
             Event::Report(report) => report.at,
             Event::Cancel(cancel) => cancel.at,
-            Event::ReportRequested { at, .. }
+            Event::Woken { at, .. }
+            | Event::ReportRequested { at, .. }
             | Event::RemovalRefused { at, .. }
             | Event::TaskRemoved { at, .. }
             | Event::DesiredCleared { at, .. }
@@ -206,6 +217,20 @@ pub struct Created {
     pub notice: Option<Reason>,
     /// Whether its outcome will be known: not if reports are not read and the operation has no result.
     pub is_followed: bool,
+}
+
+/// Failure to wake the device of a scheduled request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotWoken {
+    /// Name of the request.
+    pub name: Name,
+    /// Id of the task that the device was to be woken for.
+    pub task_id: String,
+    /// Reason of the failure, a notice to the author.
+    pub reason: Reason,
+    /// Time of the event.
+    pub at: Millis,
 }
 
 /// Attempt to hand a request over that failed, as far as is known.

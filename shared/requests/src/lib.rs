@@ -33,8 +33,8 @@ pub use copy::{RequestCopy, in_seconds, request_copies, timestamp};
 pub use device::{Device, DueAction, ResultEntry};
 pub use digest::{content_digest, request_digest};
 pub use event::{
-    Cancel, Claim, ClaimDue, Created, DatamodelWrite, Event, Folded, History, NotHandedOver, PastRequest, ReportStatus,
-    Reported, ResultReceived,
+    Cancel, Claim, ClaimDue, Created, DatamodelWrite, Event, Folded, History, NotHandedOver, NotWoken, PastRequest,
+    ReportStatus, Reported, ResultReceived,
 };
 pub use matching::{
     NamedPaths, covered_hashes, excluded_hash, keys_overlap, partial_hash, path_hash, possible_failed_keys,

@@ -43,6 +43,8 @@ pub mod code {
     pub const CANCEL_DONE: &str = "CANCEL_DONE";
     /// A cancelRequest found none of its requests open.
     pub const NOTHING_TO_CANCEL: &str = "NOTHING_TO_CANCEL";
+    /// Coiote has the task, but its device could not be woken.
+    pub const SESSION_NOT_STARTED: &str = "SESSION_NOT_STARTED";
     /// The run that had claimed the request ended without recording an outcome.
     pub const INTERRUPTED: &str = "INTERRUPTED";
     /// A part of the result was left out, because it has not the form of a data model.
@@ -353,6 +355,9 @@ pub struct Record {
     /// Seconds from `handed_over_at` to the start of the run that its report tells of. Stored as `hr`.
     #[serde(rename = "hr", default, skip_serializing_if = "Option::is_none")]
     pub(crate) ran_after: Option<i64>,
+    /// Whether its device could not be woken yet. Stored as `nw`.
+    #[serde(rename = "nw", default, skip_serializing_if = "is_false")]
+    pub is_to_be_woken: bool,
     /// Time at which it is handed over next, or its report requested next. Stored as `u`.
     #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
     pub due_at: Millis,
@@ -446,6 +451,11 @@ impl Record {
             _ => false,
         };
         is_unknown && self.task_id.is_none()
+    }
+
+    /// Notice of a scheduled request that stays true when its device is awake.
+    pub(crate) fn notice_about_operation(&self) -> Option<Reason> {
+        self.reason.clone().filter(|reason| reason.code != code::SESSION_NOT_STARTED)
     }
 
     /// Code of its reason; empty if it has none.

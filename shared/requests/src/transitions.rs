@@ -53,6 +53,8 @@ impl Device {
             Event::Claim(claim) => self.claim(claim),
             Event::ClaimDue(claim) => self.claim_due(claim),
             Event::Created(created) => self.created(created),
+            Event::NotWoken(failure) => self.not_woken(failure),
+            Event::Woken { name, at } => self.woken(name, *at),
             Event::NotHandedOver(failure) => self.not_handed_over(failure),
             Event::Result(result) => self.result_received(result),
             Event::Folded(folded) => self.folded(folded),

@@ -229,6 +229,7 @@ fn new_record(claim: &Claim, newest: u64, may_have_reached_coiote: bool) -> Reco
         handed_over_at: 0,
         call_took: 1,
         ran_after: None,
+        is_to_be_woken: false,
         due_at: 0,
         tries: 0,
         reason: None,

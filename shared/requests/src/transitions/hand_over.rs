@@ -2,7 +2,7 @@
 
 use crate::Millis;
 use crate::device::{Device, ResultEntry};
-use crate::event::{Created, NotHandedOver};
+use crate::event::{Created, NotHandedOver, NotWoken};
 use crate::matching::came_before_hand_over;
 use crate::record::{Name, Reason, Record, State, Status, code, may_run_twice};
 use crate::transitions::Verdict;
@@ -26,14 +26,7 @@ impl Device {
         let Some(record) = self.open.get_mut(index) else { return Verdict::Unchanged };
         if record.state == State::Scheduled {
             // If two runs have handed it over, the task of the first one counts.
-            let is_same = record.task_id.as_ref() == Some(&created.task_id);
-            let notice = created.notice.as_ref().map(Reason::shortened);
-            if !is_same || notice.is_none() || record.reason == notice {
-                return Verdict::Unchanged;
-            }
-            record.reason = notice;
-            record.updated_at = *at;
-            return Verdict::Changed;
+            return Verdict::Unchanged;
         }
         if record.state == State::Held && record.mark != created.mark {
             // Another run is handing it over. If this event let a newer write pass, that run's write could follow it.
@@ -47,6 +40,33 @@ impl Device {
         }
         self.attach_candidate(&scheduled, *at);
         self.drop_candidate(name, *at);
+        Verdict::Changed
+    }
+
+    /// The device could not be woken: it is tried again if no report comes.
+    pub(super) fn not_woken(&mut self, failure: &NotWoken) -> Verdict {
+        let is_its = |record: &&mut Record| {
+            record.name == failure.name
+                && record.state == State::Scheduled
+                && record.task_id.as_ref() == Some(&failure.task_id)
+                && !record.is_to_be_woken
+        };
+        let Some(record) = self.open.iter_mut().find(is_its) else { return Verdict::Unchanged };
+        let notice = record.reason.take();
+        record.reason =
+            Reason::join(notice.into_iter().chain([failure.reason.clone()])).map(|reason| reason.shortened());
+        record.is_to_be_woken = true;
+        record.updated_at = failure.at;
+        Verdict::Changed
+    }
+
+    /// The device was woken after all.
+    pub(super) fn woken(&mut self, name: &Name, at: Millis) -> Verdict {
+        let is_its = |record: &&mut Record| record.name == *name && record.is_to_be_woken;
+        let Some(record) = self.open.iter_mut().find(is_its) else { return Verdict::Unchanged };
+        record.is_to_be_woken = false;
+        record.reason = record.notice_about_operation();
+        record.updated_at = at;
         Verdict::Changed
     }
 

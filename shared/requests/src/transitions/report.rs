@@ -84,8 +84,8 @@ impl Device {
             }
             ReportStatus::Success => {
                 record.proven = true;
-                let reason = record.reason.clone();
-                self.end_at(index, Status::Succeeded, reason, report.at);
+                let notice = record.notice_about_operation();
+                self.end_at(index, Status::Succeeded, notice, report.at);
             }
             ReportStatus::Refused => {
                 record.proven = true;

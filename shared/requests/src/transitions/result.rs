@@ -215,7 +215,7 @@ impl Device {
             && let Some(record) = self.open.get_mut(index)
         {
             record.proven = record.reported_at > 0;
-            let notice = record.reason.clone().filter(|_| status == Status::Succeeded);
+            let notice = record.notice_about_operation().filter(|_| status == Status::Succeeded);
             let reason = Reason::join(reason.into_iter().chain(notice));
             self.end_at(index, status, reason, at);
         } else if let Some(record) = self.ended.iter_mut().find(|record| is_its(record) && record.yields()) {

@@ -53,6 +53,7 @@ pub(super) fn schedule(record: &mut Record, created: &Created) {
     let is_over = record.canceled_by.is_some() || record.expires_at <= created.at;
     let first_request = created.at.saturating_add(REPORT_REQUESTS[0]);
     record.due_at = if is_over { created.at } else { first_request.min(record.expires_at) };
+    record.is_to_be_woken = false;
     record.reason = created.notice.as_ref().map(Reason::shortened);
 }
 
@@ -62,6 +63,7 @@ pub(super) fn end(record: &mut Record, status: Status, reason: Option<Reason>, a
     record.reason = reason.as_ref().map(Reason::shortened);
     record.mark.clear();
     record.void_at = 0;
+    record.is_to_be_woken = false;
     record.due_at = 0;
     record.tries = 0;
     if !record.may_be_reopened() {

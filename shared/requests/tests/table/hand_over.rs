@@ -1,6 +1,8 @@
 //! Hand-over: its outcomes, and the order of writes.
 
-use requests::{Claim, ClaimDue, Created, DueAction, Event, History, Name, State, Status, Verdict, code};
+use requests::{
+    Claim, ClaimDue, Created, DueAction, Event, History, Name, NotWoken, Reason, State, Status, Verdict, code,
+};
 
 use crate::{LIFETIME, OFFSET, REBOOT, Story, removal};
 
@@ -153,4 +155,42 @@ fn without_reports_scheduled_is_the_final_status_unless_the_request_is_taken_bac
     story.cancel(1);
     story.apply(Event::Created(created));
     assert_eq!(story.due_actions(), [removal(1, "t", false)]);
+}
+
+#[test]
+fn a_device_that_could_not_be_woken_is_to_be_woken_until_that_succeeds() {
+    let not_woken = |story: &Story, task_id: &str| {
+        Event::NotWoken(NotWoken {
+            name: Name::Version(1),
+            task_id: task_id.to_owned(),
+            reason: Reason::new(code::SESSION_NOT_STARTED, "Coiote answers 503"),
+            at: story.now,
+        })
+    };
+    let woken = |story: &Story| Event::Woken { name: Name::Version(1), at: story.now };
+    for (notice, told, remains) in [
+        (None, code::SESSION_NOT_STARTED, ""),
+        (Some(Reason::new("ATTRIBUTES_IGNORED", "not sent")), "ATTRIBUTES_IGNORED", "ATTRIBUTES_IGNORED"),
+    ] {
+        let mut story = Story::new();
+        story.claim(1, "observeComposite", &[OFFSET]);
+        story.apply(Event::Created(Created { notice, ..story.created_of(1, "t") }));
+        assert_eq!(story.apply(not_woken(&story, "of another run")), Verdict::Unchanged);
+        assert_eq!(story.apply(woken(&story)), Verdict::Unchanged);
+        assert_eq!(story.apply(not_woken(&story, "t")), Verdict::Changed);
+        assert_eq!(story.apply(not_woken(&story, "t")), Verdict::Unchanged);
+        story.is(1, Status::Scheduled, told);
+        assert!(story.record(1).reason.as_ref().is_some_and(|reason| reason.message.ends_with("Coiote answers 503")));
+        assert!(story.record(1).is_to_be_woken);
+        let mut by_itself = story.clone();
+        by_itself.succeeds("t");
+        by_itself.is(1, Status::Succeeded, remains);
+        assert_eq!(story.apply(woken(&story)), Verdict::Changed);
+        story.is(1, Status::Scheduled, remains);
+        assert!(!story.record(1).is_to_be_woken);
+
+        // The notice of one that has ended stays as it is.
+        story.succeeds("t");
+        assert_eq!(story.apply(not_woken(&story, "t")), Verdict::Unchanged);
+    }
 }
