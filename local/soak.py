@@ -219,7 +219,7 @@ class Soak:
         # A result that never came leaves an older value, so the value is read once more, without faults.
         version = self.stack.aws.request(thing, {"operation": "read", "keys": [INTEGER], "values": None, "attributes": None, "arguments": None})
         try:
-            self.stack.aws.last_word(thing, version, LAST_WORDS, seconds=60)
+            self.stack.aws.last_word(thing, version, LAST_WORDS)
             wait_for(f"the datamodel shadow of {thing} to hold what the device holds", agrees, seconds=20)
         except Failure as failure:
             return [str(failure)]

@@ -1,6 +1,6 @@
 """Fixtures of all tests: one local stack, built, started and deployed once and always stopped at the end.
 
-Four processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
+Six processes share the tests, file by file (pytest-xdist). Each has a stack of its own, with its own folder and ports.
 """
 
 import itertools

@@ -590,7 +590,7 @@ def test_a_stack_may_have_a_name_of_128_characters(undeployed):
 def delete_stack(stack, name: str = STACK_NAME) -> None:
     """Deletes a stack as `sam delete` does, which looks only twice a minute whether it is done."""
     stack.aws.cloudformation.delete_stack(StackName=name)
-    wait_for("the stack to be deleted", lambda: not stack_is_there(stack, name), seconds=60)
+    wait_for("the stack to be deleted", lambda: not stack_is_there(stack, name))
 
 
 def stack_is_there(stack, name: str = STACK_NAME) -> bool:
@@ -920,7 +920,7 @@ def test_bad_names_end_in_the_failure_queue(deployed):
                 return record
         return None
 
-    record = wait_for("the event to be in the failure queue", received, seconds=60)
+    record = wait_for("the event to be in the failure queue", received)
     assert record["responsePayload"]["errorType"] == "NAME_INVALID"
     assert "' ' at character 3" in record["responsePayload"]["errorMessage"]
 
@@ -935,7 +935,7 @@ def requests_meanwhile(stack, name: str, request: dict):
 
     def make_requests() -> None:
         while not is_over.is_set():
-            answers.append(stack.aws.last_word(name, stack.aws.request(name, request), seconds=90))
+            answers.append(stack.aws.last_word(name, stack.aws.request(name, request)))
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(make_requests)

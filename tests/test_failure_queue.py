@@ -140,7 +140,7 @@ def test_a_queue_is_emptied_although_some_come_back(stack, device):
     for event in events:
         group = stack.outputs["OperationRequestLogGroup"]
         stack.aws.log_line(group, "request scheduled", thing=event["thingName"], version=event["version"])
-    wait_for("those that fail again to be back", lambda: message_count(stack) == 30, seconds=60)
+    wait_for("those that fail again to be back", lambda: message_count(stack) == 30)
 
 
 class Lambda(Handler):
@@ -217,7 +217,7 @@ def test_a_command_writes_all_answers_anew(stack, device, stream):
     assert int(shown.split()[3]) >= len(things)
     # The stream is still disabled.
     for thing, version in zip(things, versions, strict=True):
-        stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED", "FAILED"), seconds=60)
+        stack.aws.last_word(thing, version, ("SCHEDULED", "SUCCEEDED", "FAILED"))
 
 
 # ---------------------------------------------------------------- other messages, and the alarm

@@ -577,7 +577,7 @@ def interrupted(stack, ledgers) -> dict:
                 return None if is_held else result
 
             try:
-                result = wait_for("the mark to be void", come_again, seconds=60)
+                result = wait_for("the mark to be void", come_again)
                 entry = stack.aws.answer_as(thing, result)
                 return Interrupted(result, entry, len(script.tasks), before[-1])
             finally:

@@ -13,7 +13,7 @@ import pytest
 
 from stack.aws import LocalAws
 from stack.local_stack import ROOT
-from stack.processes import wait_for
+from stack.processes import PATIENCE, wait_for
 
 ROLE = "arn:aws:iam::000000000000:role/function"
 _numbers = itertools.count(1)
@@ -101,7 +101,7 @@ class Function:
     def values(self) -> list[str]:
         return [value for batch in self.batches() for value in batch]
 
-    def wait_for_invocations(self, count: int, seconds: float = 15) -> list[tuple[str, dict]]:
+    def wait_for_invocations(self, count: int, seconds: float = PATIENCE) -> list[tuple[str, dict]]:
         """Waits for so many invocations; returns them."""
         def look():
             return self.invocations() if len(self.invocations()) >= count else None
@@ -165,7 +165,7 @@ def put(aws, table: str, key: str, *values: str) -> None:
         aws.dynamodb.put_item(TableName=table, Item={"k": {"S": key}, "v": {"S": value}})
 
 
-def message(aws, url: str, seconds: float = 15) -> dict:
+def message(aws, url: str, seconds: float = PATIENCE) -> dict:
     def look():
         found = aws.sqs.receive_message(QueueUrl=url, VisibilityTimeout=600).get("Messages")
         return found and json.loads(found[0]["Body"])

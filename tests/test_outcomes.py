@@ -137,7 +137,7 @@ def wait_for_looks(stack, number: int) -> None:
         return sum(line.get("message") == "reconciled" for line in stack.aws.log_lines(stack.outputs["ReconcileLogGroup"]))
 
     seen = looks()
-    wait_for("reconcile to look again", lambda: looks() >= seen + number, seconds=60)
+    wait_for("reconcile to look again", lambda: looks() >= seen + number)
 
 
 def test_a_missing_result_is_in_the_answer_a_minute_after_the_report(stack, device):
@@ -409,10 +409,10 @@ def test_requests_wait_while_coiote_is_away_and_are_handed_over_in_order_when_it
         assert seen["OldestOpenRequestAge"] >= seen["OldestOpenRequestAge IN_PROGRESS"] > 0
     finally:
         stack.coiote.set_faults({})
-    wait_for("nothing to wait any more", lambda: last_metrics(stack)["WaitingRequests"] == 0, seconds=90)
+    wait_for("nothing to wait any more", lambda: last_metrics(stack)["WaitingRequests"] == 0)
     for thing, versions in waiting.items():
         for version in versions:
-            assert stack.aws.last_word(thing, version, seconds=90)["status"] == "SUCCEEDED"
+            assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
         written = [part["value"] for run in stack.coiote.runs(thing) for part in run["done"]]
         assert written == ["1", "2", "3"]
         assert stack.aws.reported(thing, "datamodel")["LwM2M Server"]["1"]["Lifetime"] == "3"
@@ -485,7 +485,7 @@ def test_reports_that_cannot_be_read_conclude_nothing(stack, device, answer):
         assert stack.aws.answers(thing)[str(version)]["status"] == "SCHEDULED"
     finally:
         stack.coiote.set_faults({})
-    assert stack.aws.last_word(thing, version, seconds=60)["status"] == "SUCCEEDED"
+    assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
 
 
 def reports_of(seconds_ago: float, number: int = 1) -> tuple[int, list]:

@@ -202,7 +202,7 @@ def containers(kept):
     with invoke.reachable(ports):
         process = Process("sam local start-lambda", started["args"], kept.run / "start-lambda.log", started["env"], started["cwd"])
         try:
-            wait_for("sam local start-lambda", lambda: listens(port), seconds=60, alive=[process])
+            wait_for("sam local start-lambda", lambda: listens(port), alive=[process])
             yield boto3.client(
                 "lambda",
                 endpoint_url=f"http://127.0.0.1:{port}",

@@ -9,7 +9,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from stack.processes import Failure, Process, free_port, wait_for
+from stack.processes import PATIENCE, Failure, Process, free_port, wait_for
 
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
@@ -79,7 +79,7 @@ class LocalAws:
         python = self._root / ".local" / "aws" / "bin" / "python"
         server = Path(__file__).with_name("ministack_as_aws.py")
         self.process = Process("The local AWS", [python, server], self._run / "aws.log", environment)
-        wait_for("the local AWS to start", self._is_healthy, seconds=60, alive=[self.process])
+        wait_for("the local AWS to start", self._is_healthy, alive=[self.process])
 
         def client(service: str):
             # Without retries: a throttled or lost call is a finding here.
@@ -153,7 +153,7 @@ class LocalAws:
         """The answers in the operation shadow, by the versions of their requests."""
         return self.reported(thing, "operation").get("requests", {})
 
-    def last_word(self, thing: str, version: int, words=LAST_WORDS, seconds: float = 30) -> dict:
+    def last_word(self, thing: str, version: int, words=LAST_WORDS, seconds: float = PATIENCE) -> dict:
         """Waits until the answer to the request has one of these statuses; returns it."""
 
         def look():
@@ -162,7 +162,7 @@ class LocalAws:
 
         return wait_for(f"the last word about request {version} of {thing}", look, seconds)
 
-    def answer_as(self, thing: str, returned: dict, seconds: float = 30) -> dict:
+    def answer_as(self, thing: str, returned: dict, seconds: float = PATIENCE) -> dict:
         """Waits until the answer in the shadow agrees with the function's result; by then the device may have done it."""
         expected = {name: returned[name] for name in ("operation", "taskId", "clientToken", "reason") if name in returned}
         words = ("SCHEDULED", "SUCCEEDED") if returned["status"] == "SCHEDULED" else (returned["status"],)
@@ -191,7 +191,7 @@ class LocalAws:
                     lines.append(json.loads(event["message"]))
         return sorted(lines, key=lambda line: line.get("timestamp", ""))
 
-    def log_line(self, group: str, message: str, seconds: float = 30, **fields) -> dict:
+    def log_line(self, group: str, message: str, seconds: float = PATIENCE, **fields) -> dict:
         """Waits for a line with this message and all of `fields`; returns it."""
 
         since = None

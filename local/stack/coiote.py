@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from stack.aws import base_environment
-from stack.processes import Process, wait_for
+from stack.processes import PATIENCE, Process, wait_for
 
 
 class LocalCoiote:
@@ -26,7 +26,7 @@ class LocalCoiote:
         log = self._run / f"coiote-{next(self._starts)}.log"
         command = [self._binary, "--state", self._run / "coiote-state.json", *arguments]
         self.process = Process("The local Coiote", command, log, base_environment())
-        ready = wait_for("the local Coiote to start", lambda: self._ready(log), seconds=30, alive=[self.process])
+        ready = wait_for("the local Coiote to start", lambda: self._ready(log), alive=[self.process])
         self.url, self.control = ready["rest"], ready["control"]
 
     def _ready(self, log: Path) -> dict | None:
@@ -55,7 +55,7 @@ class LocalCoiote:
         """The device's tasks, oldest first; one that is run again is listed for each run, under the same id."""
         return self._call("GET", f"/tasks?device={urllib.parse.quote(device, safe='')}")
 
-    def task(self, device: str, task_id: str, seconds: float = 30) -> dict:
+    def task(self, device: str, task_id: str, seconds: float = PATIENCE) -> dict:
         """Waits until the task has run as often as requested; returns its last run."""
 
         def look():

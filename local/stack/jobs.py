@@ -5,7 +5,7 @@ import json
 import uuid
 
 from stack.aws import LocalAws
-from stack.processes import wait_for
+from stack.processes import PATIENCE, wait_for
 
 TERMINAL = ("SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT", "CANCELED", "REMOVED")
 # AWS's names of the counts of a job's executions, by their status
@@ -68,7 +68,7 @@ class Jobs:
         execution = self._iot.describe_job_execution(jobId=job_id, thingName=thing, **more)["execution"]
         return execution | {"details": execution.get("statusDetails", {}).get("detailsMap", {})}
 
-    def status_of(self, job_id: str, thing: str, *statuses: str, seconds: float = 30) -> dict:
+    def status_of(self, job_id: str, thing: str, *statuses: str, seconds: float = PATIENCE) -> dict:
         """Waits until the execution has one of these statuses; returns it."""
 
         def look():
@@ -77,6 +77,6 @@ class Jobs:
 
         return wait_for(f"{thing} in {job_id} to be {' or '.join(statuses)}", look, seconds)
 
-    def end_of(self, job_id: str, thing: str, seconds: float = 30) -> dict:
+    def end_of(self, job_id: str, thing: str, seconds: float = PATIENCE) -> dict:
         """Waits until the execution has ended; returns it."""
         return self.status_of(job_id, thing, *TERMINAL, seconds=seconds)

@@ -14,6 +14,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Seconds after which something that was to happen counts as failed: many times what it takes, as other processes may need the CPUs.
+PATIENCE = 120
+
 
 class Failure(Exception):
     """An error whose text is for the person who started the command."""
@@ -105,7 +108,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, alive: list[Process] | None = None) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = PATIENCE, alive: list[Process] | None = None) -> T:
     """Calls `look` until it returns something true; fails after `seconds`, or if one of `alive` has ended."""
     deadline = time.monotonic() + seconds
     # Short pauses first, because most conditions come soon; then longer ones, which leave the CPU to the others.
