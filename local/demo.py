@@ -238,8 +238,15 @@ def show_the_story(stack: LocalStack, desired: dict) -> None:
     of_request = lines[0][1]
     print(f"  thing {of_request['thing']}, version {of_request['version']}, operation {of_request['operation']}")
     for group, line in sorted(lines, key=lambda found: found[1]["timestamp"]):
-        more = " ".join(f"{name}={value}" for name, value in line.items() if name not in FIELDS_NOT_SHOWN)
+        hidden = FIELDS_NOT_SHOWN | metrics_in(line)
+        more = " ".join(f"{name}={value}" for name, value in line.items() if name not in hidden)
         print(f"  {line['timestamp'][11:23]} {line['level']:<5} {group.rpartition('/')[2]:<33} {line['message']:<26} {more}")
+
+
+def metrics_in(line: dict) -> set[str]:
+    """Fields of a log line that are metrics, or describe them."""
+    described = line.get("_aws", {}).get("CloudWatchMetrics", [])
+    return {"_aws"} | {metric["Name"] for metrics in described for metric in metrics["Metrics"]}
 
 
 def delete(stack: LocalStack) -> None:

@@ -67,6 +67,10 @@ def test_it_shows_all_of_it_and_leaves_nothing(demo):
         for step in range(1, 9):
             assert f"\n  {step}. " in part, f"step {step} is missing in:\n{part}"
     assert "a notification is in the datamodel shadow" in observe
+    _, _, story = observe.partition("\nTHE STORY OF ONE REQUEST")
+    [scheduled, folded] = re.findall(r"^  \d.*coiote-aws-iot-\S+ +(request scheduled|result folded) .*task_id=\S+(.*)$", story, re.MULTILINE)
+    assert (scheduled[0], folded[0]) == ("request scheduled", "result folded")
+    assert "TimeToResult" not in story, "metrics are for CloudWatch"
     _, _, job = observe.partition("\nA JOB FOR A FLEET")
     assert '{"IN_PROGRESS": 1, "SUCCEEDED": 1, "FAILED": 1}' in job and '{"SUCCEEDED": 2, "FAILED": 1}' in job
     assert "the job is COMPLETED" in job
