@@ -11,9 +11,10 @@ import pytest
 
 from command_line import LWM2M, lwm2m, run, start
 from stack.aws import CREDENTIALS, base_environment
+from stack.aws_between import DENIED, LoseAnswer
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT, SECRET_NAME
-from stack.processes import wait_for
+from stack.processes import PATIENCE, wait_for
 
 DONE, WRONG, NO_COMMAND, NOT_VALID, REJECTED, FAILED, TIMED_OUT, CANCELED, OPEN = range(9)
 REBOOT = "Device.0.Reboot"
@@ -79,7 +80,7 @@ def all_operations(stack):
 def test_every_operation_is_made_and_its_outcome_shown(stack, all_operations, subcommand):
     _, fields = OPERATIONS[subcommand]
     thing, command = all_operations[subcommand]
-    told, beside = command.communicate(timeout=90)
+    told, beside = command.communicate(timeout=PATIENCE)
     assert command.returncode == DONE, told + beside
     shown = json.loads(told)
     assert shown["status"] == "SUCCEEDED"
@@ -129,11 +130,11 @@ def test_an_invalid_request_is_reported_before_aws_is_connected_to(case):
     """There is no region, and no AWS that could be called."""
     arguments, code, part = INVALID[case]
     environment = {name: value for name, value in base_environment().items() if name not in CREDENTIALS}
-    ended = subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run([LWM2M, *arguments], env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == NOT_VALID, ended.stderr
     assert f"{code}  " in ended.stderr and part in ended.stderr
     assert "nothing was sent" in ended.stderr and ended.stdout == ""
-    told = subprocess.run([LWM2M, "--json", *arguments], env=environment, capture_output=True, text=True, timeout=30)
+    told = subprocess.run([LWM2M, "--json", *arguments], env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert code in {finding["code"] for finding in json.loads(told.stdout)["findings"]}
 
 
@@ -160,6 +161,8 @@ def test_each_outcome_has_its_exit_status(stack, device):
     rejected = run(stack, "read", thing, "Device.0.UTC Ofset", "--object-checks=notice")
     assert (rejected.returncode, rejected.stdout.split()[0]) == (REJECTED, "REJECTED")
     assert "RESOURCE_UNKNOWN  " in rejected.stderr, "the notice"
+    in_json = as_json(stack, "read", thing, "Device.0.UTC Ofset", "--object-checks=notice", status=REJECTED)
+    assert [notice["code"] for notice in in_json["notices"]] == ["RESOURCE_UNKNOWN"]
     waiting = run(stack, "execute", sleeper, REBOOT, "--timeout", "2")
     assert (waiting.returncode, waiting.stdout.split()[0]) == (OPEN, "SCHEDULED")
     assert f"lwm2m cancel {sleeper}" in waiting.stderr
@@ -179,7 +182,7 @@ def test_a_request_whose_time_is_over_has_its_exit_status(stack, device):
     stack.aws.last_word(sleeper, int(version), ("SCHEDULED",))
     over = {"operation": "read", "status": "TIMED_OUT", "reason": {"code": "LIFETIME_OVER", "message": "its lifetime is over"}}
     stack.aws.update_shadow(sleeper, "operation", {"reported": {"requests": {version: over}}})
-    shown, _ = command.communicate(timeout=30)
+    shown, _ = command.communicate(timeout=PATIENCE)
     assert (command.returncode, shown.split()[0]) == (TIMED_OUT, "TIMED_OUT")
 
 
@@ -197,9 +200,28 @@ def test_an_interrupted_wait_says_that_the_request_goes_on(stack, device):
     # It handles the signal as soon as it waits.
     assert "waiting for the function" in waiting.stderr.readline()
     waiting.send_signal(signal.SIGINT)
-    _, told = waiting.communicate(timeout=30)
+    _, told = waiting.communicate(timeout=PATIENCE)
     assert waiting.returncode == 128 + signal.SIGINT
     assert f"The request goes on. lwm2m requests {thing}" in told and f"lwm2m cancel {thing} {version}" in told
+
+
+def test_json_names_the_request_even_if_its_answer_is_unknown(stack, device, aws_between):
+    thing = device("sleeping")
+    between = {"AWS_ENDPOINT_URL": aws_between.endpoint}
+    aws_between.once("get operation", DENIED)
+    unread = run(stack, "--json", "execute", thing, REBOOT, **between)
+    assert unread.returncode == WRONG
+    told = json.loads(unread.stdout)
+    assert "could not read the operation shadow" in told["error"]
+    assert stack.aws.last_word(thing, told["request"], ("SCHEDULED",))["clientToken"] == told["clientToken"]
+
+    aws_between.once("update operation", LoseAnswer())
+    unknown = run(stack, "--json", "discover", thing, "Device.0", **between)
+    assert unknown.returncode == WRONG
+    told = json.loads(unknown.stdout)
+    assert "not known whether the request was made" in told["error"] and "request" not in told
+    listed = wait_for("the request", lambda: [r for r in as_json(stack, "requests", thing) if r.get("clientToken") == told["clientToken"]])
+    assert [request["operation"] for request in listed] == ["discover"]
 
 
 def test_requests_are_canceled_by_version_and_by_token(stack, device):
@@ -209,10 +231,37 @@ def test_requests_are_canceled_by_version_and_by_token(stack, device):
     lwm2m(stack, "read", thing, OFFSET, "--no-wait", "--client-token", "second")
     shown = lwm2m(stack, "cancel", thing, version, "second")
     assert "CANCEL_DONE: " in shown and f"{version}: CANCELED" in shown
-    told, _ = waiting.communicate(timeout=30)
+    told, _ = waiting.communicate(timeout=PATIENCE)
     assert (waiting.returncode, told.split()[0]) == (CANCELED, "CANCELED")
     nothing = run(stack, "cancel", thing, "12345")
     assert nothing.returncode == FAILED and "NOTHING_TO_CANCEL" in nothing.stdout
+
+
+# ---------------------------------------------------------------- credentials
+
+
+def test_a_profile_that_is_named_goes_before_credentials_in_the_environment(stack, tmp_path):
+    config, credentials, used = tmp_path / "config", tmp_path / "credentials", tmp_path / "used"
+    keys = json.dumps({"Version": 1, "AccessKeyId": "of-profile", "SecretAccessKey": "s"})
+    (tmp_path / "keys.sh").write_text(f"touch '{used}'\necho '{keys}'\n")
+    config.write_text(f"[profile named]\ncredential_process = sh {tmp_path / 'keys.sh'}\n")
+    credentials.touch()
+    files = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(credentials)}
+    lwm2m(stack, "devices", **files)
+    assert not used.exists()
+    lwm2m(stack, "--profile", "named", "devices", **files)
+    assert used.exists()
+    misspelt = run(stack, "--profile", "name", "devices", **files)
+    assert misspelt.returncode == WRONG and re.fullmatch(r"could not [^\n]+: no AWS credentials: [^\n]+\n", misspelt.stderr)
+
+
+def test_without_credentials_nothing_was_sent(stack, device):
+    thing, nowhere = device(), {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere", "AWS_EC2_METADATA_DISABLED": "true"}
+    environment = {name: value for name, value in (base_environment() | stack.aws.environment).items() if name not in CREDENTIALS}
+    command = [LWM2M, "--region", "us-east-1", "execute", thing, REBOOT]
+    ended = subprocess.run(command, env=environment | nowhere, capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == WRONG
+    assert re.fullmatch(rf"could not write the operation shadow of {thing}: no AWS credentials: [^\n]+\n", ended.stderr)
 
 
 # ---------------------------------------------------------------- lists
@@ -233,7 +282,11 @@ def test_requests_are_listed_newest_first(stack, device):
     ]
     assert (listed[0]["request"], listed[0]["keys"], listed[0]["clientToken"]) == (second, [OFFSET], "second")
     assert listed[2]["reason"]["code"] == "CANCELED"
-    assert len(as_json(stack, "requests", thing, "--most", "1")) == 1
+    # Those that are open are listed in any case.
+    assert [request["status"] for request in as_json(stack, "requests", thing, "--most", "1")] == ["SCHEDULED", "SUCCEEDED"]
+    assert [request["status"] for request in as_json(stack, "requests", thing, "--most", "0")] == ["SCHEDULED"]
+    of_shadow = as_json(stack, "requests", thing, "--most", "0", "--stack", "nobody-s")
+    assert [request["status"] for request in of_shadow] == ["SCHEDULED"]
     table = lwm2m(stack, "requests", thing).splitlines()
     assert table[0].split() == ["REQUEST", "OPERATION", "PATHS", "STATUS", "REASON", "SINCE", "CLIENT", "TOKEN"]
     assert re.fullmatch(rf"{second} +read +{OFFSET} +SCHEDULED +- +\S+Z +second", table[1])
@@ -310,9 +363,15 @@ def test_every_subcommand_and_option_is_documented():
     pages = {name: page + (ROOT / "docs" / "operations.md").read_text() if name in operating else page for name in subcommands}
     for name, text in pages.items():
         assert re.search(rf"`(lwm2m )?{name}[` ]", text), name
-        shown = subprocess.run([LWM2M, name, "--help"], check=True, capture_output=True, text=True).stdout
-        options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help", "--version"}
-        assert [option for option in options if option not in text] == [], name
+        options = set(re.findall(r"--[a-z][a-z-]+", all_help_of(name))) - {"--help", "--version"}
+        assert [option for option in options if not re.search(rf"{option}(?![a-z-])", text)] == [], name
+
+
+def all_help_of(*words: str) -> str:
+    """Help of a subcommand and of its own subcommands."""
+    shown = subprocess.run([LWM2M, *words, "--help"], check=True, capture_output=True, text=True).stdout
+    below = re.findall(r"^  ([a-z-]+)  ", shown.partition("Commands:")[2], re.MULTILINE)
+    return shown + "".join(all_help_of(*words, name) for name in below if name != "help")
 
 
 # ---------------------------------------------------------------- completion

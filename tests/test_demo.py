@@ -13,8 +13,8 @@ import pytest
 import invoke
 from stack.aws import base_environment
 from stack.local_stack import ROOT
-from stack.processes import wait_for
-from stop import works_in
+from stack.processes import PATIENCE, wait_for
+from stop import stop_all_in, works_in
 
 NAME = "demo-of-the-tests"
 RUN = ROOT / ".local" / "run" / NAME
@@ -50,13 +50,15 @@ def demo(stack, tmp_path):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            # It could not clean up.
+            stop_all_in(RUN)
     subprocess.run([sys.executable, ROOT / "local" / "stop.py", NAME], check=True)
     assert running_processes() == []
 
 
 def test_it_shows_all_of_it_and_leaves_nothing(demo):
     process, output = demo()
-    assert process.wait(timeout=120) == 0, output.read_text()
+    assert process.wait(timeout=600) == 0, output.read_text()
     shown = output.read_text()
     appears, _, rest = shown.partition("\nWRITE")
     for part in ("thing        demo-thermometer", "thing type", '{"protocol": "LwM2M"}', "classic", "operation", "datamodel"):
@@ -81,7 +83,7 @@ def test_it_shows_all_of_it_and_leaves_nothing(demo):
 
 def test_it_can_be_kept_running(demo):
     process, output = demo("--keep")
-    assert process.wait(timeout=120) == 0, output.read_text()
+    assert process.wait(timeout=600) == 0, output.read_text()
     shown = output.read_text()
     assert "make stop" in shown
     assert len(running_processes()) >= 2, "--keep leaves the local AWS and the local Coiote running"
@@ -110,7 +112,7 @@ def test_nothing_is_invoked_where_no_demo_was_kept():
 @pytest.mark.skipif(not invoke.has_docker_engine(), reason="no Docker engine answers here")
 def test_a_function_runs_in_a_container_against_a_kept_demo(demo):
     process, output = demo("--keep")
-    assert process.wait(timeout=120) == 0, output.read_text()
+    assert process.wait(timeout=600) == 0, output.read_text()
     done = make_invoke(NAME)
     assert done.returncode == 0, done.stderr
     [answer] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -123,6 +125,6 @@ def test_an_interrupted_demo_leaves_no_process_behind(demo, sign):
     wait_for("the demo to deploy", lambda: "The local AWS and the local Coiote are running" in output.read_text(), 90)
     assert len(running_processes()) >= 2
     os.killpg(process.pid, sign)
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=PATIENCE) != 0
     assert running_processes() == []
     assert not (RUN / "keys").exists()

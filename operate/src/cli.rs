@@ -63,7 +63,7 @@ pub(crate) enum Command {
     Requests {
         #[arg(value_parser = thing_name())]
         thing: ThingName,
-        /// Most that are listed
+        /// Most of those that have ended
         #[arg(long, default_value_t = 20, value_name = "NUMBER")]
         most: usize,
     },

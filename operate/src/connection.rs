@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -25,7 +28,8 @@ pub(crate) struct Aws {
 }
 
 impl Aws {
-    /// Loads profile, SSO, role, region and endpoint as the AWS CLI does.
+    /// Loads profile, SSO, role, region and endpoint as the AWS CLI does. A profile that is named on the command line goes
+    /// before credentials in the environment.
     pub(crate) async fn connect(connection: &ConnectionArgs) -> Result<Aws, Failure> {
         let tls = Provider::Rustls(CryptoMode::Ring);
         let https = Builder::new().build_with_connector_fn(move |settings, _| {
@@ -34,16 +38,24 @@ impl Aws {
             connector.build()
         });
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https).timeout_config(timeouts);
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).http_client(https.clone()).timeout_config(timeouts);
         if let Some(profile) = &connection.profile {
             loader = loader.profile_name(profile);
         }
         if let Some(region) = &connection.region {
             loader = loader.region(Region::new(region.clone()));
         }
-        let config = loader.load().await;
+        let mut config = loader.load().await;
         if config.region().is_none() {
             return Err(Failure::new("no region: give --region, set AWS_REGION, or choose a profile that has one"));
+        }
+        if let Some(profile) = &connection.profile {
+            let provider =
+                ProviderConfig::without_region().with_region(config.region().cloned()).with_http_client(https);
+            let of_profile =
+                ProfileFileCredentialsProvider::builder().configure(&provider).profile_name(profile).build();
+            config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(of_profile)).build();
         }
         Ok(Aws { config, stack_name: connection.stack.clone(), json: connection.json })
     }

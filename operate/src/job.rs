@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::cli::{JobCreateArgs, JobWatchArgs};
 use crate::connection::Aws;
-use crate::exit::{Exit, Failure, could_not};
+use crate::exit::{Exit, Failure, could_not, findings_as_json};
 use crate::{output, request};
 
 /// Pause between two looks at a job. AWS takes ten `DescribeJob` a second of an account.
@@ -57,7 +57,9 @@ pub(crate) async fn create(aws: &Aws, CheckedJob { job, valid }: CheckedJob) -> 
         .await
         .map_err(could_not(&format!("make the job {}", job.job)))?;
     if aws.json {
-        output::json(&json!({"job": job.job, "document": {"lwm2m": valid.desired}}));
+        let notices = (!valid.notices.is_empty()).then(|| ("notices".to_owned(), findings_as_json(&valid.notices)));
+        let created = [("job".to_owned(), json!(job.job)), ("document".to_owned(), json!({"lwm2m": valid.desired}))];
+        output::json(&created.into_iter().chain(notices).collect());
     } else {
         output::line(&format!("job {}: lwm2m job watch {} shows how far it is", job.job, job.job));
     }

@@ -14,9 +14,10 @@ use crate::{output, shadows};
 struct ListedRequest {
     name: Name,
     answer: AnswerFields,
+    is_open: bool,
 }
 
-/// Lists at most `most` requests, the newest first.
+/// Lists the open requests, and at most `most` that have ended, the newest first.
 pub(crate) async fn run(aws: &Aws, thing: &ThingName, most: usize) -> Result<Exit, Failure> {
     let mut requests = match from_ledger(aws, thing, most).await {
         Ok(requests) => requests,
@@ -30,7 +31,11 @@ pub(crate) async fn run(aws: &Aws, thing: &ThingName, most: usize) -> Result<Exi
         }
     };
     requests.sort_by_cached_key(newest_first);
-    requests.truncate(most);
+    let mut listed = 0;
+    requests.retain(|request| {
+        listed += usize::from(!request.is_open);
+        request.is_open || listed <= most
+    });
     show(aws, thing, requests);
     Ok(Exit::Done)
 }
@@ -48,7 +53,7 @@ async fn from_ledger(aws: &Aws, thing: &ThingName, most: usize) -> Result<Vec<Li
     let mut requests: Vec<ListedRequest> = in_item.map(from_record).collect();
     for past in ledger.ended(thing.as_str(), most).await.map_err(ledger_failure)? {
         if requests.iter().all(|request| request.name != past.name) {
-            requests.push(ListedRequest { name: past.name.clone(), answer: AnswerFields(past.fields) });
+            requests.push(ListedRequest { name: past.name.clone(), answer: AnswerFields(past.fields), is_open: false });
         }
     }
     Ok(requests)
@@ -60,20 +65,21 @@ fn from_record(record: &Record) -> ListedRequest {
         _ => Map::new(),
     };
     fields.insert("keys".to_owned(), json!(record.keys));
-    ListedRequest { name: record.name.clone(), answer: AnswerFields(fields) }
+    ListedRequest { name: record.name.clone(), answer: AnswerFields(fields), is_open: record.is_open() }
 }
 
 async fn from_shadow(aws: &Aws, thing: &ThingName) -> Result<Vec<ListedRequest>, Failure> {
     let entries = shadows::answers(&aws.iot_data(), thing).await?;
     let listed = |(name, entry): (String, Json)| {
-        Some(ListedRequest { name: Name::parse(&name), answer: AnswerFields::from_entry(entry)? })
+        let answer = AnswerFields::from_entry(entry)?;
+        Some(ListedRequest { name: Name::parse(&name), is_open: answer.exit() == Exit::Open, answer })
     };
     Ok(entries.into_iter().filter_map(listed).collect())
 }
 
 fn show(aws: &Aws, thing: &ThingName, requests: Vec<ListedRequest>) {
     if aws.json {
-        let as_json = |ListedRequest { name, answer }| {
+        let as_json = |ListedRequest { name, answer, .. }| {
             Json::Object([("request".to_owned(), json!(name))].into_iter().chain(answer.0).collect())
         };
         return output::json(&Json::Array(requests.into_iter().map(as_json).collect()));
@@ -81,7 +87,7 @@ fn show(aws: &Aws, thing: &ThingName, requests: Vec<ListedRequest>) {
     if requests.is_empty() {
         return output::note(&format!("No request of {thing} is known."));
     }
-    let rows = requests.iter().map(|ListedRequest { name, answer }| {
+    let rows = requests.iter().map(|ListedRequest { name, answer, .. }| {
         let text = |field: &str| answer.text(field).unwrap_or("-").to_owned();
         [
             name.to_string(),

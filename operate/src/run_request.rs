@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_iotdataplane::Client;
 use indicatif::{ProgressBar, ProgressStyle};
+use lwm2m::Finding;
 use requests::Status;
 use serde_json::{Map, Value as Json, json};
 use shadow::ThingName;
@@ -16,7 +17,7 @@ use crate::answer::AnswerFields;
 use crate::cli::{Operation, OperationArgs, WaitingArgs};
 use crate::connection::Aws;
 use crate::data_model::{self, Leaf};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, findings_as_json};
 use crate::request::{self, ValidRequest};
 use crate::{output, shadows};
 
@@ -42,7 +43,7 @@ pub(crate) async fn run(aws: &Aws, CheckedRequest { args, valid }: CheckedReques
     valid.notices.iter().for_each(output::finding);
     let operation = valid.operation.as_str();
     let keys = if requests::has_result(operation) { valid.keys } else { Vec::new() };
-    let draft = Draft { thing: &args.thing, operation, desired: valid.desired, keys };
+    let draft = Draft { thing: &args.thing, operation, desired: valid.desired, keys, notices: valid.notices };
     draft.run(aws, &args.waiting).await
 }
 
@@ -53,7 +54,9 @@ pub(crate) async fn cancel(
     desired: Json,
     waiting: &WaitingArgs,
 ) -> Result<Exit, Failure> {
-    Draft { thing, operation: requests::CANCEL_REQUEST, desired, keys: Vec::new() }.run(aws, waiting).await
+    Draft { thing, operation: requests::CANCEL_REQUEST, desired, keys: Vec::new(), notices: Vec::new() }
+        .run(aws, waiting)
+        .await
 }
 
 /// A request before it is written.
@@ -63,23 +66,30 @@ struct Draft<'a> {
     desired: Json,
     /// Keys whose values are shown if it succeeds.
     keys: Vec<String>,
+    notices: Vec<Finding>,
 }
 
 impl Draft<'_> {
     async fn run(self, aws: &Aws, waiting: &WaitingArgs) -> Result<Exit, Failure> {
-        let Draft { thing, operation, desired, keys } = self;
+        let Draft { thing, operation, desired, keys, notices } = self;
         let client = aws.iot_data();
         let client_token = waiting.client_token.clone().unwrap_or_else(|| format!("lwm2m-{:016x}", fastrand::u64(..)));
         let begun = Instant::now();
         let version = shadows::make_request(&client, thing, &desired, &client_token).await?;
-        let request = SentRequest { thing, operation, version, client_token, keys };
+        let request = SentRequest { thing, operation, version, client_token, keys, notices };
         if waiting.no_wait {
             request.show_name(aws);
             return Ok(Exit::Done);
         }
-        match request.wait(&client, begun, waiting.timeout).await? {
-            Some(answer) => Ok(request.show(aws, &client, answer, begun.elapsed()).await),
-            None => Ok(Exit::Interrupted),
+        match request.wait(&client, begun, waiting.timeout).await {
+            Ok(Some(answer)) => Ok(request.show(aws, &client, answer, begun.elapsed()).await),
+            Ok(None) => {
+                if aws.json {
+                    request.show_name(aws);
+                }
+                Ok(Exit::Interrupted)
+            }
+            Err(failure) => Err(failure.of_request(request.as_fields())),
         }
     }
 }
@@ -91,6 +101,7 @@ struct SentRequest<'a> {
     version: u64,
     client_token: String,
     keys: Vec<String>,
+    notices: Vec<Finding>,
 }
 
 impl SentRequest<'_> {
@@ -144,12 +155,16 @@ impl SentRequest<'_> {
     }
 
     fn as_fields(&self) -> Map<String, Json> {
-        Map::from_iter([
+        let mut fields = Map::from_iter([
             ("thing".to_owned(), json!(self.thing.as_str())),
             ("request".to_owned(), json!(self.version)),
             ("operation".to_owned(), json!(self.operation)),
             ("clientToken".to_owned(), json!(self.client_token)),
-        ])
+        ]);
+        if !self.notices.is_empty() {
+            fields.insert("notices".to_owned(), findings_as_json(&self.notices));
+        }
+        fields
     }
 
     fn note_that_it_goes_on(&self) {
@@ -261,7 +276,8 @@ mod tests {
     fn the_answer_is_shown_where_the_values_cannot_be_read() {
         let thing = ThingName::parse("a").unwrap();
         let (operation, client_token) = ("read", "t".to_owned());
-        let request = SentRequest { thing: &thing, operation, version: 7, client_token, keys: Vec::new() };
+        let request =
+            SentRequest { thing: &thing, operation, version: 7, client_token, keys: Vec::new(), notices: Vec::new() };
         let answer = || AnswerFields::from_entry(json!({"status": "SUCCEEDED"})).unwrap();
         let named = json!({"thing": "a", "request": 7, "operation": "read", "clientToken": "t", "status": "SUCCEEDED"});
         assert_eq!(request.as_json(answer(), &Ok(Vec::new())), named);

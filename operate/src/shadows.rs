@@ -1,5 +1,7 @@
 //! Reads and writes of a thing's shadows, with the rights of the person who runs the command.
 
+use std::error::Error;
+
 use aws_sdk_iotdataplane::Client;
 use aws_sdk_iotdataplane::config::retry::RetryConfig;
 use aws_sdk_iotdataplane::error::SdkError;
@@ -7,7 +9,7 @@ use aws_sdk_iotdataplane::primitives::Blob;
 use serde_json::{Map, Value as Json, json};
 use shadow::ThingName;
 
-use crate::exit::{Failure, could_not};
+use crate::exit::{Failure, could_not, missing_credentials, summary};
 
 pub(crate) const OPERATION: &str = "operation";
 pub(crate) const DATAMODEL: &str = "datamodel";
@@ -57,18 +59,30 @@ pub(crate) async fn make_request(
     let updated = update.payload(Blob::new(document.to_string())).customize().config_override(once).send().await;
     let accepted = match updated {
         Ok(output) => bytes(output.payload),
-        // AWS refused it, or was not reached: there is no request.
-        Err(error @ (SdkError::ServiceError(_) | SdkError::ConstructionFailure(_))) => {
+        Err(error) if was_not_sent(&error) => {
             return Err(could_not(&format!("write the operation shadow of {thing}"))(error));
         }
         Err(error) => {
-            let why = lambda_support::aws::error_summary(&error);
-            let message = format!("it is not known whether the request was made: {why}; see lwm2m requests {thing}");
-            return Err(Failure::new(message));
+            let why = summary(&error);
+            let message = format!(
+                "it is not known whether the request was made: {why}; lwm2m requests {thing} shows it with the client token \
+                 {client_token} if it was"
+            );
+            let made = Map::from_iter([
+                ("thing".to_owned(), json!(thing.as_str())),
+                ("clientToken".to_owned(), json!(client_token)),
+            ]);
+            return Err(Failure::new(message).of_request(made));
         }
     };
     let version = serde_json::from_slice::<Json>(&accepted).ok().and_then(|accepted| accepted.get("version")?.as_u64());
     version.ok_or_else(|| Failure::new("AWS IoT did not say which version of the shadow carries the request"))
+}
+
+/// Whether a request was certainly not made: AWS refused it, or it could not be signed.
+fn was_not_sent<E: Error + 'static>(error: &SdkError<E>) -> bool {
+    matches!(error, SdkError::ServiceError(_) | SdkError::ConstructionFailure(_))
+        || missing_credentials(error).is_some()
 }
 
 fn bytes(payload: Option<Blob>) -> Vec<u8> {
