@@ -112,14 +112,16 @@ def test_a_message_that_is_no_event_does_not_stop_it(stack, device):
     of_jobs = {"version": "1.0", "requestContext": of_jobs, "DDBStreamBatchInfo": {"batchSize": 5}}
     foreign = failure_record(stack, event) | {"requestContext": {"functionArn": "arn:aws:lambda:r:1:function:somebody-elses"}}
     strange = ["no event", "[1]", "{}", '{"requestPayload": 5}', '{"requestContext": {"functionArn": 5}, "requestPayload": {}}']
-    for body in [*strange, note, of_jobs, foreign, thing, failure_record(stack, event)]:
+    # Names of things that are JSON as well.
+    names = [thing, "356938035643809", "true", "null"]
+    for body in [*strange, note, of_jobs, foreign, *names, failure_record(stack, event)]:
         put(stack, body)
     shown = redrive(stack)
     assert f"{len(strange)} left: neither an event nor a thing's name" in shown
     assert "left: a part of the ledger's stream (7 records) (lwm2m rewrite-answers" in shown
     assert "left: a part of the ledger's stream (5 records) (job-executions reports its executions within minutes" in shown
     assert "1 left: arn:aws:lambda:r:1:function:somebody-elses is no function of this stack" in shown
-    assert f"written anew: {thing}" in shown
+    assert all(f"written anew: {name} (its answers)" in shown for name in names)
     stack.aws.last_word(thing, event["version"])
     assert message_count(stack) == len(strange) + 3
     assert "2 discarded" in redrive(stack, "--discard-stream-notes")

@@ -34,10 +34,11 @@ pub(super) enum Content<'a> {
 }
 
 impl Message {
+    /// Reads the body of a message. A record is an object: names such as `17` and `true` are JSON as well.
     pub(super) fn read(body: &str) -> Message {
         match serde_json::from_str(body) {
-            Ok(record) => Message { thing: None, record },
-            Err(_) => Message { thing: ThingName::parse(body), record: Json::Null },
+            Ok(record @ Json::Object(_)) => Message { thing: None, record },
+            _ => Message { thing: ThingName::parse(body), record: Json::Null },
         }
     }
 
@@ -143,11 +144,15 @@ mod tests {
             (of_event(json!({"thingArn": "arn:a", "jobId": "j", "jobOver": "canceled"})), "arn:a canceled j X"),
             (of_event(json!({"canceledJob": "j"})), "- - j X"),
             ("urn:dev:1".to_owned(), "urn:dev:1 (its answers)"),
+            ("17".to_owned(), "17 (its answers)"),
+            ("356938035643809".to_owned(), "356938035643809 (its answers)"),
+            ("true".to_owned(), "true (its answers)"),
+            ("null".to_owned(), "null (its answers)"),
             (r#"{"DDBStreamBatchInfo": {"batchSize": 7}}"#.to_owned(), "a part of the ledger's stream (7 records)"),
             (r#"{"DDBStreamBatchInfo": 1}"#.to_owned(), "a part of the ledger's stream (? records)"),
             ("no event".to_owned(), "no event"),
             ("[1]".to_owned(), "no event"),
-            ("17".to_owned(), "no event"),
+            ("\"a\"".to_owned(), "no event"),
             (r#"{"requestContext": {"functionArn": 5}, "requestPayload": {}}"#.to_owned(), "no event"),
             (r#"{"requestContext": {"functionArn": "f"}, "requestPayload": 5}"#.to_owned(), "no event"),
         ] {
