@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from command_line import LWM2M, lwm2m, run, start
+from command_line import LWM2M, closed_pipe, lwm2m, run, start
 from stack.aws import CREDENTIALS, base_environment
 from stack.aws_between import DENIED, LoseAnswer
 from stack.deployment import STACK_NAME
@@ -184,6 +184,25 @@ def test_a_request_whose_time_is_over_has_its_exit_status(stack, device):
     stack.aws.update_shadow(sleeper, "operation", {"reported": {"requests": {version: over}}})
     shown, _ = command.communicate(timeout=PATIENCE)
     assert (command.returncode, shown.split()[0]) == (TIMED_OUT, "TIMED_OUT")
+
+
+def test_an_unread_output_does_not_change_the_exit_status(stack, device):
+    """Behind `head`, say. Nothing is said about it either."""
+    thing = device()
+    for arguments, status in [
+        (["--json", "read", thing, "Device.0.UTC Ofset"], NOT_VALID),
+        (["read", thing, "Device.0.UTC Ofset", "--object-checks=notice"], REJECTED),
+        (["read", thing, OFFSET], DONE),
+    ]:
+        with closed_pipe() as unread:
+            ended = run(stack, *arguments, stdout=unread)
+        assert ended.returncode == status and "standard output" not in ended.stderr, ended.stderr
+
+
+def test_an_output_that_cannot_be_written_is_reported(stack, device):
+    with open("/dev/full", "w") as full:
+        ended = run(stack, "read", device(), OFFSET, stdout=full)
+    assert ended.returncode == WRONG and "could not write to standard output: No space left on device" in ended.stderr
 
 
 def test_a_request_need_not_be_waited_for(stack, device):

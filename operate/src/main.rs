@@ -37,13 +37,15 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(Failure::new(error.to_string())),
     };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            failure.print(json);
-            failure.exit.into()
-        }
+    let exit = result.unwrap_or_else(|failure| {
+        failure.print(json);
+        failure.exit
+    });
+    if let Some(error) = output::write_error() {
+        output::note(&format!("could not write to standard output: {error}"));
+        return Exit::Failed.into();
     }
+    exit.into()
 }
 
 async fn run(cli: Cli) -> Result<Exit, Failure> {

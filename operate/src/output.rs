@@ -1,6 +1,7 @@
 //! Output: tables and JSON on standard output, notes on standard error.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -10,11 +11,22 @@ use serde_json::Value as Json;
 /// Blanks before and after a column of a table.
 const PADDING: (u16, u16) = (0, 2);
 
-/// Writes a line to standard output; ends the process where nobody reads it any more, as behind `head`.
+/// First error of a write to standard output.
+static WRITE_ERROR: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes a line to standard output. After an error nothing more is written, and the command goes on: what it does, and its exit
+/// status, do not depend on who reads.
 pub(crate) fn line(text: &str) {
-    if writeln!(io::stdout(), "{text}").is_err() {
-        std::process::exit(0);
+    if WRITE_ERROR.get().is_none()
+        && let Err(error) = writeln!(io::stdout(), "{text}")
+    {
+        let _ = WRITE_ERROR.set(error);
     }
+}
+
+/// Error by which standard output is not complete, except where nobody reads it any more, as behind `head`.
+pub(crate) fn write_error() -> Option<&'static io::Error> {
+    WRITE_ERROR.get().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
 }
 
 /// Writes a line to standard error; where that fails, nothing is left to report it to.
