@@ -1,13 +1,14 @@
 """The failure queue: events whose attempts have all failed wait there, and can be redriven."""
 
 import json
+import signal
 import threading
 import time
 from collections import Counter
 
 import pytest
 
-from command_line import lwm2m
+from command_line import closed_pipe, lwm2m, run, start
 from stack.aws import own_version
 from stack.deployment import STACK_NAME
 from stack.loopback import Handler, serving
@@ -173,6 +174,86 @@ def test_a_queue_of_ten_thousand_is_emptied_although_some_come_back(stack):
     assert all(times == 1 for version, times in taken.items() if version % 100)
     assert f"{taken.total()} sent again" in shown
     assert message_count(stack) == 100
+
+
+# ---------------------------------------------------------------- what does not go well
+
+
+def test_it_goes_on_to_its_end_if_nobody_reads_its_output(stack):
+    """Behind `head`, say: each message is handled, and those that are left can be received at once."""
+    for n in range(30):
+        put(stack, failure_record(stack, {"thingName": "works", "operation": "read", "version": n}))
+        put(stack, "no event")
+    with serving(Lambda, stack=stack, taken=[], lock=threading.Lock()) as server, closed_pipe() as unread:
+        ended = run(stack, "redrive", stdout=unread, AWS_ENDPOINT_URL_LAMBDA=f"http://127.0.0.1:{server.server_port}")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert sorted(server.taken) == list(range(30))
+    assert message_count(stack) == 30
+
+
+class Refusing(Handler):
+    """A service of AWS that refuses every call with the server's `code`."""
+
+    def do_POST(self) -> None:
+        self.body()
+        body = json.dumps({"__type": self.server.code, "message": "no"}).encode()
+        self.reply(400, body, {"x-amzn-ErrorType": self.server.code})
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "KMSAccessDeniedException", "TooManyRequestsException"])
+def test_it_fails_if_aws_refused_to_send_a_message_on(stack, code):
+    put(stack, failure_record(stack, {"thingName": "a", "operation": "read", "version": 7}))
+    put(stack, "no event")
+    with serving(Refusing, code=code) as server:
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        assert run(stack, "redrive", "--dry-run", AWS_ENDPOINT_URL_LAMBDA=endpoint).returncode == 0
+        ended = run(stack, "redrive", AWS_ENDPOINT_URL_LAMBDA=endpoint)
+    assert ended.returncode == 1 and f"left: a read 7 LEDGER_UNAVAILABLE ({code}: no)" in ended.stdout, ended
+    assert f"  1 left: {code}\n" in ended.stdout
+    # What is left for what it is, is no failure.
+    assert "1 sent again" in redrive(stack) and "1 left" in redrive(stack)
+
+
+def test_a_queue_that_may_not_be_read_is_not_called_empty(stack):
+    with serving(Refusing, code="AccessDeniedException") as server:
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        ended = run(stack, "redrive", AWS_ENDPOINT_URL_SQS=endpoint)
+        as_json = run(stack, "--json", "redrive", AWS_ENDPOINT_URL_SQS=endpoint)
+    error = "could not read the failure queue: AccessDeniedException: no"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"{error}\n")
+    report = {"messages": [], "counts": {}, "left": {}, "inFlight": None}
+    assert as_json.returncode == 1 and json.loads(as_json.stdout) == report | {"error": error, "findings": []}
+
+
+class Silent(Handler):
+    """A service of AWS that does not answer."""
+
+    def do_POST(self) -> None:
+        self.body()
+        self.server.called.set()
+        self.server.over.wait()
+
+
+def test_a_queue_is_not_called_empty_if_it_is_interrupted_before_the_first_message(stack):
+    with serving(Silent, called=threading.Event(), over=threading.Event()) as server:
+        waiting = start(stack, "redrive", AWS_ENDPOINT_URL_SQS=f"http://127.0.0.1:{server.server_port}")
+        assert server.called.wait(timeout=60)
+        waiting.send_signal(signal.SIGINT)
+        shown, told = waiting.communicate(timeout=30)
+        server.over.set()
+    assert (waiting.returncode, shown, told) == (128 + signal.SIGINT, "", "")
+
+
+def test_messages_in_flight_are_counted(stack):
+    """A redrive that was killed has hidden them."""
+    for _ in range(3):
+        put(stack, "no event")
+    queue = stack.outputs["FailureQueueUrl"]
+    received = stack.aws.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=900)["Messages"]
+    assert len(received) == 3
+    shown = redrive(stack)
+    assert shown.startswith("No message can be received; 3 in flight") and "within 15 minutes" in shown
+    assert json.loads(redrive(stack, "--json"))["inFlight"] == 3
 
 
 # ---------------------------------------------------------------- answers

@@ -8,7 +8,8 @@
 //! of the ledger's stream. A thing's name goes back to where it came from, so that its answers are written anew. The stream's
 //! records are not in such a note: `lwm2m rewrite-answers` writes all answers anew.
 //!
-//! The output ends with the messages that are left in the queue, and why. A message of another kind stays there.
+//! The output ends with the messages that are left in the queue, and why. A message of another kind stays there. If AWS refused to
+//! send a message on, or to delete it, the exit status is that of a failure.
 
 mod message;
 mod queue;
@@ -17,14 +18,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use tokio::task::JoinSet;
 
 use crate::connection::Aws;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use message::{Content, Message};
-use queue::{FailureQueue, NotDone};
+use queue::{FailureQueue, HIDDEN_FOR, NotDone, Reason};
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Options {
@@ -44,8 +45,8 @@ struct Outcome {
     /// Word for the outcome, such as `sent again`.
     word: &'static str,
     message: String,
-    /// Reason why it is left: in short, for the sums, and in full.
-    reason: Option<(String, String)>,
+    /// Reason why it is left.
+    reason: Option<Reason>,
 }
 
 impl Outcome {
@@ -53,8 +54,8 @@ impl Outcome {
         Outcome { word, message, reason: None }
     }
 
-    fn left(message: String, short: String, detail: String) -> Outcome {
-        Outcome { word: "left", message, reason: Some((short, detail)) }
+    fn left(message: String, reason: Reason) -> Outcome {
+        Outcome { word: "left", message, reason: Some(reason) }
     }
 }
 
@@ -67,11 +68,10 @@ pub(crate) async fn run(aws: &Aws, options: Options) -> Result<Exit, Failure> {
     };
     // However this ended: others can see at once what was left.
     queue.release().await;
-    report.sum_up();
-    ended
+    Ok(report.sum_up(ended))
 }
 
-/// Handles each message that was there at the beginning, those of one call concurrently.
+/// Handles each message that was there at the beginning, those of one call concurrently. If there was none, counts those in flight.
 async fn drain(queue: &Arc<FailureQueue>, options: Options, report: &mut Report) -> Result<(), Failure> {
     while let Some(batch) = queue.receive().await? {
         let mut handling = JoinSet::new();
@@ -89,7 +89,7 @@ async fn drain(queue: &Arc<FailureQueue>, options: Options, report: &mut Report)
             match done {
                 Ok(Some(word)) => finished.push((received, Outcome::done(message, word))),
                 Ok(None) => left.push((received, Outcome::done(message, "waits"))),
-                Err(NotDone::Left { short, detail }) => left.push((received, Outcome::left(message, short, detail))),
+                Err(NotDone::Left(reason)) => left.push((received, Outcome::left(message, reason))),
                 Err(NotDone::Failed(failure)) => failed = Some(failure),
             }
         }
@@ -97,7 +97,7 @@ async fn drain(queue: &Arc<FailureQueue>, options: Options, report: &mut Report)
         for (received, outcome) in finished {
             match not_deleted.remove(received.id()) {
                 None => report.add(outcome),
-                Some(why) => left.push((received, Outcome::left(outcome.message, why.clone(), why))),
+                Some(reason) => left.push((received, Outcome::left(outcome.message, reason))),
             }
         }
         queue.leave(left.iter().map(|(received, _)| received)).await?;
@@ -105,6 +105,9 @@ async fn drain(queue: &Arc<FailureQueue>, options: Options, report: &mut Report)
         if let Some(failure) = failed {
             return Err(failure);
         }
+    }
+    if report.counts.is_empty() {
+        report.in_flight = Some(queue.in_flight().await?);
     }
     Ok(())
 }
@@ -131,38 +134,79 @@ struct Report {
     messages: Vec<Json>,
     counts: BTreeMap<&'static str, usize>,
     reasons: BTreeMap<String, usize>,
+    was_refused: bool,
+    /// Messages in flight, where no other one was found.
+    in_flight: Option<u64>,
 }
 
 impl Report {
     fn new(json: bool) -> Report {
-        Report { json, messages: Vec::new(), counts: BTreeMap::new(), reasons: BTreeMap::new() }
+        Report {
+            json,
+            messages: Vec::new(),
+            counts: BTreeMap::new(),
+            reasons: BTreeMap::new(),
+            was_refused: false,
+            in_flight: None,
+        }
     }
 
     fn add(&mut self, Outcome { word, message, reason }: Outcome) {
         *self.counts.entry(word).or_default() += 1;
-        let detail = reason.as_ref().map(|(_, detail)| detail.clone());
+        let detail = reason.as_ref().map(|reason| reason.detail.clone());
         if self.json {
             self.messages.push(json!({"message": message, "done": word, "why": detail}));
         } else {
             let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
             output::line(&format!("{word}: {message}{detail}"));
         }
-        if let Some((short, _)) = reason {
+        if let Some(Reason { short, is_refusal, .. }) = reason {
             *self.reasons.entry(short).or_default() += 1;
+            self.was_refused |= is_refusal;
         }
     }
 
-    fn sum_up(self) {
+    /// Prints the sums, and the failure if one ended it; returns the exit status.
+    fn sum_up(self, ended: Result<Exit, Failure>) -> Exit {
         if self.json {
-            return output::json(&json!({"messages": self.messages, "counts": self.counts, "left": self.reasons}));
+            let mut fields = Map::from_iter([
+                ("messages".to_owned(), json!(self.messages)),
+                ("counts".to_owned(), json!(self.counts)),
+                ("left".to_owned(), json!(self.reasons)),
+                ("inFlight".to_owned(), json!(self.in_flight)),
+            ]);
+            fields.extend(ended.as_ref().err().map(Failure::as_fields).unwrap_or_default());
+            output::json(&Json::Object(fields));
+        } else {
+            self.print_sums();
+            if let Err(failure) = &ended {
+                failure.print(self.json);
+            }
         }
-        if self.counts.is_empty() {
-            return output::line("The failure queue is empty.");
+        match ended {
+            Ok(Exit::Done) if self.was_refused => Exit::Failed,
+            Ok(exit) => exit,
+            Err(failure) => failure.exit,
         }
-        let counts: Vec<String> = self.counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-        output::line(&counts.join(", "));
-        for (why, count) in &self.reasons {
-            output::line(&format!("  {count} left: {why}"));
+    }
+
+    fn print_sums(&self) {
+        match self.in_flight {
+            Some(0) => output::line("The failure queue is empty."),
+            Some(count) => output::line(&format!(
+                "No message can be received; {count} in flight: another redrive has them, or had them when it was killed. \
+                 They come back within {} minutes.",
+                HIDDEN_FOR / 60
+            )),
+            // It was ended before the first message.
+            None if self.counts.is_empty() => {}
+            None => {
+                let counts: Vec<String> = self.counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+                output::line(&counts.join(", "));
+                for (why, count) in &self.reasons {
+                    output::line(&format!("  {count} left: {why}"));
+                }
+            }
         }
     }
 }

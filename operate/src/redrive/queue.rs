@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use aws_sdk_lambda::types::InvocationType;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
+    QueueAttributeName,
 };
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -21,7 +22,7 @@ use crate::exit::{Failure, could_not};
 const CLOCKS_DIFFER: Millis = 2_000;
 
 /// Seconds for which messages stay hidden, if this ends without `release`.
-const HIDDEN_FOR: i32 = 900;
+pub(super) const HIDDEN_FOR: i32 = 900;
 
 /// Most bytes of an event that an asynchronous invocation takes.
 const LARGEST_EVENT: usize = 1024 * 1024;
@@ -48,8 +49,8 @@ pub(super) struct FailureQueue {
 struct State {
     /// Ids of all messages that were received.
     seen: HashSet<String>,
-    /// Receipts of the messages that are left, by id.
-    hidden: HashMap<String, String>,
+    /// Receipts of the messages that were received and not deleted, by id.
+    held: HashMap<String, String>,
 }
 
 pub(super) struct Received {
@@ -64,18 +65,33 @@ impl Received {
     }
 }
 
+/// Reason why a message stays in the queue.
+pub(super) struct Reason {
+    /// In short, for the sums.
+    pub(super) short: String,
+    pub(super) detail: String,
+    /// Whether AWS refused a call, so that the message can be handled once that is mended.
+    pub(super) is_refusal: bool,
+}
+
+impl Reason {
+    fn refused(short: impl Into<String>, detail: impl Into<String>) -> Reason {
+        Reason { short: short.into(), detail: detail.into(), is_refusal: true }
+    }
+}
+
 /// Reason why nothing was done with a message.
 pub(super) enum NotDone {
-    /// It stays in the queue; why, in short for the sums, and in full.
-    Left { short: String, detail: String },
+    Left(Reason),
     /// AWS was not reached, so it would not be for the others either.
     Failed(Failure),
 }
 
 impl NotDone {
+    /// Makes the reason of a message that is left for what it is.
     pub(super) fn left(why: impl Into<String>) -> NotDone {
         let why = why.into();
-        NotDone::Left { short: why.clone(), detail: why }
+        NotDone::Left(Reason { short: why.clone(), detail: why, is_refusal: false })
     }
 
     /// Makes reasons of failed calls. A refusal by AWS concerns only this message; the others may go.
@@ -85,10 +101,10 @@ impl NotDone {
         R: std::fmt::Debug + Send + Sync + 'static,
     {
         move |error| match &error {
-            SdkError::ServiceError(service) => NotDone::Left {
-                short: service.err().code().unwrap_or(what).to_owned(),
-                detail: lambda_support::aws::error_summary(service.err()),
-            },
+            SdkError::ServiceError(service) => NotDone::Left(Reason::refused(
+                service.err().code().unwrap_or(what),
+                lambda_support::aws::error_summary(service.err()),
+            )),
             _ => {
                 NotDone::Failed(Failure::new(format!("could not {what}: {}", lambda_support::aws::error_chain(&error))))
             }
@@ -111,7 +127,7 @@ impl FailureQueue {
         })
     }
 
-    /// Receives messages that were there at the beginning, each once. Those that are left stay hidden until `release`.
+    /// Receives messages that were there at the beginning, each once. Those that are not deleted are held until `release`.
     pub(super) async fn receive(&self) -> Result<Option<Vec<Received>>, Failure> {
         let mut empty = 0;
         while empty < EMPTY_LOOKS {
@@ -137,6 +153,7 @@ impl FailureQueue {
                     receipt: message.receipt_handle.unwrap_or_default(),
                     body: message.body.unwrap_or_default(),
                 };
+                self.state().held.insert(received.id.clone(), received.receipt.clone());
                 let came_back = sent > self.began.saturating_add(CLOCKS_DIFFER);
                 if came_back || !self.state().seen.insert(received.id.clone()) {
                     known.push(received);
@@ -154,12 +171,7 @@ impl FailureQueue {
 
     /// Leaves messages in the queue, and hides them: those behind them come. One that is not hidden is received and left again.
     pub(super) async fn leave(&self, messages: impl Iterator<Item = &Received>) -> Result<(), Failure> {
-        let receipts: Vec<String> = messages
-            .map(|received| {
-                self.state().hidden.insert(received.id.clone(), received.receipt.clone());
-                received.receipt.clone()
-            })
-            .collect();
+        let receipts: Vec<String> = messages.map(|received| received.receipt.clone()).collect();
         self.hide(&receipts, HIDDEN_FOR).await
     }
 
@@ -167,7 +179,7 @@ impl FailureQueue {
     pub(super) async fn delete(
         &self,
         messages: impl Iterator<Item = &Received>,
-    ) -> Result<HashMap<String, String>, Failure> {
+    ) -> Result<HashMap<String, Reason>, Failure> {
         let messages: Vec<&Received> = messages.collect();
         let entries = messages.iter().enumerate().filter_map(|(id, received)| {
             let entry = DeleteMessageBatchRequestEntry::builder().id(id.to_string()).receipt_handle(&received.receipt);
@@ -178,10 +190,15 @@ impl FailureQueue {
             return Ok(HashMap::new());
         }
         let deleted = self.sqs.delete_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await;
-        let failed = deleted.map_err(could_not("delete messages of the failure queue"))?.failed;
-        let reasons = failed.into_iter().filter_map(|failure| {
-            let received = messages.get(failure.id.parse::<usize>().ok()?)?;
-            Some((received.id.clone(), failure.message.unwrap_or(failure.code)))
+        let deleted = deleted.map_err(could_not("delete messages of the failure queue"))?;
+        let named = |id: &str| messages.get(id.parse::<usize>().ok()?).map(|received| &received.id);
+        for id in deleted.successful.iter().filter_map(|entry| named(&entry.id)) {
+            self.state().held.remove(id);
+        }
+        let reasons = deleted.failed.into_iter().filter_map(|failure| {
+            let id = named(&failure.id)?.clone();
+            let detail = failure.message.unwrap_or_else(|| failure.code.clone());
+            Some((id, Reason::refused(failure.code, detail)))
         });
         Ok(reasons.collect())
     }
@@ -213,10 +230,18 @@ impl FailureQueue {
         send.send().await.map(drop).map_err(NotDone::from_call("write into the answers queue"))
     }
 
-    /// Makes the messages that were left visible. Failure is ignored: they become visible by themselves later.
+    /// Counts the messages that were received and not deleted, by whomever: nobody else gets them for a while.
+    pub(super) async fn in_flight(&self) -> Result<u64, Failure> {
+        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let answer = self.sqs.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone()).send().await;
+        let counts = answer.map_err(could_not("count the messages in the failure queue"))?.attributes;
+        Ok(counts.and_then(|counts| counts.get(&name)?.parse().ok()).unwrap_or_default())
+    }
+
+    /// Makes the messages visible that were not deleted. Failure is ignored: they become visible by themselves later.
     pub(super) async fn release(&self) {
-        let hidden: Vec<String> = std::mem::take(&mut self.state().hidden).into_values().collect();
-        let _ = self.hide(&hidden, 0).await;
+        let held: Vec<String> = std::mem::take(&mut self.state().held).into_values().collect();
+        let _ = self.hide(&held, 0).await;
     }
 
     /// Hides messages for so many seconds. Those that AWS refuses to hide are visible, or gone.
