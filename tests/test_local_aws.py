@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import socket
 import sys
 import time
 import uuid
@@ -13,7 +14,7 @@ import pytest
 
 from stack.aws import LocalAws
 from stack.local_stack import ROOT
-from stack.processes import PATIENCE, wait_for
+from stack.processes import PATIENCE, free_port, listens, wait_for
 
 ROLE = "arn:aws:iam::000000000000:role/function"
 _numbers = itertools.count(1)
@@ -55,6 +56,18 @@ def aws(tmp_path_factory):
         yield aws
     finally:
         aws.stop()
+
+
+def test_other_ports_are_chosen_if_one_of_them_is_taken_meanwhile(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = iter([free_port(), taken.getsockname()[1]])
+        monkeypatch.setattr("stack.aws.free_port", lambda preferred=None: next(ports, None) or free_port())
+        aws = LocalAws(ROOT, tmp_path)
+        try:
+            aws.start()
+            assert aws.mqtt_port != taken.getsockname()[1] and listens(aws.mqtt_port)
+        finally:
+            aws.stop()
 
 
 class Function:

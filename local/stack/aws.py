@@ -111,9 +111,12 @@ class LocalAws:
     def _is_healthy(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.endpoint}/_ministack/health", timeout=2) as answer:
-                return answer.status == 200
+                mqtt = json.load(answer)["iot_mtls"]
         except OSError:
             return False
+        if mqtt == "degraded":
+            raise Failure(f"the local AWS cannot listen for MQTT on port {self.mqtt_port}")
+        return mqtt == "listening"
 
     def stop(self) -> None:
         if self.process:
