@@ -684,6 +684,22 @@ def test_the_doctor_reports_errors_of_the_certificate_and_its_policy(deployed):
         iot.delete_policy_version(policyName=name, policyVersionId=narrower["policyVersionId"])
 
 
+def test_the_doctor_does_not_want_a_replaced_certificate_to_be_active_again(deployed):
+    """A renewal leaves an old certificate inactive with its policy, if it cannot delete it."""
+    iot, policy = deployed.aws.iot, deployed.outputs["CoiotePolicyName"]
+    old = iot.create_keys_and_certificate(setAsActive=False)
+    iot.attach_policy(policyName=policy, target=old["certificateArn"])
+    try:
+        ended = run(deployed, "doctor")
+        assert ended.returncode == 0, ended.stdout
+        assert f"unsure  certificate of Coiote ({old['certificateId'][:8]}…): it is INACTIVE" in ended.stdout
+        assert f"aws iot delete-certificate --certificate-id {old['certificateId']}" in ended.stdout
+        assert "--new-status ACTIVE" not in ended.stdout
+    finally:
+        iot.detach_policy(policyName=policy, target=old["certificateArn"])
+        iot.delete_certificate(certificateId=old["certificateId"])
+
+
 def test_a_device_appears_and_is_managed(deployed):
     name = "urn:dev:first"
     deployed.coiote.add_device(name)

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use aws_sdk_iot::types::CertificateStatus;
+use aws_sdk_iot::types::{CertificateDescription, CertificateStatus};
 use serde_json::Value as Json;
 
 use super::{Diagnoses, Diagnosis, policy};
@@ -24,24 +24,29 @@ pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -
     };
     let subject = format!("policy {policy_name}");
     let iot = aws.iot();
-    let targets = match iot.list_targets_for_policy().policy_name(policy_name).send().await {
-        Ok(listed) => listed.targets.unwrap_or_default(),
+    let targets = iot.list_targets_for_policy().policy_name(policy_name).into_paginator().items().send();
+    let arns: Vec<String> = match targets.try_collect().await {
+        Ok(arns) => arns,
         Err(error) => {
             diagnoses.add(Diagnosis::not_visible(subject, could_not("look whose it is")(error)));
             return Ok(());
         }
     };
-    if targets.is_empty() {
+    if arns.is_empty() {
         diagnoses.add(Diagnosis::wrong(
             subject.clone(),
             "no certificate has it, so Coiote cannot connect to AWS IoT",
             RENEW,
         ));
     }
-    for target in &targets {
-        diagnoses.add(check_certificate(aws, target).await);
+    let mut certificates = Vec::new();
+    for arn in &arns {
+        certificates.push(Certificate::look_up(&iot, arn).await);
     }
-    if let Some(diagnosis) = check_policy(&iot, policy_name, subject, targets.first()).await {
+    for certificate in &certificates {
+        diagnoses.add(certificate.check(&certificates, policy_name));
+    }
+    if let Some(diagnosis) = check_policy(&iot, policy_name, subject, arns.first()).await {
         diagnoses.add(diagnosis);
     }
     Ok(())
@@ -85,21 +90,57 @@ fn needed_permissions() -> [(&'static str, String); 5] {
     ]
 }
 
-async fn check_certificate(aws: &Aws, arn: &str) -> Diagnosis {
-    let id = arn.rsplit('/').next().unwrap_or_default();
-    let subject = format!("certificate of Coiote ({}…)", id.get(..8).unwrap_or(id));
-    let found = match aws.iot().describe_certificate().certificate_id(id).send().await {
-        Ok(found) => found.certificate_description,
-        Err(error) => return Diagnosis::not_visible(subject, could_not("look at it")(error)),
-    };
-    let Some(certificate) = found else { return Diagnosis::not_visible(subject, "AWS IoT says nothing of it") };
-    if certificate.status != Some(CertificateStatus::Active) {
-        let status = certificate.status.map_or_else(|| "no status".to_owned(), |status| status.as_str().to_owned());
-        let advice = format!("aws iot update-certificate --new-status ACTIVE --certificate-id {id}");
-        return Diagnosis::wrong(subject, format!("it is {status}, so Coiote cannot connect to AWS IoT"), advice);
+/// Certificate that has the policy.
+struct Certificate<'a> {
+    arn: &'a str,
+    found: Result<CertificateDescription, Failure>,
+}
+
+impl Certificate<'_> {
+    async fn look_up<'a>(iot: &aws_sdk_iot::Client, arn: &'a str) -> Certificate<'a> {
+        let described = iot.describe_certificate().certificate_id(id_in(arn)).send().await;
+        let found = described
+            .map_err(could_not("look at it"))
+            .and_then(|found| found.certificate_description.ok_or_else(|| Failure::new("AWS IoT says nothing of it")));
+        Certificate { arn, found }
     }
-    let expires_at = certificate.certificate_pem.as_deref().and_then(coiote::expires_at);
-    validity(subject, expires_at, SystemTime::now(), 30)
+
+    /// Judges the certificate as one of `all` that have the policy: a renewal may leave an inactive one beside the new one.
+    fn check(&self, all: &[Certificate], policy_name: &str) -> Diagnosis {
+        let (arn, id) = (self.arn, id_in(self.arn));
+        let subject = format!("certificate of Coiote ({}…)", id.get(..8).unwrap_or(id));
+        let certificate = match &self.found {
+            Ok(certificate) => certificate,
+            Err(failure) => return Diagnosis::not_visible(subject, failure),
+        };
+        if is_active(certificate) {
+            let expires_at = certificate.certificate_pem.as_deref().and_then(coiote::expires_at);
+            return validity(subject, expires_at, SystemTime::now(), 30);
+        }
+        let status = certificate.status.as_ref().map_or("without a status", CertificateStatus::as_str);
+        // One that could not be looked at may be active.
+        if all.iter().any(|other| other.found.as_ref().map_or(true, is_active)) {
+            let advice = format!(
+                "the next renewal removes it; by hand: aws iot detach-policy --policy-name {policy_name} --target {arn} \
+                 && aws iot delete-certificate --certificate-id {id}"
+            );
+            return Diagnosis::unsure(subject, format!("it is {status}: a renewal could not remove it"), advice);
+        }
+        let advice = match all {
+            [_] => format!("aws iot update-certificate --new-status ACTIVE --certificate-id {id}"),
+            // Some of them were replaced, perhaps after a leak.
+            _ => RENEW.to_owned(),
+        };
+        Diagnosis::wrong(subject, format!("it is {status}, so Coiote cannot connect to AWS IoT"), advice)
+    }
+}
+
+fn id_in(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or_default()
+}
+
+fn is_active(certificate: &CertificateDescription) -> bool {
+    certificate.status == Some(CertificateStatus::Active)
 }
 
 /// Judges how long a certificate is still valid: less than `warn_days` is wrong.
@@ -128,5 +169,26 @@ mod tests {
         assert_eq!(state(Some(now + Duration::from_secs(30 * DAY - 1))), State::Wrong);
         assert_eq!(state(Some(now - Duration::from_secs(1))), State::Wrong);
         assert_eq!(state(None), State::Wrong);
+    }
+
+    #[test]
+    fn an_inactive_certificate_is_only_wrong_if_none_is_active() {
+        let certificate = |status| Certificate {
+            arn: "arn:aws:iot:eu-central-1:1:cert/0123456789",
+            found: Ok(CertificateDescription::builder().status(status).build()),
+        };
+        let (active, inactive) =
+            (|| certificate(CertificateStatus::Active), || certificate(CertificateStatus::Inactive));
+        let invisible = Certificate { arn: "", found: Err(Failure::new("not allowed")) };
+        for (all, state, advice) in [
+            (vec![inactive()], State::Wrong, "--new-status ACTIVE"),
+            (vec![inactive(), inactive()], State::Wrong, "CertificateRotation"),
+            (vec![inactive(), active()], State::Unsure, "aws iot delete-certificate --certificate-id 0123456789"),
+            (vec![inactive(), invisible], State::Unsure, "the next renewal removes it"),
+        ] {
+            let diagnosis = all[0].check(&all, "policy");
+            assert_eq!(diagnosis.state, state, "{diagnosis:?}");
+            assert!(diagnosis.advice.contains(advice), "{diagnosis:?}");
+        }
     }
 }
