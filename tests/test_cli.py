@@ -11,7 +11,7 @@ import pytest
 
 from command_line import LWM2M, closed_pipe, lwm2m, run, start
 from stack.aws import CREDENTIALS, base_environment
-from stack.aws_between import DENIED, LoseAnswer
+from stack.aws_between import DENIED, Answer, Call, LoseAnswer
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT, SECRET_NAME
 from stack.processes import PATIENCE, wait_for
@@ -52,8 +52,8 @@ def camel_case(subcommand: str) -> str:
     return first + "".join(word.capitalize() for word in others)
 
 
-def as_json(stack, *arguments: str, status: int = DONE) -> dict | list:
-    ended = run(stack, "--json", *arguments)
+def as_json(stack, *arguments: str, status: int = DONE, **environment: str) -> dict | list:
+    ended = run(stack, "--json", *arguments, **environment)
     assert ended.returncode == status, ended.stdout + ended.stderr
     return json.loads(ended.stdout)
 
@@ -471,9 +471,9 @@ def test_a_job_that_cannot_be_made_is_reported_and_not_made(stack, arguments, st
 SHORT_LIVED = f"client certificate for Coiote (secret {SECRET_NAME})"
 
 
-def other_errors(stack) -> dict[str, dict]:
+def other_errors(stack, **environment: str) -> dict[str, dict]:
     """Errors that the doctor reports, except for the short-lived certificate, by subject."""
-    found = {finding["subject"]: finding for finding in as_json(stack, "doctor", status=WRONG)}
+    found = {finding["subject"]: finding for finding in as_json(stack, "doctor", status=WRONG, **environment)}
     assert re.fullmatch(r"valid for \d days? only", found.pop(SHORT_LIVED)["told"])
     return {subject: finding for subject, finding in found.items() if finding["state"] == "wrong"}
 
@@ -624,3 +624,30 @@ def test_the_doctor_reports_a_disabled_stream(healthy, function, reader, afterwa
         assert mapping in found["advice"] and afterwards in found["advice"]
     finally:
         stack.aws.lambda_.update_event_source_mapping(UUID=mapping, Enabled=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "service", "subject", "afterwards"),
+    [
+        ("AnswersFunction", "dynamodb", "the ledger's stream to answers", "lwm2m rewrite-answers"),
+        ("AnswersFunction", "sqs", "the answers queue", "deploy"),
+        ("JobExecutionsFunction", "dynamodb", "the ledger's stream to job-executions", "deploy"),
+    ],
+)
+def test_the_doctor_reports_a_deleted_event_source_mapping(healthy, aws_between, function, service, subject, afterwards):
+    name = healthy.outputs[function]
+    listed = healthy.aws.lambda_.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    others = [
+        {"UUID": mapping["UUID"], "EventSourceArn": mapping["EventSourceArn"], "State": mapping["State"]}
+        for mapping in listed
+        if f":{service}:" not in mapping["EventSourceArn"]
+    ]
+    assert len(others) < len(listed)
+
+    def without_it(call: Call) -> Answer | None:
+        return Answer({"EventSourceMappings": others}) if call.query.get("FunctionName") == [name] else None
+
+    aws_between.always("GET /2015-03-31", without_it)
+    [(found_subject, found)] = other_errors(healthy, AWS_ENDPOINT_URL=aws_between.endpoint).items()
+    assert found_subject == subject and "was deleted" in found["told"]
+    assert found["advice"].startswith("deploy the stack again") and afterwards in found["advice"]

@@ -17,7 +17,7 @@ class Call:
 
     def __init__(self, method: str, path: str, target: str, body: bytes):
         parsed = urllib.parse.urlsplit(path)
-        self.query = urllib.parse.parse_qs(parsed.query)
+        self.path, self.query = parsed.path, urllib.parse.parse_qs(parsed.query)
         shadow = self.query.get("name", [""])[0]
         verb = {"GET": "get", "POST": "update", "DELETE": "delete"}.get(method, method)
         of_shadow = f"{verb} {shadow}" if parsed.path.endswith("/shadow") else ""

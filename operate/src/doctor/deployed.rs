@@ -1,5 +1,6 @@
 //! Checks the deployed stack, its functions, and the rules and streams that invoke them.
 
+use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use serde_json::Value as Json;
 
 use super::{Diagnoses, Diagnosis, policy};
@@ -18,10 +19,10 @@ pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -
     for rule in stack.rules() {
         diagnoses.add(check_rule(aws, rule, &functions).await);
     }
-    check_mappings(aws, stack.output("AnswersFunction")?, ANSWERS, diagnoses).await;
+    check_event_sources(aws, stack.output("AnswersFunction")?, &OF_ANSWERS, diagnoses).await;
     // The output is missing where jobs are switched off.
     if let Ok(function) = stack.output("JobExecutionsFunction") {
-        check_mappings(aws, function, JOB_EXECUTIONS, diagnoses).await;
+        check_event_sources(aws, function, &OF_JOB_EXECUTIONS, diagnoses).await;
     }
     for (rule, acts_on) in PEERS_RULES {
         // AWS refuses access to a rule that does not exist, so an error says nothing.
@@ -111,45 +112,79 @@ fn diagnosis_of_status(subject: String, status: &str) -> Diagnosis {
     }
 }
 
-/// Function that the ledger's stream invokes.
-struct StreamReader {
-    name: &'static str,
-    /// Effect of its not being invoked, for the message.
+/// Source of events that has to invoke a function.
+struct EventSource {
+    subject: &'static str,
+    /// Service in its ARN.
+    service: &'static str,
+    /// Effect of its not invoking the function, for the message.
     effect: &'static str,
-    /// Further advice, where it was not invoked for longer than the stream keeps its records.
+    /// Further advice, where it did not for longer than the stream keeps its records.
     afterwards: &'static str,
 }
 
-const ANSWERS: StreamReader = StreamReader {
-    name: "answers",
-    effect: "answers do not come into the shadows",
-    afterwards: "; after more than a day also lwm2m rewrite-answers",
-};
+const OF_ANSWERS: [EventSource; 2] = [
+    EventSource {
+        subject: "the ledger's stream to answers",
+        service: "dynamodb",
+        effect: "answers do not come into the shadows",
+        afterwards: "; after more than a day also lwm2m rewrite-answers",
+    },
+    EventSource {
+        subject: "the answers queue",
+        service: "sqs",
+        effect: "answers that were put off do not come into the shadows",
+        afterwards: "",
+    },
+];
 
-const JOB_EXECUTIONS: StreamReader =
-    StreamReader { name: "job-executions", effect: "AWS IoT Jobs is not told of executions", afterwards: "" };
+const OF_JOB_EXECUTIONS: [EventSource; 1] = [EventSource {
+    subject: "the ledger's stream to job-executions",
+    service: "dynamodb",
+    effect: "AWS IoT Jobs is not told of executions",
+    afterwards: "",
+}];
 
-/// Checks the event source mappings of a function: the ledger's stream, and the answers queue.
-async fn check_mappings(aws: &Aws, function: &str, reader: StreamReader, diagnoses: &mut Diagnoses) {
-    let StreamReader { name, effect, afterwards } = reader;
+/// Checks that all event sources of a function invoke it.
+async fn check_event_sources(aws: &Aws, function: &str, sources: &[EventSource], diagnoses: &mut Diagnoses) {
     let listed = aws.lambda().list_event_source_mappings().function_name(function).send().await;
-    let mappings = match listed.map_err(could_not(&format!("look at what invokes {name}"))) {
+    let mappings = match listed.map_err(could_not("look whether it invokes its function")) {
         Ok(listed) => listed.event_source_mappings.unwrap_or_default(),
-        Err(failure) => return diagnoses.add(Diagnosis::not_visible(name, failure)),
-    };
-    for mapping in mappings {
-        let source = mapping.event_source_arn.unwrap_or_default();
-        let is_stream = source.contains(":dynamodb:");
-        let what = if is_stream { format!("the ledger's stream to {name}") } else { "the answers queue".to_owned() };
-        let (state, id) = (mapping.state.unwrap_or_default(), mapping.uuid.unwrap_or_default());
-        if matches!(state.as_str(), "Disabled" | "Disabling") {
-            let detail = format!("{state}, so {effect}");
-            let afterwards = if is_stream { afterwards } else { "" };
-            let advice = format!("aws lambda update-event-source-mapping --uuid {id} --enabled{afterwards}");
-            diagnoses.add(Diagnosis::wrong(what, detail, advice));
-        } else {
-            diagnoses.add(Diagnosis::ok(what, state));
+        Err(failure) => {
+            for source in sources {
+                diagnoses.add(Diagnosis::not_visible(source.subject, &failure));
+            }
+            return;
         }
+    };
+    for source in sources {
+        let of_source: Vec<_> = mappings.iter().filter(|mapping| source.has(mapping)).collect();
+        if of_source.is_empty() {
+            let detail = format!("its event source mapping was deleted, so {}", source.effect);
+            let advice = format!("deploy the stack again{}", source.afterwards);
+            diagnoses.add(Diagnosis::wrong(source.subject, detail, advice));
+        }
+        for mapping in of_source {
+            diagnoses.add(source.check(mapping));
+        }
+    }
+}
+
+impl EventSource {
+    /// Whether the event source mapping is the source's, and stays.
+    fn has(&self, mapping: &EventSourceMappingConfiguration) -> bool {
+        // arn:aws:<service>:<region>:<account>:<resource>
+        let service = mapping.event_source_arn().and_then(|arn| arn.split(':').nth(2));
+        service == Some(self.service) && mapping.state() != Some("Deleting")
+    }
+
+    fn check(&self, mapping: &EventSourceMappingConfiguration) -> Diagnosis {
+        let (state, id) = (mapping.state().unwrap_or_default(), mapping.uuid().unwrap_or_default());
+        if matches!(state, "Disabled" | "Disabling") {
+            let advice = format!("aws lambda update-event-source-mapping --uuid {id} --enabled{}", self.afterwards);
+            return Diagnosis::wrong(self.subject, format!("{state}, so {}", self.effect), advice);
+        }
+        Diagnosis::ok(self.subject, state)
     }
 }
 
