@@ -651,3 +651,18 @@ def test_the_doctor_reports_a_deleted_event_source_mapping(healthy, aws_between,
     [(found_subject, found)] = other_errors(healthy, AWS_ENDPOINT_URL=aws_between.endpoint).items()
     assert found_subject == subject and "was deleted" in found["told"]
     assert found["advice"].startswith("deploy the stack again") and afterwards in found["advice"]
+
+
+def test_the_doctor_is_unsure_about_coiote_if_it_may_not_decrypt_where_it_is(healthy, aws_between):
+    """AWS answers with an error in the place of the variables, for a user without the permission for KmsKeyArn."""
+    why = "Lambda was unable to decrypt your environment variables because the KMS access was denied."
+    encrypted = {"Error": {"ErrorCode": "AccessDeniedException", "Message": why}}
+
+    def without_variables(call: Call) -> Answer | None:
+        is_asked = call.path.endswith("/configuration")
+        return Answer({"State": "Active", "Environment": encrypted}) if is_asked else None
+
+    aws_between.always("GET /2015-03-31", without_variables)
+    shown = as_json(healthy, "doctor", AWS_ENDPOINT_URL=aws_between.endpoint)
+    [found] = [finding for finding in shown if finding["subject"] == "Coiote"]
+    assert found["state"] == "unsure" and why in found["told"]

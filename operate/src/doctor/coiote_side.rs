@@ -1,6 +1,5 @@
 //! Checks that Coiote answers: to a call from here with the functions' certificate, and to the functions, by the ledger.
 
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use coiote::{Client, Identity};
@@ -19,16 +18,9 @@ const NO_DEVICE: &str = "lwm2m-doctor";
 
 pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -> Result<(), Failure> {
     let function = stack.output("OperationRequestFunction")?;
-    let got = aws.lambda().get_function_configuration().function_name(function).send().await;
-    let variables = match got.map_err(could_not("look where Coiote is")) {
-        Ok(found) => found.environment.and_then(|environment| environment.variables).unwrap_or_default(),
-        Err(failure) => {
-            diagnoses.add(Diagnosis::not_visible("Coiote", failure));
-            HashMap::new()
-        }
-    };
-    if let (Some(url), Some(secret)) = (variables.get("COIOTE_URL"), variables.get("COIOTE_SECRET_ID")) {
-        check_from_here(aws, stack, url, secret, diagnoses).await;
+    match find_coiote(aws, function).await {
+        Ok((url, secret)) => check_from_here(aws, stack, &url, &secret, diagnoses).await,
+        Err(failure) => diagnoses.add(Diagnosis::not_visible("Coiote", failure)),
     }
     diagnoses.add(match aws.ledger(stack)?.circuit().await {
         Ok(circuit) if circuit.is_open() => Diagnosis::wrong(
@@ -40,6 +32,20 @@ pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -
         Err(error) => Diagnosis::not_visible("Coiote as the functions see it", error),
     });
     Ok(())
+}
+
+/// Reads Coiote's URL and the secret's name from the function's variables.
+async fn find_coiote(aws: &Aws, function: &str) -> Result<(String, String), Failure> {
+    let got = aws.lambda().get_function_configuration().function_name(function).send().await;
+    let environment = got.map_err(could_not("look where Coiote is"))?.environment;
+    let (variables, error) = environment.map(|found| (found.variables, found.error)).unwrap_or_default();
+    let mut variables = variables.unwrap_or_default();
+    variables.remove("COIOTE_URL").zip(variables.remove("COIOTE_SECRET_ID")).ok_or_else(|| {
+        // AWS answers so to a user who may not decrypt with the key of KmsKeyArn.
+        let why = error.and_then(|error| error.message);
+        let why = why.unwrap_or_else(|| format!("{function} has no variables that name it"));
+        Failure::new(format!("could not look where Coiote is: {why}"))
+    })
 }
 
 /// Checks the secret and its certificate, and calls Coiote with it.
