@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -666,3 +667,83 @@ def test_the_doctor_is_unsure_about_coiote_if_it_may_not_decrypt_where_it_is(hea
     shown = as_json(healthy, "doctor", AWS_ENDPOINT_URL=aws_between.endpoint)
     [found] = [finding for finding in shown if finding["subject"] == "Coiote"]
     assert found["state"] == "unsure" and why in found["told"]
+
+
+def in_hours(hours: float) -> int:
+    return int((time.time() + 3600 * hours) * 1000)
+
+
+def hours_ago(hours: float) -> int:
+    return in_hours(-hours) // 1000
+
+
+class FakeLedger:
+    """Open requests of many devices, which the doctor reads by way of a proxy."""
+
+    def __init__(self, between):
+        self._looks: list[tuple[int, str]] = []
+        self._states: dict[str, dict] = {}
+        between.always("Query", self._query)
+        between.always("GetItem", self._item)
+
+    def add(self, thing: str, due_in: float, **fields) -> None:
+        """Adds a device with a request, at which `reconcile` looks in so many hours."""
+        record = {"n": 1, "o": "read", "s": "S", "i": "task", "z": 1, "l": in_hours(167)} | fields
+        self._states[thing] = {"o": [record]}
+        self._looks.append((in_hours(due_in), thing))
+
+    def _query(self, call: Call) -> Answer:
+        """All of them are in one shard."""
+        query = call.json()
+        shard, begin, end = (query["ExpressionAttributeValues"][name] for name in (":shard", ":from", ":to"))
+        due = sorted(look for look in self._looks if shard == {"S": "0"} and int(begin["N"]) <= look[0] <= int(end["N"]))
+        items = [{"lookAt": {"N": str(at)}, "thing": {"S": thing}} for at, thing in due[: query["Limit"]]]
+        return Answer({"Items": items, "Count": len(items)})
+
+    def _item(self, call: Call) -> Answer | None:
+        state = self._states.get(call.json()["Key"]["thing"]["S"])
+        item = {"state": {"S": json.dumps(state)}, "version": {"N": "1"}}
+        return Answer({"Item": item}) if state else None
+
+
+@pytest.fixture
+def oldest_request(healthy, aws_between):
+    """Finds what the doctor says of the oldest open request."""
+
+    def look() -> dict:
+        found = as_json(healthy, "doctor", status=WRONG, AWS_ENDPOINT_URL=aws_between.endpoint)
+        [oldest] = [finding for finding in found if finding["subject"] == "oldest open request"]
+        return oldest
+
+    return look
+
+
+def test_the_doctor_finds_an_old_request_behind_many_new_ones(aws_between, oldest_request):
+    ledger = FakeLedger(aws_between)
+    for number in range(150):
+        ledger.add(f"new-{number}", due_in=0.5 + number / 1000, q=hours_ago(0.2))
+    # No report of theirs is requested any more: they are looked at when their lifetimes end.
+    ledger.add("sleeps", due_in=67, q=hours_ago(101), l=in_hours(67))
+    ledger.add("sleeps-as-well", due_in=68, q=hours_ago(100), l=in_hours(68))
+    found = oldest_request()
+    assert found["told"] == "read 1 of sleeps, SCHEDULED, made 4 days ago (of the first 102 devices)"
+    assert found["state"] == "wrong" and found["advice"] == "its device sleeps or is gone; lwm2m cancel sleeps 1 takes it back"
+
+
+def test_the_doctor_finds_a_request_behind_those_of_a_large_job(aws_between, oldest_request):
+    ledger = FakeLedger(aws_between)
+    for number in range(300):
+        ledger.add(f"of-a-job-{number}", due_in=20 + number / 1000, n="job:large:1", q=hours_ago(148))
+    waits = {"s": "W", "i": None, "e": {"code": "COIOTE_UNAVAILABLE"}}
+    ledger.add("waits", due_in=67, q=hours_ago(101), l=in_hours(67), **waits)
+    found = oldest_request()
+    assert found["told"] == "read 1 of waits, IN_PROGRESS, made 4 days ago"
+    assert found["state"] == "wrong" and "docs/errors.md says what to do about COIOTE_UNAVAILABLE" in found["advice"]
+
+
+def test_the_doctor_says_how_many_devices_it_has_read_for_the_oldest_request(aws_between, oldest_request):
+    ledger = FakeLedger(aws_between)
+    for number in range(1_001):
+        ledger.add(f"of-a-job-{number}", due_in=20 + number / 1000, n="job:large:1", q=hours_ago(148))
+    found = oldest_request()
+    assert (found["state"], found["told"]) == ("ok", "there is none (of the first 1000 devices)")

@@ -1,8 +1,11 @@
 //! Checks that nothing is stuck: events, answers, requests, and `reconcile`, which looks after them.
 
+use std::collections::HashSet;
+
 use aws_sdk_sqs::types::QueueAttributeName;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use ledger::{DueIndex, Ledger};
-use requests::{Millis, Record};
+use requests::{Millis, Record, Status};
 
 use super::{Diagnoses, Diagnosis};
 use crate::connection::{Aws, Stack};
@@ -12,8 +15,17 @@ use crate::output::since;
 /// Age of a due look at a device that shows that `reconcile`, which looks each minute, does not run.
 const OVERDUE: Millis = 5 * 60_000;
 
-/// Most devices whose requests are looked at, the first that are due.
-const MOST_DEVICES: i32 = 100;
+/// Longest time until the last request for the report of a task. Later entries of the index are ends of lifetimes.
+const LAST_REPORT_REQUEST: Millis = 61 * 60_000;
+
+/// Most entries of the index whose devices are read to find an old request.
+const MOST_ENTRIES: u16 = 1_000;
+
+/// Devices among them after which the search ends: others have requests of AWS IoT jobs only.
+const DATED_DEVICES: usize = 100;
+
+/// Devices that are read at the same time.
+const AT_ONCE: usize = 16;
 
 pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -> Result<(), Failure> {
     diagnoses.add(match messages_in(aws, stack.output("FailureQueueUrl")?).await {
@@ -72,32 +84,100 @@ async fn check_reconcile(ledger: &Ledger, function: &str, now: Millis) -> Diagno
 
 async fn check_oldest_request(ledger: &Ledger, now: Millis) -> Diagnosis {
     let subject = "oldest open request";
-    let due = match ledger.due(DueIndex::Look, 0, Millis::MAX, MOST_DEVICES).await {
-        Ok(due) => due,
+    let mut search = OldestRequest::default();
+    let is_all = match search.read(ledger, now).await {
+        Ok(is_all) => is_all,
         Err(error) => return Diagnosis::not_visible(subject, error),
     };
-    let mut oldest: Option<(String, Record)> = None;
-    for (_, thing) in due {
-        let item = match ledger.load(&thing).await {
-            Ok(item) => item,
-            Err(error) => return Diagnosis::not_visible(subject, error),
-        };
-        // The events of some requests do not say when they were made, and AWS may have queued a job's request long before.
-        let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
-        for record in item.device.open().iter().filter(is_dated) {
-            if oldest.as_ref().is_none_or(|(_, known)| record.requested_at < known.requested_at) {
-                oldest = Some((thing.clone(), record.clone()));
-            }
-        }
-    }
-    let Some((thing, record)) = oldest else { return Diagnosis::ok(subject, "there is none") };
-    let requested_at = record.requested_at.saturating_mul(1_000);
+    let OldestRequest { oldest, devices } = search;
+    let among = if is_all { String::new() } else { format!(" (of the first {} devices)", devices.len()) };
+    let Some((thing, record)) = oldest else { return Diagnosis::ok(subject, format!("there is none{among}")) };
+    let made_at = record.requested_at.saturating_mul(1_000);
     let status = record.status().as_str();
-    let detail = format!("{} {} of {thing}, {status}, made {}", record.operation, record.name, since(requested_at));
+    let detail = format!("{} {} of {thing}, {status}, made {}{among}", record.operation, record.name, since(made_at));
     // The same limit as the alarm's: half of its lifetime is over.
-    if now.saturating_sub(requested_at) > record.expires_at.saturating_sub(requested_at) / 2 {
-        let advice = format!("its device sleeps or is gone; lwm2m cancel {thing} {} takes it back", record.name);
+    if now.saturating_sub(made_at) > record.expires_at.saturating_sub(made_at) / 2 {
+        let advice = format!("{}; lwm2m cancel {thing} {} takes it back", why_it_is_open(&record), record.name);
         return Diagnosis::wrong(subject, detail, advice);
     }
     Diagnosis::ok(subject, detail)
+}
+
+/// Search for the oldest open request.
+#[derive(Default)]
+struct OldestRequest {
+    /// The oldest one so far, with its thing.
+    oldest: Option<(String, Record)>,
+    /// Devices whose requests were read.
+    devices: HashSet<String>,
+}
+
+impl OldestRequest {
+    /// Reads the first devices of the index, and those whose requests' lifetimes end next. Returns whether these were all.
+    async fn read(&mut self, ledger: &Ledger, now: Millis) -> Result<bool, ledger::Error> {
+        let is_all = self.read_from(ledger, 0).await?;
+        if !is_all {
+            self.read_from(ledger, now.saturating_add(LAST_REPORT_REQUEST)).await?;
+        }
+        Ok(is_all)
+    }
+
+    /// Reads the first devices that are due from that time on. Returns whether these were all.
+    async fn read_from(&mut self, ledger: &Ledger, from: Millis) -> Result<bool, ledger::Error> {
+        let mut due = ledger.due(DueIndex::Look, from, Millis::MAX, MOST_ENTRIES.into()).await?;
+        let is_all = due.len() < MOST_ENTRIES.into();
+        due.retain(|(_, thing)| !self.devices.contains(thing));
+        let load = |(_, thing): (Millis, String)| async { ledger.load(&thing).await.map(|item| (thing, item)) };
+        let mut items = stream::iter(due).map(load).buffered(AT_ONCE);
+        let mut dated_devices = 0;
+        while let Some((thing, item)) = items.try_next().await? {
+            if dated_devices == DATED_DEVICES {
+                return Ok(false);
+            }
+            // The events of some requests do not say when they were made, and AWS may have queued a job's request long before.
+            let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
+            let of_device = item.device.open().iter().filter(is_dated).min_by_key(|record| record.requested_at);
+            if let Some(record) = of_device {
+                dated_devices += 1;
+                if self.oldest.as_ref().is_none_or(|(_, oldest)| record.requested_at < oldest.requested_at) {
+                    self.oldest = Some((thing.clone(), record.clone()));
+                }
+            }
+            self.devices.insert(thing);
+        }
+        Ok(is_all)
+    }
+}
+
+/// Says why a request may be open for so long.
+fn why_it_is_open(record: &Record) -> String {
+    match (record.status(), &record.reason) {
+        (Status::InProgress, Some(reason)) => {
+            format!("Coiote does not have it yet; docs/errors.md says what to do about {}", reason.code)
+        }
+        (Status::InProgress, None) => "Coiote does not have it yet".to_owned(),
+        _ => "its device sleeps or is gone".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_advice_on_an_old_request_depends_on_who_has_it() {
+        let waits = json!({"code": "COIOTE_UNAVAILABLE"});
+        for (state, reason, part) in [
+            ("S", json!(null), "sleeps"),
+            ("S", json!({"code": "SESSION_NOT_STARTED"}), "sleeps"),
+            ("W", waits, "Coiote does not have it yet; docs/errors.md says what to do about COIOTE_UNAVAILABLE"),
+            ("H", json!(null), "Coiote does not have it yet"),
+        ] {
+            let record = json!({"n": 5, "o": "read", "s": state, "e": reason, "z": 0});
+            let why = why_it_is_open(&serde_json::from_value(record).unwrap());
+            assert!(why.contains(part), "{state}: {why}");
+        }
+    }
 }
