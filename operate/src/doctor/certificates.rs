@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use aws_sdk_iot::types::{CertificateDescription, CertificateStatus};
 use serde_json::Value as Json;
 
-use super::{Diagnoses, Diagnosis, policy};
+use super::{Diagnoses, Diagnosis, RESTORE, policy};
 use crate::connection::{Aws, Stack};
 use crate::exit::{Failure, could_not};
 
@@ -75,7 +75,7 @@ async fn check_policy(
     Some(if missing.is_empty() {
         Diagnosis::ok(subject, "it allows what Coiote does in AWS IoT")
     } else {
-        Diagnosis::wrong(subject, format!("it does not allow {}", missing.join(", ")), "deploy the stack again")
+        Diagnosis::wrong(subject, format!("it does not allow {}", missing.join(", ")), RESTORE)
     })
 }
 

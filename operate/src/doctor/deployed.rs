@@ -3,7 +3,7 @@
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use serde_json::Value as Json;
 
-use super::{Diagnoses, Diagnosis, policy};
+use super::{Diagnoses, Diagnosis, RESTORE, policy};
 use crate::connection::{Aws, Stack};
 use crate::exit::{Failure, could_not};
 
@@ -62,7 +62,7 @@ async fn check_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Diagnosis {
         Err(error) => {
             let detail =
                 format!("it is not there, or you may not look at it ({})", lambda_support::aws::error_summary(&error));
-            return Diagnosis::wrong(subject, detail, "deploy the stack again");
+            return Diagnosis::wrong(subject, detail, RESTORE);
         }
     };
     let arn = found.rule_arn.unwrap_or_default();
@@ -75,7 +75,7 @@ async fn check_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Diagnosis {
     // arn:aws:lambda:<region>:<account>:function:<name>
     let invoked = actions.iter().filter_map(|action| action.lambda.as_ref()?.function_arn.split(':').nth(6));
     let Some(function) = invoked.into_iter().find(|name| functions.contains(name)) else {
-        return Diagnosis::wrong(subject, "it invokes no function of the stack", "deploy the stack again");
+        return Diagnosis::wrong(subject, "it invokes no function of the stack", RESTORE);
     };
     let add = format!(
         "aws lambda add-permission --function-name {function} --statement-id rule --action lambda:InvokeFunction \
@@ -161,7 +161,7 @@ async fn check_event_sources(aws: &Aws, function: &str, sources: &[EventSource],
         let of_source: Vec<_> = mappings.iter().filter(|mapping| source.has(mapping)).collect();
         if of_source.is_empty() {
             let detail = format!("its event source mapping was deleted, so {}", source.effect);
-            let advice = format!("deploy the stack again{}", source.afterwards);
+            let advice = format!("{RESTORE}{}", source.afterwards);
             diagnoses.add(Diagnosis::wrong(source.subject, detail, advice));
         }
         for mapping in of_source {

@@ -12,6 +12,9 @@ use crate::connection::Aws;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
+/// Advice where a resource of the stack was changed or deleted by hand: CloudFormation leaves it so while the template is the same.
+const RESTORE: &str = "revert the drift of the stack: docs/operations.md, \"Restore what was changed by hand\"";
+
 /// Result of a check.
 #[derive(Debug)]
 struct Diagnosis {
