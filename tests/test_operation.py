@@ -480,6 +480,7 @@ def test_every_field_of_the_saved_queries_is_in_the_logs(stack, resources, devic
     ]
     function = environment_of("OperationRequest")
     function.invoke({"thingName": thing, "version": 80, "operation": "read"})
+    function.invoke({"thingName": thing, "jobId": "j", "executionNumber": 1, "operation": "read"})
     lines += log_messages(function.log_lines())
     known = {"@timestamp"}.union(*lines) | RULE_ERROR_FIELDS | AWS_IOT_LOG_FIELDS
 
