@@ -471,6 +471,20 @@ def test_a_request_that_always_fails_keeps_no_other_from_coiote(stack, device, e
         assert (ended["handedOver"] >= 2, ended["coioteAway"]) == (True, False), ended
 
 
+def test_no_request_waits_for_its_pause_when_coiote_is_back(stack, device, environment_of, aws_between, own_ledger):
+    away = {SEARCH: (503, says("maintenance"), {"Retry-After": "7200"}), "GET /taskReports/findSince": (200, [])}
+    with scripted_coiote(stack.authority, away) as script:
+        environment = own_ledger.environment | {"COIOTE_URL": script.url}
+        function = environment_of("OperationRequest", **environment)
+        for _ in range(3):
+            assert function.invoke(new_request(stack, device, "read"), seconds=SECONDS)["status"] == "IN_PROGRESS"
+        done = {"thingName": "a", "requestId": "r", "request": 1, "status": "SCHEDULED"}
+        aws_between.always("POST /2015-03-31", Answer(done))
+        variables = environment | {"AWS_ENDPOINT_URL": aws_between.endpoint, "OPERATION_REQUEST_FUNCTION": "any", "RECONCILE_SECONDS": "1"}
+        ended = environment_of("Reconcile", **variables).invoke({})
+        assert (ended["handedOver"], ended["coioteAway"]) == (3, False), ended
+
+
 def test_several_requests_that_always_fail_keep_no_other_from_coiote(stack, device, environment_of, aws_between, own_ledger):
     away = {SEARCH: (503, says("maintenance")), "GET /taskReports/findSince": (200, [])}
     with scripted_coiote(stack.authority, away) as script:

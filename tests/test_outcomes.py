@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 import pytest
 
 from embedded_metrics import Metric, metrics
-from scripted_coiote import scripted_coiote
+from scripted_coiote import SEARCH, SESSION, scripted_coiote
 from stack.aws_between import Answer
 from stack.deployment import STACK_NAME
 from stack.processes import wait_for
@@ -273,6 +273,57 @@ def test_a_task_at_which_coiote_always_fails_ends_with_its_lifetime(stack, devic
     assert ended == [0] * (runs - 1) + [1]
 
 
+def test_a_device_is_woken_once_for_all_its_requests(stack, device, environment_of, own_ledger):
+    thing = device("sleeping")
+    answers = {"GET /taskReports/findSince": (200, []), "GET /taskReports/": NOT_RUN, SESSION: (409, {"message": "no", "code": 4090})}
+    with scripted_coiote(stack.authority, answers) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        function = environment_of("OperationRequest", **variables)
+        for version in (1, 2, 3):
+            request = {"operation": "discover", "keys": [f"Portfolio.{version}"], "thingName": thing, "version": version}
+            answer = function.invoke(request | {"timestamp": int(time.time())})
+            assert answer["reason"]["code"] == "SESSION_NOT_STARTED"
+        reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
+
+        def sessions_after(seconds: float) -> list[str]:
+            before = len(script.asked)
+            let_time_pass(stack, thing, seconds, own_ledger.table)
+            reconcile.invoke({})
+            return [asked for asked in script.asked[before:] if asked.startswith("POST /sessions/")]
+
+        def reasons() -> list[str | None]:
+            key = {"thing": {"S": thing}, "entry": {"S": "device"}}
+            item = stack.aws.dynamodb.get_item(TableName=own_ledger.table, Key=key, ConsistentRead=True)["Item"]
+            return [record.get("e", {}).get("code") for record in json.loads(item["state"]["S"])["o"]]
+
+        assert sessions_after(61) == [SESSION]
+        # It was removed and added again with another id, and the call for that one fails in its three tries.
+        again = SESSION.replace("d%3A1", "d%3A2")
+        script.answers.update({SESSION: NOT_RUN, SEARCH: (200, ["d:2"]), again: AWAY})
+        assert sessions_after(10 * 60) == [SESSION, again, again, again]
+        assert reasons() == ["SESSION_NOT_STARTED"] * 3
+        script.answers[again] = (200, None)
+        assert sessions_after(50 * 60) == [again]
+        assert reasons() == [None] * 3
+
+
+def test_the_last_look_before_a_removal_is_at_the_device_as_it_is_now(stack, device, environment_of, own_ledger):
+    thing = device("sleeping")
+    done = {"taskId": "d:task:1", "deviceId": "d:2", "status": "Success", "startTime": "2100-01-01T00:00:00Z"}
+    reports = {"GET /taskReports/findSince": (200, []), "GET /taskReports/d%3Atask%3A1/d%3A2": (200, done), "GET /taskReports/": NOT_RUN}
+    with scripted_coiote(stack.authority, reports | {"DELETE /tasks/": GONE}) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        scheduled(environment_of("OperationRequest", **variables), thing)
+        reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
+        let_time_pass(stack, thing, 61, own_ledger.table)
+        assert reconcile.invoke({})["ended"] == 0
+        # The device was removed and added again meanwhile, and has done it.
+        script.answers[SEARCH] = (200, ["d:2"])
+        let_time_pass(stack, thing, 168 * HOUR, own_ledger.table)
+        assert reconcile.invoke({})["ended"] == 1
+        assert not any(asked.startswith("DELETE") for asked in script.asked)
+
+
 def test_an_outage_ends_no_request_and_delays_none_when_it_is_over(stack, device, environment_of, own_ledger):
     over, canceled, *others = things = [device("sleeping") for _ in range(5)]
     answers = {"GET /taskReports/findSince": (200, []), "GET /taskReports/": NOT_RUN, "DELETE /tasks/": GONE}
@@ -286,19 +337,19 @@ def test_an_outage_ends_no_request_and_delays_none_when_it_is_over(stack, device
         let_time_pass(stack, over, 168 * HOUR, own_ledger.table)
         reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
 
-        def minute_later() -> dict:
+        def reconcile_after(minutes: int) -> dict:
             for thing in things:
-                let_time_pass(stack, thing, 61, own_ledger.table)
+                let_time_pass(stack, thing, 60 * minutes + 1, own_ledger.table)
             return reconcile.invoke({})
 
         healthy = dict(script.answers)
         script.answers.update(dict.fromkeys(healthy, AWAY))
         for _ in range(6):
-            assert minute_later()["ended"] == 0
+            assert reconcile_after(minutes=1)["ended"] == 0
         script.answers.update(healthy)
         before = len(script.asked)
         # The cancelRequest ends as well.
-        assert minute_later()["ended"] == 3
+        assert reconcile_after(minutes=5)["ended"] == 3
         asked = Counter(asked.partition("/d%3A")[0] for asked in script.asked[before:] if "findSince" not in asked)
         assert (asked["GET /taskReports"], asked["DELETE /tasks"]) == (len(things), 2), asked
 

@@ -108,9 +108,23 @@ impl CoioteCalls {
         self.note(self.access.with_secret_refresh(deadline, remove).await).map(|(was_there, _)| was_there)
     }
 
+    /// Forgets the id of the thing's device: the device may have been removed since, and added again with another id.
+    pub(crate) fn forget_device(&self, thing: &str) {
+        self.device_ids.remove(thing);
+    }
+
     /// Wakes the thing's device. Returns whether there is such a device.
     pub(crate) async fn wake(&self, thing: &str, deadline: Deadline) -> Result<bool, Error> {
         let deadline = for_one_task(deadline);
+        let woken = self.wake_known(thing, deadline).await;
+        if !matches!(woken, Err(Error::Coiote(coiote::Error::NotFound(_)))) {
+            return woken;
+        }
+        self.forget_device(thing);
+        self.wake_known(thing, deadline).await
+    }
+
+    async fn wake_known(&self, thing: &str, deadline: Deadline) -> Result<bool, Error> {
         let Some(device_id) = self.device_id(thing, deadline).await? else { return Ok(false) };
         let start = async |client: &Client| {
             call_with_retries(START_SESSION, deadline, coiote::Error::is_retryable, |time| {

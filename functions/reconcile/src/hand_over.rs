@@ -28,8 +28,7 @@ const PROBES: usize = 10;
 /// Things whose requests have to fail until a probe counts Coiote as away: one request may fail while Coiote is there.
 const PROBED_THINGS: usize = 3;
 
-/// Time ahead in which a request counts as due while Coiote is away: more than its longest pause, so that none waits for the end
-/// of its pause when Coiote is back.
+/// Time for which a request that failed although Coiote was back is not tried before the end of its pause: longer than the pause.
 const BEYOND_PAUSES: Millis = 20 * 60_000;
 
 /// End of the index of waiting requests.
@@ -135,7 +134,8 @@ impl HandOver {
         counts: &mut HandOverCounts,
     ) -> Result<Option<Stop>, ledger::Error> {
         let circuit = self.ledger.circuit().await?;
-        let horizon = if circuit.is_open() { now().saturating_add(BEYOND_PAUSES) } else { now() };
+        // While Coiote is away every request counts as due: none waits for the end of its pause when Coiote is back.
+        let horizon = if circuit.is_open() { END } else { now() };
         let mut queue = Queue { horizon, pages: DuePages::until(END, PAGE), things: VecDeque::new() };
         self.refill(&mut queue).await?;
         counts.waiting = counts.waiting.max(queue.things.len());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use lambda_support::now;
 use ledger::{DueIndex, Item};
-use requests::{Device, DueAction, Event, Name};
+use requests::{Device, DueAction, Event, Millis, Name};
 
 use crate::coiote_calls::is_answer;
 use crate::counts::LookCounts;
@@ -21,6 +21,12 @@ use crate::run::{LedgerErrors, Run};
 /// Things of a page of those that are due.
 const PAGE: i32 = 200;
 
+/// Pause before the next look at a device that is still due after a look.
+const LOOK_PAUSE: Millis = 60_000;
+
+/// The same while Coiote is away: each postponement is billed as three writes, and a fleet may be due.
+const OUTAGE_PAUSE: Millis = 5 * 60_000;
+
 /// Longest time until the reports of all devices are read again.
 const SLICE: Duration = Duration::from_secs(15);
 
@@ -29,11 +35,18 @@ pub(crate) struct Looking<'a> {
     pub(crate) run: &'a Run,
     counts: RefCell<LookCounts>,
     outages: RefCell<Outages>,
+    /// Outages of the calls that wake devices: reports may be given meanwhile.
+    outages_of_sessions: RefCell<Outages>,
 }
 
 impl Looking<'_> {
     pub(crate) fn new(run: &Run) -> Looking<'_> {
-        Looking { run, counts: RefCell::default(), outages: RefCell::default() }
+        Looking {
+            run,
+            counts: RefCell::default(),
+            outages: RefCell::default(),
+            outages_of_sessions: RefCell::default(),
+        }
     }
 
     /// Counts something.
@@ -103,7 +116,8 @@ impl Service {
         });
         let applied = self.due_events(looking, thing, &item).await;
         let item = self.save(looking, thing, item, &applied).await?;
-        self.ledger.postpone_look(thing, &item, now()).await
+        let pause = if looking.outages.borrow().is_over_limit() { OUTAGE_PAUSE } else { LOOK_PAUSE };
+        self.ledger.postpone_look(thing, &item, now(), pause).await
     }
 
     /// Applies the time that has passed, and Coiote's reports about the tasks that are due.
@@ -111,7 +125,11 @@ impl Service {
         let mut applied = AppliedEvents::of(&item.device);
         let at = now();
         applied.apply(Event::Tick { at });
+        let mut is_wake_tried = false;
         for action in applied.after.due_actions(at) {
+            if looking.run.is_over() {
+                break;
+            }
             let (name, task_id, removal) = match action {
                 DueAction::HandOver { .. } => continue,
                 DueAction::Report { name, task_id } => (name, task_id, None),
@@ -120,6 +138,10 @@ impl Service {
             // An earlier report of this loop may have ended this request as well.
             if !is_awaited(&applied.after, &name) {
                 continue;
+            }
+            if removal.is_some() {
+                // The last look at what the device did: it has to be that of the device as it is now.
+                self.coiote.forget_device(thing);
             }
             match self.ask_for_report(looking, thing, &task_id).await {
                 // It stays due: the next run asks again.
@@ -133,8 +155,9 @@ impl Service {
             }
             let removed = match removal {
                 None => {
-                    if self.wake_again(looking, thing, &applied.after, &name).await {
-                        applied.apply(Event::Woken { name: name.clone(), at: now() });
+                    if is_to_be_woken(&applied.after, &name) && !is_wake_tried {
+                        is_wake_tried = true;
+                        self.wake_again(looking, thing, &mut applied).await;
                     }
                     None
                 }
@@ -175,16 +198,24 @@ impl Service {
         }
     }
 
-    /// Wakes the device of a request if that has failed so far. Returns whether it was woken.
-    async fn wake_again(&self, looking: &Looking<'_>, thing: &str, device: &Device, name: &Name) -> bool {
-        if !device.find(name).is_some_and(|record| record.is_to_be_woken) {
-            return false;
+    /// Wakes the device, for all its requests for which that has failed so far.
+    async fn wake_again(&self, looking: &Looking<'_>, thing: &str, applied: &mut AppliedEvents) {
+        if looking.outages_of_sessions.borrow().is_over_limit() {
+            return;
         }
-        let woken = self.coiote.wake(thing, looking.run.deadline).await;
-        if let Err(error) = &woken {
-            looking.run.trouble(thing, error.code(), &error.to_string());
+        match self.coiote.wake(thing, looking.run.deadline).await {
+            Ok(is_woken) => {
+                looking.outages_of_sessions.borrow_mut().reset();
+                let wanted = applied.after.open().iter().filter(|record| is_woken && record.is_to_be_woken);
+                for name in wanted.map(|record| record.name.clone()).collect::<Vec<_>>() {
+                    applied.apply(Event::Woken { name, at: now() });
+                }
+            }
+            Err(error) => {
+                looking.run.trouble(thing, error.code(), &error.to_string());
+                looking.outages_of_sessions.borrow_mut().add(&error);
+            }
         }
-        woken.unwrap_or(false)
     }
 
     /// Removes a task at Coiote.
@@ -239,4 +270,8 @@ impl Service {
             }
         }
     }
+}
+
+fn is_to_be_woken(device: &Device, name: &Name) -> bool {
+    device.find(name).is_some_and(|record| record.is_to_be_woken)
 }

@@ -21,9 +21,6 @@ const MAX_ATTEMPTS: u32 = 50;
 /// Most appended events that an item keeps before they are applied to its state.
 const MAX_EVENTS: usize = 8;
 
-/// Pause before the next look at a device that is still due after a look.
-const LOOK_PAUSE: Millis = 60_000;
-
 /// Item with a device's requests, as it was read or written last.
 #[derive(Debug, Clone, Default)]
 pub struct Item {
@@ -157,13 +154,11 @@ impl Ledger {
     }
 
     /// Moves a device on in the index of looks, or removes it, after a look that had nothing to write. `item` is the one that
-    /// was read or written last; nothing is done if it was changed since.
-    pub async fn postpone_look(&self, thing: &str, item: &Item, at: Millis) -> Result<(), Error> {
+    /// was read or written last; nothing is done if it was changed since. `pause`: time until the next look at what is due still.
+    pub async fn postpone_look(&self, thing: &str, item: &Item, at: Millis, pause: Millis) -> Result<(), Error> {
         let Some(indexed) = item.look_at.filter(|look_at| *look_at <= at) else { return Ok(()) };
-        let next = item
-            .device
-            .next_look_at()
-            .map(|look_at| if look_at <= at { at.saturating_add(LOOK_PAUSE) } else { look_at });
+        let next =
+            item.device.next_look_at().map(|look_at| if look_at <= at { at.saturating_add(pause) } else { look_at });
         let update = self.update_device(thing).due(DueIndex::Look, thing, next).only_if(
             "lookAt",
             "#lookAt = :knownLookAt",

@@ -328,6 +328,10 @@ impl Device {
     pub fn mark_filed(&mut self) {
         for record in &mut self.ended {
             record.is_filed = true;
+            // No rule needs the keys of a request that was never to be sent, and many could fill the item.
+            if record.status() == Status::Rejected {
+                record.keys.clear();
+            }
         }
     }
 }

@@ -43,19 +43,23 @@ impl Device {
         Verdict::Changed
     }
 
-    /// The device could not be woken: it is tried again if no report comes.
+    /// The device could not be woken: it is tried again if no report comes, unless the outcome is not followed.
     pub(super) fn not_woken(&mut self, failure: &NotWoken) -> Verdict {
         let is_its = |record: &&mut Record| {
             record.name == failure.name
-                && record.state == State::Scheduled
+                && record.status() == Status::Scheduled
                 && record.task_id.as_ref() == Some(&failure.task_id)
                 && !record.is_to_be_woken
         };
-        let Some(record) = self.open.iter_mut().find(is_its) else { return Verdict::Unchanged };
-        let notice = record.reason.take();
-        record.reason =
-            Reason::join(notice.into_iter().chain([failure.reason.clone()])).map(|reason| reason.shortened());
-        record.is_to_be_woken = true;
+        let Some(record) = self.open.iter_mut().chain(&mut self.ended).find(is_its) else { return Verdict::Unchanged };
+        if record.is_open() {
+            record.is_to_be_woken = true;
+        } else if record.reason.is_some() {
+            return Verdict::Unchanged;
+        }
+        // A notice about the operation stays true, and this one does not.
+        record.reason.get_or_insert_with(|| failure.reason.shortened());
+        record.is_filed = false;
         record.updated_at = failure.at;
         Verdict::Changed
     }

@@ -144,6 +144,11 @@ fn a_device_rejects_requests_beyond_the_size_of_its_item() {
     // Some can still be taken back.
     story.claims(story.claim_of(rejected.unwrap() + 1, "cancelRequest", &["1"]));
     story.is(rejected.unwrap() + 1, Status::InProgress, "");
+    // Neither does it grow by more that are rejected.
+    for version in 1_000..1_200 {
+        assert_eq!(story.claim(version, "read", &[&long]), Verdict::Ended(Status::Rejected));
+        story.device.mark_filed();
+    }
     let json = serde_json::to_string(&story.device).unwrap().len();
     assert!((200_000..350_000).contains(&json), "{json}");
 }
