@@ -386,6 +386,41 @@ def test_a_change_that_broke_off_does_not_count_as_the_state_before(undeployed, 
         cloudformation.delete()
 
 
+# ---------------------------------------------------------------- the same Coiote by another URL
+
+
+def certificates_at_coiote(stack) -> tuple[str, list[str]]:
+    integration = stack.coiote.integration()
+    return integration["externalCertificate"], integration["clientCertificates"]
+
+
+def test_another_spelling_of_the_url_is_the_same_coiote(undeployed, custom_resource):
+    cloudformation = custom_resource()
+    old = cloudformation.properties
+    cloudformation.create()
+    before = certificates_at_coiote(undeployed)
+    new = old | {"CoioteUrl": old["CoioteUrl"].replace("localhost", "LocalHost") + "/"}
+    assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+    assert certificates_at_coiote(undeployed) == before, "there was nothing to do"
+    assert cloudformation.update(new | {"Rotation": "1"}, old)["Status"] == "SUCCESS"
+    [certificate_id] = certificates_at_iot(undeployed)
+    after = certificates_at_coiote(undeployed)
+    assert after == (certificate_id, [fingerprint(client_secret(undeployed)["certificatePem"])]) and after != before
+    cloudformation.delete()
+
+
+def test_another_name_of_the_same_coiote_leaves_it_the_new_certificates(undeployed, custom_resource):
+    cloudformation = custom_resource()
+    old = cloudformation.properties
+    cloudformation.create()
+    new = old | {"CoioteUrl": old["CoioteUrl"].replace("localhost", "127.0.0.1")}
+    assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+    [certificate_id] = certificates_at_iot(undeployed)
+    client = fingerprint(client_secret(undeployed)["certificatePem"])
+    assert certificates_at_coiote(undeployed) == (certificate_id, [client])
+    cloudformation.delete()
+
+
 # ---------------------------------------------------------------- states that have to be waited for or cleared
 
 

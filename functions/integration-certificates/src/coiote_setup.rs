@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use coiote::{Client, Error, Identity, Setup, User};
 
+use crate::iot::IotCertificate;
 use crate::properties::Properties;
 use crate::secrets::{self, Secrets};
 
@@ -24,6 +25,11 @@ impl CoioteSetup {
         let user = secrets.user(&properties.user_secret).await.map_err(of_user)?;
         let setup = Setup::new(&properties.coiote_url, &user).map_err(|error| error.to_string())?;
         Ok(CoioteSetup { url: properties.coiote_url.clone(), setup, user })
+    }
+
+    /// Gives Coiote the certificate that it connects to IoT Core with.
+    pub(crate) async fn set_external(&self, certificate: &IotCertificate) -> Result<(), Error> {
+        self.setup.set_external_certificate(&certificate.certificate_pem, &certificate.private_key).await
     }
 
     /// Removes a client certificate, and makes sure that Coiote still accepts the one in `kept`, the value of a secret.

@@ -82,7 +82,10 @@ impl Integration<'_> {
         match elsewhere {
             Ok(elsewhere) => {
                 if let Some(elsewhere) = &elsewhere {
-                    problems.extend(elsewhere.setup.remove_external_certificate().await.err().map(|e| e.to_string()));
+                    let removed = elsewhere.setup.remove_external_certificate().await.map(drop);
+                    // It is the same Coiote if the old URL has another name of its host.
+                    let set = coiote.set_external(&replaced.iot_certificate).await;
+                    problems.extend([removed, set].into_iter().filter_map(Result::err).map(|error| error.to_string()));
                 }
                 for certificate_pem in &replaced.certificate_pems {
                     let removed = match &elsewhere {
@@ -100,7 +103,7 @@ impl Integration<'_> {
         let policies =
             [Some(&new.policy_name), old.map(|old| &old.policy_name).filter(|name| **name != new.policy_name)];
         for policy_name in policies.into_iter().flatten() {
-            problems.extend(self.remove_iot_certificates(policy_name, Some(&replaced.kept_arn)).await.err());
+            problems.extend(self.remove_iot_certificates(policy_name, Some(&replaced.iot_certificate.arn)).await.err());
         }
         for why in problems {
             tracing::error!(code = "CERTIFICATE_NOT_REMOVED", reason = why, "what was replaced could not be removed");

@@ -3,6 +3,7 @@
 use crate::client_certificate::ClientCertificate;
 use crate::coiote_setup::CoioteSetup;
 use crate::integration::Integration;
+use crate::iot::IotCertificate;
 use crate::properties::Properties;
 use crate::secrets::{self, SecretState};
 use crate::undo::Undo;
@@ -14,7 +15,7 @@ pub(crate) struct Replaced {
     /// New value of the secret.
     pub(crate) client_value: String,
     /// The new certificate at IoT Core.
-    pub(crate) kept_arn: String,
+    pub(crate) iot_certificate: IotCertificate,
 }
 
 impl Integration<'_> {
@@ -39,10 +40,10 @@ impl Integration<'_> {
         // Another Coiote does not have the certificate that is in use.
         let registered = in_use.filter(|_| is_same_coiote);
         let client_value = self.issue_client_certificate(coiote, new, state, registered, undo).await?;
-        let kept_arn = self.issue_iot_certificate(coiote, new, is_same_coiote, undo).await?;
+        let iot_certificate = self.issue_iot_certificate(coiote, new, is_same_coiote, undo).await?;
         let marked = self.secrets.mark(secret, self.stack_id, &new.fingerprint()).await;
         marked.map_err(|why| format!("secret {secret}: {why}"))?;
-        Ok(Replaced { certificate_pems, client_value, kept_arn })
+        Ok(Replaced { certificate_pems, client_value, iot_certificate })
     }
 
     /// State of the client's secret, which must be free or this stack's.
@@ -101,17 +102,16 @@ impl Integration<'_> {
     }
 
     /// Issues the certificate that Coiote connects to IoT Core with. `is_replaced`: whether Coiote has one of this stack already.
-    /// Returns the certificate's ARN.
     async fn issue_iot_certificate(
         &self,
         coiote: &CoioteSetup,
         new: &Properties,
         is_replaced: bool,
         undo: &mut Vec<Undo>,
-    ) -> Result<String, String> {
+    ) -> Result<IotCertificate, String> {
         let certificate =
             self.iot.create().await.map_err(|why| format!("creating a certificate at IoT Core: {why}"))?;
-        let arn = certificate.arn;
+        let arn = certificate.arn.clone();
         undo.push(Undo::IotCertificate { policy_name: new.policy_name.clone(), arn: arn.clone() });
         let attached = self.iot.attach(&new.policy_name, &arn).await;
         attached.map_err(|why| format!("attaching policy {} to the certificate: {why}", new.policy_name))?;
@@ -127,7 +127,7 @@ impl Integration<'_> {
                 Err(error) => tracing::warn!(reason = %error, "what an earlier integration left could not be removed"),
             }
         }
-        let given = coiote.setup.set_external_certificate(&certificate.certificate_pem, &certificate.private_key).await;
+        let given = coiote.set_external(&certificate).await;
         if let Err(error) = given {
             if !error.may_have_been_done() {
                 if is_replaced {
@@ -138,6 +138,6 @@ impl Integration<'_> {
             }
             return Err(format!("giving Coiote the certificate of IoT Core: {error}"));
         }
-        Ok(arn)
+        Ok(certificate)
     }
 }

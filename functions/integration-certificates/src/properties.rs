@@ -9,6 +9,8 @@ use crate::client_certificate::KeyType;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Properties {
+    /// In its normal form, so that another spelling is no other Coiote.
+    #[serde(deserialize_with = "url")]
     pub(crate) coiote_url: String,
     /// Name or ARN of the secret with the Coiote user that sets the integration up.
     pub(crate) user_secret: String,
@@ -55,6 +57,12 @@ impl Properties {
     }
 }
 
+/// An invalid URL stays as it is: a rollback has to read it as the old one, and calls refuse it.
+fn url<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let url = String::deserialize(deserializer)?;
+    Ok(coiote::base_url(&url).unwrap_or(url))
+}
+
 fn days<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let json = Json::deserialize(deserializer)?;
     let days = match &json {
@@ -89,6 +97,12 @@ mod tests {
             assert_ne!(Properties::read(json).unwrap().fingerprint(), properties.fingerprint(), "{field}");
         }
         assert_eq!(Properties::read(json.clone()).unwrap().fingerprint(), properties.fingerprint());
+
+        for other in ["https://C:8088", "https://c:8088/", "not https"] {
+            let mut json = json.clone();
+            json["CoioteUrl"] = other.into();
+            assert_eq!(Properties::read(json).unwrap() == properties, other != "not https", "{other}");
+        }
 
         for (field, value) in [("ValidityDays", json!("0")), ("ValidityDays", json!("x")), ("KeyType", json!("DSA"))] {
             let mut json = json.clone();

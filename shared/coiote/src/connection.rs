@@ -99,8 +99,9 @@ fn message(body: &str) -> Option<String> {
     Some(message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect())
 }
 
-/// Base URL, checked and without a slash at its end.
-fn base_url(url: &str) -> Result<String, Error> {
+/// Base URL of an installation (`https://host:port`), checked and in its normal form: host in lower case, no default port, no slash at
+/// the end.
+pub fn base_url(url: &str) -> Result<String, Error> {
     let invalid = |why: &str| {
         Error::InvalidUrl(format!(
             "COIOTE_URL {why}; expected https://host:port without a path, as in https://eu.iot.avsystem.cloud:8088"
@@ -127,6 +128,7 @@ mod tests {
     fn the_base_url_is_host_and_port_over_https() {
         assert_eq!(base_url("https://host:8088"), Ok("https://host:8088".to_owned()));
         assert_eq!(base_url("https://host:8088/"), Ok("https://host:8088".to_owned()));
+        assert_eq!(base_url("https://Host:443/"), Ok("https://host".to_owned()));
         for wrong in
             ["", "host:8088", "http://host:8088", "https://host/api", "https://host?x", "https://u:s3cret@host"]
         {
