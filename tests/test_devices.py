@@ -28,7 +28,7 @@ from stack.aws_between import (
 )
 from stack.loopback import Handler, serving
 from runtime_api import Function
-from scripted_coiote import SLOW, scripted_coiote
+from scripted_coiote import LOST, SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
 from stack.local_stack import COIOTE_USER, SECRET_NAME, USER_SECRET_NAME, LocalStack
 from stack.processes import Failure, wait_for
@@ -384,6 +384,46 @@ def test_a_change_that_broke_off_does_not_count_as_the_state_before(undeployed, 
         registered = undeployed.coiote.integration()["clientCertificates"]
         assert registered == [fingerprint(client_secret(undeployed)["certificatePem"])], "and what was there before is gone"
         cloudformation.delete()
+
+
+@pytest.mark.parametrize("ended_by", ["renewal", "deletion"])
+def test_what_failed_updates_left_at_coiote_is_removed_later(undeployed, custom_resource, ended_by):
+    cloudformation = custom_resource()
+    old = cloudformation.properties
+    cloudformation.create()
+    before = client_secret(undeployed)
+    undeployed.coiote.set_faults({"routes": {f"POST {EXTERNAL}": 503, f"DELETE {CLIENT}": 503}})
+    try:
+        for change in ({"Rotation": "1"}, {"ClientSecret": OTHER_SECRET}):
+            new = old | change
+            assert "may still be registered at Coiote" in cloudformation.update(new, old)["Reason"]
+            assert cloudformation.update(old, new)["Status"] == "SUCCESS", "the old state is in force"
+    finally:
+        undeployed.coiote.set_faults({})
+    assert len(undeployed.coiote.integration()["clientCertificates"]) == 3
+    assert before.items() <= client_secret(undeployed).items() and client_secret(undeployed, OTHER_SECRET) is None
+    if ended_by == "renewal":
+        assert cloudformation.update(old | {"Rotation": "3"}, old)["Status"] == "SUCCESS"
+        renewed = client_secret(undeployed)
+        assert undeployed.coiote.integration()["clientCertificates"] == [fingerprint(renewed["certificatePem"])]
+        assert set(renewed) == {"certificatePem", "privateKey", "caPem"}
+    assert cloudformation.delete()["Status"] == "SUCCESS"
+    assert undeployed.coiote.integration()["clientCertificates"] == [] and client_secret(undeployed) is None
+
+
+def test_a_certificate_whose_registration_nobody_confirmed_is_removed_later(undeployed, custom_resource):
+    answers = ACCEPTS_ALL | {f"POST {CLIENT}": [(200, None), LOST, (200, None)], f"DELETE {CLIENT}": [(503, None), (200, None)]}
+    with scripted_coiote(undeployed.authority, answers) as script:
+        cloudformation = custom_resource(script.url)
+        old = cloudformation.properties
+        cloudformation.create()
+        assert "may still be registered at Coiote" in cloudformation.update(old | {"Rotation": "1"}, old)["Reason"]
+        assert cloudformation.delete()["Status"] == "SUCCESS"
+
+        def certificates(method: str) -> list[str]:
+            return list(dict.fromkeys(body["certificatePem"] for asked, body in script.bodies if asked == f"{method} {CLIENT}"))
+
+        assert len(certificates("POST")) == 2 and set(certificates("DELETE")) == set(certificates("POST"))
 
 
 # ---------------------------------------------------------------- the same Coiote by another URL

@@ -38,15 +38,15 @@ impl Integration<'_> {
         }
     }
 
-    /// The client certificate before the one in the secret, if a renewal was interrupted: Coiote may still have it.
-    pub(crate) async fn earlier_certificate(&self, secret: &str) -> Result<Option<String>, String> {
+    /// The client certificates of the value before the one in the secret, if a renewal was interrupted: Coiote may still have them.
+    pub(crate) async fn earlier_certificates(&self, secret: &str) -> Result<Vec<String>, String> {
         let of_secret = |why| format!("secret {secret}: {why}");
         // A secret that cannot be described counts as without an interrupted renewal.
         if self.secrets.state(secret, self.stack_id).await != Ok(SecretState::Ours { in_force: String::new() }) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let earlier = self.secrets.earlier_value_if_there(secret).await.map_err(of_secret)?;
-        Ok(earlier.as_deref().and_then(secrets::certificate_in))
+        Ok(earlier.as_deref().map(secrets::certificates_in).unwrap_or_default())
     }
 
     /// Whether these properties are in force. They are when CloudFormation rolls back an Update that failed.
@@ -158,8 +158,9 @@ impl Integration<'_> {
     /// Removes the client certificates of a secret from Coiote.
     async fn remove_clients(&self, coiote: &CoioteSetup, secret: &str) -> Result<(), String> {
         let value = self.secrets.value_if_there(secret).await.map_err(|why| format!("secret {secret}: {why}"))?;
-        let certificate_pems = value.as_deref().and_then(secrets::certificate_in).into_iter();
-        for certificate_pem in certificate_pems.chain(self.earlier_certificate(secret).await?) {
+        let mut certificate_pems = value.as_deref().map(secrets::certificates_in).unwrap_or_default();
+        certificate_pems.extend(self.earlier_certificates(secret).await?);
+        for certificate_pem in certificate_pems {
             let removed = coiote.remove_client(&certificate_pem, None).await;
             removed.map_err(|error| format!("removing the client certificate from Coiote: {error}"))?;
         }

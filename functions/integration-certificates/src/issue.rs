@@ -5,12 +5,12 @@ use crate::coiote_setup::CoioteSetup;
 use crate::integration::Integration;
 use crate::iot::IotCertificate;
 use crate::properties::Properties;
-use crate::secrets::{self, SecretState};
+use crate::secrets::{self, NamedValue, SecretState};
 use crate::undo::Undo;
 
 /// Certificates that the new ones replace, and the new ones, which stay.
 pub(crate) struct Replaced {
-    /// The client certificates that were in use.
+    /// The client certificates that were in use, or could not be removed.
     pub(crate) certificate_pems: Vec<String>,
     /// New value of the secret.
     pub(crate) client_value: String,
@@ -32,13 +32,13 @@ impl Integration<'_> {
         let old_secret = old.map_or(secret, |old| &old.client_secret);
         let in_use = self.secrets.value_if_there(old_secret).await;
         let in_use = in_use.map_err(|why| format!("secret {old_secret}: {why}"))?;
-        let mut certificate_pems = Vec::from_iter(in_use.as_deref().and_then(secrets::certificate_in));
+        let mut certificate_pems = in_use.as_deref().map(secrets::certificates_in).unwrap_or_default();
         if in_use.is_some() {
-            certificate_pems.extend(self.earlier_certificate(old_secret).await?);
+            certificate_pems.extend(self.earlier_certificates(old_secret).await?);
         }
         let is_same_coiote = old.is_some_and(|old| old.coiote_url == new.coiote_url);
         // Another Coiote does not have the certificate that is in use.
-        let registered = in_use.filter(|_| is_same_coiote);
+        let registered = in_use.filter(|_| is_same_coiote).map(|value| NamedValue { name: old_secret.clone(), value });
         let client_value = self.issue_client_certificate(coiote, new, state, registered, undo).await?;
         let iot_certificate = self.issue_iot_certificate(coiote, new, is_same_coiote, undo).await?;
         let marked = self.secrets.mark(secret, self.stack_id, &new.fingerprint()).await;
@@ -63,13 +63,13 @@ impl Integration<'_> {
     }
 
     /// Issues the certificate that operation-request calls Coiote with: registers it at Coiote and stores it in the secret.
-    /// `registered`: value of the secret with the certificate that this Coiote has. Returns the secret's new value.
+    /// `registered`: the secret with the certificate that this Coiote has. Returns the secret's new value.
     async fn issue_client_certificate(
         &self,
         coiote: &CoioteSetup,
         new: &Properties,
         state: SecretState,
-        registered: Option<String>,
+        registered: Option<NamedValue>,
         undo: &mut Vec<Undo>,
     ) -> Result<String, String> {
         let secret = &new.client_secret;
@@ -88,7 +88,8 @@ impl Integration<'_> {
             SecretState::Ours { .. } | SecretState::LeftBehind => {
                 let before = self.secrets.value_of(secret).await.map_err(of_secret)?;
                 let in_force = if let SecretState::Ours { in_force } = state { in_force } else { String::new() };
-                undo.push(Undo::SecretValue { name: secret.clone(), value: before, in_force });
+                let before = NamedValue { name: secret.clone(), value: before };
+                undo.push(Undo::SecretValue { before, in_force });
                 self.secrets.mark(secret, self.stack_id, "").await.map_err(of_secret)?;
                 self.secrets.put(secret, value.clone()).await
             }

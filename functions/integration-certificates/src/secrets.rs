@@ -23,6 +23,9 @@ const OWNER: &str = "coiote-aws-iot:stack";
 /// <https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.custom_resources-readme.html#important-cases-to-handle>.
 const IN_FORCE: &str = "coiote-aws-iot:in-force";
 
+/// Field of the secret's value with client certificates of failed changes that could not be removed from Coiote.
+const NOT_REMOVED: &str = "notRemoved";
+
 /// Pause between two checks of a secret's name.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,12 @@ pub(crate) enum SecretState {
     Foreign,
     /// AWS is deleting it; its name is free after that.
     BeingDeleted,
+}
+
+/// A secret's name and value. It has no `Debug`, so that the value is not printed by mistake.
+pub(crate) struct NamedValue {
+    pub(crate) name: String,
+    pub(crate) value: String,
 }
 
 impl Secrets {
@@ -173,6 +182,22 @@ fn stack(stack_id: &str) -> Option<&str> {
 pub(crate) fn certificate_in(value: &str) -> Option<String> {
     let json: Json = serde_json::from_str(value).ok()?;
     json.get("certificatePem").and_then(Json::as_str).map(str::to_owned)
+}
+
+/// All client certificates that Coiote may have, by a secret's value: the one in it, and those that could not be removed.
+pub(crate) fn certificates_in(value: &str) -> Vec<String> {
+    let json: Json = serde_json::from_str(value).unwrap_or_default();
+    let not_removed = json.get(NOT_REMOVED).and_then(Json::as_array).into_iter().flatten();
+    json.get("certificatePem").into_iter().chain(not_removed).filter_map(Json::as_str).map(str::to_owned).collect()
+}
+
+/// A secret's value, with the note that Coiote may also have another certificate.
+pub(crate) fn with_not_removed(value: &str, certificate_pem: &str) -> String {
+    let Ok(Json::Object(mut fields)) = serde_json::from_str(value) else { return value.to_owned() };
+    if let Json::Array(not_removed) = fields.entry(NOT_REMOVED).or_insert_with(|| json!([])) {
+        not_removed.push(certificate_pem.into());
+    }
+    Json::Object(fields).to_string()
 }
 
 /// The secret's value, in the form that operation-request reads.

@@ -2,14 +2,27 @@
 
 use crate::coiote_setup::CoioteSetup;
 use crate::integration::Integration;
+use crate::secrets::{self, NamedValue};
 
 /// Step that undoes a step of a renewal. It is noted before that step, because a step that fails may have been done.
 pub(crate) enum Undo {
-    IotCertificate { policy_name: String, arn: String },
+    IotCertificate {
+        policy_name: String,
+        arn: String,
+    },
     ExternalCertificate,
-    ClientCertificate { certificate_pem: String, in_use: Option<String> },
-    Secret { name: String },
-    SecretValue { name: String, value: String, in_force: String },
+    ClientCertificate {
+        certificate_pem: String,
+        /// The secret whose certificate the same Coiote has.
+        in_use: Option<NamedValue>,
+    },
+    Secret {
+        name: String,
+    },
+    SecretValue {
+        before: NamedValue,
+        in_force: String,
+    },
 }
 
 impl Integration<'_> {
@@ -32,12 +45,18 @@ impl Integration<'_> {
                 }
                 Undo::ClientCertificate { .. } if new_value_stays => Ok(()),
                 Undo::ClientCertificate { certificate_pem, in_use } => {
-                    let removed = coiote.remove_client(&certificate_pem, in_use.as_deref()).await;
+                    let value = in_use.as_ref().map(|in_use| in_use.value.as_str());
+                    let removed = coiote.remove_client(&certificate_pem, value).await;
+                    if let (Err(_), Some(NamedValue { name, value })) = (&removed, in_use) {
+                        // The next renewal tries again, or the removal of the stack.
+                        let noted = self.secrets.put(&name, secrets::with_not_removed(&value, &certificate_pem)).await;
+                        left.extend(noted.err().map(|error| format!("secret {name} does not name it ({error})")));
+                    }
                     removed
                         .map_err(|error| format!("the client certificate may still be registered at Coiote ({error})"))
                 }
                 Undo::Secret { name } => self.delete_secret(&name).await,
-                Undo::SecretValue { name, value, in_force } => {
+                Undo::SecretValue { before: NamedValue { name, value }, in_force } => {
                     let put = self.secrets.put(&name, value).await;
                     new_value_stays = put.is_err();
                     let undone = match put {
