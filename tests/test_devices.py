@@ -381,9 +381,32 @@ def test_a_change_that_broke_off_does_not_count_as_the_state_before(undeployed, 
         # The state of the secret is not known, so certificates are made anew.
         before = client_secret(undeployed)
         assert cloudformation.update(old, new)["Status"] == "SUCCESS" and client_secret(undeployed) != before
+        assert len(certificates_at_iot(undeployed)) == 1
         registered = undeployed.coiote.integration()["clientCertificates"]
         assert registered == [fingerprint(client_secret(undeployed)["certificatePem"])], "and what was there before is gone"
         cloudformation.delete()
+
+
+def test_what_a_failed_creation_left_is_removed_by_the_deletion_that_follows(undeployed, custom_resource):
+    """The rollback of CloudFormation deletes a resource by the id that its failed creation answered with."""
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
+        between.always("DELETE /certificates", DENIED)
+        undeployed.coiote.set_faults({"routes": {f"POST {EXTERNAL}": 500, f"DELETE {CLIENT}": 503}})
+        try:
+            answer = cloudformation.create()
+        finally:
+            undeployed.coiote.set_faults({})
+        assert answer["Status"] == "FAILED" and "could not all be undone" in answer["Reason"]
+        assert len(certificates_at_iot(undeployed)) == 1
+        registered = undeployed.coiote.integration()["clientCertificates"]
+        assert registered == [fingerprint(client_secret(undeployed)["certificatePem"])], "the secret tells of it"
+        between.heal()
+        # Twice: CloudFormation may repeat it.
+        assert [cloudformation.delete()["Status"] for _ in range(2)] == ["SUCCESS"] * 2
+    integration = undeployed.coiote.integration()
+    assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
+    assert (certificates_at_iot(undeployed), client_secret(undeployed)) == ({}, None)
 
 
 @pytest.mark.parametrize("ended_by", ["renewal", "deletion"])
@@ -592,7 +615,8 @@ def test_a_certificate_that_is_refused_for_good_is_in_the_log(undeployed, custom
 
 
 def test_cloudformation_is_answered_also_when_time_is_up(undeployed, policy):
-    with scripted_coiote(undeployed.authority, {"POST /auth/certificates": SLOW}) as script, answer_server() as (url, answers):
+    slow = ACCEPTS_ALL | {f"POST {CLIENT}": SLOW}
+    with scripted_coiote(undeployed.authority, slow) as script, answer_server() as (url, answers):
         function = Function(undeployed, "IntegrationCertificates", {})
         try:
             function.invoke(creation_event(undeployed, url, script.url), seconds=6)

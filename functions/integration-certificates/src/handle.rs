@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tracing::Instrument;
 
-use crate::integration::Integration;
+use crate::integration::{Failure, Integration};
 use crate::iot::Iot;
 use crate::properties::Properties;
 use crate::secrets::Secrets;
@@ -21,7 +21,7 @@ use crate::secrets::Secrets;
 /// Longest reason, in characters: the whole response may take 4 KB.
 const MAX_REASON: usize = 1_000;
 
-/// Prefix of the physical id after a Create that failed: the Delete that follows has nothing to remove.
+/// Prefix of the physical id after a Create that failed and left nothing: the Delete that follows has nothing to remove.
 const NOT_CREATED: &str = "not-created";
 
 /// State of the execution environment, across invocations.
@@ -82,9 +82,9 @@ impl Service {
         let duration_ms = elapsed_ms(begun);
         let physical_resource_id = match (&request.physical_resource_id, &outcome) {
             (Some(id), _) => id.clone(),
+            (None, Err(failure)) if failure.is_undone => format!("{NOT_CREATED}-{}", request.request_id),
             // The id stays for the life of the stack: Coiote has one certificate of this stack, whatever is renewed.
-            (None, Ok(())) => format!("{}-{}", request.logical_resource_id, stack_uuid(&request.stack_id)),
-            (None, Err(_)) => format!("{NOT_CREATED}-{}", request.request_id),
+            (None, _) => format!("{}-{}", request.logical_resource_id, stack_uuid(&request.stack_id)),
         };
         let mut response = Response::default();
         match outcome {
@@ -92,7 +92,7 @@ impl Service {
                 tracing::info!(status = "SUCCEEDED", duration_ms, "the integration is as the stack wants it");
                 response.status = Status::Success;
             }
-            Err(why) => {
+            Err(Failure { why, .. }) => {
                 let (status, code) = ("FAILED", "INTEGRATION_FAILED");
                 tracing::error!(status, code, reason = why, duration_ms, "the integration is not");
                 response.status = Status::Failed;
@@ -107,7 +107,7 @@ impl Service {
         Ok(serde_json::json!({"status": response.status, "reason": response.reason}))
     }
 
-    async fn process(&self, request: &Request, deadline: Deadline) -> Result<(), String> {
+    async fn process(&self, request: &Request, deadline: Deadline) -> Result<(), Failure> {
         let was_created = !request.physical_resource_id.as_deref().is_some_and(|id| id.starts_with(NOT_CREATED));
         let integration = Integration {
             iot: &self.iot,
@@ -130,11 +130,14 @@ impl Service {
                     let old = Properties::read(request.old_resource_properties.clone())?;
                     if old == new { Ok(()) } else { integration.renew(&new, Some(&old)).await }
                 }
-                "Delete" => integration.remove(&new).await,
-                other => Err(format!("request type {other:?} is not known")),
+                "Delete" => Ok(integration.remove(&new).await?),
+                other => Err(format!("request type {other:?} is not known").into()),
             }
         };
-        let too_late = |_| Err("it was not done within the function's time, and may not all be undone".to_owned());
+        let too_late = |_| {
+            let why = "it was not done within the function's time, and may not all be undone".to_owned();
+            Err(Failure { why, is_undone: false })
+        };
         tokio::time::timeout(deadline.left(), work).await.unwrap_or_else(too_late)
     }
 

@@ -17,9 +17,23 @@ pub(crate) struct Integration<'a> {
     pub(crate) time: Duration,
 }
 
+/// Failure of a change.
+pub(crate) struct Failure {
+    pub(crate) why: String,
+    /// Whether nothing of the change is left.
+    pub(crate) is_undone: bool,
+}
+
+/// Before its first step a change has nothing to undo.
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure { why, is_undone: true }
+    }
+}
+
 impl Integration<'_> {
     /// Makes new certificates and puts them to use, and then removes those that were in use before.
-    pub(crate) async fn renew(&self, new: &Properties, old: Option<&Properties>) -> Result<(), String> {
+    pub(crate) async fn renew(&self, new: &Properties, old: Option<&Properties>) -> Result<(), Failure> {
         if let Some(old) = old
             && self.is_in_force(new).await?
         {

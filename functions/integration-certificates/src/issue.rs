@@ -75,6 +75,18 @@ impl Integration<'_> {
         let secret = &new.client_secret;
         let of_secret = |why| format!("secret {secret}: {why}");
         let client = ClientCertificate::new(coiote.user.name(), new.key_type, new.validity_days)?;
+        let value = secrets::value(&client, &coiote.user);
+        let of_storing = |why| format!("storing the client certificate in secret {secret}: {why}");
+        let in_force = match state {
+            SecretState::Ours { in_force } => Some(in_force),
+            SecretState::LeftBehind => Some(String::new()),
+            _ => None,
+        };
+        if in_force.is_none() {
+            // A new secret comes first, so that it tells of a certificate that cannot be removed from Coiote.
+            undo.push(Undo::Secret { name: secret.clone() });
+            self.secrets.create(secret, self.stack_id, &new.kms_key, value.clone()).await.map_err(of_storing)?;
+        }
         let certificate_pem = client.certificate_pem.clone();
         undo.push(Undo::ClientCertificate { certificate_pem, in_use: registered });
         if let Err(error) = coiote.setup.register_client_certificate(&client.certificate_pem).await {
@@ -83,22 +95,13 @@ impl Integration<'_> {
             }
             return Err(format!("registering the client certificate at Coiote: {error}"));
         }
-        let value = secrets::value(&client, &coiote.user);
-        let stored = match state {
-            SecretState::Ours { .. } | SecretState::LeftBehind => {
-                let before = self.secrets.value_of(secret).await.map_err(of_secret)?;
-                let in_force = if let SecretState::Ours { in_force } = state { in_force } else { String::new() };
-                let before = NamedValue { name: secret.clone(), value: before };
-                undo.push(Undo::SecretValue { before, in_force });
-                self.secrets.mark(secret, self.stack_id, "").await.map_err(of_secret)?;
-                self.secrets.put(secret, value.clone()).await
-            }
-            _ => {
-                undo.push(Undo::Secret { name: secret.clone() });
-                self.secrets.create(secret, self.stack_id, &new.kms_key, value.clone()).await
-            }
-        };
-        stored.map_err(|why| format!("storing the client certificate in secret {secret}: {why}"))?;
+        if let Some(in_force) = in_force {
+            let before = self.secrets.value_of(secret).await.map_err(of_secret)?;
+            let before = NamedValue { name: secret.clone(), value: before };
+            undo.push(Undo::SecretValue { before, in_force });
+            self.secrets.mark(secret, self.stack_id, "").await.map_err(of_secret)?;
+            self.secrets.put(secret, value.clone()).await.map_err(of_storing)?;
+        }
         Ok(value)
     }
 

@@ -1,7 +1,7 @@
 //! Undoes a renewal that failed.
 
 use crate::coiote_setup::CoioteSetup;
-use crate::integration::Integration;
+use crate::integration::{Failure, Integration};
 use crate::secrets::{self, NamedValue};
 
 /// Step that undoes a step of a renewal. It is noted before that step, because a step that fails may have been done.
@@ -26,11 +26,13 @@ pub(crate) enum Undo {
 }
 
 impl Integration<'_> {
-    /// Undoes the steps, the last one first. Returns the reason of the failure, with the steps that could not be undone.
-    pub(crate) async fn undo(&self, coiote: &CoioteSetup, steps: Vec<Undo>, why: String) -> String {
+    /// Undoes the steps, the last one first. Returns the failure with the steps that could not be undone.
+    pub(crate) async fn undo(&self, coiote: &CoioteSetup, steps: Vec<Undo>, why: String) -> Failure {
         let mut left = Vec::new();
         // Its certificate has to stay registered as long as the secret has the new value.
         let mut new_value_stays = false;
+        // A new secret has to stay as long as its certificate is registered: the removal of the stack finds it there.
+        let mut client_stays = false;
         for step in steps.into_iter().rev() {
             let undone = match step {
                 Undo::ExternalCertificate => {
@@ -47,6 +49,7 @@ impl Integration<'_> {
                 Undo::ClientCertificate { certificate_pem, in_use } => {
                     let value = in_use.as_ref().map(|in_use| in_use.value.as_str());
                     let removed = coiote.remove_client(&certificate_pem, value).await;
+                    client_stays = removed.is_err() && in_use.is_none();
                     if let (Err(_), Some(NamedValue { name, value })) = (&removed, in_use) {
                         // The next renewal tries again, or the removal of the stack.
                         let noted = self.secrets.put(&name, secrets::with_not_removed(&value, &certificate_pem)).await;
@@ -55,6 +58,7 @@ impl Integration<'_> {
                     removed
                         .map_err(|error| format!("the client certificate may still be registered at Coiote ({error})"))
                 }
+                Undo::Secret { .. } if client_stays => Ok(()),
                 Undo::Secret { name } => self.delete_secret(&name).await,
                 Undo::SecretValue { before: NamedValue { name, value }, in_force } => {
                     let put = self.secrets.put(&name, value).await;
@@ -71,6 +75,9 @@ impl Integration<'_> {
         for problem in &left {
             tracing::error!(reason = problem, "a step could not be undone");
         }
-        if left.is_empty() { why } else { format!("{why}; and it could not all be undone: {}", left.join("; ")) }
+        if left.is_empty() {
+            return why.into();
+        }
+        Failure { why: format!("{why}; and it could not all be undone: {}", left.join("; ")), is_undone: false }
     }
 }
