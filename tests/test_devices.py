@@ -24,6 +24,7 @@ from stack.aws_between import (
     THROTTLED,
     AwsBetween,
     Call,
+    LoseAnswer,
     Refuse,
 )
 from stack.loopback import Handler, serving
@@ -222,10 +223,10 @@ def policy(undeployed):
         undeployed.aws.iot.delete_policy(policyName="by-hand")
 
 
-@pytest.mark.parametrize("step", ["CreateSecret", "POST /keys-and-certificate", "PUT /target-policies"])
+@pytest.mark.parametrize("step", ["CreateSecret", "POST /keys-and-certificate", "PUT /target-policies", "PUT /certificates"])
 def test_a_step_that_aws_refuses_undoes_those_before_it(undeployed, policy, step):
     with AwsBetween(undeployed).serve() as between, answer_server() as (url, answers):
-        between.always(step, DENIED)
+        between.once(step, DENIED)
         function = Function(undeployed, "IntegrationCertificates", {"AWS_ENDPOINT_URL": between.endpoint})
         try:
             function.invoke(creation_event(undeployed, url, undeployed.coiote.url))
@@ -384,6 +385,21 @@ def test_a_change_that_broke_off_does_not_count_as_the_state_before(undeployed, 
         assert len(certificates_at_iot(undeployed)) == 1
         registered = undeployed.coiote.integration()["clientCertificates"]
         assert registered == [fingerprint(client_secret(undeployed)["certificatePem"])], "and what was there before is gone"
+        cloudformation.delete()
+
+
+def test_a_certificate_of_iot_core_whose_answer_is_lost_is_not_active(undeployed, custom_resource):
+    iot = undeployed.aws.iot
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
+        # A second call would make a second certificate.
+        between.once("POST /keys-and-certificate", LoseAnswer())
+        answer = cloudformation.create()
+        assert answer["Status"] == "FAILED" and "creating a certificate at IoT Core" in answer["Reason"]
+        assert between.calls.count("POST /keys-and-certificate") == 1
+        [(lost, status)] = certificates_at_iot(undeployed).items()
+        assert status == "INACTIVE"
+        iot.delete_certificate(certificateId=lost)
         cloudformation.delete()
 
 

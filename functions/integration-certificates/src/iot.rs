@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use aws_sdk_iot::Client;
-use aws_sdk_iot::error::ProvideErrorMetadata;
+use aws_sdk_iot::config::retry::RetryConfig;
+use aws_sdk_iot::config::timeout::TimeoutConfig;
+use aws_sdk_iot::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_iot::operation::update_certificate::UpdateCertificateError;
 use aws_sdk_iot::types::CertificateStatus;
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
 use lambda_support::aws::error_summary;
@@ -11,6 +14,9 @@ use lambda_support::aws::error_summary;
 /// Pause between two tries of a deletion: a certificate whose policy was just detached counts as attached a little longer.
 const PAUSE: Duration = Duration::from_millis(500);
 const TRIES: usize = 20;
+
+/// Time limit for creating a certificate. It is long, because a certificate whose answer is lost is never found again.
+const CREATION_LIMIT: Duration = Duration::from_secs(30);
 
 /// Longest pause between two tries to delete a policy.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -32,9 +38,17 @@ impl Iot {
         Iot { client }
     }
 
-    /// Creates an active certificate that has no rights yet.
+    /// Creates an inactive certificate that has no rights yet.
+    ///
+    /// AWS has no token that would make a second attempt the same certificate, so there is only one.
     pub(crate) async fn create(&self) -> Result<IotCertificate, String> {
-        let created = self.client.create_keys_and_certificate().set_as_active(true).send().await;
+        let limit = TimeoutConfig::builder()
+            .operation_attempt_timeout(CREATION_LIMIT)
+            .operation_timeout(CREATION_LIMIT)
+            .build();
+        let once = aws_sdk_iot::Config::builder().retry_config(RetryConfig::disabled()).timeout_config(limit);
+        let create = self.client.create_keys_and_certificate().set_as_active(false);
+        let created = create.customize().config_override(once).send().await;
         let created = created.map_err(|error| error_summary(&error))?;
         let private_key = created.key_pair.and_then(|pair| pair.private_key);
         match (created.certificate_arn, created.certificate_pem, private_key) {
@@ -48,6 +62,14 @@ impl Iot {
     pub(crate) async fn attach(&self, policy_name: &str, arn: &str) -> Result<(), String> {
         let attach = self.client.attach_policy().policy_name(policy_name).target(arn);
         attach.send().await.map(drop).map_err(|error| error_summary(&error))
+    }
+
+    pub(crate) async fn activate(&self, arn: &str) -> Result<(), String> {
+        self.set_status(arn, CertificateStatus::Active).await.map_err(|error| error_summary(&error))
+    }
+
+    async fn set_status(&self, arn: &str, status: CertificateStatus) -> Result<(), SdkError<UpdateCertificateError>> {
+        self.client.update_certificate().certificate_id(certificate_id(arn)).new_status(status).send().await.map(drop)
     }
 
     /// ARNs of the certificates with the policy: all that this stack has made and not removed.
@@ -66,15 +88,11 @@ impl Iot {
 
     /// Removes a certificate with its rights, if it still exists.
     pub(crate) async fn remove(&self, policy_name: &str, arn: &str) -> Result<(), String> {
-        let id = arn.rsplit_once('/').map_or(arn, |(_, id)| id);
-        let inactive = CertificateStatus::Inactive;
-        let deactivated = self.client.update_certificate().certificate_id(id).new_status(inactive).send().await;
-        deactivated
-            .map(drop)
-            .or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(error_summary(&error)) })?;
+        let deactivated = self.set_status(arn, CertificateStatus::Inactive).await;
+        deactivated.or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(error_summary(&error)) })?;
         let detached = self.client.detach_policy().policy_name(policy_name).target(arn).send().await;
         detached.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(error_summary(&error)) })?;
-        let deleted = (|| self.client.delete_certificate().certificate_id(id).send())
+        let deleted = (|| self.client.delete_certificate().certificate_id(certificate_id(arn)).send())
             .retry(ConstantBuilder::default().with_delay(PAUSE).with_max_times(TRIES))
             .when(|error| error.code() == Some("DeleteConflictException"))
             .await;
@@ -114,6 +132,11 @@ impl Iot {
             .await;
         deleted.map(drop).or_else(|error| if is_not_found(&error) { Ok(()) } else { Err(error_summary(&error)) })
     }
+}
+
+/// `arn:aws:iot:<region>:<account>:cert/<id>`
+fn certificate_id(arn: &str) -> &str {
+    arn.rsplit_once('/').map_or(arn, |(_, id)| id)
 }
 
 pub(crate) fn is_not_found(error: &impl ProvideErrorMetadata) -> bool {

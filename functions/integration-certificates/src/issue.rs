@@ -119,6 +119,7 @@ impl Integration<'_> {
         undo.push(Undo::IotCertificate { policy_name: new.policy_name.clone(), arn: arn.clone() });
         let attached = self.iot.attach(&new.policy_name, &arn).await;
         attached.map_err(|why| format!("attaching policy {} to the certificate: {why}", new.policy_name))?;
+        self.iot.activate(&arn).await.map_err(|why| format!("activating the certificate at IoT Core: {why}"))?;
         if is_replaced {
             // From now on Coiote may connect with the new certificate: it stays beside the old one until the next renewal.
             undo.pop();
