@@ -576,32 +576,52 @@ def last_registered(script) -> str:
     return [body["certificatePem"] for asked, body in script.bodies if asked == f"POST {CLIENT}"][-1]
 
 
-# Answers to the look whether Coiote still accepts the certificate that is to stay: it does not, that is not known, or it does
-LOOK_ANSWERS = [(401, {"message": "unknown certificate"}), (503, {"message": "too busy"}), (502, b"a gateway"), (200, [])]
+# Answers to the look whether Coiote accepts the certificate that is to stay, in place of a proper one
+LOOK_ANSWERS = [None, (503, {"message": "too busy"}), (502, b"a gateway")]
 
 
-def expected_calls(look: tuple) -> list[str]:
-    again = [f"POST {CLIENT}", "GET /devices"] if look[0] != 200 else []
-    return [f"DELETE {CLIENT}", "GET /devices", *again]
+@contextlib.contextmanager
+def coiote_that_ignores_bodies(authority, look: tuple | None, **answers: object):
+    """A Coiote whose `DELETE /auth/certificates` removes all of them, whatever its body names; and its answer to the first look."""
+    with scripted_coiote(authority, ACCEPTS_ALL | answers) as script:
+
+        def find_devices() -> tuple:
+            nonlocal look
+            given, look = look, None
+            last = [asked for asked in script.asked if asked.endswith(CLIENT)][-1]
+            return given or ((200, []) if last.startswith("POST") else (401, {"message": "unknown certificate"}))
+
+        script.answers["GET /devices"] = find_devices
+        yield script
 
 
-@pytest.mark.parametrize("look", LOOK_ANSWERS, ids=lambda look: str(look[0]))
+# The certificate that is to stay is registered again before anything else.
+REMOVAL = [f"DELETE {CLIENT}", f"POST {CLIENT}", "GET /devices"]
+
+
+@pytest.mark.parametrize("look", LOOK_ANSWERS, ids=lambda look: str(look and look[0]))
 def test_a_coiote_that_removes_more_than_it_is_asked_for_does_not_lose_the_new_certificate(undeployed, custom_resource, look):
-    with scripted_coiote(undeployed.authority, ACCEPTS_ALL | {"GET /devices": [look, (200, [])]}) as script:
+    with coiote_that_ignores_bodies(undeployed.authority, look) as script:
         cloudformation = custom_resource(script.url)
         cloudformation.create()
         script.asked.clear()
         old = cloudformation.properties
         assert cloudformation.update(old | {"Rotation": "1"}, old)["Status"] == "SUCCESS"
-        assert [call.partition("?")[0] for call in script.asked] == [f"POST {CLIENT}", f"POST {EXTERNAL}", *expected_calls(look)]
+        assert [call.partition("?")[0] for call in script.asked] == [f"POST {CLIENT}", f"POST {EXTERNAL}", *REMOVAL]
         assert last_registered(script) == client_secret(undeployed)["certificatePem"]
+        # The same Coiote by another name
+        new = old | {"CoioteUrl": script.url.replace("localhost", "127.0.0.1")}
+        assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+        assert [call.partition("?")[0] for call in script.asked][-3:] == REMOVAL
+        assert last_registered(script) == client_secret(undeployed)["certificatePem"]
+        assert not [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
         cloudformation.delete()
 
 
-@pytest.mark.parametrize("look", LOOK_ANSWERS, ids=lambda look: str(look[0]))
+@pytest.mark.parametrize("look", LOOK_ANSWERS, ids=lambda look: str(look and look[0]))
 def test_nor_does_it_lose_the_old_certificate_when_a_renewal_is_undone(undeployed, custom_resource, look):
-    given = [(200, None), (401, {"message": "not you"})]
-    with scripted_coiote(undeployed.authority, ACCEPTS_ALL | {f"POST {EXTERNAL}": given, "GET /devices": [look, (200, [])]}) as script:
+    given = {f"POST {EXTERNAL}": [(200, None), (401, {"message": "not you"})]}
+    with coiote_that_ignores_bodies(undeployed.authority, look, **given) as script:
         cloudformation = custom_resource(script.url)
         cloudformation.create()
         before = client_secret(undeployed)
@@ -609,10 +629,22 @@ def test_nor_does_it_lose_the_old_certificate_when_a_renewal_is_undone(undeploye
         old = cloudformation.properties
         reason = cloudformation.update(old | {"Rotation": "1"}, old)["Reason"]
         assert "giving Coiote the certificate" in reason and "could not all be undone" not in reason
-        assert [call.partition("?")[0] for call in script.asked] == [f"POST {CLIENT}", f"POST {EXTERNAL}", *expected_calls(look)]
+        assert [call.partition("?")[0] for call in script.asked] == [f"POST {CLIENT}", f"POST {EXTERNAL}", *REMOVAL]
         [removed] = [body["certificatePem"] for asked, body in script.bodies if asked == f"DELETE {CLIENT}"]
         assert client_secret(undeployed) == before != removed
-        assert (last_registered(script) == before["certificatePem"]) == (look[0] != 200)
+        assert last_registered(script) == before["certificatePem"]
+        cloudformation.delete()
+
+
+def test_a_coiote_may_refuse_to_register_what_it_has(undeployed, custom_resource):
+    conflict = (409, {"message": "it is registered already"})
+    with scripted_coiote(undeployed.authority, ACCEPTS_ALL | {f"POST {CLIENT}": [(200, None), (200, None), conflict]}) as script:
+        cloudformation = custom_resource(script.url)
+        cloudformation.create()
+        old = cloudformation.properties
+        assert cloudformation.update(old | {"Rotation": "1"}, old)["Status"] == "SUCCESS"
+        assert script.asked.count(f"POST {CLIENT}") == 3
+        assert not [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
         cloudformation.delete()
 
 

@@ -32,31 +32,27 @@ impl CoioteSetup {
         self.setup.set_external_certificate(&certificate.certificate_pem, &certificate.private_key).await
     }
 
-    /// Removes a client certificate, and makes sure that Coiote still accepts the one in `kept`, the value of a secret.
+    /// Registers the client certificate in a secret's value again after another one was removed, and makes sure that it is accepted.
     ///
-    /// Coiote's documentation does not say whether this DELETE has an effect on its body's certificate only. A Coiote that ignores
-    /// the body would remove the other certificate, too: so that one is registered again, unless Coiote accepts it.
-    pub(crate) async fn remove_client(&self, certificate_pem: &str, kept: Option<&str>) -> Result<(), Error> {
-        let removed = self.setup.remove_client_certificate(certificate_pem).await.map(drop);
-        let kept = kept.and_then(|value| Some((Identity::from_secret(value).ok()?, secrets::certificate_in(value)?)));
-        let Some((identity, kept_pem)) = kept else { return removed };
+    /// Coiote's documentation does not say whether the removal concerns its body's certificate only. A Coiote that ignores the body
+    /// removes this one, too, and requests need it at once.
+    pub(crate) async fn keep_client(&self, value: &str) -> Result<(), Error> {
+        let (Ok(identity), Some(pem)) = (Identity::from_secret(value), secrets::certificate_in(value)) else {
+            return Ok(());
+        };
+        let registered = self.setup.register_client_certificate(&pem).await;
         match self.accepts(&identity).await {
-            Ok(true) => return removed,
-            Ok(false) => tracing::warn!("Coiote removed the client certificate that is in use, too"),
-            Err(error) => {
-                tracing::warn!(reason = %error, "whether the client certificate in use is still accepted is not known")
-            }
-        }
-        let registered = self.setup.register_client_certificate(&kept_pem).await;
-        match self.accepts(&identity).await {
-            Ok(true) => {}
+            // It may refuse to register what it has.
+            Ok(true) => Ok(()),
             Ok(false) => {
                 let refused = || Error::Unauthorized("Coiote refuses the client certificate that is in use".to_owned());
-                return Err(registered.err().unwrap_or_else(refused));
+                Err(registered.err().unwrap_or_else(refused))
             }
-            Err(_) => registered?,
+            Err(error) => {
+                tracing::warn!(reason = %error, "whether the client certificate in use is accepted is not known");
+                registered
+            }
         }
-        removed
     }
 
     /// Whether Coiote accepts a call with this client certificate, over a connection of its own.

@@ -102,11 +102,10 @@ impl Integration<'_> {
                     problems.extend([removed, set].into_iter().filter_map(Result::err).map(|error| error.to_string()));
                 }
                 for certificate_pem in &replaced.certificate_pems {
-                    let removed = match &elsewhere {
-                        Some(elsewhere) => elsewhere.remove_client(certificate_pem, None).await,
-                        None => coiote.remove_client(certificate_pem, Some(&replaced.client_value)).await,
-                    };
-                    problems.extend(removed.err().map(|error| error.to_string()));
+                    let at = elsewhere.as_ref().unwrap_or(coiote);
+                    let removed = at.setup.remove_client_certificate(certificate_pem).await.map(drop);
+                    let kept = coiote.keep_client(&replaced.client_value).await;
+                    problems.extend([removed, kept].into_iter().filter_map(Result::err).map(|error| error.to_string()));
                 }
             }
             Err(why) => problems.push(why),
@@ -175,7 +174,7 @@ impl Integration<'_> {
         let mut certificate_pems = value.as_deref().map(secrets::certificates_in).unwrap_or_default();
         certificate_pems.extend(self.earlier_certificates(secret).await?);
         for certificate_pem in certificate_pems {
-            let removed = coiote.remove_client(&certificate_pem, None).await;
+            let removed = coiote.setup.remove_client_certificate(&certificate_pem).await;
             removed.map_err(|error| format!("removing the client certificate from Coiote: {error}"))?;
         }
         Ok(())

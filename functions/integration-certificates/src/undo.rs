@@ -47,8 +47,10 @@ impl Integration<'_> {
                 }
                 Undo::ClientCertificate { .. } if new_value_stays => Ok(()),
                 Undo::ClientCertificate { certificate_pem, in_use } => {
-                    let value = in_use.as_ref().map(|in_use| in_use.value.as_str());
-                    let removed = coiote.remove_client(&certificate_pem, value).await;
+                    let mut removed = coiote.setup.remove_client_certificate(&certificate_pem).await.map(drop);
+                    if let Some(in_use) = &in_use {
+                        removed = coiote.keep_client(&in_use.value).await.and(removed);
+                    }
                     client_stays = removed.is_err() && in_use.is_none();
                     if let (Err(_), Some(NamedValue { name, value })) = (&removed, in_use) {
                         // The next renewal tries again, or the removal of the stack.
