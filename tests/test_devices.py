@@ -648,6 +648,28 @@ def test_a_coiote_may_refuse_to_register_what_it_has(undeployed, custom_resource
         cloudformation.delete()
 
 
+def test_the_certificate_of_an_earlier_coiote_user_is_in_the_log(undeployed, custom_resource):
+    """Coiote keeps client certificates by user; this one's answers do not show that it has not removed it."""
+    secrets = undeployed.aws.secrets
+    user = {"username": "another", "password": "x", "caPem": undeployed.authority.pem}
+    secrets.create_secret(Name="by-hand/another-user", SecretString=json.dumps(user))
+    try:
+        with scripted_coiote(undeployed.authority, ACCEPTS_ALL) as script:
+            cloudformation = custom_resource(script.url)
+            cloudformation.create()
+            old = cloudformation.properties
+            new = old | {"UserSecret": "by-hand/another-user"}
+            assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+            [line] = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
+            assert f"registered for the previous Coiote user, {COIOTE_USER}: remove it there" in line["reason"]
+            # The next one is this user's.
+            assert cloudformation.update(new | {"Rotation": "1"}, new)["Status"] == "SUCCESS"
+            assert len([line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]) == 1
+            cloudformation.delete()
+    finally:
+        secrets.delete_secret(SecretId="by-hand/another-user", ForceDeleteWithoutRecovery=True)
+
+
 @pytest.mark.parametrize("look", [401, 503])
 def test_a_certificate_that_is_refused_for_good_is_in_the_log(undeployed, custom_resource, look):
     """Registering it again may fail: then Coiote's answer to that is in the log."""

@@ -85,6 +85,7 @@ mod tests {
 
     #[test]
     fn a_user_name_may_be_no_e_mail_address() {
-        assert!(ClientCertificate::new("Jürgen", KeyType::EcP256, 1).is_ok());
+        let made = ClientCertificate::new("Jürgen", KeyType::EcP256, 1).unwrap();
+        assert_eq!(coiote::common_name(&made.certificate_pem).as_deref(), Some("Jürgen"));
     }
 }

@@ -10,6 +10,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder};
 use serde::Deserialize;
 use x509_cert::der::Decode;
+use x509_cert::der::oid::ObjectIdentifier;
+
+/// Object identifier of a common name (RFC 5280, id-at-commonName).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// Client certificate with its private key, from the secret. Its form is that of AVSystem's own stack, with `caPem` added.
 #[derive(Deserialize, PartialEq, Eq)]
@@ -59,9 +63,20 @@ impl Identity {
 
 /// Time at which the first certificate of a PEM text expires; `None` if it cannot be read.
 pub fn expires_at(certificate_pem: &str) -> Option<SystemTime> {
-    let chain = certificates(certificate_pem).ok()?;
-    let certificate = x509_cert::Certificate::from_der(chain.first()?).ok()?;
+    let certificate = first_certificate(certificate_pem)?;
     UNIX_EPOCH.checked_add(certificate.tbs_certificate.validity.not_after.to_unix_duration())
+}
+
+/// Common name of the first certificate of a PEM text; `None` if it has none, or cannot be read.
+pub fn common_name(certificate_pem: &str) -> Option<String> {
+    let certificate = first_certificate(certificate_pem)?;
+    let mut attributes = certificate.tbs_certificate.subject.0.iter().flat_map(|name| name.0.iter());
+    let name = attributes.find(|attribute| attribute.oid == COMMON_NAME)?.value.value();
+    String::from_utf8(name.to_vec()).ok()
+}
+
+fn first_certificate(pem: &str) -> Option<x509_cert::Certificate> {
+    x509_cert::Certificate::from_der(certificates(pem).ok()?.first()?).ok()
 }
 
 /// User of Coiote that sets the integration up, from the user's secret.

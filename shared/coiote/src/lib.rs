@@ -16,6 +16,6 @@ mod setup;
 pub use client::{Client, CreatedTask};
 pub use connection::base_url;
 pub use error::{Error, code};
-pub use identity::{Identity, InvalidSecret, User, expires_at};
+pub use identity::{Identity, InvalidSecret, User, common_name, expires_at};
 pub use report::{Reports, TaskReport, TaskStatus, iso8601_from_millis, millis_from_iso8601};
 pub use setup::Setup;
