@@ -366,6 +366,32 @@ def test_an_earlier_secret_that_the_role_may_not_see_is_in_the_log(undeployed, c
     assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (None, None)
 
 
+def test_an_own_secret_whose_key_the_role_may_not_use_is_kept(undeployed, custom_resource):
+    """Secrets Manager refuses to give a value that the role may not decrypt in the same way as a secret that it may not see."""
+
+    def of_the_old_name(call: Call) -> object:
+        return Refuse(400, "AccessDeniedException", "Access to KMS is not allowed") if call.json()["SecretId"] == SECRET_NAME else None
+
+    with AwsBetween(undeployed).serve() as between:
+        cloudformation = custom_resource(endpoint=between.endpoint)
+        old = cloudformation.properties
+        new = old | {"ClientSecret": OTHER_SECRET}
+        cloudformation.create()
+        before = client_secret(undeployed)
+        between.always("GetSecretValue", of_the_old_name)
+        assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+        [line] = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
+        assert f"secret {SECRET_NAME}: AccessDeniedException" in line["reason"] and client_secret(undeployed) == before
+        assert f"secret {SECRET_NAME}: AccessDeniedException" in cloudformation.delete()["Reason"]
+        assert client_secret(undeployed) == before
+        assert fingerprint(before["certificatePem"]) in undeployed.coiote.integration()["clientCertificates"]
+        between.heal()
+        assert cloudformation.delete(ClientSecret=OTHER_SECRET)["Status"] == "SUCCESS"
+        assert cloudformation.delete()["Status"] == "SUCCESS"
+    assert undeployed.coiote.integration()["clientCertificates"] == []
+    assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (None, None)
+
+
 def test_a_change_that_broke_off_does_not_count_as_the_state_before(undeployed, custom_resource):
     with AwsBetween(undeployed).serve() as between:
         cloudformation = custom_resource(endpoint=between.endpoint)

@@ -52,15 +52,18 @@ impl Integration<'_> {
         }
     }
 
-    /// The client certificates of the value before the one in the secret, if a renewal was interrupted: Coiote may still have them.
-    pub(crate) async fn earlier_certificates(&self, secret: &str) -> Result<Vec<String>, String> {
+    /// Value of the client's secret, and the client certificates that Coiote may have according to it; none if it is not there.
+    pub(crate) async fn in_use(&self, secret: &str) -> Result<Option<(String, Vec<String>)>, String> {
         let of_secret = |why| format!("secret {secret}: {why}");
-        // A secret that cannot be described counts as without an interrupted renewal.
-        if self.secrets.state(secret, self.stack_id).await != Ok(SecretState::Ours { in_force: String::new() }) {
-            return Ok(Vec::new());
+        let value = self.secrets.value_if_there(secret, self.stack_id).await.map_err(of_secret)?;
+        let Some(value) = value else { return Ok(None) };
+        let mut certificate_pems = secrets::certificates_in(&value);
+        // A renewal that was interrupted may have left Coiote those before. A secret that cannot be described counts as without one.
+        if self.secrets.state(secret, self.stack_id).await == Ok(SecretState::Ours { in_force: String::new() }) {
+            let earlier = self.secrets.earlier_value_if_there(secret, self.stack_id).await.map_err(of_secret)?;
+            certificate_pems.extend(earlier.as_deref().map(secrets::certificates_in).unwrap_or_default());
         }
-        let earlier = self.secrets.earlier_value_if_there(secret).await.map_err(of_secret)?;
-        Ok(earlier.as_deref().map(secrets::certificates_in).unwrap_or_default())
+        Ok(Some((value, certificate_pems)))
     }
 
     /// Whether these properties are in force. They are when CloudFormation rolls back an Update that failed.
@@ -117,7 +120,10 @@ impl Integration<'_> {
             }
             Err(why) => problems.push(why),
         }
-        if let Some(old) = old.filter(|old| old.client_secret != new.client_secret) {
+        if let Some(why) = replaced.unread {
+            // Whoever makes it readable finds in it what Coiote has to remove.
+            problems.push(format!("{why}; so it stays, and its client certificate at Coiote"));
+        } else if let Some(old) = old.filter(|old| old.client_secret != new.client_secret) {
             problems.extend(self.delete_secret(&old.client_secret).await.err());
         }
         let policies =
@@ -177,10 +183,8 @@ impl Integration<'_> {
 
     /// Removes the client certificates of a secret from Coiote.
     async fn remove_clients(&self, coiote: &CoioteSetup, secret: &str) -> Result<(), String> {
-        let value = self.secrets.value_if_there(secret).await.map_err(|why| format!("secret {secret}: {why}"))?;
-        let mut certificate_pems = value.as_deref().map(secrets::certificates_in).unwrap_or_default();
-        certificate_pems.extend(self.earlier_certificates(secret).await?);
-        for certificate_pem in certificate_pems {
+        let certificate_pems = self.in_use(secret).await?.map(|(_, certificate_pems)| certificate_pems);
+        for certificate_pem in certificate_pems.unwrap_or_default() {
             let removed = coiote.setup.remove_client_certificate(&certificate_pem).await;
             removed.map_err(|error| format!("removing the client certificate from Coiote: {error}"))?;
         }

@@ -12,6 +12,8 @@ use crate::undo::Undo;
 pub(crate) struct Replaced {
     /// The client certificates that were in use, or could not be removed.
     pub(crate) certificate_pems: Vec<String>,
+    /// Why the secret with an earlier name, which has them, could not be read.
+    pub(crate) unread: Option<String>,
     /// New value of the secret.
     pub(crate) client_value: String,
     /// The new certificate at IoT Core.
@@ -30,12 +32,11 @@ impl Integration<'_> {
         let secret = &new.client_secret;
         let state = self.usable_secret(secret).await?;
         let old_secret = old.map_or(secret, |old| &old.client_secret);
-        let in_use = self.secrets.value_if_there(old_secret).await;
-        let in_use = in_use.map_err(|why| format!("secret {old_secret}: {why}"))?;
-        let mut certificate_pems = in_use.as_deref().map(secrets::certificates_in).unwrap_or_default();
-        if in_use.is_some() {
-            certificate_pems.extend(self.earlier_certificates(old_secret).await?);
-        }
+        let (in_use, unread) = match self.in_use(old_secret).await {
+            Err(why) if old_secret != secret => (None, Some(why)),
+            in_use => (in_use?, None),
+        };
+        let (in_use, certificate_pems) = in_use.unzip();
         let is_same_coiote = old.is_some_and(|old| old.coiote_url == new.coiote_url);
         // Another Coiote does not have the certificate that is in use.
         let registered = in_use.filter(|_| is_same_coiote).map(|value| NamedValue { name: old_secret.clone(), value });
@@ -43,7 +44,7 @@ impl Integration<'_> {
         let iot_certificate = self.issue_iot_certificate(coiote, new, is_same_coiote, undo).await?;
         let marked = self.secrets.mark(secret, self.stack_id, &new.fingerprint()).await;
         marked.map_err(|why| format!("secret {secret}: {why}"))?;
-        Ok(Replaced { certificate_pems, client_value, iot_certificate })
+        Ok(Replaced { certificate_pems: certificate_pems.unwrap_or_default(), unread, client_value, iot_certificate })
     }
 
     /// State of the client's secret, which must be free or this stack's.

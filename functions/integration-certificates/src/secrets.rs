@@ -98,22 +98,29 @@ impl Secrets {
         self.state(name, stack_id).await
     }
 
-    /// The value of a secret; none where it is missing, being deleted, or out of the role's reach.
-    pub(crate) async fn value_if_there(&self, name: &str) -> Result<Option<String>, String> {
-        self.version_if_there(name, "AWSCURRENT").await
+    /// The value of a secret; none where it is missing, being deleted, or not this stack's and out of the role's reach.
+    pub(crate) async fn value_if_there(&self, name: &str, stack_id: &str) -> Result<Option<String>, String> {
+        self.version_if_there(name, stack_id, "AWSCURRENT").await
     }
 
     /// The value that a secret had before the present one.
-    pub(crate) async fn earlier_value_if_there(&self, name: &str) -> Result<Option<String>, String> {
-        self.version_if_there(name, "AWSPREVIOUS").await
+    pub(crate) async fn earlier_value_if_there(&self, name: &str, stack_id: &str) -> Result<Option<String>, String> {
+        self.version_if_there(name, stack_id, "AWSPREVIOUS").await
     }
 
-    async fn version_if_there(&self, name: &str, stage: &str) -> Result<Option<String>, String> {
+    async fn version_if_there(&self, name: &str, stack_id: &str, stage: &str) -> Result<Option<String>, String> {
         match self.client.get_secret_value().secret_id(name).version_stage(stage).send().await {
             Ok(secret) => Ok(secret.secret_string),
-            Err(error) if is_not_found(&error) || is_out_of_reach(&error) => Ok(None),
+            Err(error) if is_not_found(&error) => Ok(None),
+            // A secret of this stack may be out of reach because of its KMS key.
+            Err(error) if is_out_of_reach(&error) && !self.is_ours(name, stack_id).await => Ok(None),
             Err(error) => Err(error_summary(&error)),
         }
+    }
+
+    /// Whether this stack made the secret, as far as the role may see that.
+    async fn is_ours(&self, name: &str, stack_id: &str) -> bool {
+        matches!(self.state(name, stack_id).await, Ok(SecretState::Ours { .. }))
     }
 
     pub(crate) async fn value_of(&self, name: &str) -> Result<String, String> {
