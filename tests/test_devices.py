@@ -680,11 +680,16 @@ def test_the_certificate_of_an_earlier_coiote_user_is_in_the_log(undeployed, cus
     user = {"username": "another", "password": "x", "caPem": undeployed.authority.pem}
     secrets.create_secret(Name="by-hand/another-user", SecretString=json.dumps(user))
     try:
-        with scripted_coiote(undeployed.authority, ACCEPTS_ALL) as script:
+        given = [(200, None), (401, {"message": "not you"}), (200, None)]
+        with scripted_coiote(undeployed.authority, ACCEPTS_ALL | {f"POST {EXTERNAL}": given}) as script:
             cloudformation = custom_resource(script.url)
             cloudformation.create()
             old = cloudformation.properties
             new = old | {"UserSecret": "by-hand/another-user"}
+            before = client_secret(undeployed)
+            assert "giving Coiote the certificate" in cloudformation.update(new, old)["Reason"]
+            assert client_secret(undeployed) == before
+            assert last_registered(script) != before["certificatePem"], "it is not given to the other user"
             assert cloudformation.update(new, old)["Status"] == "SUCCESS"
             [line] = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
             assert f"registered for the previous Coiote user, {COIOTE_USER}: remove it there" in line["reason"]

@@ -35,11 +35,14 @@ impl CoioteSetup {
     /// Registers the client certificate in a secret's value again after another one was removed, and makes sure that it is accepted.
     ///
     /// Coiote's documentation does not say whether the removal concerns its body's certificate only. A Coiote that ignores the body
-    /// removes this one, too, and requests need it at once.
+    /// removes this one, too, and requests need it at once. One of another user is neither removed nor registered.
     pub(crate) async fn keep_client(&self, value: &str) -> Result<(), Error> {
         let (Ok(identity), Some(pem)) = (Identity::from_secret(value), secrets::certificate_in(value)) else {
             return Ok(());
         };
+        if self.other_user(&pem).is_some() {
+            return Ok(());
+        }
         let registered = self.setup.register_client_certificate(&pem).await;
         match self.accepts(&identity).await {
             // It may refuse to register what it has.
@@ -53,6 +56,11 @@ impl CoioteSetup {
                 registered
             }
         }
+    }
+
+    /// User whom a client certificate was registered for, if it is not this one: Coiote keeps client certificates by user.
+    pub(crate) fn other_user(&self, certificate_pem: &str) -> Option<String> {
+        coiote::common_name(certificate_pem).filter(|user| user != self.user.name())
     }
 
     /// Whether Coiote accepts a call with this client certificate, over a connection of its own.

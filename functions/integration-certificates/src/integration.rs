@@ -109,8 +109,8 @@ impl Integration<'_> {
                     let removed = at.setup.remove_client_certificate(certificate_pem).await.map(drop);
                     let kept = coiote.keep_client(&replaced.client_value).await;
                     problems.extend([removed, kept].into_iter().filter_map(Result::err).map(|error| error.to_string()));
-                    // Coiote keeps client certificates by user, and may not say that the present one does not have it.
-                    if let Some(user) = coiote::common_name(certificate_pem).filter(|user| user != at.user.name()) {
+                    // Coiote may not say that this user does not have it.
+                    if let Some(user) = at.other_user(certificate_pem) {
                         problems.push(format!(
                             "the client certificate that was in use is registered for the previous Coiote user, {user}: remove \
                              it there"
