@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from datetime import datetime, timezone
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -539,9 +540,13 @@ def test_reports_that_cannot_be_read_conclude_nothing(stack, device, answer):
     assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
 
 
+def iso(at: float) -> str:
+    return datetime.fromtimestamp(at, timezone.utc).isoformat().replace("+00:00", "Z")
+
+
 def reports_of(seconds_ago: float, number: int = 1) -> tuple[int, list]:
     """Reports of an unknown task, all with the same time."""
-    at = datetime.fromtimestamp(int(time.time() - seconds_ago), timezone.utc).isoformat().replace("+00:00", "Z")
+    at = iso(int(time.time() - seconds_ago))
     report = {"taskId": "t", "deviceId": "nobody", "status": "Success", "startTime": at, "lastUpdateTime": at}
     return 200, [report] * number
 
@@ -593,6 +598,46 @@ def test_reports_that_cannot_be_read_are_counted_and_logged_once_with_their_code
     assert unread.keys() == counted
     if many == 1:
         assert all(len(values) == 2 for values in unread.values()), "both runs count"
+
+
+def test_more_reports_than_a_read_takes_are_read_to_their_end_and_across_environments(stack, device, environment_of, own_ledger):
+    """In the two minutes before the position there are more reports than a read takes, and the one that matters is the last."""
+    thing, pages_of_a_read, position = device("sleeping"), 50, int(time.time()) - HOUR
+    key = {"thing": {"S": "#coiote"}, "entry": {"S": "reports"}}
+    stack.aws.dynamodb.put_item(TableName=own_ledger.table, Item=key | {"until": {"S": iso(position)}})
+    times = range(position - 119, position - 49)
+    wanted = {"taskId": "d:task:1", "deviceId": thing, "status": "Success", "startTime": "2100-01-01T00:00:00Z", "lastUpdateTime": iso(position - 48)}
+    asked_since = []
+
+    def report(at: int) -> dict:
+        return {"taskId": "t", "deviceId": "nobody", "status": "Success", "startTime": iso(at), "lastUpdateTime": iso(at)}
+
+    def find_since() -> tuple[int, object]:
+        """Reports of the next second, and the first one of the second after it, as Coiote gives them."""
+        asked = next(asked for asked in reversed(script.asked) if "findSince" in asked)
+        since = datetime.fromisoformat(parse_qs(asked.partition("?")[2])["lastUpdateTime"][0]).timestamp()
+        asked_since.append(int(since))
+        if is_interrupted and len(asked_since) > pages_of_a_read:
+            return AWAY
+        left = [report(at) for at in times if at >= since for _ in range(FULL - 1)]
+        return 200, (left + [wanted])[:FULL]
+
+    is_interrupted = True
+    with scripted_coiote(stack.authority, {"GET /taskReports/findSince": find_since}) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        scheduled(environment_of("OperationRequest", **variables), thing)
+        first = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
+        assert first.invoke({})["ended"] == 0
+        read_until = asked_since[-1]
+        assert read_until == times[pages_of_a_read], "the read that was too long is followed by another one at once"
+        is_interrupted = False
+        asked_since.clear()
+        second = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
+        assert second.invoke({})["ended"] == 1
+        assert asked_since[0] == read_until
+    too_many = Metric.of("ReportsUnread", code="REPORTS_TOO_MANY")
+    counted, later = (metrics(environment.log_lines(), "coiote-aws-iot") for environment in (first, second))
+    assert sum(counted[too_many]) == 1 and too_many not in later
 
 
 def test_a_request_whose_body_is_missing_is_logged_and_fails_in_the_end(stack, device):

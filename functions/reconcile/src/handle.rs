@@ -15,16 +15,17 @@ use tracing::Instrument;
 
 use crate::coiote_calls::CoioteCalls;
 use crate::counts::{HandOverCounts, Stock, Summary, log, measure};
+use crate::cursor::Pass;
 use crate::hand_over::HandOver;
 use crate::look::Looking;
 use crate::pace::Stop;
 use crate::persistent_failures::PersistentFailures;
-use crate::reports::Known;
+use crate::reports::{Known, MAX_PAGES, ReadEnd};
 use crate::run::Run;
 
-/// Number of reports that are remembered, so that the overlap of two reads is not looked up again: more than a fleet produces in
-/// two minutes.
-const KNOWN_REPORTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);
+/// Number of reports that are remembered, so that the overlap of two reads is not looked up again: those of two reads that are
+/// as long as can be.
+const KNOWN_REPORTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2 * MAX_PAGES * coiote::MAX_REPORTS);
 
 /// Longest time from a claim to the next look at its device.
 const JUST_CLAIMED: Millis = 75_000;
@@ -69,6 +70,8 @@ pub(crate) struct Service {
     hand_over: Arc<HandOver>,
     /// Reports that came before, by their [key](crate::reports).
     pub(crate) known_reports: BoundedCache<u64, Known>,
+    /// Pass over the reports that the last read did not finish.
+    pub(crate) unfinished_pass: Mutex<Option<Pass>>,
     /// Things by their device's id, where that is another name.
     pub(crate) things: BoundedCache<String, String>,
     /// Failures to read the report of a task.
@@ -94,6 +97,7 @@ impl Service {
             lambda,
             hand_over: Arc::new(hand_over),
             known_reports: BoundedCache::with_capacity(KNOWN_REPORTS),
+            unfinished_pass: Mutex::default(),
             things: BoundedCache::default(),
             report_failures: PersistentFailures::default(),
             removal_failures: PersistentFailures::default(),
@@ -138,11 +142,12 @@ impl Service {
         let mut reads_reports = self.settings.reads_reports();
         loop {
             let is_all = self.look(looking).await?;
-            reads_reports = reads_reports && self.read_reports(looking).await?;
+            let read = if reads_reports { self.read_reports(looking).await? } else { ReadEnd::Refused };
+            reads_reports = read != ReadEnd::Refused;
             if run.is_over() {
                 return Ok(());
             }
-            if !is_all {
+            if !is_all || read == ReadEnd::Unfinished {
                 continue;
             }
             let interval = self.settings.report_interval;

@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use lambda_support::now;
 
 use crate::counts::float;
-use crate::cursor::{self, Next};
+use crate::cursor::{Next, Pass};
 use crate::handle::Service;
 use crate::look::Looking;
 use crate::outcome::{AppliedEvents, find_by_task, report_event};
 use crate::run::LedgerErrors;
 
 /// Pages of a read: the next one goes on behind them.
-const MAX_PAGES: usize = 50;
+pub(crate) const MAX_PAGES: usize = 50;
 
 /// Time in which a report that matches no request is looked up again: it may come before the ledger has the task.
 const MAY_MATCH_LATER: Millis = 15_000;
@@ -28,6 +28,19 @@ const AT_ONCE: usize = 16;
 
 /// Longest id of a device that is looked up, in bytes.
 const MAX_DEVICE_ID: usize = 256;
+
+/// End of a read of reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadEnd {
+    /// It came to the end of the list, or as far as Coiote lets it.
+    Complete,
+    /// There are more: the next read goes on behind those that it has seen.
+    Unfinished,
+    /// Coiote does not give the next page, now.
+    Failed,
+    /// Coiote refuses it, and so the next read as well.
+    Refused,
+}
 
 /// How a read of reports went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,34 +69,57 @@ enum Match {
 }
 
 impl Service {
-    /// Reads the reports since the last read. Returns whether the next read may succeed; where Coiote refuses, it fails as well.
-    pub(crate) async fn read_reports(&self, looking: &Looking<'_>) -> Result<bool, ledger::Error> {
-        let cursor = self.ledger.reports_read_until().await?.as_deref().and_then(millis_from_iso8601);
+    /// Reads the reports since the last read.
+    pub(crate) async fn read_reports(&self, looking: &Looking<'_>) -> Result<ReadEnd, ledger::Error> {
+        let position = self.ledger.reports_read_until().await?.as_deref().and_then(millis_from_iso8601);
         let begun_at = now();
-        let mut since = cursor::begin(cursor, begun_at);
-        let (mut reached, mut may_go_on) = (None, true);
+        let unfinished = self.unfinished_pass.lock().map_or(None, |mut pass| pass.take());
+        let mut pass = Pass::begin(position, unfinished, begun_at);
+        let end = self.read_pages(looking, &mut pass, begun_at).await?;
+        let moved = match end {
+            ReadEnd::Complete => pass.position_at_end(position),
+            ReadEnd::Unfinished | ReadEnd::Failed | ReadEnd::Refused => {
+                if let Ok(mut unfinished) = self.unfinished_pass.lock() {
+                    *unfinished = Some(pass);
+                }
+                pass.position_so_far(position)
+            }
+        };
+        if end == ReadEnd::Unfinished {
+            let reason = "more reports than there was time for; the next read goes on behind those that were read";
+            self.warn_once("REPORTS_TOO_MANY", Unread::Part, reason);
+        }
+        if let Some(until) = moved {
+            self.ledger.set_reports_read_until(&iso8601_from_millis(until)).await?;
+        }
+        Ok(end)
+    }
+
+    /// Reads the next pages of a pass over the reports, in a read that began then.
+    async fn read_pages(
+        &self,
+        looking: &Looking<'_>,
+        pass: &mut Pass,
+        begun_at: Millis,
+    ) -> Result<ReadEnd, ledger::Error> {
         let mut errors = LedgerErrors::default();
         for _ in 0..MAX_PAGES {
-            let page = match self.coiote.reports_since(&iso8601_from_millis(since), looking.run.deadline).await {
+            let page = match self.coiote.reports_since(&iso8601_from_millis(pass.since()), looking.run.deadline).await {
                 Ok(page) => page,
                 Err(error) => {
                     self.warn_of_error(&error);
-                    may_go_on = error.is_retryable();
-                    break;
+                    return Ok(if error.is_retryable() { ReadEnd::Failed } else { ReadEnd::Refused });
                 }
             };
             if !self.process_page(looking, &page, begun_at, &mut errors).await? {
-                break;
+                return Ok(ReadEnd::Unfinished);
             }
-            let latest = cursor::latest(page.reports.iter().filter_map(updated_at), begun_at);
-            reached = reached.max(latest);
-            match cursor::next(since, latest, page.is_full) {
-                Next::Done => break,
-                Next::From(from) => since = from,
-                Next::Beyond(from) => {
+            match pass.go_on(page.reports.iter().filter_map(updated_at), page.is_full, begun_at) {
+                Next::Done => return Ok(ReadEnd::Complete),
+                Next::From(_) => {}
+                Next::Beyond(_) => {
                     let reason = "more reports of one instant than Coiote returns at once; those beyond are asked for one by one";
                     self.warn_once("REPORTS_OF_ONE_INSTANT", Unread::Part, reason);
-                    since = from;
                 }
                 Next::Stuck => {
                     self.warn_once(
@@ -91,17 +127,14 @@ impl Service {
                         Unread::Whole,
                         "Coiote returns reports from before the time that was asked for",
                     );
-                    break;
+                    return Ok(ReadEnd::Complete);
                 }
             }
             if looking.run.is_over() {
                 break;
             }
         }
-        if let Some(until) = cursor::advanced(cursor, reached, begun_at) {
-            self.ledger.set_reports_read_until(&iso8601_from_millis(until)).await?;
-        }
-        Ok(may_go_on)
+        Ok(ReadEnd::Unfinished)
     }
 
     /// Processes the new reports of a page, in a read that began then. Returns whether there was time for all of them.

@@ -18,7 +18,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 const LONGEST_ID: usize = 200;
 
 /// Most reports that one call returns.
-const MAX_REPORTS: usize = 512;
+pub const MAX_REPORTS: usize = 512;
 
 /// Task that Coiote has accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ mod identity;
 mod report;
 mod setup;
 
-pub use client::{Client, CreatedTask};
+pub use client::{Client, CreatedTask, MAX_REPORTS};
 pub use connection::base_url;
 pub use error::{Error, code};
 pub use identity::{Identity, InvalidSecret, User, common_name, expires_at};
