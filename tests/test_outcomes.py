@@ -3,6 +3,7 @@
 Through the deployed template; `reconcile` runs by its schedule.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from embedded_metrics import Metric, metrics
-from scripted_coiote import SEARCH, SESSION, scripted_coiote
+from scripted_coiote import CREATE, SEARCH, SESSION, scripted_coiote
 from stack.aws_between import Answer
 from stack.deployment import STACK_NAME
 from stack.processes import wait_for
@@ -638,6 +639,41 @@ def test_more_reports_than_a_read_takes_are_read_to_their_end_and_across_environ
     too_many = Metric.of("ReportsUnread", code="REPORTS_TOO_MANY")
     counted, later = (metrics(environment.log_lines(), "coiote-aws-iot") for environment in (first, second))
     assert sum(counted[too_many]) == 1 and too_many not in later
+
+
+def test_reports_of_several_things_are_saved_at_once_and_those_of_one_thing_in_turn(stack, device, environment_of, aws_between, own_ledger):
+    things = sorted(device("sleeping") for _ in range(4))
+    at = iso(int(time.time()) - 5)
+    report = {"status": "Success", "startTime": "2100-01-01T00:00:00Z", "lastUpdateTime": at}
+    both = [(things[0], "d:task:2"), *((thing, "d:task:1") for thing in things)]
+    reports = [report | {"deviceId": thing, "taskId": task} for thing, task in both]
+    together, are_saved, saved = threading.Barrier(len(things), timeout=20), threading.Event(), []
+
+    def wait_for_the_others() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait()
+        are_saved.set()
+
+    def save(call):
+        item = call.json()["Item"]
+        if not item["entry"]["S"].startswith("request#"):
+            return None
+        saved.append(item["thing"]["S"])
+        return None if are_saved.is_set() else wait_for_the_others
+
+    answers = {"GET /taskReports/findSince": (200, reports), CREATE: [(201, "d:task:2"), (201, "d:task:1")]}
+    with scripted_coiote(stack.authority, answers) as script:
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        function = environment_of("OperationRequest", **variables)
+        for version, thing in enumerate([things[0], *things], 1):
+            request = {"operation": "discover", "keys": [LIFETIME], "thingName": thing, "version": version, "timestamp": int(time.time())}
+            assert function.invoke(request)["status"] == "SCHEDULED"
+        aws_between.always("PutItem", save)
+        reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", AWS_ENDPOINT_URL=aws_between.endpoint, **variables)
+        assert reconcile.invoke({})["ended"] == len(reports)
+    assert not together.broken, "they were saved one after another"
+    first, later = saved[: len(things)], saved[len(things) :]
+    assert (sorted(first), set(later)) == (things, {things[0]})
 
 
 def test_a_request_whose_body_is_missing_is_logged_and_fails_in_the_end(stack, device):

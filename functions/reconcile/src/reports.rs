@@ -1,9 +1,10 @@
 //! Reads Coiote's reports of all devices, and ends the requests that they are about.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use coiote::{Reports, TaskReport, iso8601_from_millis, millis_from_iso8601};
+use futures_util::future::join_all;
 use ledger::{Item, Ledger};
 use requests::{Device, Millis, State};
 use tokio::task::JoinSet;
@@ -23,7 +24,7 @@ pub(crate) const MAX_PAGES: usize = 50;
 /// Time in which a report that matches no request is looked up again: it may come before the ledger has the task.
 const MAY_MATCH_LATER: Millis = 15_000;
 
-/// Reports that are looked up at once.
+/// Reports that are looked up and processed at once.
 const AT_ONCE: usize = 16;
 
 /// Longest id of a device that is looked up, in bytes.
@@ -66,6 +67,13 @@ pub(crate) enum Known {
 enum Match {
     Request { thing: String, item: Box<Item> },
     None { may_match_later: bool },
+}
+
+/// A report with its match, and its place among those that are processed at once.
+struct FoundMatch<'r> {
+    index: usize,
+    report: &'r TaskReport,
+    matched: Result<Match, ledger::Error>,
 }
 
 impl Service {
@@ -157,11 +165,11 @@ impl Service {
             if looking.run.is_over() {
                 return Ok(false);
             }
-            for (report, matched) in reports.iter().zip(self.find_matches(reports).await) {
-                let processed = match matched {
-                    Ok(matched) => self.process(looking, report, matched).await,
-                    Err(error) => Err(error),
-                };
+            let matches = by_thing(reports, self.find_matches(reports).await);
+            let processed = join_all(matches.map(|matches| self.process_in_turn(looking, matches))).await;
+            let mut processed: Vec<_> = processed.into_iter().flatten().collect();
+            processed.sort_by_key(|(index, _)| *index);
+            for (report, (_, processed)) in reports.iter().zip(processed) {
                 match processed {
                     Ok(()) => errors.reset(),
                     Err(error) => errors.add(looking.run, &report.device_id, error)?,
@@ -178,6 +186,23 @@ impl Service {
             Some(Known::Unmatched { looked_up_at, .. }) => looked_up_at >= begun_at,
             None => false,
         }
+    }
+
+    /// Processes reports of one thing. Returns the result of each.
+    async fn process_in_turn(
+        &self,
+        looking: &Looking<'_>,
+        matches: Vec<FoundMatch<'_>>,
+    ) -> Vec<(usize, Result<(), ledger::Error>)> {
+        let mut processed = Vec::with_capacity(matches.len());
+        for FoundMatch { index, report, matched } in matches {
+            let result = match matched {
+                Ok(matched) => self.process(looking, report, matched).await,
+                Err(error) => Err(error),
+            };
+            processed.push((index, result));
+        }
+        processed
     }
 
     async fn process(&self, looking: &Looking<'_>, report: &TaskReport, matched: Match) -> Result<(), ledger::Error> {
@@ -283,6 +308,22 @@ async fn find_match(
         return Ok(Match::Request { thing, item: Box::new(item) });
     }
     Ok(Match::None { may_match_later: is_one_held(&item.device) })
+}
+
+/// The matches by their things: those of one thing write the same item, and are processed one after another.
+fn by_thing<'r>(
+    reports: &[&'r TaskReport],
+    matches: Vec<Result<Match, ledger::Error>>,
+) -> impl Iterator<Item = Vec<FoundMatch<'r>>> {
+    let mut things: BTreeMap<String, Vec<FoundMatch<'r>>> = BTreeMap::new();
+    for (index, (report, matched)) in reports.iter().zip(matches).enumerate() {
+        let thing = match &matched {
+            Ok(Match::Request { thing, .. }) => thing,
+            Ok(Match::None { .. }) | Err(_) => &report.device_id,
+        };
+        things.entry(thing.clone()).or_default().push(FoundMatch { index, report, matched });
+    }
+    things.into_values()
 }
 
 /// State of a report after a look-up.
