@@ -493,6 +493,33 @@ def test_reconcile_measures_the_part_of_its_lifetime_that_a_request_has_used(sta
     assert 63 <= used <= 67
 
 
+def test_many_things_with_open_requests_are_not_counted_each_minute(stack, environment_of, aws_between, own_ledger):
+    many, in_a_year, counts = 1_000, (int(time.time()) + 365 * 24 * HOUR) * 1_000, Counter()
+    for first in range(0, many, 25):
+        items = [
+            {"thing": {"S": f"counted-{number}"}, "entry": {"S": "device"}, "look": {"S": str(number % 4)}, "lookAt": {"N": str(in_a_year)}}
+            for number in range(first, first + 25)
+        ]
+        stack.aws.dynamodb.batch_write_item(RequestItems={own_ledger.table: [{"PutRequest": {"Item": item}} for item in items]})
+
+    def note_count(call) -> None:
+        query = call.json()
+        if query.get("Select") == "COUNT":
+            counts[query["IndexName"]] += 1
+
+    aws_between.always("Query", note_count)
+    with scripted_coiote(stack.authority, {"GET /taskReports/findSince": (200, [])}) as script:
+        reconcile = environment_of(
+            "Reconcile", COIOTE_URL=script.url, RECONCILE_SECONDS="1", AWS_ENDPOINT_URL=aws_between.endpoint, **own_ledger.environment,
+        )
+        for _ in range(3):
+            assert "errorType" not in reconcile.invoke({})
+    assert counts == {"looks": 4, "handOvers": 12}, "each index has four parts"
+    measured = metrics(reconcile.log_lines(), "coiote-aws-iot")
+    assert measured[Metric.of("ThingsWithOpenRequests")] == [many] * 3
+    assert measured[Metric.of("WaitingRequests")] == [0] * 3
+
+
 def test_requests_of_all_devices_are_handed_over_oldest_first_after_an_outage(stack, device, environment_of, aws_between, own_ledger):
     things = [device() for _ in range(8)]
     answers = {"GET /taskReports/findSince": (200, []), "GET /devices": AWAY}

@@ -39,6 +39,26 @@ pub(crate) struct HandOverCounts {
     pub(crate) is_coiote_away: bool,
 }
 
+/// Number of things in an index from which on counting them each minute would cost much: DynamoDB bills what is counted.
+const MANY: u64 = 1_000;
+
+/// Time for which the number of many things is not counted again.
+const COUNT_INTERVAL: Millis = 10 * 60_000;
+
+/// Number of things in an index of the ledger, and when they were counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    pub(crate) things: u64,
+    pub(crate) at: Millis,
+}
+
+impl Counted {
+    /// Whether it is too early to count again.
+    pub(crate) fn is_to_be_kept(self, now: Millis) -> bool {
+        self.things >= MANY && now.saturating_sub(self.at) < COUNT_INTERVAL
+    }
+}
+
 /// Open requests in the ledger's indexes, when a run begins.
 #[derive(Debug, Default)]
 pub(crate) struct Stock {
@@ -159,4 +179,19 @@ pub(crate) fn log(looks: &LookCounts, hand_overs: &HandOverCounts, error: Option
 #[expect(clippy::cast_precision_loss, reason = "counts and times far below 2^52")]
 pub(crate) fn float(number: u64) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_many_things_are_counted_less_often() {
+        let now = 1_000_000_000;
+        let is_kept = |things, age| Counted { things, at: now - age }.is_to_be_kept(now);
+        assert!(!is_kept(999, 60_000));
+        assert!(is_kept(1_000, 60_000));
+        assert!(is_kept(1_000, 599_999));
+        assert!(!is_kept(1_000, 600_000));
+    }
 }

@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use tracing::Instrument;
 
 use crate::coiote_calls::CoioteCalls;
-use crate::counts::{HandOverCounts, Stock, Summary, log, measure};
+use crate::counts::{Counted, HandOverCounts, Stock, Summary, log, measure};
 use crate::cursor::Pass;
 use crate::hand_over::HandOver;
 use crate::look::Looking;
@@ -74,6 +74,8 @@ pub(crate) struct Service {
     pub(crate) unfinished_pass: Mutex<Option<Pass>>,
     /// Things by their device's id, where that is another name.
     pub(crate) things: BoundedCache<String, String>,
+    /// Last counts of the ledger's indexes.
+    counted: BoundedCache<DueIndex, Counted>,
     /// Failures to read the report of a task.
     pub(crate) report_failures: PersistentFailures,
     /// Failures to remove a task.
@@ -99,6 +101,7 @@ impl Service {
             known_reports: BoundedCache::with_capacity(KNOWN_REPORTS),
             unfinished_pass: Mutex::default(),
             things: BoundedCache::default(),
+            counted: BoundedCache::default(),
             report_failures: PersistentFailures::default(),
             removal_failures: PersistentFailures::default(),
             logged_codes: Mutex::default(),
@@ -190,10 +193,18 @@ impl Service {
                 break;
             }
         }
-        Ok(Stock {
-            things: self.ledger.count(DueIndex::Look).await?,
-            waiting: self.ledger.count(DueIndex::HandOver).await?,
-        })
+        Ok(Stock { things: self.count(DueIndex::Look).await?, waiting: self.count(DueIndex::HandOver).await? })
+    }
+
+    /// Number of things in the index, counted now or, if they are many, some minutes ago.
+    async fn count(&self, index: DueIndex) -> Result<u64, ledger::Error> {
+        let at = now();
+        if let Some(counted) = self.counted.get(&index).filter(|counted| counted.is_to_be_kept(at)) {
+            return Ok(counted.things);
+        }
+        let things = self.ledger.count(index).await?;
+        self.counted.insert(index, Counted { things, at });
+        Ok(things)
     }
 
     /// Notes the age of the first devices in the index that are due from that time on. Returns whether these were all there are.

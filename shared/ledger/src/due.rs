@@ -8,7 +8,7 @@ use crate::device::ENTRY;
 use crate::{Attributes, Error, Ledger, SHARDS, integer, number, string, text};
 
 /// Index of devices that are due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DueIndex {
     /// Devices that `reconcile` has to look at, by the time of the look.
     Look,
