@@ -316,78 +316,76 @@ def test_an_update_that_failed_goes_back_without_coiote(undeployed, custom_resou
 OTHER_SECRET = "by-hand/another-name"
 
 
-def test_a_change_of_the_secrets_name_that_failed_goes_back_without_coiote(undeployed, custom_resource):
+@pytest.fixture
+def created(undeployed, custom_resource):
+    """A custom resource that was created, with AWS between, and its properties with another name of the secret."""
     with AwsBetween(undeployed).serve() as between:
         cloudformation = custom_resource(endpoint=between.endpoint)
-        old = cloudformation.properties
-        new = old | {"ClientSecret": OTHER_SECRET}
         cloudformation.create()
-        before = client_secret(undeployed)
-        undeployed.coiote.set_faults({"routes": {f"POST {EXTERNAL}": 503}})
-        # The secret with the new name cannot be deleted yet.
-        between.once("DeleteSecret", ACCESS_DENIED)
-        reason = cloudformation.update(new, old)["Reason"]
-        assert "503" in reason and f"deleting secret {OTHER_SECRET}" in reason
-        assert client_secret(undeployed, OTHER_SECRET), "it is left"
-        asked = calls_of_setup(undeployed)
-        assert cloudformation.update(old, new)["Status"] == "SUCCESS"
-        assert calls_of_setup(undeployed) == asked, "Coiote was not asked"
-        assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (before, None)
-        undeployed.coiote.set_faults({})
-        assert undeployed.coiote.integration()["clientCertificates"] == [fingerprint(before["certificatePem"])]
-        cloudformation.delete()
+        yield cloudformation, between, cloudformation.properties | {"ClientSecret": OTHER_SECRET}
 
 
-def test_an_earlier_secret_that_the_role_may_not_see_is_in_the_log(undeployed, custom_resource):
+def test_a_change_of_the_secrets_name_that_failed_goes_back_without_coiote(undeployed, created):
+    cloudformation, between, new = created
+    old, before = cloudformation.properties, client_secret(undeployed)
+    undeployed.coiote.set_faults({"routes": {f"POST {EXTERNAL}": 503}})
+    # The secret with the new name cannot be deleted yet.
+    between.once("DeleteSecret", ACCESS_DENIED)
+    reason = cloudformation.update(new, old)["Reason"]
+    assert "503" in reason and f"deleting secret {OTHER_SECRET}" in reason
+    assert client_secret(undeployed, OTHER_SECRET), "it is left"
+    asked = calls_of_setup(undeployed)
+    assert cloudformation.update(old, new)["Status"] == "SUCCESS"
+    assert calls_of_setup(undeployed) == asked, "Coiote was not asked"
+    assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (before, None)
+    undeployed.coiote.set_faults({})
+    assert undeployed.coiote.integration()["clientCertificates"] == [fingerprint(before["certificatePem"])]
+    cloudformation.delete()
+
+
+def test_an_earlier_secret_that_the_role_may_not_see_is_in_the_log(undeployed, created):
     """On AWS the role may see a secret with an earlier name only by its tag, which may have been removed."""
 
     def of_the_old_name(call: Call) -> object:
         return ACCESS_DENIED if call.json()["SecretId"] == SECRET_NAME else None
 
-    with AwsBetween(undeployed).serve() as between:
-        cloudformation = custom_resource(endpoint=between.endpoint)
-        old = cloudformation.properties
-        new = old | {"ClientSecret": OTHER_SECRET}
-        cloudformation.create()
-        for call in ("DescribeSecret", "GetSecretValue", "DeleteSecret"):
-            between.always(call, of_the_old_name)
-        assert cloudformation.update(new, old)["Status"] == "SUCCESS"
-        [line] = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
-        assert line["level"] == "ERROR" and f"secret {SECRET_NAME}: " in line["reason"] and "AccessDenied" in line["reason"]
-        assert client_secret(undeployed), "it is left"
-        registered = undeployed.coiote.integration()["clientCertificates"]
-        assert fingerprint(client_secret(undeployed, OTHER_SECRET)["certificatePem"]) in registered
-        # When the role may see it again, the removal under each name removes everything.
-        between.heal()
-        assert cloudformation.delete(ClientSecret=OTHER_SECRET)["Status"] == "SUCCESS"
-        assert cloudformation.delete()["Status"] == "SUCCESS"
+    cloudformation, between, new = created
+    old = cloudformation.properties
+    for call in ("DescribeSecret", "GetSecretValue", "DeleteSecret"):
+        between.always(call, of_the_old_name)
+    assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+    [line] = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
+    assert line["level"] == "ERROR" and f"secret {SECRET_NAME}: " in line["reason"] and "AccessDenied" in line["reason"]
+    assert client_secret(undeployed), "it is left"
+    registered = undeployed.coiote.integration()["clientCertificates"]
+    assert fingerprint(client_secret(undeployed, OTHER_SECRET)["certificatePem"]) in registered
+    # When the role may see it again, the removal under each name removes everything.
+    between.heal()
+    assert cloudformation.delete(ClientSecret=OTHER_SECRET)["Status"] == "SUCCESS"
+    assert cloudformation.delete()["Status"] == "SUCCESS"
     integration = undeployed.coiote.integration()
     assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
     assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (None, None)
 
 
-def test_an_own_secret_whose_key_the_role_may_not_use_is_kept(undeployed, custom_resource):
+def test_an_own_secret_whose_key_the_role_may_not_use_is_kept(undeployed, created):
     """Secrets Manager refuses to give a value that the role may not decrypt in the same way as a secret that it may not see."""
 
     def of_the_old_name(call: Call) -> object:
         return Refuse(400, "AccessDeniedException", "Access to KMS is not allowed") if call.json()["SecretId"] == SECRET_NAME else None
 
-    with AwsBetween(undeployed).serve() as between:
-        cloudformation = custom_resource(endpoint=between.endpoint)
-        old = cloudformation.properties
-        new = old | {"ClientSecret": OTHER_SECRET}
-        cloudformation.create()
-        before = client_secret(undeployed)
-        between.always("GetSecretValue", of_the_old_name)
-        assert cloudformation.update(new, old)["Status"] == "SUCCESS"
-        [line] = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
-        assert f"secret {SECRET_NAME}: AccessDeniedException" in line["reason"] and client_secret(undeployed) == before
-        assert f"secret {SECRET_NAME}: AccessDeniedException" in cloudformation.delete()["Reason"]
-        assert client_secret(undeployed) == before
-        assert fingerprint(before["certificatePem"]) in undeployed.coiote.integration()["clientCertificates"]
-        between.heal()
-        assert cloudformation.delete(ClientSecret=OTHER_SECRET)["Status"] == "SUCCESS"
-        assert cloudformation.delete()["Status"] == "SUCCESS"
+    cloudformation, between, new = created
+    old, before = cloudformation.properties, client_secret(undeployed)
+    between.always("GetSecretValue", of_the_old_name)
+    assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+    [line] = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
+    assert f"secret {SECRET_NAME}: AccessDeniedException" in line["reason"] and client_secret(undeployed) == before
+    assert f"secret {SECRET_NAME}: AccessDeniedException" in cloudformation.delete()["Reason"]
+    assert client_secret(undeployed) == before
+    assert fingerprint(before["certificatePem"]) in undeployed.coiote.integration()["clientCertificates"]
+    between.heal()
+    assert cloudformation.delete(ClientSecret=OTHER_SECRET)["Status"] == "SUCCESS"
+    assert cloudformation.delete()["Status"] == "SUCCESS"
     assert undeployed.coiote.integration()["clientCertificates"] == []
     assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (None, None)
 

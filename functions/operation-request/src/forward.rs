@@ -6,7 +6,7 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use bounded_cache::BoundedCache;
 use coiote::Client;
-use coiote_access::{Access, Call, call_with_retries};
+use coiote_access::{Access, Call, FIND_DEVICE, START_SESSION, call_with_retries};
 use lambda_support::Deadline;
 use lwm2m::Task;
 use requests::{Reason, code};
@@ -14,9 +14,7 @@ use shadow::ThingName;
 
 use crate::forward_error::ForwardError;
 
-const FIND_DEVICE: Call = Call { name: "find_device", time_metric: "FindDeviceTime" };
 const CREATE_TASK: Call = Call { name: "create_task", time_metric: "CreateTaskTime" };
-const START_SESSION: Call = Call { name: "start_session", time_metric: "StartSessionTime" };
 
 /// Client of Coiote that remembers the ids of devices.
 pub(crate) struct Forwarder {

@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use bounded_cache::BoundedCache;
 use coiote::{Client, Reports, TaskReport};
-use coiote_access::{Access, Call, Error, call_with_retries};
+use coiote_access::{Access, Call, Error, FIND_DEVICE, START_SESSION, call_with_retries};
 use lambda_support::{Deadline, elapsed_ms};
 
-const FIND_DEVICE: Call = Call { name: "find_device", time_metric: "FindDeviceTime" };
 const READ_REPORT: Call = Call { name: "read_report", time_metric: "ReadReportTime" };
-const START_SESSION: Call = Call { name: "start_session", time_metric: "StartSessionTime" };
 const REMOVE_TASK: Call = Call { name: "remove_task", time_metric: "RemoveTaskTime" };
 
 /// Time limit for all tries of a call about one task: others wait.

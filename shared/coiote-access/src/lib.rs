@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use access::Access;
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{Error, code};
-pub use retry::{Call, call_with_retries};
+pub use retry::{Call, FIND_DEVICE, START_SESSION, call_with_retries};
 
 /// Time limit of a single call; Coiote answers in well under a second.
 const CALL_LIMIT: Duration = Duration::from_secs(10);

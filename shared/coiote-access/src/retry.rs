@@ -28,6 +28,12 @@ pub struct Call {
     pub time_metric: &'static str,
 }
 
+/// Search for the device of a thing.
+pub const FIND_DEVICE: Call = Call { name: "find_device", time_metric: "FindDeviceTime" };
+
+/// Start of a session, which wakes a device.
+pub const START_SESSION: Call = Call { name: "start_session", time_metric: "StartSessionTime" };
+
 /// Makes a call, and retries it until it succeeds, fails for good, or no time is left. `call` is given its time limit. Returns
 /// the duration of the last attempt in milliseconds with the result.
 pub async fn call_with_retries<T, F: Future<Output = Result<T, coiote::Error>>>(
