@@ -4,6 +4,7 @@ Through the deployed template; `reconcile` runs by its schedule.
 """
 
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -634,6 +635,7 @@ def test_more_reports_than_a_read_takes_are_read_to_their_end_and_across_environ
     key = {"thing": {"S": "#coiote"}, "entry": {"S": "reports"}}
     stack.aws.dynamodb.put_item(TableName=own_ledger.table, Item=key | {"until": {"S": iso(position)}})
     times = range(position - 119, position - 49)
+    second_read = times[pages_of_a_read]
     wanted = {"taskId": "d:task:1", "deviceId": thing, "status": "Success", "startTime": "2100-01-01T00:00:00Z", "lastUpdateTime": iso(position - 48)}
     asked_since = []
 
@@ -643,12 +645,12 @@ def test_more_reports_than_a_read_takes_are_read_to_their_end_and_across_environ
     def find_since() -> tuple[int, object]:
         """Reports of the next second, and the first one of the second after it, as Coiote gives them."""
         asked = next(asked for asked in reversed(script.asked) if "findSince" in asked)
-        since = datetime.fromisoformat(parse_qs(asked.partition("?")[2])["lastUpdateTime"][0]).timestamp()
-        asked_since.append(int(since))
-        if is_interrupted and len(asked_since) > pages_of_a_read:
+        since = int(datetime.fromisoformat(parse_qs(asked.partition("?")[2])["lastUpdateTime"][0]).timestamp())
+        asked_since.append(since)
+        if is_interrupted and since >= second_read:
             return AWAY
-        left = [report(at) for at in times if at >= since for _ in range(FULL - 1)]
-        return 200, (left + [wanted])[:FULL]
+        left = (report(at) for at in times if at >= since for _ in range(FULL - 1))
+        return 200, list(itertools.islice(itertools.chain(left, [wanted]), FULL))
 
     is_interrupted = True
     with scripted_coiote(stack.authority, {"GET /taskReports/findSince": find_since}) as script:
@@ -656,13 +658,12 @@ def test_more_reports_than_a_read_takes_are_read_to_their_end_and_across_environ
         scheduled(environment_of("OperationRequest", **variables), thing)
         first = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
         assert first.invoke({})["ended"] == 0
-        read_until = asked_since[-1]
-        assert read_until == times[pages_of_a_read], "the read that was too long is followed by another one at once"
+        assert asked_since[-1] == second_read, "the read that was too long is followed by another one at once"
         is_interrupted = False
         asked_since.clear()
         second = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
         assert second.invoke({})["ended"] == 1
-        assert asked_since[0] == read_until
+        assert asked_since[0] == second_read
     too_many = Metric.of("ReportsUnread", code="REPORTS_TOO_MANY")
     counted, later = (metrics(environment.log_lines(), "coiote-aws-iot") for environment in (first, second))
     assert sum(counted[too_many]) == 1 and too_many not in later
