@@ -1,15 +1,15 @@
 //! Digests of what an author wrote: a part for each of the [`FIELDS`], so that what an earlier request has left in `desired` is
 //! told from what a request has itself.
 //!
-//! Parts are separated by dots. In the digest of an update, one is empty if the update lacks the field, and `-` if it removes the
-//! field with `null`.
+//! Parts are separated by dots. One is empty if the update lacks the field, so that what stands in `desired` is not known, and `-`
+//! if it removes the field with `null`.
 
 use serde_json::Value;
 
 use crate::matching::fnv_1a;
 use crate::record::FIELDS;
 
-/// Part of a field that an update removes.
+/// Part of a field that an update removes, so that it does not stand in `desired`.
 const REMOVED: &str = "-";
 
 /// Mark of a part that an earlier request has left in `desired`.
@@ -32,18 +32,16 @@ pub fn request_digest(digest: &str) -> String {
 
 /// Digest of what stands in `desired` after an update. What earlier ones left there is marked.
 pub(crate) fn merged(before: &str, update: &str) -> String {
-    let left =
-        |part: &str| if part.is_empty() || part.starts_with(LEFT) { part.to_owned() } else { format!("{LEFT}{part}") };
-    let part = |(before, update): (&str, &str)| match update {
-        "" => left(before),
-        REMOVED => String::new(),
-        update => update.to_owned(),
+    let part = |(before, update): (&str, &str)| match (before, update) {
+        (before, "") if own(before).is_empty() => before.to_owned(),
+        (before, "") => format!("{LEFT}{before}"),
+        (_, update) => update.to_owned(),
     };
     joined(parts(before).zip(parts(update)).map(part))
 }
 
 /// Whether a saved document repeats the latest request of what stands in `desired`. Fields that the operation does not have
-/// make it no other request, and neither does what an earlier request has left there.
+/// make it no other request, and neither does what an earlier request has left there, nor what may have been there.
 pub(crate) fn repeats(desired: &str, saved: &str, operation: &str) -> bool {
     // Version 0.1.0 stored one hash of all fields. What must not run twice is rather refused.
     if desired.len() == 16 && !desired.contains('.') {
@@ -51,9 +49,10 @@ pub(crate) fn repeats(desired: &str, saved: &str, operation: &str) -> bool {
     }
     let fields = FIELDS.iter().zip(parts(desired).zip(parts(saved)));
     fields.filter(|(field, _)| has_field(operation, field)).all(|(_, (desired, saved))| {
-        match desired.strip_prefix(LEFT) {
-            Some(left) => own(saved).is_empty() || saved == left,
-            None => own(saved) == own(desired),
+        match (desired, desired.strip_prefix(LEFT)) {
+            ("", _) => true,
+            (_, Some(left)) => own(saved).is_empty() || saved == left,
+            _ => own(saved) == own(desired),
         }
     })
 }
@@ -130,5 +129,9 @@ mod tests {
         assert!(repeats(&removed, &saved(json!({})), "execute"));
         assert!(repeats("0123456789abcdef", &saved(json!({})), "execute"), "of version 0.1.0");
         assert!(!repeats(&removed, &saved(json!({"arguments": "1"})), "execute"));
+        assert!(!repeats(&merged(&removed, &reboot), &saved(json!({"arguments": "1"})), "execute"), "still removed");
+        // An update that is no request, or an earlier stack's request, may have left them.
+        assert!(repeats(&reboot, &saved(json!({"arguments": "0"})), "execute"));
+        assert!(repeats(&request_digest(&with_arguments), &saved(json!({"arguments": "1"})), "execute"));
     }
 }

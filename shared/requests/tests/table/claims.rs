@@ -2,8 +2,9 @@
 
 use requests::{
     Cancel, CanceledBy, Claim, Created, Device, Event, History, Name, NotHandedOver, PastRequest, Reason, Status,
-    Verdict, code,
+    Verdict, code, content_digest,
 };
+use serde_json::json;
 
 use crate::{NOW, OFFSET, REBOOT, Story};
 
@@ -169,6 +170,17 @@ fn a_request_that_was_removed_from_the_shadow_and_is_saved_again_is_a_new_one() 
     assert_eq!(story.apply(cleared(7)), Verdict::Unchanged);
     assert_eq!(story.claims(saved(&story, 8)), Verdict::Send);
     assert_eq!(story.claims(saved(&story, 9)), Verdict::Ended(Status::Rejected));
+
+    // What an earlier request has left beside `operation` and `keys` is not known any more, and is saved as well.
+    assert_eq!(story.apply(cleared(10)), Verdict::Changed);
+    let desired = json!({"operation": "execute", "keys": [REBOOT], "arguments": "0"});
+    let digest_without = |left: &str| content_digest(|field| desired.get(field).filter(|_| field != left));
+    let request = Claim { digest: digest_without("arguments"), ..story.claim_of(11, "execute", &[REBOOT]) };
+    assert_eq!(story.claims(request), Verdict::Send);
+    assert_eq!(
+        story.claims(Claim { digest: digest_without(""), ..saved(&story, 12) }),
+        Verdict::Ended(Status::Rejected)
+    );
 }
 
 #[test]
