@@ -485,6 +485,24 @@ def test_answers_that_aws_iot_does_not_take_are_put_off_and_written_later(stack,
     assert (line["code"], line["thing"], line["level"]) == ("ANSWER_NOT_WRITTEN", thing, "ERROR")
 
 
+def test_a_record_that_cannot_be_read_leaves_no_copy_out(stack, device, environment_of):
+    """As while a deployment replaces one function after another."""
+    thing = device()
+    version = stack.aws.request(thing, READ)
+    stack.aws.last_word(thing, version)
+    stack.aws.update_shadow(thing, "operation", {"reported": {"requests": None}})
+    key = {"thing": {"S": thing}, "entry": {"S": "device"}}
+    item = stack.aws.dynamodb.get_item(TableName=stack.outputs["RequestsTable"], Key=key, ConsistentRead=True)["Item"]
+    newer = item | {"events": {"L": [{"S": '{"Unknown": {}}'}]}}
+    records = [{"Keys": key, "NewImage": newer}, {"Keys": key, "OldImage": newer, "NewImage": item}]
+    function = environment_of("Answers")
+    event = {"Records": [{"eventSource": "aws:dynamodb", "dynamodb": record} for record in records]}
+    assert function.invoke(event) == {"batchItemFailures": []}
+    assert stack.aws.last_word(thing, version)["status"] == "SUCCEEDED"
+    told = [line["code"] for line in function.log_lines() if line.get("message") == "record left out"]
+    assert told == ["EVENT_INVALID"] * 2
+
+
 # ---------------------------------------------------------------- cost
 
 

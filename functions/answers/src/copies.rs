@@ -29,13 +29,14 @@ pub(crate) fn update_after_change(before: &Device, after: &Device, at: Millis) -
     (!requests.is_empty()).then_some(CopiesUpdate { requests, result: None })
 }
 
-/// Update of all copies, whatever the shadow holds.
-pub(crate) fn full_update(device: &Device, shadow: &OperationShadow, at: Millis) -> CopiesUpdate {
-    let new = request_copies(device, at);
+/// Update of all copies to those of `copied`, whatever the shadow holds. What earlier results left is known from `current`, the
+/// device's present records.
+pub(crate) fn full_update(copied: &Device, current: &Device, shadow: &OperationShadow, at: Millis) -> CopiesUpdate {
+    let new = request_copies(copied, at);
     let foreign = shadow.requests.iter().filter(|name| !new.contains_key(*name));
     let removed: Vec<(String, Json)> = foreign.map(|name| (name.clone(), Json::Null)).collect();
     let written = new.iter().map(|(name, entry)| (name.clone(), copy(entry)));
-    CopiesUpdate { requests: written.chain(removed).collect(), result: earlier_results(device, shadow) }
+    CopiesUpdate { requests: written.chain(removed).collect(), result: earlier_results(current, shadow) }
 }
 
 /// The update with copies as short as possible, for a shadow without room: of a reason, only the code.
@@ -173,9 +174,21 @@ mod tests {
             ),
         ] {
             let shadow = OperationShadow { result: full.clone(), ..OperationShadow::default() };
-            let update = full_update(&device(newest.clone()), &shadow, 0);
+            let device = device(newest.clone());
+            let update = full_update(&device, &device, &shadow, 0);
             assert_eq!(update.result.unwrap_or_default(), removed, "{newest}");
         }
+    }
+
+    #[test]
+    fn the_copies_may_be_older_than_what_is_known_of_results() {
+        let requests = vec!["17".to_owned()];
+        let result = json!({"Device": {"0": {"UTC Offset": "+02:00"}}, "Location": {"0": {"Speed": "1"}}});
+        let shadow = OperationShadow { requests, result, ..OperationShadow::default() };
+        let current = device(json!({"Device": {"0": {"UTC Offset": "+02:00"}}}));
+        let update = full_update(&Device::default(), &current, &shadow, 0);
+        assert_eq!(Json::Object(update.requests), json!({"17": null}));
+        assert_eq!(update.result, Some(json!({"Location": null})));
     }
 
     #[test]
@@ -198,7 +211,7 @@ mod tests {
                 result_times: json!({"Device": {"0": {"UTC Offset": times(100)}}, "Location": {"0": {"Speed": {"0": times(at)}}}}),
                 ..OperationShadow::default()
             };
-            assert_eq!(full_update(&device, &shadow, 0).result, expected, "{at}");
+            assert_eq!(full_update(&device, &device, &shadow, 0).result, expected, "{at}");
         }
     }
 }

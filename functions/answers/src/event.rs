@@ -20,6 +20,8 @@ pub(crate) struct Batch {
     pub(crate) changes: Vec<DeviceChange>,
     /// Things whose copies are all to be written, each with the id of its message.
     pub(crate) queued: Vec<(ThingName, String)>,
+    /// Things whose copies are all to be written, because a record about them cannot be read.
+    pub(crate) incomplete: Vec<ThingName>,
     /// Records of unknown form, a line each.
     pub(crate) unreadable: Vec<String>,
 }
@@ -34,9 +36,14 @@ impl Batch {
             batch.add_message(record);
         }
         let (changes, unreadable) = ledger::changes(streamed);
-        batch.unreadable.extend(unreadable);
+        for ledger::UnreadableRecord { thing, reason } in unreadable {
+            let known = thing.and_then(|thing| ThingName::parse(&thing));
+            batch.incomplete.extend(known.filter(|thing| !batch.incomplete.contains(thing)));
+            batch.unreadable.push(reason);
+        }
         for ledger::Change { thing, before, after } in changes {
             match ThingName::parse(&thing) {
+                Some(thing) if batch.incomplete.contains(&thing) => {}
                 Some(thing) => batch.changes.push(DeviceChange { thing, before, after }),
                 None => batch.unreadable.push("a record of no thing".to_owned()),
             }

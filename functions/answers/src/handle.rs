@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lambda_support::{Deadline, elapsed_ms, now};
 use ledger::Ledger;
+use requests::Device;
 use serde::Serialize;
 use serde_json::Value as Json;
 use shadow::operation_shadow::{CopiesUpdate, OperationShadows};
@@ -82,8 +83,9 @@ impl Service {
         let begun = Instant::now();
         let batch = Batch::parse(payload);
         lambda_support::log_unreadable_records(&batch.unreadable);
-        let things = batch.changes.len() + batch.queued.len();
-        let names = batch.changes.iter().map(|change| &change.thing).chain(batch.queued.iter().map(|(thing, _)| thing));
+        let things = batch.changes.len() + batch.incomplete.len() + batch.queued.len();
+        let names = batch.changes.iter().map(|change| &change.thing).chain(&batch.incomplete);
+        let names = names.chain(batch.queued.iter().map(|(thing, _)| thing));
         // Mostly it is one: then the lines about that thing include the last one here.
         let thing = names.last().map(|thing| thing.as_str().to_owned()).filter(|_| things == 1);
         let mut writes = self.start_writes(batch, THING_LIMIT.min(deadline.left()));
@@ -132,11 +134,12 @@ impl Service {
                 Written { thing: change.thing, message: None, result }
             });
         }
-        for (thing, message) in batch.queued {
+        let incomplete = batch.incomplete.into_iter().map(|thing| (thing, None));
+        for (thing, message) in incomplete.chain(batch.queued.into_iter().map(|(thing, id)| (thing, Some(id)))) {
             let writer = Arc::clone(&self.writer);
             writes.spawn(async move {
-                let result = in_time(limit, writer.write_all(&thing)).await;
-                Written { thing, message: Some(message), result }
+                let result = in_time(limit, writer.write_all(&thing, None)).await;
+                Written { thing, message, result }
             });
         }
         writes
@@ -155,7 +158,7 @@ impl Writer {
     /// Writes the copies that a change concerns. Returns whether there are any.
     async fn write_change(&self, DeviceChange { thing, before, after }: &DeviceChange) -> Result<bool, Error> {
         if before.copies_overwrite_marker() != after.copies_overwrite_marker() {
-            return self.write_all(thing).await;
+            return self.write_all(thing, Some(after)).await;
         }
         let Some(copies) = copies::update_after_change(before, after, now()) else { return Ok(false) };
         self.write(thing, copies, None).await?;
@@ -166,13 +169,17 @@ impl Writer {
     }
 
     /// Writes all copies. It reads the shadow before the records, so that copies of older records meet a conflict.
-    async fn write_all(&self, thing: &ThingName) -> Result<bool, Error> {
+    ///
+    /// `after`: the requests after the stream's records, if those follow that are newer; otherwise the copies would fall back
+    /// with these.
+    async fn write_all(&self, thing: &ThingName, after: Option<&Device>) -> Result<bool, Error> {
         for _ in 0..MOST_CONFLICTS {
             let shadow = self.shadows.read(thing).await?;
             let version = shadow.as_ref().map(|shadow| shadow.version);
             let item = self.ledger.load(thing.as_str()).await;
             let item = item.map_err(|error| Error::Unavailable(error.to_string()))?;
-            let copies = copies::full_update(&item.device, &shadow.unwrap_or_default(), now());
+            let copied = after.unwrap_or(&item.device);
+            let copies = copies::full_update(copied, &item.device, &shadow.unwrap_or_default(), now());
             match self.write(thing, copies, version).await {
                 Err(Error::Conflict) => metrics::counter!("AnswerConflicts").increment(1),
                 written => return written.map(|()| true),

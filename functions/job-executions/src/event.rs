@@ -31,6 +31,7 @@ impl Trigger {
     pub(crate) fn parse(event: &Json) -> Trigger {
         if let Some(records) = event.get("Records").and_then(Json::as_array) {
             let (changes, unreadable) = ledger::changes(records);
+            let unreadable = unreadable.into_iter().map(|record| record.reason).collect();
             return Trigger::RequestsChanged { updates: changes.iter().flat_map(updates).collect(), unreadable };
         }
         let job_id = event.get("canceledJob").and_then(Json::as_str);

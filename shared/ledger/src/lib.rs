@@ -39,7 +39,7 @@ pub use device::Item;
 pub use due::{DueIndex, ThingPages};
 pub use error::Error;
 pub use history::{EndedRequest, RequestSummary};
-pub use stream::{Change, changes};
+pub use stream::{Change, UnreadableRecord, changes};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
