@@ -213,6 +213,39 @@ def test_paths_that_a_device_has_deleted_are_removed(stack, functions, respond, 
     assert datamodel(stack, thing) == {"Portfolio": left}
 
 
+def test_a_deletion_has_its_place_among_the_results(stack, functions, respond, device):
+    """The times of the shadow's values are those of the folds, and not of what the device did."""
+    thing = device()
+    portfolio, now = {"Portfolio": {"5": {"Identity": {"0": "a"}}}}, int(time.time())
+
+    def fold(event: dict) -> dict:
+        assert status_and_code(functions["OperationResponse"].invoke(event))[0] == "SUCCEEDED"
+        return datamodel(stack, thing)
+
+    def deletion(at: int) -> dict:
+        return {"thingName": thing, "deleted": ["Portfolio.5"], "timestamp": at}
+
+    def result(at: int) -> dict:
+        return report_result(stack, thing, portfolio) | {"timestamp": at}
+
+    # The shadow has the values since now, and the device had them before the deletion.
+    assert fold(result(now - 20)) == portfolio
+    assert "5" not in fold(deletion(now - 10))["Portfolio"]
+    # Since before the deletion, and the device had them again after it.
+    assert fold(result(now + 20)) == portfolio
+    assert fold(deletion(now + 10)) == portfolio
+
+
+def test_a_late_result_does_not_restore_what_was_deleted_since(stack, functions, device):
+    thing = device()
+    before = int(time.time()) - 1
+    version = stack.aws.request(thing, {"operation": "delete", "keys": ["Portfolio.5"]})
+    assert status_and_code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
+    late = report_result(stack, thing, {"Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}}})
+    assert functions["OperationResponse"].invoke(late | {"timestamp": before})["status"] == "SUCCEEDED"
+    assert datamodel(stack, thing) == PORTFOLIO_11
+
+
 LWM2M = ROOT / "shared" / "lwm2m"
 
 

@@ -5,10 +5,13 @@ use std::time::Instant;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lambda_support::{Deadline, diagnostic, elapsed_ms, ms_since, now};
 use ledger::{Item, Ledger};
-use requests::{Answer, DatamodelWrite, Event, Folded, Name, Reason, Status, Verdict, code, covered_hashes};
+use requests::{
+    Answer, DatamodelWrite, Event, Folded, Name, Reason, Record, ResultEntry, Status, Verdict, code, covered_hashes,
+    path_hash,
+};
 use serde_json::value::RawValue;
 use shadow::folding::{EarlierResult, FoldOutcome, OtherResults, Revision, Scope};
-use shadow::{DatamodelShadows, Error, Shadows};
+use shadow::{DatamodelShadows, Envelope, Error, Shadows};
 use tracing::Instrument;
 
 use crate::logging::{count_outcome, log_outcome, record_request, result_span};
@@ -110,15 +113,17 @@ impl Service {
         let read = name.and_then(|name| item.device.find(name)).filter(|_| response.operation != "write");
         // Nor does one that may be of a narrower request.
         let is_covered = |path: &u32| item.device.result(version).is_none_or(|result| result.names(*path));
-        let read = read.filter(|record| covered_hashes(&record.keys, &response.failed_keys).iter().all(is_covered));
-        let scope = Scope::new(read.map(|record| record.keys.clone()), response.failed_keys.clone());
-        let known = item.device.datamodel(version).map(|(version, written_at)| Revision { version, written_at });
+        let failed_keys: Vec<String> = response.failed().map(str::to_owned).collect();
+        let read = read.filter(|record| covered_hashes(&record.keys, &failed_keys).iter().all(is_covered));
+        let scope = Scope::new(read.map(|record| record.keys.clone()), failed_keys);
+        let known = item.device.datamodel(version).filter(|_| deleted_since(item, envelope).next().is_none());
+        let known = known.map(|(version, written_at)| Revision { version, written_at });
         let others = async || {
-            if envelope.version.is_none() {
+            if envelope.version.is_none() && !response.is_deletion() {
                 return Ok(OtherResults::default());
             }
             let item = self.ledger.load(envelope.thing.as_str()).await;
-            item.map(|item| others(&item, version)).map_err(|error| Error::Unavailable(error.to_string()))
+            item.map(|item| others(&item, envelope)).map_err(|error| Error::Unavailable(error.to_string()))
         };
         let folded =
             self.datamodel.fold(&envelope.thing, &response.change, &scope, envelope.timestamp, known, others).await;
@@ -161,13 +166,30 @@ fn failed(code: &'static str, why: String) -> Outcome {
     (Status::Failed, Some(Reason::new(code, why)))
 }
 
-/// The other results of the device.
-fn others(item: &Item, version: u64) -> OtherResults {
-    let earlier = item
-        .device
-        .earlier_results(version)
-        .map(|result| EarlierResult { fingerprint: result.touched.clone(), wrote: result.wrote });
-    OtherResults::new(item.device.newer_results(version).map(|result| result.touched.clone()), earlier)
+/// The device's other results beside the one in the envelope, and what it has deleted. Results have their order by version, but
+/// deletions have only their time.
+fn others(item: &Item, envelope: &Envelope) -> OtherResults {
+    let reported_at = envelope.timestamp.unwrap_or(u64::MAX);
+    let is_other = |result: &&ResultEntry| envelope.version != Some(result.version);
+    let is_newer = |result: &&ResultEntry| match envelope.version {
+        Some(version) => result.version > version,
+        None => result.reported_at > reported_at,
+    };
+    let (newer, earlier): (Vec<&ResultEntry>, Vec<_>) = item.device.results().filter(is_other).partition(is_newer);
+    let deleted = deleted_since(item, envelope).map(|record| record.keys.iter().map(|key| path_hash(key)).collect());
+    let earlier =
+        earlier.into_iter().map(|result| EarlierResult { fingerprint: result.touched.clone(), wrote: result.wrote });
+    OtherResults::new(newer.into_iter().map(|result| result.touched.clone()).chain(deleted), earlier)
+}
+
+/// Requests by which the device has deleted something since the result in the envelope.
+fn deleted_since<'i>(item: &'i Item, envelope: &Envelope) -> impl Iterator<Item = &'i Record> {
+    let reported_at = envelope.timestamp.filter(|_| envelope.version.is_some()).unwrap_or(u64::MAX);
+    item.device.ended().iter().filter(move |record| {
+        record.operation == "delete"
+            && record.status() == Status::Succeeded
+            && record.ran_at().is_some_and(|ran_at| ran_at >= reported_at)
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it away")]

@@ -52,7 +52,12 @@ impl Response {
 
     /// Whether it belongs into the datamodel shadow: other operations have no values.
     pub(crate) fn is_to_be_folded(&self) -> bool {
-        !self.is_empty && (has_result(&self.operation) || self.operation == "delete")
+        !self.is_empty && (has_result(&self.operation) || self.is_deletion())
+    }
+
+    /// Whether it is the deletion of object instances.
+    pub(crate) fn is_deletion(&self) -> bool {
+        self.operation == "delete"
     }
 
     /// The keys that failed.

@@ -71,18 +71,12 @@ pub(crate) struct Deleted {
     pub(crate) at: u64,
 }
 
-/// Object instances that the device has deleted, as these events prove.
-pub(crate) fn deleted(outcomes: &[&Record], events: &[Event]) -> Vec<Deleted> {
-    let proves = |record: &Record| {
-        events.iter().find_map(|event| match event {
-            Event::Report(report) if record.task_id.as_ref() == Some(&report.task_id) => Some(report.started_at),
-            _ => None,
-        })
-    };
+/// Object instances that the device has deleted.
+pub(crate) fn deleted(outcomes: &[&Record]) -> Vec<Deleted> {
     outcomes
         .iter()
         .filter(|record| record.operation == DELETE && record.status() == Status::Succeeded)
-        .filter_map(|record| Some(Deleted { keys: record.keys.clone(), at: proves(record)? }))
+        .filter_map(|record| Some(Deleted { keys: record.keys.clone(), at: record.ran_at()? }))
         .collect()
 }
 
@@ -146,7 +140,7 @@ mod tests {
         let outcomes = new_outcomes(&before, &after);
         assert_eq!(outcomes.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Succeeded]);
         let gone = Deleted { keys: vec!["Portfolio.5".to_owned()], at: 120 };
-        assert_eq!(deleted(&outcomes, std::slice::from_ref(&event)), [gone]);
+        assert_eq!(deleted(&outcomes), [gone]);
         assert!(new_outcomes(&after, &after).is_empty(), "counted once");
     }
 
@@ -159,7 +153,7 @@ mod tests {
             after.apply(&event);
             let outcomes = new_outcomes(&before, &after);
             assert_eq!(outcomes.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Failed], "{status}");
-            assert!(deleted(&outcomes, &[event]).is_empty());
+            assert!(deleted(&outcomes).is_empty());
         }
     }
 

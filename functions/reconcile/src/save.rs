@@ -24,7 +24,7 @@ impl Service {
     ) -> Result<Item, ledger::Error> {
         let outcomes = new_outcomes(&item.device, &applied.after);
         // Before the ledger is written: an interruption in between repeats it, which does no harm.
-        for deleted in deleted(&outcomes, &applied.events) {
+        for deleted in deleted(&outcomes) {
             self.fold_deletion(looking.run, thing, &deleted).await;
         }
         let (item, _) = self.ledger.apply(thing, item, &applied.events, now()).await?;

@@ -119,8 +119,7 @@ pub struct ResultEntry {
     /// Time of its last change. Stored as `z`.
     #[serde(rename = "z")]
     pub(crate) at: Millis,
-    /// Time at which it came into the shadow, in seconds since 1970; kept of the newest one, and of one with a candidate.
-    /// Stored as `q`.
+    /// Time at which it came into the shadow, in seconds since 1970; 0 if unknown. Stored as `q`.
     #[serde(rename = "q", default, skip_serializing_if = "crate::record::is_zero")]
     pub reported_at: u64,
 }
@@ -216,9 +215,9 @@ impl Device {
         self.results.iter().find(|result| result.version == version)
     }
 
-    /// Results with a higher version.
-    pub fn newer_results(&self, version: u64) -> impl Iterator<Item = &ResultEntry> {
-        self.results.iter().filter(move |result| result.version > version)
+    /// Results that are not forgotten yet.
+    pub fn results(&self) -> impl Iterator<Item = &ResultEntry> {
+        self.results.iter()
     }
 
     /// Results with a lower version.

@@ -1,6 +1,7 @@
 //! Matching of results with requests. A result does not name the request that it answers, only its operation and paths.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -48,10 +49,15 @@ pub fn covered_hashes(keys: &[String], failed_keys: &[String]) -> Vec<u32> {
 /// All keys that the pieces of a list of failed keys may stand for. The list is one text that was split at commas, so a key
 /// with a comma is in pieces. A key too many does no harm: its value only stays in the datamodel shadow.
 pub fn possible_failed_keys(pieces: &[String]) -> BTreeSet<String> {
-    let starts = (0..pieces.len()).filter_map(|start| pieces.get(start..));
-    let runs = starts.flat_map(|rest| (1..=MAX_PIECES.min(rest.len())).filter_map(|length| rest.get(..length)));
-    let keys = runs.map(|run| run.join(",").trim().trim_end_matches('.').to_owned());
-    keys.filter(|key| !key.is_empty()).collect()
+    joined_pieces(pieces).map(|(_, key)| key).collect()
+}
+
+/// The keys that pieces of a list of failed keys may stand for, each with the places of its pieces.
+fn joined_pieces(pieces: &[String]) -> impl Iterator<Item = (Range<usize>, String)> {
+    let ends = |start| (start + 1..=pieces.len()).take(MAX_PIECES).map(move |end| start..end);
+    let runs = (0..pieces.len()).flat_map(ends).filter_map(|run| Some((run.clone(), pieces.get(run)?.join(","))));
+    let keys = runs.map(|(run, joined)| (run, joined.trim().trim_end_matches('.').to_owned()));
+    keys.filter(|(_, key)| !key.is_empty())
 }
 
 /// Levels of a path: object, object instance, resource, resource instance.
@@ -101,19 +107,50 @@ impl NamedPaths {
         self.0.iter().position(|hashes| hashes.binary_search(&path).is_ok())
     }
 
-    /// How narrow the keys are that a request and the result have in common: the number of levels in the widest one; 0 if the
-    /// result names more than these keys ask for, or if that is not known.
-    ///
-    /// A result of a narrow request names paths that also a wide one asks for, but hardly the other way round.
-    pub(crate) fn narrowness(&self, keys: &[String]) -> usize {
-        if keys.iter().any(|key| key.is_empty() || key.starts_with('/')) {
-            return 0;
-        }
-        let widest = keys.iter().filter_map(|key| self.level_of(path_hash(key))).min().map_or(0, |level| level + 1);
-        let at_or_above: BTreeSet<u32> = keys.iter().flat_map(|key| hashes_down_to(key)).collect();
-        let down_to_keys = self.0.iter().take(widest).flatten();
-        if down_to_keys.into_iter().all(|path| at_or_above.contains(path)) { widest } else { 0 }
+    /// Number of objects among them.
+    fn objects(&self) -> usize {
+        self.0.first().map_or(0, Vec::len)
     }
+}
+
+/// How closely a result fits the keys of a request that it may answer. A result of a narrow request names paths that also a wide
+/// one asks for, but hardly the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fit {
+    /// It names more than they ask for.
+    Beyond,
+    /// They ask for the whole data model.
+    Whole,
+    /// They are given by numbers, whose names in the result are not known.
+    ByNumber,
+    /// It names nothing beyond them; with the number of levels in the widest key.
+    Exact(usize),
+}
+
+impl Fit {
+    /// Fit of a result with these paths and failed keys.
+    pub(crate) fn of(paths: &NamedPaths, failed_keys: &[String], keys: &[String]) -> Fit {
+        if keys.is_empty() || keys.iter().any(String::is_empty) {
+            return Fit::Whole;
+        }
+        if keys.iter().any(|key| key.starts_with('/')) {
+            return if paths.objects() > keys.len() { Fit::Beyond } else { Fit::ByNumber };
+        }
+        let levels =
+            |key: &String| paths.level_of(path_hash(key)).unwrap_or(key.matches('.').count().min(LEVELS - 1)) + 1;
+        let widest = keys.iter().map(levels).min().unwrap_or(LEVELS);
+        let at_or_above: BTreeSet<u32> = keys.iter().flat_map(|key| hashes_down_to(key)).collect();
+        let mut down_to_keys = paths.0.iter().take(widest).flatten();
+        let names_no_more = down_to_keys.all(|path| at_or_above.contains(path)) && all_failed_within(failed_keys, keys);
+        if names_no_more { Fit::Exact(widest) } else { Fit::Beyond }
+    }
+}
+
+/// Whether each piece of a list of failed keys is a part of a failed key that lies in one of the keys.
+fn all_failed_within(pieces: &[String], keys: &[String]) -> bool {
+    let within = joined_pieces(pieces).filter(|(_, failed)| keys.iter().any(|key| lies_in(failed, key)));
+    let places: BTreeSet<usize> = within.flat_map(|(places, _)| places).collect();
+    pieces.iter().enumerate().all(|(place, piece)| piece.is_empty() || places.contains(&place))
 }
 
 /// Hashes of a path and of the levels above it. A name with dots adds some of no path.
@@ -261,28 +298,38 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_that_a_result_names_nothing_beyond_are_the_narrowest() {
+    fn a_result_fits_the_keys_beyond_which_it_names_nothing() {
+        use Fit::{Beyond, ByNumber, Exact, Whole};
+
         let offset = json!({"Device": {"0": {"UTC Offset": "+02:00"}}});
         let device = json!({"Device": {"0": {"UTC Offset": "+02:00", "Error Code": {"0": "1"}}}});
         let all = json!({"Device": {"0": {"UTC Offset": "+02:00"}}, "PM2.5": {"0": {"A.B": "1"}}});
-        for (result, keys, narrowness) in [
-            (&offset, &["Device.0.UTC Offset"][..], 3),
-            (&offset, &["Device.0"], 2),
-            (&offset, &["Device"], 1),
-            (&offset, &[""], 0),
-            (&offset, &[], 0),
-            (&offset, &["/33000/0"], 0),
-            (&offset, &["Device.0.UTC Offset", "Location.0.Speed"], 3),
-            (&device, &["Device.0.UTC Offset"], 0),
-            (&device, &["Device.0.Error Code"], 0),
-            (&device, &["Device.0.UTC Offset", "Device.0.Error Code"], 3),
-            (&device, &["Device.0"], 2),
-            (&all, &["Device.0"], 0),
-            (&all, &["Device.0", "PM2.5.0.A.B"], 2),
-            (&json!({}), &["Device.0"], 0),
+        let none = json!({});
+        for (result, failed, keys, fit) in [
+            (&offset, &[""][..], &["Device.0.UTC Offset"][..], Exact(3)),
+            (&offset, &[""], &["Device.0"], Exact(2)),
+            (&offset, &[""], &["Device"], Exact(1)),
+            (&offset, &[""], &[""], Whole),
+            (&offset, &[""], &[], Whole),
+            (&offset, &[""], &["/33000/0"], ByNumber),
+            (&all, &[""], &["/33000/0"], Beyond),
+            (&device, &[""], &["Device.0.UTC Offset"], Beyond),
+            (&device, &[""], &["Device.0.Error Code"], Beyond),
+            (&device, &[""], &["Device.0.UTC Offset", "Device.0.Error Code"], Exact(3)),
+            (&device, &[""], &["Device.0"], Exact(2)),
+            (&all, &[""], &["Device.0"], Beyond),
+            (&all, &[""], &["Device.0", "PM2.5.0.A.B"], Exact(2)),
+            (&offset, &["Location.0.Speed"], &["Device.0.UTC Offset", "Location.0.Speed"], Exact(3)),
+            (&offset, &["Location.0.Speed"], &["Device.0.UTC Offset", "Location"], Exact(1)),
+            (&offset, &["Location.0.Speed"], &["Device.0.UTC Offset"], Beyond),
+            (&none, &["Location.0.Speed"], &["Location.0.Speed"], Exact(3)),
+            (&none, &["Location.0.Speed"], &["Location"], Exact(1)),
+            (&none, &["A.0.Validity (MCC", " MNC)"], &["A.0.Validity (MCC, MNC)"], Exact(3)),
+            (&none, &["A.0.Validity (MCC", " MNC)", "B"], &["A.0.Validity (MCC, MNC)"], Beyond),
         ] {
-            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-            assert_eq!(NamedPaths::of(result).narrowness(&keys), narrowness, "{keys:?} {result}");
+            let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+            let of = Fit::of(&NamedPaths::of(result), &owned(failed), &owned(keys));
+            assert_eq!(of, fit, "{keys:?} {result} {failed:?}");
         }
     }
 

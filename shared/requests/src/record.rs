@@ -370,6 +370,9 @@ pub struct Record {
     /// Version of the operation shadow that carried its result. Stored as `w`.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub result_version: Option<u64>,
+    /// Whether its result names more than it asks for: that may be of another request, and its own still to come. Stored as `wb`.
+    #[serde(rename = "wb", default, skip_serializing_if = "is_false")]
+    pub(crate) is_result_wider: bool,
     /// Time at which its report of success came, while its result is awaited; 0 otherwise. Stored as `g`.
     #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
     pub reported_at: Millis,
@@ -443,6 +446,12 @@ impl Record {
         self.requested_at.saturating_add(self.waited)
     }
 
+    /// When the device began to run it, in seconds since 1970; `None` if no report has told. Coiote's clock may be another one, so
+    /// it is the begin of the run that handed it over and the time from there by Coiote's clock, to a second or two.
+    pub fn ran_at(&self) -> Option<u64> {
+        self.ran_after.map(|after| self.held_at().saturating_add_signed(after.max(0)))
+    }
+
     /// Whether Coiote's 201 may still come although it has ended.
     pub(crate) fn may_be_reopened(&self) -> bool {
         let is_unknown = match self.state {
@@ -472,6 +481,16 @@ impl Record {
                 self.task_id.is_some() || self.may_have_reached_coiote || self.code() == code::OUTCOME_UNKNOWN
             }
         }
+    }
+
+    /// Whether it has a result that cannot be of another request.
+    pub(crate) fn has_own_result(&self) -> bool {
+        self.result_version.is_some() && !self.is_result_wider
+    }
+
+    /// Whether its report says that the device did not do it.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.proven && self.status() == Status::Failed
     }
 
     /// Whether a result or report may replace its final status.

@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use crate::Millis;
 use crate::device::{Device, RESULT_LIMIT, RESULT_STAYS, ResultEntry, SEEN_MAX};
 use crate::event::{DatamodelWrite, Folded, ResultReceived};
-use crate::matching::{answers_all_keys, came_before_hand_over, covered_hashes, is_earlier_than, may_be_answered_by};
+use crate::matching::{
+    Fit, answers_all_keys, came_before_hand_over, covered_hashes, is_earlier_than, may_be_answered_by,
+};
 use crate::record::{Name, Reason, Record, State, Status, has_result, is_write};
 use crate::transitions::Verdict;
 use crate::transitions::order::by_making;
@@ -40,8 +42,14 @@ impl Device {
         let mut touched = result.touched.clone();
         let of = answers.as_ref().or(candidate.as_ref()).and_then(|name| self.find(name));
         let read = of.filter(|record| !is_write(&record.operation));
-        if let Some(record) = read.filter(|record| !self.may_be_of_a_narrower_request(record, result)) {
+        if let Some(record) = read.filter(|record| !self.may_be_of_a_closer_request(record, result)) {
             touched.extend(covered_hashes(&record.keys, &result.failed_keys));
+        }
+        for name in [&answers, &candidate, &withheld_from].into_iter().flatten() {
+            let all = self.open.iter_mut().chain(&mut self.ended);
+            for record in all.filter(|record| record.name == *name) {
+                record.is_result_wider = result.fit(record) == Fit::Beyond;
+            }
         }
         self.note_remains(result.version, &touched);
         self.seen_results.push(result.version);
@@ -61,9 +69,6 @@ impl Device {
             reported_at: result.reported_at,
         });
         let index = self.results.len().saturating_sub(1);
-        let newest = self.newest_result().map(|result| result.version);
-        let forgets_time = |other: &&mut ResultEntry| Some(other.version) != newest && other.candidate.is_none();
-        self.results.iter_mut().filter(forgets_time).for_each(|other| other.reported_at = 0);
         if let Some(name) = answers.clone() {
             self.attach(index, name, result.at);
         }
@@ -89,22 +94,23 @@ impl Device {
         }
     }
 
-    /// Whether the result may be of another request, whose keys are narrower. What such a result does not name may be at the
-    /// device all the same.
-    fn may_be_of_a_narrower_request(&self, record: &Record, result: &ResultReceived) -> bool {
-        let narrowness = result.paths.narrowness(&record.keys);
-        // One that was sent twice has two results.
-        let awaits_result = |other: &Record| {
-            (other.result_version.is_none() || other.may_have_reached_coiote)
-                && (other.is_open() || other.updated_at.saturating_add(RESULT_STAYS) > result.at)
+    /// Whether the result may be of another request, whose keys it fits more closely. What such a result does not name may be at
+    /// the device all the same.
+    fn may_be_of_a_closer_request(&self, record: &Record, result: &ResultReceived) -> bool {
+        let fit = result.fit(record);
+        let may_await_it = |other: &Record| {
+            let is_recent = other.is_open() || other.updated_at.saturating_add(RESULT_STAYS) > result.at;
+            // One that was sent twice has two results.
+            (!other.has_own_result() && (is_recent || !other.was_refused()))
+                || (other.may_have_reached_coiote && is_recent)
         };
         self.records().any(|other| {
             other.operation == record.operation
                 && other.may_have_been_sent()
-                && awaits_result(other)
+                && may_await_it(other)
                 && is_earlier_than(other, result)
                 && !came_before_hand_over(other, result.reported_at)
-                && result.paths.narrowness(&other.keys) > narrowness
+                && result.fit(other) > fit
                 && answers_all_keys(&other.keys, &result.paths, &result.failed_keys)
         })
     }
@@ -113,10 +119,9 @@ impl Device {
     fn matched(&self, result: &ResultReceived) -> Matched {
         let earliest = self.request_answered_by(result);
         let candidate = self.candidate_for(result);
-        // A narrower request that is being handed over is more likely to have it.
-        let narrowness = |record: &Record| result.paths.narrowness(&record.keys);
+        // A request that is being handed over and that it fits more closely is more likely to have it.
         match (earliest, candidate) {
-            (Some(earliest), Some(candidate)) if narrowness(candidate) > narrowness(earliest) => Matched {
+            (Some(earliest), Some(candidate)) if result.fit(candidate) > result.fit(earliest) => Matched {
                 answers: None,
                 candidate: Some(candidate.name.clone()),
                 withheld_from: Some(earliest.name.clone()),
@@ -128,7 +133,7 @@ impl Device {
         }
     }
 
-    /// The request that a result answers: of those that may be answered by it, the earliest of the narrowest.
+    /// The request that a result answers: of those that may be answered by it and that it fits most closely, the earliest.
     fn request_answered_by(&self, result: &ResultReceived) -> Option<&Record> {
         let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
         let may_be_answered = |record: &&Record| may_be_answered_by(record, result);
@@ -142,7 +147,7 @@ impl Device {
             false if !(record.proven && is_in_time(record)) => 2,
             _ => 0,
         };
-        let order = |record: &Record| (rank(record), Reverse(result.paths.narrowness(&record.keys)));
+        let order = |record: &Record| (rank(record), Reverse(result.fit(record)));
         let first =
             all.iter().min_by(|one, other| order(one).cmp(&order(other)).then_with(|| by_making(one, other))).copied();
         // A result that no request awaits answers the only one that it can be of, also counting requests that may have been
@@ -166,7 +171,7 @@ impl Device {
         let matches = |record: &&Record| answers_all_keys(&record.keys, &result.paths, &result.failed_keys);
         let is_taken = |name: &Name| self.results.iter().any(|other| other.candidate.as_ref() == Some(name));
         let all = self.open.iter().filter(may_be).filter(matches).filter(|record| !is_taken(&record.name));
-        all.min_by_key(|record| Reverse(result.paths.narrowness(&record.keys)))
+        all.min_by_key(|record| Reverse(result.fit(record)))
     }
 
     /// Makes a result answer a request.
@@ -221,5 +226,12 @@ impl Device {
         } else if let Some(record) = self.ended.iter_mut().find(|record| is_its(record) && record.yields()) {
             end(record, status, reason, at);
         }
+    }
+}
+
+impl ResultReceived {
+    /// How closely it fits the request's keys.
+    fn fit(&self, record: &Record) -> Fit {
+        Fit::of(&self.paths, &self.failed_keys, &record.keys)
     }
 }

@@ -1,8 +1,10 @@
 //! Passing of time: runs that are interrupted, lifetimes, results that do not come, and records that are no longer needed.
 
 use crate::Millis;
-use crate::device::{Device, ENDED_KEPT, ENDED_MAX, FOLD_LIMIT, RESULT_LIMIT, RESULT_STAYS, UNFOLDED_STAYS};
-use crate::record::{Name, Reason, Record, State, Status, code, may_run_twice};
+use crate::device::{
+    Device, ENDED_KEPT, ENDED_MAX, FOLD_LIMIT, RESULT_LIMIT, RESULT_STAYS, ResultEntry, SEEN_MAX, UNFOLDED_STAYS,
+};
+use crate::record::{Name, Reason, Record, State, Status, code, has_result, may_run_twice};
 use crate::transitions::Verdict;
 use crate::transitions::reasons::{interrupted, lifetime_over, overtaken};
 use crate::transitions::state_change::wait;
@@ -122,10 +124,31 @@ impl Device {
             self.newest_at = newest_at;
         }
         let newest = self.newest_result().map(|result| result.version);
+        let is_done = |result: &ResultEntry| result.word.is_some() && result.candidate.is_none();
+        // Folds of results that come late have to know which values are newer than theirs.
+        let done_stays = if self.awaits_results() { FOLD_LIMIT } else { RESULT_STAYS };
+        let surplus = self.results.len().saturating_sub(SEEN_MAX);
+        let mut index = 0;
         self.results.retain(|result| {
-            let is_done = result.word.is_some() && result.candidate.is_none();
-            let stays = if is_done { RESULT_STAYS } else { UNFOLDED_STAYS };
+            index += 1;
+            let stays = match is_done(result) {
+                true if index <= surplus => RESULT_STAYS,
+                true => done_stays,
+                false => UNFOLDED_STAYS,
+            };
             Some(result.version) == newest || result.at.saturating_add(stays) > at
         });
+    }
+
+    /// Whether a result of a request may still come, or be folded.
+    fn awaits_results(&self) -> bool {
+        let is_unfolded = |result: &ResultEntry| result.word.is_none() || result.candidate.is_some();
+        let lacks_its_own = |record: &Record| {
+            has_result(&record.operation)
+                && record.may_have_been_sent()
+                && !record.has_own_result()
+                && !record.was_refused()
+        };
+        self.results.iter().any(is_unfolded) || self.records().any(lacks_its_own)
     }
 }

@@ -119,17 +119,26 @@ fn a_run_of_the_task_that_was_made_elsewhere_takes_no_success_away() {
     story.is(1, Status::Succeeded, "");
 }
 
+/// Whether the ledger has it that everything that the result does not name below the key is gone.
+fn covers(story: &Story, version: u64, key: &str) -> bool {
+    story.device.result(version).is_some_and(|result| result.names(path_hash(key)))
+}
+
+fn all_of_a_device() -> serde_json::Value {
+    json!({"Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}}, "Location": {"0": {"Speed": "1"}}})
+}
+
 #[test]
-fn a_result_that_names_nothing_beyond_narrow_keys_answers_their_request() {
+fn a_result_answers_the_request_whose_keys_it_fits_most_closely() {
     let mut story = Story::new();
     story.scheduled(1, "read", &[""], "t");
     story.scheduled(2, "read", &["/33000/0"], "u");
     story.scheduled(3, "read", &[OFFSET], "v");
     assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
-    let is_of_all =
-        |story: &Story, version| story.device.result(version).is_some_and(|result| result.names(path_hash("")));
-    assert_eq!(story.offset(5, "read"), Verdict::Fold(Some(Name::Version(1))));
-    assert!(is_of_all(&story, 5));
+    assert_eq!(story.result(5, "read", all_of_a_device()), Verdict::Fold(Some(Name::Version(1))));
+    assert!(!covers(&story, 4, "") && covers(&story, 5, ""));
+    let vendors = json!({"33000": {"0": {"1": "2"}}});
+    assert_eq!(story.result(6, "read", vendors), Verdict::Fold(Some(Name::Version(2))));
 
     // A second result of the narrow one, which was sent twice, or the first of the wide one: nobody knows, so it proves of no
     // other value that it is gone.
@@ -142,15 +151,71 @@ fn a_result_that_names_nothing_beyond_narrow_keys_answers_their_request() {
     story.created(3, "v");
     assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
     assert_eq!(story.offset(5, "read"), Verdict::Fold(Some(Name::Version(1))));
-    assert!(!is_of_all(&story, 5));
+    assert!(!covers(&story, 5, ""));
 
     let mut story = Story::new();
     story.scheduled(1, "read", &[""], "t");
     story.scheduled(3, "read", &[OFFSET], "v");
-    let all = json!({"Device": {"0": {"UTC Offset": "+02:00", "Timezone": "Europe/Berlin"}}});
-    assert_eq!(story.result(4, "read", all), Verdict::Fold(Some(Name::Version(1))));
-    assert!(is_of_all(&story, 4));
+    assert_eq!(story.result(4, "read", all_of_a_device()), Verdict::Fold(Some(Name::Version(1))));
+    assert!(covers(&story, 4, ""));
     assert_eq!(story.offset(5, "read"), Verdict::Fold(Some(Name::Version(3))));
+}
+
+#[test]
+fn a_result_of_a_narrow_request_empties_no_datamodel_shadow() {
+    // The narrow one was made first, and its task created last.
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t");
+    story.scheduled(3, "read", &[""], "u");
+    assert_eq!(story.result(4, "read", all_of_a_device()), Verdict::Fold(Some(Name::Version(3))));
+    assert_eq!(story.offset(5, "read"), Verdict::Fold(Some(Name::Version(1))));
+    assert!(covers(&story, 4, "") && !covers(&story, 5, ""));
+
+    // The result of the whole data model answers a narrow one, because no other awaits it yet.
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t");
+    assert_eq!(story.result(2, "read", all_of_a_device()), Verdict::Fold(Some(Name::Version(1))));
+    story.folded(2);
+    story.scheduled(3, "read", &[""], "u");
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
+    assert!(!covers(&story, 4, ""));
+
+    // AWS IoT has refused the result of the whole data model, and the other one is of an object without a name.
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[""], "t");
+    story.scheduled(3, "read", &["/33000/0"], "u");
+    assert_eq!(story.result(4, "read", json!({"33000": {"0": {"1": "2"}}})), Verdict::Fold(Some(Name::Version(3))));
+    assert!(!covers(&story, 4, ""));
+
+    // The narrow one has ended without anybody knowing whether Coiote has its task.
+    let mut story = Story::new();
+    story.claim(1, "read", &[OFFSET]);
+    story.not_done(1, true, false);
+    let mut story = story.after(120);
+    story.scheduled(3, "read", &[""], "u");
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
+    assert!(!covers(&story, 4, ""));
+}
+
+#[test]
+fn a_result_with_only_failed_keys_answers_the_request_for_them() {
+    for (operation, wide, narrow, result, failed) in [
+        ("read", vec!["Location"], vec!["Location.0.Speed"], json!({}), "Location.0.Speed"),
+        ("read", vec![""], vec!["Location.0.Speed"], json!({}), "Location.0.Speed"),
+        (
+            "write",
+            vec![OFFSET],
+            vec![OFFSET, "Location.0.Speed"],
+            json!({"Device": {"0": {"UTC Offset": "1"}}}),
+            "Location.0.Speed",
+        ),
+    ] {
+        let mut story = Story::new();
+        story.scheduled(1, operation, &wide, "t");
+        story.scheduled(2, operation, &narrow, "u");
+        let result = story.result_of(3, operation, result, &[failed]);
+        assert_eq!(story.apply(Event::Result(result)), Verdict::Fold(Some(Name::Version(2))), "{wide:?} {narrow:?}");
+    }
 }
 
 #[test]
@@ -246,6 +311,31 @@ fn a_result_that_is_never_folded_is_forgotten_when_its_event_cannot_come_again()
     let mut story = story.after(24 * 3_600);
     story.tick();
     assert!(story.device.result(2).is_none() && story.device.result(4).is_some());
+}
+
+#[test]
+fn results_are_remembered_while_another_one_may_come_late() {
+    let timezone = || json!({"Device": {"0": {"Timezone": "Europe/Berlin"}}});
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t");
+    story.scheduled(2, "read", &["Device.0.Timezone"], "u");
+    for version in [4, 5] {
+        story.result(version, "read", timezone());
+        story.folded(version);
+    }
+    let is_known = |story: &Story| story.device.result(4).is_some();
+    // That of the first request may be older than both.
+    let mut story = story.after(14 * 60);
+    story.tick();
+    assert!(is_known(&story));
+    let mut late = story.clone().after(60);
+    late.tick();
+    assert!(!is_known(&late), "after all attempts to fold one");
+    story.offset(3, "read");
+    assert!(is_known(&story), "it is not folded yet");
+    story.folded(3);
+    story.tick();
+    assert!(!is_known(&story));
 }
 
 #[test]
