@@ -10,7 +10,9 @@ from results import report_result
 from runtime_api import Function
 from scripted_coiote import scripted_coiote
 from stack.local_stack import ROOT
-from stack.aws_between import ACCESS_DENIED, BROKEN, CONFLICT, DENIED, LEDGER_THROTTLED, THROTTLED, TOO_LARGE, LoseAnswer
+from stack.aws_between import (
+    ACCESS_DENIED, BROKEN, CONFLICT, DENIED, LEDGER_THROTTLED, THROTTLED, TOO_LARGE, LoseAnswer, Refuse,
+)
 
 PLAIN = {"Device": {"0": {"UTC Offset": "+02:00"}}}
 # Time of an old event, in seconds
@@ -499,7 +501,7 @@ def test_faults_that_pass(stack, environment_of, aws_between, scheduled, device,
     ("call", "fault", "expected"),
     [
         ("update datamodel", TOO_LARGE, "DATAMODEL_TOO_LARGE"),
-        ("update datamodel", DENIED, "DATAMODEL_REFUSED"),
+        ("update datamodel", Refuse(400, "InvalidRequestException"), "DATAMODEL_REFUSED"),
     ],
 )
 def test_an_update_that_aws_iot_refuses_is_not_retried(
@@ -518,6 +520,7 @@ def test_an_update_that_aws_iot_refuses_is_not_retried(
     ("call", "fault", "expected"),
     [
         ("update datamodel", BROKEN, "DATAMODEL_NOT_UPDATED"),
+        ("update datamodel", DENIED, "DATAMODEL_NOT_UPDATED"),
         ("UpdateItem", LEDGER_THROTTLED, "LEDGER_UNAVAILABLE"),
         ("UpdateItem", ACCESS_DENIED, "LEDGER_REFUSED"),
     ],

@@ -140,8 +140,8 @@ where
         match status(&error) {
             Some(409) => Error::Conflict,
             Some(413) => Error::TooLarge,
-            Some(429) => Error::Unavailable(summary),
-            // Includes 401 and 403: the role will not get the permission by itself
+            // 401 and 403: it is not the update that is wrong, but the function's permissions
+            Some(401 | 403 | 408 | 429) => Error::Unavailable(summary),
             Some(400..500) => Error::Refused(summary),
             _ => Error::Unavailable(summary),
         }
