@@ -210,7 +210,7 @@ def test_failed_keys_are_not_removed(stack, respond, scheduled, device):
 def test_paths_that_a_device_has_deleted_are_removed(stack, functions, respond, device, deleted, left):
     thing = device()
     respond(thing, {"Portfolio": {"5": {"Identity": {"0": "a", "1": "b"}}, "11": {"Identity": {"0": "c"}}}})
-    event = {"thingName": thing, "deleted": [deleted], "timestamp": int(time.time()) + 1}
+    event = {"thingName": thing, "deleted": [deleted], "timestamp": int(time.time()) + 10}
     assert status_and_code(functions["OperationResponse"].invoke(event)) == ("SUCCEEDED", None)
     assert datamodel(stack, thing) == {"Portfolio": left}
 
@@ -238,9 +238,22 @@ def test_a_deletion_has_its_place_among_the_results(stack, functions, respond, d
     assert fold(deletion(now + 10)) == portfolio
 
 
+@pytest.mark.parametrize("is_deleted_first", [True, False])
+def test_within_a_second_a_deletion_has_its_place_by_its_request(stack, functions, respond, scheduled, device, is_deleted_first):
+    """A device that wakes deletes an instance, creates it again and reads it within a second; or reads it and deletes it."""
+    thing, portfolio = device(), {"Portfolio": {"5": {"Identity": {"0": "a"}}}}
+    order = {"delete": "Portfolio.5", "read": "Portfolio.5"} if is_deleted_first else {"read": "Portfolio.5", "delete": "Portfolio.5"}
+    versions = {operation: scheduled(thing, operation, [key]) for operation, key in order.items()}
+    event = report_result(stack, thing, portfolio)
+    deletion = {"thingName": thing, "deleted": ["Portfolio.5"], "request": str(versions["delete"])}
+    assert functions["OperationResponse"].invoke(event)["request"] == versions["read"]
+    functions["OperationResponse"].invoke(deletion | {"timestamp": event["timestamp"]})
+    assert datamodel(stack, thing)["Portfolio"] == (portfolio["Portfolio"] if is_deleted_first else {})
+
+
 def test_a_late_result_does_not_restore_what_was_deleted_since(stack, functions, device):
     thing = device()
-    before = int(time.time()) - 1
+    before = int(time.time()) - 10
     version = stack.aws.request(thing, {"operation": "delete", "keys": ["Portfolio.5"]})
     assert status_and_code(stack.aws.last_word(thing, version)) == ("SUCCEEDED", None)
     late = report_result(stack, thing, {"Portfolio": {"5": {"Identity": {"0": "a"}}, "11": {"Identity": {"0": "b"}}}})

@@ -1,6 +1,6 @@
 //! Parses an event: a result from its rule, or the keys that a device has deleted.
 
-use requests::{Millis, NamedPaths, ResultReceived, has_result};
+use requests::{DELETE, Millis, Name, NamedPaths, ResultReceived, has_result};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use shadow::Envelope;
@@ -16,6 +16,8 @@ pub(crate) struct Response {
     pub(crate) unreadable: Vec<String>,
     /// Failed keys as Coiote wrote them: a text that was split at commas, `[""]` where no key failed.
     pub(crate) failed_keys: Vec<String>,
+    /// Request by which the device has deleted them.
+    pub(crate) deleted_by: Option<Name>,
     paths: NamedPaths,
     /// Whether the event has neither a result nor failed keys: they were removed from the shadow.
     is_empty: bool,
@@ -30,10 +32,11 @@ impl Response {
                 serde_json::from_value(deleted).map_err(|_| "deleted: expected an array of paths")?;
             return Ok(Response {
                 envelope,
-                operation: "delete".to_owned(),
+                operation: DELETE.to_owned(),
                 change: Change::removal(paths),
                 unreadable: Vec::new(),
                 failed_keys: Vec::new(),
+                deleted_by: fields.get("request").and_then(Json::as_str).map(Name::parse),
                 paths: NamedPaths::default(),
                 is_empty: false,
             });
@@ -47,7 +50,7 @@ impl Response {
         let result = result.unwrap_or_else(|| Json::Object(Map::new()));
         let paths = NamedPaths::of(&result);
         let (change, unreadable) = Change::from_result(result);
-        Ok(Response { envelope, operation, change, unreadable, failed_keys, paths, is_empty })
+        Ok(Response { envelope, operation, change, unreadable, failed_keys, deleted_by: None, paths, is_empty })
     }
 
     /// Whether it belongs into the datamodel shadow: other operations have no values.
@@ -57,7 +60,7 @@ impl Response {
 
     /// Whether it is the deletion of object instances.
     pub(crate) fn is_deletion(&self) -> bool {
-        self.operation == "delete"
+        self.operation == DELETE
     }
 
     /// The keys that failed.

@@ -1,12 +1,9 @@
 //! Outcomes of requests, from the reports about their tasks.
 
 use coiote::{TaskReport, TaskStatus};
-use requests::{Device, Event, Millis, Name, Record, ReportStatus, Reported, State, Status, has_result};
+use requests::{DELETE, Device, Event, Millis, Name, Record, ReportStatus, Reported, State, Status, has_result};
 
 use crate::properties;
-
-/// The operation after which objects go from the datamodel shadow.
-const DELETE: &str = "delete";
 
 /// Events on a device's requests, and the requests after them.
 #[derive(Debug, Clone)]
@@ -66,6 +63,8 @@ pub(crate) fn new_outcomes<'a>(before: &Device, after: &'a Device) -> Vec<&'a Re
 /// Object instances that a device has deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Deleted {
+    /// Request by which it has.
+    pub(crate) request: Name,
     pub(crate) keys: Vec<String>,
     /// When the device began to delete them, in seconds since 1970.
     pub(crate) at: u64,
@@ -76,7 +75,9 @@ pub(crate) fn deleted(outcomes: &[&Record]) -> Vec<Deleted> {
     outcomes
         .iter()
         .filter(|record| record.operation == DELETE && record.status() == Status::Succeeded)
-        .filter_map(|record| Some(Deleted { keys: record.keys.clone(), at: record.ran_at()? }))
+        .filter_map(|record| {
+            Some(Deleted { request: record.name.clone(), keys: record.keys.clone(), at: record.ran_at()? })
+        })
         .collect()
 }
 
@@ -87,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    fn scheduled(operation: &str, keys: &[&str], task_id: &str) -> Device {
+    fn scheduled(operation: &str, keys: &[&str], task_id: &str, handed_over_at: u64) -> Device {
         let (mut device, name, mark) = (Device::default(), Name::Version(1), "m".to_owned());
         device.apply(&Event::Claim(Box::new(Claim {
             name: name.clone(),
@@ -111,7 +112,7 @@ mod tests {
             name,
             mark,
             task_id: task_id.to_owned(),
-            handed_over_at: 101,
+            handed_over_at,
             call_took: 1,
             sent_at: 101_000,
             at: 101_000,
@@ -133,21 +134,34 @@ mod tests {
 
     #[test]
     fn a_delete_that_succeeded_deletes_its_keys() {
-        let before = scheduled("delete", &["Portfolio.5"], "t");
+        let before = scheduled("delete", &["Portfolio.5"], "t", 101);
         let event = report_event(&before, &report("Success", LATER), 121_000);
         let mut after = before.clone();
         after.apply(&event);
         let outcomes = new_outcomes(&before, &after);
         assert_eq!(outcomes.iter().map(|record| record.status()).collect::<Vec<_>>(), [Status::Succeeded]);
-        let gone = Deleted { keys: vec!["Portfolio.5".to_owned()], at: 120 };
+        let gone = Deleted { request: Name::Version(1), keys: vec!["Portfolio.5".to_owned()], at: 120 };
         assert_eq!(deleted(&outcomes), [gone]);
         assert!(new_outcomes(&after, &after).is_empty(), "counted once");
     }
 
     #[test]
+    fn the_time_of_a_deletion_is_by_the_clock_of_aws() {
+        // Coiote's clock is a day ahead, or its 201 has no time.
+        for (handed_over_at, start, deleted_at) in
+            [(86_501, "1970-01-02T00:01:59Z", 119), (0, "1970-01-01T00:02:00Z", 120)]
+        {
+            let mut device = scheduled("delete", &["Portfolio.5"], "t", handed_over_at);
+            device.apply(&report_event(&device, &report("Success", Some(start)), 121_000));
+            let [deleted] = &deleted(&device.ended().iter().collect::<Vec<_>>())[..] else { panic!("{start}") };
+            assert_eq!(deleted.at, deleted_at, "{start}");
+        }
+    }
+
+    #[test]
     fn a_delete_that_the_device_refused_deletes_nothing() {
         for status in ["Warning", "Error"] {
-            let before = scheduled("delete", &["Portfolio.5"], "t");
+            let before = scheduled("delete", &["Portfolio.5"], "t", 101);
             let event = report_event(&before, &report(status, LATER), 121_000);
             let mut after = before.clone();
             after.apply(&event);
@@ -160,7 +174,7 @@ mod tests {
     #[test]
     fn a_report_with_an_earlier_start_or_none_decides_nothing() {
         for start in [None, Some("1970-01-01T00:01:39Z")] {
-            let mut device = scheduled("execute", &["Device.0.Reboot"], "t");
+            let mut device = scheduled("execute", &["Device.0.Reboot"], "t", 101);
             let event = report_event(&device, &report("Success", start), 121_000);
             device.apply(&event);
             assert!(is_awaited(&device, &Name::Version(1)), "{start:?}");
@@ -170,7 +184,7 @@ mod tests {
     #[test]
     fn properties_are_kept_of_operations_without_a_result_in_the_shadow() {
         for (operation, expected) in [("discover", Some(r#"{"/5/0":"</5/0>"}"#)), ("read", None)] {
-            let device = scheduled(operation, &["Portfolio"], "t");
+            let device = scheduled(operation, &["Portfolio"], "t", 101);
             let Event::Report(reported) = report_event(&device, &report("Success", LATER), 1) else {
                 panic!("no report")
             };

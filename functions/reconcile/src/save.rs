@@ -42,7 +42,12 @@ impl Service {
     }
 
     async fn fold_deletion(&self, run: &Run, thing: &str, deleted: &Deleted) {
-        let payload = json!({"thingName": thing, "deleted": deleted.keys, "timestamp": deleted.at});
+        let payload = json!({
+            "thingName": thing,
+            "deleted": deleted.keys,
+            "request": deleted.request.to_string(),
+            "timestamp": deleted.at,
+        });
         let invoked = self
             .lambda
             .invoke()

@@ -34,13 +34,17 @@ pub(crate) const PROOF_LIMIT: Millis = 3_600 * 1_000;
 /// the failure queue.
 pub(crate) const UNFOLDED_STAYS: Millis = 14 * 24 * 3_600 * 1_000;
 
+/// Number of results with folds that are not concluded beyond which the oldest leave: the device's item is limited.
+pub(crate) const UNFOLDED_MAX: usize = 32;
+
 /// Number of versions of results that are remembered as seen; older ones count as seen.
 pub(crate) const SEEN_MAX: usize = 16;
 
 /// Time that a result may take to come after the report of success.
 pub(crate) const RESULT_LIMIT: Millis = 60 * 1_000;
 
-/// Time that the fold of a result may take after the report of success: longer than Lambda's retries.
+/// Time that the fold of a result may take after the report of success: longer than Lambda's retries. For as long, events that come
+/// late have to find what came after them.
 pub(crate) const FOLD_LIMIT: Millis = 15 * 60 * 1_000;
 
 /// Times after the creation of a task at which its report is requested by itself.
@@ -104,6 +108,9 @@ pub struct ResultEntry {
     /// Request that it answers if it does not answer the candidate. Stored as `f`.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub(crate) withheld_from: Option<Name>,
+    /// Those of them to which it may give the result of another request. Stored as `d`.
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) doubtful_for: Vec<Name>,
     /// Mark of the run that registered it. Stored as `m`.
     #[serde(rename = "m", default, skip_serializing_if = "String::is_empty")]
     pub(crate) mark: String,
@@ -178,6 +185,11 @@ pub enum DueAction {
 }
 
 impl ResultEntry {
+    /// Whether its fold is concluded, and the request that it answers is known.
+    pub(crate) fn is_done(&self) -> bool {
+        self.word.is_some() && self.candidate.is_none()
+    }
+
     /// Whether folding the result touches the path with that hash.
     pub fn names(&self, path: u32) -> bool {
         self.touched.contains(&path)

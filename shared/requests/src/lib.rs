@@ -40,7 +40,7 @@ pub use matching::{
     NamedPaths, covered_hashes, excluded_hash, keys_overlap, partial_hash, path_hash, possible_failed_keys,
 };
 pub use record::{
-    CANCEL_REQUEST, FIELDS, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice,
+    CANCEL_REQUEST, DELETE, FIELDS, Name, Reason, Record, State, Status, code, has_result, is_write, may_run_twice,
 };
 pub use transitions::{SAME_TOKEN_WINDOW, VERSION_KEPT, Verdict, is_long_after, token_key};
 

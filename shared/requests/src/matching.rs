@@ -121,10 +121,15 @@ pub(crate) enum Fit {
     Beyond,
     /// They ask for the whole data model.
     Whole,
-    /// They are given by numbers, whose names in the result are not known.
+    /// Some are given by numbers, whose names in the result are not known.
     ByNumber,
-    /// It names nothing beyond them; with the number of levels in the widest key.
-    Exact(usize),
+    /// It names nothing beyond them down to the level of the widest key.
+    Within {
+        /// Number of levels of that key.
+        widest: usize,
+        /// Whether all keys have that level: below it, the ledger does not know which paths lie in which key.
+        is_exact: bool,
+    },
 }
 
 impl Fit {
@@ -134,15 +139,28 @@ impl Fit {
             return Fit::Whole;
         }
         if keys.iter().any(|key| key.starts_with('/')) {
-            return if paths.objects() > keys.len() { Fit::Beyond } else { Fit::ByNumber };
+            let object = |key: &String| key.trim_start_matches('/').split(['/', '.']).next().map(str::to_owned);
+            let objects: BTreeSet<String> = keys.iter().filter_map(object).collect();
+            return if paths.objects() > objects.len() { Fit::Beyond } else { Fit::ByNumber };
         }
-        let levels =
-            |key: &String| paths.level_of(path_hash(key)).unwrap_or(key.matches('.').count().min(LEVELS - 1)) + 1;
-        let widest = keys.iter().map(levels).min().unwrap_or(LEVELS);
+        let level = |key: &String| paths.level_of(path_hash(key)).unwrap_or(key.matches('.').count().min(LEVELS - 1));
+        let levels: BTreeSet<usize> = keys.iter().map(|key| level(key) + 1).collect();
+        let widest = levels.first().copied().unwrap_or(LEVELS);
         let at_or_above: BTreeSet<u32> = keys.iter().flat_map(|key| hashes_down_to(key)).collect();
         let mut down_to_keys = paths.0.iter().take(widest).flatten();
         let names_no_more = down_to_keys.all(|path| at_or_above.contains(path)) && all_failed_within(failed_keys, keys);
-        if names_no_more { Fit::Exact(widest) } else { Fit::Beyond }
+        if names_no_more { Fit::Within { widest, is_exact: levels.len() == 1 } } else { Fit::Beyond }
+    }
+
+    /// Whether the result may be of another request, whose own result would fit that one more closely than this one.
+    pub(crate) fn is_doubtful(self) -> bool {
+        matches!(self, Fit::Beyond | Fit::ByNumber | Fit::Within { is_exact: false, .. })
+    }
+
+    /// Whether a result that fits one request so may rather be of another one, which it fits as in `other`.
+    pub(crate) fn may_rather_be(self, other: Fit) -> bool {
+        let is_as_wide = |widest| matches!(other, Fit::Within { widest: other, is_exact: false } if other == widest);
+        other > self || matches!(self, Fit::Within { widest, .. } if is_as_wide(widest))
     }
 }
 
@@ -299,32 +317,37 @@ mod tests {
 
     #[test]
     fn a_result_fits_the_keys_beyond_which_it_names_nothing() {
-        use Fit::{Beyond, ByNumber, Exact, Whole};
+        use Fit::{Beyond, ByNumber, Whole, Within};
+
+        let exact = |widest| Within { widest, is_exact: true };
 
         let offset = json!({"Device": {"0": {"UTC Offset": "+02:00"}}});
         let device = json!({"Device": {"0": {"UTC Offset": "+02:00", "Error Code": {"0": "1"}}}});
         let all = json!({"Device": {"0": {"UTC Offset": "+02:00"}}, "PM2.5": {"0": {"A.B": "1"}}});
         let none = json!({});
         for (result, failed, keys, fit) in [
-            (&offset, &[""][..], &["Device.0.UTC Offset"][..], Exact(3)),
-            (&offset, &[""], &["Device.0"], Exact(2)),
-            (&offset, &[""], &["Device"], Exact(1)),
+            (&offset, &[""][..], &["Device.0.UTC Offset"][..], exact(3)),
+            (&offset, &[""], &["Device.0"], exact(2)),
+            (&offset, &[""], &["Device"], exact(1)),
             (&offset, &[""], &[""], Whole),
             (&offset, &[""], &[], Whole),
             (&offset, &[""], &["/33000/0"], ByNumber),
             (&all, &[""], &["/33000/0"], Beyond),
             (&device, &[""], &["Device.0.UTC Offset"], Beyond),
             (&device, &[""], &["Device.0.Error Code"], Beyond),
-            (&device, &[""], &["Device.0.UTC Offset", "Device.0.Error Code"], Exact(3)),
-            (&device, &[""], &["Device.0"], Exact(2)),
+            (&device, &[""], &["Device.0.UTC Offset", "Device.0.Error Code"], exact(3)),
+            (&device, &[""], &["Device.0"], exact(2)),
             (&all, &[""], &["Device.0"], Beyond),
-            (&all, &[""], &["Device.0", "PM2.5.0.A.B"], Exact(2)),
-            (&offset, &["Location.0.Speed"], &["Device.0.UTC Offset", "Location.0.Speed"], Exact(3)),
-            (&offset, &["Location.0.Speed"], &["Device.0.UTC Offset", "Location"], Exact(1)),
+            (&all, &[""], &["Device.0", "PM2.5.0"], exact(2)),
+            (&all, &[""], &["Device.0", "PM2.5.0.A.B"], Within { widest: 2, is_exact: false }),
+            (&all, &[""], &["/33000/0/1", "/33000/0/2"], Beyond),
+            (&all, &[""], &["/33000/0", "Device.0"], ByNumber),
+            (&offset, &["Location.0.Speed"], &["Device.0.UTC Offset", "Location.0.Speed"], exact(3)),
+            (&offset, &["Location.0.Speed"], &["Device", "Location"], exact(1)),
             (&offset, &["Location.0.Speed"], &["Device.0.UTC Offset"], Beyond),
-            (&none, &["Location.0.Speed"], &["Location.0.Speed"], Exact(3)),
-            (&none, &["Location.0.Speed"], &["Location"], Exact(1)),
-            (&none, &["A.0.Validity (MCC", " MNC)"], &["A.0.Validity (MCC, MNC)"], Exact(3)),
+            (&none, &["Location.0.Speed"], &["Location.0.Speed"], exact(3)),
+            (&none, &["Location.0.Speed"], &["Location"], exact(1)),
+            (&none, &["A.0.Validity (MCC", " MNC)"], &["A.0.Validity (MCC, MNC)"], exact(3)),
             (&none, &["A.0.Validity (MCC", " MNC)", "B"], &["A.0.Validity (MCC, MNC)"], Beyond),
         ] {
             let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Millis;
 use crate::canceled_by::CanceledBy;
-use crate::device::{ENDED_STAYS, TOKEN_STAYS};
+use crate::device::{ENDED_STAYS, FOLD_LIMIT, RESULT_STAYS, TOKEN_STAYS};
 
 /// Codes that the state machine itself gives as a reason.
 pub mod code {
@@ -53,6 +53,9 @@ pub mod code {
 
 /// Fields of an event that the request's author wrote. The digest of a request covers them in this order.
 pub const FIELDS: [&str; 6] = ["operation", "keys", "values", "attributes", "arguments", "requests"];
+
+/// Operation that deletes object instances.
+pub const DELETE: &str = "delete";
 
 /// Operation that takes requests back. It is not an operation of LwM2M.
 pub const CANCEL_REQUEST: &str = "cancelRequest";
@@ -370,9 +373,9 @@ pub struct Record {
     /// Version of the operation shadow that carried its result. Stored as `w`.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub result_version: Option<u64>,
-    /// Whether its result names more than it asks for: that may be of another request, and its own still to come. Stored as `wb`.
-    #[serde(rename = "wb", default, skip_serializing_if = "is_false")]
-    pub(crate) is_result_wider: bool,
+    /// Whether its result may be of another request, and its own still to come. Stored as `wd`.
+    #[serde(rename = "wd", default, skip_serializing_if = "is_false")]
+    pub(crate) has_doubtful_result: bool,
     /// Time at which its report of success came, while its result is awaited; 0 otherwise. Stored as `g`.
     #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
     pub reported_at: Millis,
@@ -423,7 +426,13 @@ impl Record {
 
     /// Time until which it stays in its device's item after it has ended.
     pub(crate) fn stays_until(&self) -> Millis {
-        self.updated_at.saturating_add(if self.keeps_token() { TOKEN_STAYS } else { ENDED_STAYS })
+        let stays = match self.operation.as_str() {
+            // A result that is folded late must not restore what it has deleted.
+            DELETE => FOLD_LIMIT,
+            _ if self.keeps_token() => TOKEN_STAYS,
+            _ => ENDED_STAYS,
+        };
+        self.updated_at.saturating_add(stays)
     }
 
     /// Whether it is a cancelRequest.
@@ -432,7 +441,7 @@ impl Record {
     }
 
     /// Place in the order of the device's requests, by version.
-    pub(crate) fn order(&self) -> u64 {
+    pub fn order(&self) -> u64 {
         self.name.version().unwrap_or(self.after)
     }
 
@@ -449,7 +458,10 @@ impl Record {
     /// When the device began to run it, in seconds since 1970; `None` if no report has told. Coiote's clock may be another one, so
     /// it is the begin of the run that handed it over and the time from there by Coiote's clock, to a second or two.
     pub fn ran_at(&self) -> Option<u64> {
-        self.ran_after.map(|after| self.held_at().saturating_add_signed(after.max(0)))
+        let after = self.ran_after?.max(0);
+        // Without the time of the hand-over it is the time itself.
+        let from = if self.handed_over_at == 0 { 0 } else { self.held_at() };
+        Some(from.saturating_add_signed(after))
     }
 
     /// Whether Coiote's 201 may still come although it has ended.
@@ -483,14 +495,22 @@ impl Record {
         }
     }
 
-    /// Whether it has a result that cannot be of another request.
-    pub(crate) fn has_own_result(&self) -> bool {
-        self.result_version.is_some() && !self.is_result_wider
-    }
-
-    /// Whether its report says that the device did not do it.
-    pub(crate) fn was_refused(&self) -> bool {
-        self.proven && self.status() == Status::Failed
+    /// Whether a result of its own may still come at that time.
+    pub(crate) fn may_await_result(&self, at: Millis) -> bool {
+        let has_its_own = self.result_version.is_some() && !self.has_doubtful_result;
+        let stays = match self.state {
+            State::Held | State::Waiting | State::Scheduled => Millis::MAX,
+            // Nobody knows whether Coiote has its task.
+            State::Ended(_) if self.task_id.is_none() => Millis::MAX,
+            // Its event may be tried again.
+            State::Ended(_) if self.has_doubtful_result || self.code() == code::RESULT_NOT_STORED => FOLD_LIMIT,
+            // The device has refused it, or its task was removed.
+            State::Ended(_) => RESULT_STAYS,
+        };
+        has_result(&self.operation)
+            && self.may_have_been_sent()
+            && !has_its_own
+            && self.updated_at.saturating_add(stays) > at
     }
 
     /// Whether a result or report may replace its final status.

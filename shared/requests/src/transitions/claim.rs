@@ -234,7 +234,7 @@ fn new_record(claim: &Claim, newest: u64, may_have_reached_coiote: bool) -> Reco
         tries: 0,
         reason: None,
         result_version: None,
-        is_result_wider: false,
+        has_doubtful_result: false,
         reported_at: 0,
         proven: false,
         canceled_by: None,

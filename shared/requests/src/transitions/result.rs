@@ -45,12 +45,9 @@ impl Device {
         if let Some(record) = read.filter(|record| !self.may_be_of_a_closer_request(record, result)) {
             touched.extend(covered_hashes(&record.keys, &result.failed_keys));
         }
-        for name in [&answers, &candidate, &withheld_from].into_iter().flatten() {
-            let all = self.open.iter_mut().chain(&mut self.ended);
-            for record in all.filter(|record| record.name == *name) {
-                record.is_result_wider = result.fit(record) == Fit::Beyond;
-            }
-        }
+        let is_doubtful = |name: &&Name| self.find(name).is_some_and(|record| result.fit(record).is_doubtful());
+        let doubtful_for =
+            [&answers, &candidate, &withheld_from].into_iter().flatten().filter(is_doubtful).cloned().collect();
         self.note_remains(result.version, &touched);
         self.seen_results.push(result.version);
         self.seen_results.sort_unstable_by(|one, other| other.cmp(one));
@@ -61,6 +58,7 @@ impl Device {
             answers: None,
             candidate: candidate.clone(),
             withheld_from,
+            doubtful_for,
             mark: result.mark.clone(),
             is_repeated: false,
             wrote: None,
@@ -98,19 +96,18 @@ impl Device {
     /// the device all the same.
     fn may_be_of_a_closer_request(&self, record: &Record, result: &ResultReceived) -> bool {
         let fit = result.fit(record);
-        let may_await_it = |other: &Record| {
-            let is_recent = other.is_open() || other.updated_at.saturating_add(RESULT_STAYS) > result.at;
-            // One that was sent twice has two results.
-            (!other.has_own_result() && (is_recent || !other.was_refused()))
-                || (other.may_have_reached_coiote && is_recent)
+        // One that was sent twice has two results.
+        let may_have_another = |other: &Record| {
+            other.may_have_reached_coiote
+                && (other.is_open() || other.updated_at.saturating_add(RESULT_STAYS) > result.at)
         };
         self.records().any(|other| {
             other.operation == record.operation
-                && other.may_have_been_sent()
-                && may_await_it(other)
+                && other.name != record.name
+                && (other.may_await_result(result.at) || may_have_another(other))
                 && is_earlier_than(other, result)
                 && !came_before_hand_over(other, result.reported_at)
-                && result.fit(other) > fit
+                && fit.may_rather_be(result.fit(other))
                 && answers_all_keys(&other.keys, &result.paths, &result.failed_keys)
         })
     }
@@ -181,8 +178,10 @@ impl Device {
         result.withheld_from = None;
         result.answers = Some(name.clone());
         let (version, word) = (result.version, result.word.clone());
+        let is_doubtful = result.doubtful_for.contains(&name);
         if let Some(record) = self.open.iter_mut().chain(&mut self.ended).find(|record| record.name == name) {
             record.result_version = Some(version);
+            record.has_doubtful_result = is_doubtful;
         }
         if let Some((status, reason)) = word {
             self.conclude_by_result(&name, version, status, reason, at);

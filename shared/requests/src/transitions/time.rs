@@ -2,9 +2,10 @@
 
 use crate::Millis;
 use crate::device::{
-    Device, ENDED_KEPT, ENDED_MAX, FOLD_LIMIT, RESULT_LIMIT, RESULT_STAYS, ResultEntry, SEEN_MAX, UNFOLDED_STAYS,
+    Device, ENDED_KEPT, ENDED_MAX, FOLD_LIMIT, RESULT_LIMIT, RESULT_STAYS, ResultEntry, SEEN_MAX, UNFOLDED_MAX,
+    UNFOLDED_STAYS,
 };
-use crate::record::{Name, Reason, Record, State, Status, code, has_result, may_run_twice};
+use crate::record::{Name, Reason, Record, State, Status, code, may_run_twice};
 use crate::transitions::Verdict;
 use crate::transitions::reasons::{interrupted, lifetime_over, overtaken};
 use crate::transitions::state_change::wait;
@@ -124,31 +125,26 @@ impl Device {
             self.newest_at = newest_at;
         }
         let newest = self.newest_result().map(|result| result.version);
-        let is_done = |result: &ResultEntry| result.word.is_some() && result.candidate.is_none();
         // Folds of results that come late have to know which values are newer than theirs.
-        let done_stays = if self.awaits_results() { FOLD_LIMIT } else { RESULT_STAYS };
-        let surplus = self.results.len().saturating_sub(SEEN_MAX);
-        let mut index = 0;
+        let done_stays = if self.awaits_results(at) { FOLD_LIMIT } else { RESULT_STAYS };
+        let done = self.results.iter().filter(|result| result.is_done()).count();
+        let mut surplus_done = done.saturating_sub(SEEN_MAX);
+        let mut surplus_unfolded = (self.results.len() - done).saturating_sub(UNFOLDED_MAX);
         self.results.retain(|result| {
-            index += 1;
-            let stays = match is_done(result) {
-                true if index <= surplus => RESULT_STAYS,
-                true => done_stays,
-                false => UNFOLDED_STAYS,
+            let (surplus, stays) = match result.is_done() {
+                true if surplus_done > 0 => (&mut surplus_done, RESULT_STAYS),
+                true => (&mut surplus_done, done_stays),
+                false if surplus_unfolded > 0 => (&mut surplus_unfolded, FOLD_LIMIT),
+                false => (&mut surplus_unfolded, UNFOLDED_STAYS),
             };
+            *surplus = surplus.saturating_sub(1);
             Some(result.version) == newest || result.at.saturating_add(stays) > at
         });
     }
 
-    /// Whether a result of a request may still come, or be folded.
-    fn awaits_results(&self) -> bool {
-        let is_unfolded = |result: &ResultEntry| result.word.is_none() || result.candidate.is_some();
-        let lacks_its_own = |record: &Record| {
-            has_result(&record.operation)
-                && record.may_have_been_sent()
-                && !record.has_own_result()
-                && !record.was_refused()
-        };
-        self.results.iter().any(is_unfolded) || self.records().any(lacks_its_own)
+    /// Whether a result of a request may still come, or be folded by one of Lambda's retries.
+    fn awaits_results(&self, at: Millis) -> bool {
+        let is_tried_again = |result: &ResultEntry| !result.is_done() && result.at.saturating_add(FOLD_LIMIT) > at;
+        self.results.iter().any(is_tried_again) || self.records().any(|record| record.may_await_result(at))
     }
 }

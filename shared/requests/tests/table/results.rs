@@ -187,6 +187,31 @@ fn a_result_of_a_narrow_request_empties_no_datamodel_shadow() {
     assert_eq!(story.result(4, "read", json!({"33000": {"0": {"1": "2"}}})), Verdict::Fold(Some(Name::Version(3))));
     assert!(!covers(&story, 4, ""));
 
+    // Several keys of few objects: the result of the whole data model names more objects.
+    let vendors = json!({"33000": {"0": {"1": "2"}}, "Device": {"0": {"UTC Offset": "+02:00", "Timezone": "x"}}});
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[""], "t");
+    story.scheduled(3, "read", &["/33000/0", OFFSET, "Device.0.Timezone"], "u");
+    let all = json!({"33000": {"0": {}}, "Device": {"0": {"UTC Offset": "1", "Timezone": "x"}}, "Location": {"0": {}}});
+    assert_eq!(story.result(4, "read", all), Verdict::Fold(Some(Name::Version(1))));
+    assert_eq!(story.result(5, "read", vendors), Verdict::Fold(Some(Name::Version(3))));
+
+    // A second result of a read that was sent twice is taken for that of the read by numbers, whose own follows.
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[""], "t");
+    story.scheduled(3, "read", &["/33000/0"], "u");
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
+    assert_eq!(story.result(5, "read", json!({"33000": {"0": {}}})), Verdict::Fold(Some(Name::Version(1))));
+    assert!(!covers(&story, 5, ""));
+
+    // Of keys of different levels nobody knows which paths lie in which.
+    let mut story = Story::new();
+    story.scheduled(1, "read", &["Device", "Location.0.Speed"], "t");
+    story.scheduled(3, "read", &["Device", "Location"], "u");
+    let both = json!({"Device": {"0": {}}, "Location": {"0": {"Speed": "1", "Latitude": "2"}}});
+    assert_eq!(story.result(4, "read", both), Verdict::Fold(Some(Name::Version(3))));
+    assert!(!covers(&story, 4, "Location"), "it may be of the other one");
+
     // The narrow one has ended without anybody knowing whether Coiote has its task.
     let mut story = Story::new();
     story.claim(1, "read", &[OFFSET]);
@@ -293,6 +318,41 @@ fn a_narrower_read_that_has_its_result_leaves_the_wide_one_its_scope() {
     story.scheduled(3, "read", &["Device"], "u");
     assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
     assert!(story.device.result(4).unwrap().names(path_hash("Device")));
+}
+
+#[test]
+fn a_narrower_read_whose_task_was_removed_leaves_the_wide_one_its_scope() {
+    let mut story = Story::new();
+    story.scheduled(1, "read", &[OFFSET], "t");
+    story.cancel(1);
+    story.apply(Event::TaskRemoved { name: Name::Version(1), at: NOW });
+    story.is(1, Status::Canceled, code::CANCELED);
+    let mut story = story.after(61);
+    story.scheduled(3, "read", &["Device"], "u");
+    assert_eq!(story.offset(4, "read"), Verdict::Fold(Some(Name::Version(3))));
+    assert!(covers(&story, 4, "Device"));
+}
+
+#[test]
+fn results_that_cannot_be_folded_do_not_fill_the_item() {
+    let mut story = Story::new();
+    for version in 1..=100 {
+        story.offset(version, "read");
+    }
+    story.scheduled(200, "read", &[OFFSET], "t");
+    story.offset(201, "read");
+    story.folded(201);
+    let mut story = story.after(15 * 60);
+    story.tick();
+    let known: Vec<u64> = story.device.results().map(|result| result.version).collect();
+    assert_eq!((known.len(), known[0]), (33, 69), "the newest ones, and the last result");
+    // They are in the failure queue, and other results are forgotten in time.
+    story.offset(202, "read");
+    story.folded(202);
+    let mut story = story.after(61);
+    story.offset(203, "read");
+    story.folded(203);
+    assert!(story.device.result(202).is_none());
 }
 
 #[test]

@@ -16,7 +16,8 @@
 //!
 //! Results come late, twice and in any order, several environments fold at the same time, and Coiote writes into the same
 //! shadow when a device registers, notifies or sends. A result is older than another if the operation shadow carried it with
-//! a lower version. Three steps, in this order, keep an older result from hiding a newer one:
+//! a lower version. A deletion, which no shadow carries, has its place by the time at which the device ran it, and is in the ledger
+//! only after its fold. Three steps, in this order, keep an older result from hiding a newer one:
 //!
 //! 1. Before a result is folded, it is registered in the ledger with the fingerprint of the paths that it touches.
 //! 2. A fold reads the datamodel shadow, and then the ledger.

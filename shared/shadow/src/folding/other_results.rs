@@ -7,7 +7,7 @@ use requests::{DatamodelWrite, excluded_hash, partial_hash, path_hash};
 use super::change::Change;
 use super::place::Place;
 
-/// A result with a lower version of the operation shadow.
+/// A result that is older than the one being folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EarlierResult {
     /// Fingerprint of the result, see [`Change::fingerprint`], with the paths that were read as a whole.
