@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from datetime import datetime, timezone
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import pytest
 
@@ -308,6 +308,48 @@ def test_a_device_is_woken_once_for_all_its_requests(stack, device, environment_
         script.answers[again] = (200, None)
         assert sessions_after(50 * 60) == [again]
         assert reasons() == [None] * 3
+
+
+def test_devices_whose_session_calls_always_fail_take_no_wake_up_from_others(stack, device, environment_of, own_ledger):
+    *failing, other = things = [device("sleeping") for _ in range(3)]
+    ids = {thing: f"d:{number}" for number, thing in enumerate(things, 1)}
+    sessions = {thing: f"POST /sessions/d%3A{number}/" for number, thing in enumerate(things, 1)}
+
+    def found() -> tuple[int, list[str]]:
+        return 200, [device_id for thing, device_id in ids.items() if thing in unquote(script.asked[-1])]
+
+    answers = {SEARCH: found, "POST /tasksFromTemplates/": (201, "d:task:1"), "GET /taskReports/findSince": (200, []), "GET /taskReports/": NOT_RUN}
+    with scripted_coiote(stack.authority, answers | dict.fromkeys(sessions.values(), AWAY)) as script:
+        del script.answers[SESSION]
+        variables = {"COIOTE_URL": script.url, **own_ledger.environment}
+        function = environment_of("OperationRequest", **variables)
+        reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", REQUEST_CONCURRENCY="1", **variables)
+
+        def is_told_that_it_sleeps(thing: str, version: int) -> bool:
+            request = {"operation": "discover", "keys": [f"Portfolio.{version}"], "thingName": thing, "version": version}
+            return function.invoke(request | {"timestamp": int(time.time())})["reason"]["code"] == "SESSION_NOT_STARTED"
+
+        def woken_after(times: dict[str, float]) -> list[str]:
+            """Runs reconcile when these times have passed, and returns the things that it tried to wake, each once."""
+            before = len(script.asked)
+            for thing, seconds in times.items():
+                let_time_pass(stack, thing, seconds, own_ledger.table)
+            reconcile.invoke({})
+            tried = (thing for asked in script.asked[before:] for thing, session in sessions.items() if asked.startswith(session))
+            return list(dict.fromkeys(tried))
+
+        assert all(is_told_that_it_sleeps(thing, 1) for thing in failing)
+        for version, minutes in enumerate((1, 10, 50), 1):
+            script.answers[sessions[other]] = AWAY
+            assert is_told_that_it_sleeps(other, version)
+            script.answers[sessions[other]] = (200, None)
+            # Those that fail are due before the other one.
+            tried = woken_after({thing: 60 * minutes + 30 for thing in failing} | {other: 61})
+            if version < 3:
+                assert tried == failing
+                assert woken_after({other: 301}) == [other], "its call was not made, so it is still due"
+            else:
+                assert tried == things, "Coiote fails at these alone"
 
 
 def test_the_last_look_before_a_removal_is_at_the_device_as_it_is_now(stack, device, environment_of, own_ledger):

@@ -30,6 +30,8 @@ pub(crate) struct CoioteCalls {
     reports_refused_at: Mutex<Option<Instant>>,
     /// Number of calls that Coiote has answered.
     answers: AtomicU64,
+    /// Number of those among them that start a session.
+    session_answers: AtomicU64,
 }
 
 impl CoioteCalls {
@@ -39,6 +41,7 @@ impl CoioteCalls {
             device_ids: BoundedCache::default(),
             reports_refused_at: Mutex::default(),
             answers: AtomicU64::default(),
+            session_answers: AtomicU64::default(),
         }
     }
 
@@ -130,7 +133,9 @@ impl CoioteCalls {
             })
             .await
         };
-        self.note(self.access.with_secret_refresh(deadline, start).await).map(|((), _)| true)
+        let started = self.note(self.access.with_secret_refresh(deadline, start).await);
+        count_answer(&self.session_answers, &started);
+        started.map(|((), _)| true)
     }
 
     /// Number of calls that Coiote has answered. It does not grow while Coiote is away.
@@ -138,11 +143,14 @@ impl CoioteCalls {
         self.answers.load(Ordering::Relaxed)
     }
 
+    /// Number of calls to start a session that Coiote has answered: it may answer other calls while it starts none.
+    pub(crate) fn session_answers(&self) -> u64 {
+        self.session_answers.load(Ordering::Relaxed)
+    }
+
     /// Counts the result of a call if Coiote has answered it.
     fn note<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if result.as_ref().err().is_none_or(is_answer) {
-            self.answers.fetch_add(1, Ordering::Relaxed);
-        }
+        count_answer(&self.answers, &result);
         result
     }
 
@@ -168,6 +176,12 @@ impl CoioteCalls {
 pub(crate) fn is_answer(error: &Error) -> bool {
     use coiote::Error::{NotFound, Refused, Unauthorized, UnexpectedAnswer};
     matches!(error, Error::Coiote(Unauthorized(_) | Refused(_) | NotFound(_) | UnexpectedAnswer(_)))
+}
+
+fn count_answer<T>(answers: &AtomicU64, result: &Result<T, Error>) {
+    if result.as_ref().err().is_none_or(is_answer) {
+        answers.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn for_one_task(deadline: Deadline) -> Deadline {

@@ -80,6 +80,8 @@ pub(crate) struct Service {
     pub(crate) report_failures: PersistentFailures,
     /// Failures to remove a task.
     pub(crate) removal_failures: PersistentFailures,
+    /// Failures to wake the device of a thing.
+    pub(crate) wake_failures: PersistentFailures,
     /// Codes of trouble with reports that were logged.
     pub(crate) logged_codes: Mutex<HashSet<&'static str>>,
 }
@@ -104,6 +106,7 @@ impl Service {
             counted: BoundedCache::default(),
             report_failures: PersistentFailures::default(),
             removal_failures: PersistentFailures::default(),
+            wake_failures: PersistentFailures::default(),
             logged_codes: Mutex::default(),
         }
     }

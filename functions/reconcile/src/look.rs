@@ -24,7 +24,7 @@ const PAGE: i32 = 200;
 /// Pause before the next look at a device that is still due after a look.
 const LOOK_PAUSE: Millis = 60_000;
 
-/// The same while Coiote is away: each postponement is billed as three writes, and a fleet may be due.
+/// The same while Coiote is away or starts no sessions: each postponement is billed as three writes, and a fleet may be due.
 const OUTAGE_PAUSE: Millis = 5 * 60_000;
 
 /// Longest time until the reports of all devices are read again.
@@ -35,7 +35,8 @@ pub(crate) struct Looking<'a> {
     pub(crate) run: &'a Run,
     counts: RefCell<LookCounts>,
     outages: RefCell<Outages>,
-    /// Outages of the calls that wake devices: reports may be given meanwhile.
+    /// Outages of the calls that wake devices: reports may be given meanwhile. Those of a device whose calls always fail, although
+    /// others are woken, are not among them.
     outages_of_sessions: RefCell<Outages>,
 }
 
@@ -116,7 +117,9 @@ impl Service {
         });
         let applied = self.due_events(looking, thing, &item).await;
         let item = self.save(looking, thing, item, &applied).await?;
-        let pause = if looking.outages.borrow().is_over_limit() { OUTAGE_PAUSE } else { LOOK_PAUSE };
+        let outages = [&looking.outages, &looking.outages_of_sessions];
+        let is_away = outages.iter().any(|outages| outages.borrow().is_over_limit());
+        let pause = if is_away { OUTAGE_PAUSE } else { LOOK_PAUSE };
         self.ledger.postpone_look(thing, &item, now(), pause).await
     }
 
@@ -139,6 +142,11 @@ impl Service {
             if !is_awaited(&applied.after, &name) {
                 continue;
             }
+            let is_wake_due = removal.is_none() && !is_wake_tried && is_to_be_woken(&applied.after, &name);
+            if is_wake_due && looking.outages_of_sessions.borrow().is_over_limit() {
+                // It stays due as a whole: the calls that wake a device are made as often as its report is requested.
+                continue;
+            }
             if removal.is_some() {
                 // The last look at what the device did: it has to be that of the device as it is now.
                 self.coiote.forget_device(thing);
@@ -155,7 +163,7 @@ impl Service {
             }
             let removed = match removal {
                 None => {
-                    if is_to_be_woken(&applied.after, &name) && !is_wake_tried {
+                    if is_wake_due {
                         is_wake_tried = true;
                         self.wake_again(looking, thing, &mut applied).await;
                     }
@@ -200,11 +208,9 @@ impl Service {
 
     /// Wakes the device, for all its requests for which that has failed so far.
     async fn wake_again(&self, looking: &Looking<'_>, thing: &str, applied: &mut AppliedEvents) {
-        if looking.outages_of_sessions.borrow().is_over_limit() {
-            return;
-        }
         match self.coiote.wake(thing, looking.run.deadline).await {
             Ok(is_woken) => {
+                self.wake_failures.forget(thing);
                 looking.outages_of_sessions.borrow_mut().reset();
                 let wanted = applied.after.open().iter().filter(|record| is_woken && record.is_to_be_woken);
                 for name in wanted.map(|record| record.name.clone()).collect::<Vec<_>>() {
@@ -213,7 +219,10 @@ impl Service {
             }
             Err(error) => {
                 looking.run.trouble(thing, error.code(), &error.to_string());
-                looking.outages_of_sessions.borrow_mut().add(&error);
+                let is_alone = error.is_outage() && self.wake_failures.add(thing, self.coiote.session_answers());
+                if !is_alone {
+                    looking.outages_of_sessions.borrow_mut().add(&error);
+                }
             }
         }
     }
