@@ -66,9 +66,14 @@ def client_secret(stack, name: str = SECRET_NAME) -> dict | None:
 
 
 def assert_nothing_is_left(stack) -> None:
+    assert_no_certificate_is_left(stack)
+    assert policies_at_iot(stack) == []
+
+
+def assert_no_certificate_is_left(stack) -> None:
     integration = stack.coiote.integration()
     assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
-    assert (certificates_at_iot(stack), policies_at_iot(stack), client_secret(stack)) == ({}, [], None)
+    assert (certificates_at_iot(stack), client_secret(stack)) == ({}, None)
 
 
 def assert_integrated(stack, secret_name: str = SECRET_NAME) -> tuple[str, str]:
@@ -235,9 +240,7 @@ def test_a_step_that_aws_refuses_undoes_those_before_it(undeployed, policy, step
     [answer] = answers
     assert (answer["Status"], answer["RequestId"], answer["LogicalResourceId"]) == ("FAILED", "request-1", "Integration")
     assert "ForbiddenException" in answer["Reason"] and "could not all be undone" not in answer["Reason"]
-    integration = undeployed.coiote.integration()
-    assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
-    assert (certificates_at_iot(undeployed), client_secret(undeployed)) == ({}, None)
+    assert_no_certificate_is_left(undeployed)
     assert "s3cret" not in function.log.read_text()
 
     # The Delete that follows has nothing to remove, and succeeds also where AWS cannot be reached.
@@ -390,6 +393,21 @@ def test_an_own_secret_whose_key_the_role_may_not_use_is_kept(undeployed, create
     assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (None, None)
 
 
+def test_an_earlier_secret_that_cannot_be_read_now_fails_the_change(undeployed, created):
+    def of_the_old_name(call: Call) -> object:
+        return BROKEN if call.json()["SecretId"] == SECRET_NAME else None
+
+    cloudformation, between, new = created
+    old, before = cloudformation.properties, client_secret(undeployed)
+    between.always("GetSecretValue", of_the_old_name)
+    reason = cloudformation.update(new, old)["Reason"]
+    assert f"secret {SECRET_NAME}: {BROKEN.code}" in reason and "could not all be undone" not in reason
+    between.heal()
+    assert (client_secret(undeployed), client_secret(undeployed, OTHER_SECRET)) == (before, None)
+    assert undeployed.coiote.integration()["clientCertificates"] == [fingerprint(before["certificatePem"])]
+    assert cloudformation.delete()["Status"] == "SUCCESS"
+
+
 def test_a_change_that_broke_off_does_not_count_as_the_state_before(undeployed, custom_resource):
     with AwsBetween(undeployed).serve() as between:
         cloudformation = custom_resource(endpoint=between.endpoint)
@@ -444,9 +462,7 @@ def test_what_a_failed_creation_left_is_removed_by_the_deletion_that_follows(und
         between.heal()
         # Twice: CloudFormation may repeat it.
         assert [cloudformation.delete()["Status"] for _ in range(2)] == ["SUCCESS"] * 2
-    integration = undeployed.coiote.integration()
-    assert (integration["externalCertificate"], integration["clientCertificates"]) == (None, [])
-    assert (certificates_at_iot(undeployed), client_secret(undeployed)) == ({}, None)
+    assert_no_certificate_is_left(undeployed)
 
 
 @pytest.mark.parametrize("ended_by", ["renewal", "deletion"])
@@ -487,6 +503,36 @@ def test_a_certificate_whose_registration_nobody_confirmed_is_removed_later(unde
             return list(dict.fromkeys(body["certificatePem"] for asked, body in script.bodies if asked == f"{method} {CLIENT}"))
 
         assert len(certificates("POST")) == 2 and set(certificates("DELETE")) == set(certificates("POST"))
+
+
+@pytest.mark.parametrize("change", [{}, {"ClientSecret": OTHER_SECRET}], ids=["same secret", "other secret"])
+@pytest.mark.parametrize("ended_by", ["renewal", "deletion", "deletion without it"])
+def test_what_a_failed_move_left_at_the_other_coiote_is_removed_later(undeployed, custom_resource, ended_by, change):
+    answers = ACCEPTS_ALL | {f"POST {EXTERNAL}": (503, None), f"DELETE {CLIENT}": (503, None)}
+    with scripted_coiote(undeployed.authority, answers) as script:
+        cloudformation = custom_resource()
+        old = cloudformation.properties
+        cloudformation.create()
+        before, new = client_secret(undeployed), old | {"CoioteUrl": script.url} | change
+        assert "may still be registered at Coiote" in cloudformation.update(new, old)["Reason"]
+        left = last_registered(script)
+        asked = len(script.asked)
+        assert cloudformation.update(old, new)["Status"] == "SUCCESS", "the old state is in force"
+        assert len(script.asked) == asked and client_secret(undeployed, OTHER_SECRET) is None
+        assert client_secret(undeployed) == before | {"notRemoved": [{"certificatePem": left, "coioteUrl": script.url}]}
+        assert undeployed.coiote.integration()["clientCertificates"] == [fingerprint(before["certificatePem"])]
+        if ended_by != "deletion without it":
+            script.answers[f"DELETE {CLIENT}"] = (200, None)
+        if ended_by == "renewal":
+            assert cloudformation.update(old | {"Rotation": "1"}, old)["Status"] == "SUCCESS"
+            assert set(client_secret(undeployed)) == {"certificatePem", "privateKey", "caPem"}
+        else:
+            assert cloudformation.delete()["Status"] == "SUCCESS"
+        assert [body["certificatePem"] for _, body in script.bodies[asked:]] == [left]
+    lines = [line for line in cloudformation.log_lines() if line.get("code") == "CERTIFICATE_NOT_REMOVED"]
+    assert [script.url in line["reason"] for line in lines] == [True] * (ended_by == "deletion without it")
+    cloudformation.delete()
+    assert_no_certificate_is_left(undeployed)
 
 
 # ---------------------------------------------------------------- the same Coiote by another URL
@@ -657,6 +703,22 @@ def test_nor_does_it_lose_the_old_certificate_when_a_renewal_is_undone(undeploye
         [removed] = [body["certificatePem"] for asked, body in script.bodies if asked == f"DELETE {CLIENT}"]
         assert client_secret(undeployed) == before != removed
         assert last_registered(script) == before["certificatePem"]
+        cloudformation.delete()
+
+
+def test_an_old_certificate_that_coiote_refuses_when_a_renewal_is_undone_is_the_reason(undeployed, custom_resource):
+    answers = {
+        f"POST {EXTERNAL}": [(200, None), (503, None)],
+        f"POST {CLIENT}": [(200, None), (200, None), (500, None)],
+        "GET /devices": (401, {"message": "no"}),
+    }
+    with scripted_coiote(undeployed.authority, ACCEPTS_ALL | answers) as script:
+        cloudformation = custom_resource(script.url)
+        cloudformation.create()
+        before, old = client_secret(undeployed), cloudformation.properties
+        reason = cloudformation.update(old | {"Rotation": "1"}, old)["Reason"]
+        assert "Coiote may not accept the client certificate in use any more (Coiote failed: 500" in reason
+        assert "may still be registered" not in reason and client_secret(undeployed) == before
         cloudformation.delete()
 
 

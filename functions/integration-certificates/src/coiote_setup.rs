@@ -6,7 +6,7 @@ use coiote::{Client, Error, Identity, Setup, User};
 
 use crate::iot::IotCertificate;
 use crate::properties::Properties;
-use crate::secrets::{self, Secrets};
+use crate::secrets::{self, RegisteredCertificate, Secrets};
 
 /// Time limit for the call that shows whether Coiote accepts a certificate.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
@@ -25,6 +25,22 @@ impl CoioteSetup {
         let user = secrets.user(&properties.user_secret).await.map_err(of_user)?;
         let setup = Setup::new(&properties.coiote_url, &user).map_err(|error| error.to_string())?;
         Ok(CoioteSetup { url: properties.coiote_url.clone(), setup, user })
+    }
+
+    /// Its URL.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Removes a client certificate from the Coiote that may have it, as this user.
+    pub(crate) async fn remove_client(&self, certificate: &RegisteredCertificate) -> Result<(), Error> {
+        let pem = &certificate.certificate_pem;
+        let removed = if certificate.coiote_url == self.url {
+            self.setup.remove_client_certificate(pem).await
+        } else {
+            Setup::new(&certificate.coiote_url, &self.user)?.remove_client_certificate(pem).await
+        };
+        removed.map(drop)
     }
 
     /// Gives Coiote the certificate that it connects to IoT Core with.

@@ -122,16 +122,17 @@ impl Service {
             }
             return Ok(());
         }
-        let new = new?;
+        let new = new.map_err(Failure::before_first_step)?;
         let work = async {
             match request.request_type.as_str() {
                 "Create" => integration.renew(&new, None).await,
                 "Update" => {
-                    let old = Properties::read(request.old_resource_properties.clone())?;
+                    let old = Properties::read(request.old_resource_properties.clone());
+                    let old = old.map_err(Failure::before_first_step)?;
                     if old == new { Ok(()) } else { integration.renew(&new, Some(&old)).await }
                 }
-                "Delete" => Ok(integration.remove(&new).await?),
-                other => Err(format!("request type {other:?} is not known").into()),
+                "Delete" => integration.remove(&new).await.map_err(|why| Failure { why, is_undone: false }),
+                other => Err(Failure::before_first_step(format!("request type {other:?} is not known"))),
             }
         };
         let too_late = |_| {

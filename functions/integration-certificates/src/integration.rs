@@ -6,7 +6,7 @@ use crate::coiote_setup::CoioteSetup;
 use crate::iot::Iot;
 use crate::issue::Replaced;
 use crate::properties::Properties;
-use crate::secrets::{self, SecretState, Secrets};
+use crate::secrets::{self, ReadFailure, RegisteredCertificate, SecretState, Secrets};
 
 /// The integration of a stack, to be made, renewed and removed.
 pub(crate) struct Integration<'a> {
@@ -24,23 +24,30 @@ pub(crate) struct Failure {
     pub(crate) is_undone: bool,
 }
 
-/// Before its first step a change has nothing to undo.
-impl From<String> for Failure {
-    fn from(why: String) -> Failure {
+impl Failure {
+    /// Failure before the first step of a change, when there is nothing to undo.
+    pub(crate) fn before_first_step(why: String) -> Failure {
         Failure { why, is_undone: true }
     }
+}
+
+/// The client's secret, as it is stored.
+pub(crate) struct StoredClient {
+    pub(crate) value: String,
+    /// The client certificates that a Coiote may have according to it.
+    pub(crate) registered: Vec<RegisteredCertificate>,
 }
 
 impl Integration<'_> {
     /// Makes new certificates and puts them to use, and then removes those that were in use before.
     pub(crate) async fn renew(&self, new: &Properties, old: Option<&Properties>) -> Result<(), Failure> {
         if let Some(old) = old
-            && self.is_in_force(new).await?
+            && self.is_in_force(new).await.map_err(Failure::before_first_step)?
         {
             self.delete_other_secret(new, old).await;
             return Ok(());
         }
-        let coiote = CoioteSetup::new(self.secrets, new).await?;
+        let coiote = CoioteSetup::new(self.secrets, new).await.map_err(Failure::before_first_step)?;
         let mut undo = Vec::new();
         let issued = tokio::time::timeout(self.time, self.issue(&coiote, new, old, &mut undo)).await;
         match issued.unwrap_or_else(|_| Err("it was not done within the function's time".to_owned())) {
@@ -52,18 +59,23 @@ impl Integration<'_> {
         }
     }
 
-    /// Value of the client's secret, and the client certificates that Coiote may have according to it; none if it is not there.
-    pub(crate) async fn in_use(&self, secret: &str) -> Result<Option<(String, Vec<String>)>, String> {
-        let of_secret = |why| format!("secret {secret}: {why}");
+    /// The client's secret, with the certificate in it registered at the Coiote with that URL; `None` if it is not there.
+    pub(crate) async fn stored_client(
+        &self,
+        secret: &str,
+        coiote_url: &str,
+    ) -> Result<Option<StoredClient>, ReadFailure> {
+        let of_secret =
+            |failure: ReadFailure| ReadFailure { why: format!("secret {secret}: {}", failure.why), ..failure };
         let value = self.secrets.value_if_there(secret, self.stack_id).await.map_err(of_secret)?;
         let Some(value) = value else { return Ok(None) };
-        let mut certificate_pems = secrets::certificates_in(&value);
+        let mut registered = secrets::registered_certificates(&value, coiote_url);
         // A renewal that was interrupted may have left Coiote those before. A secret that cannot be described counts as without one.
         if self.secrets.state(secret, self.stack_id).await == Ok(SecretState::Ours { in_force: String::new() }) {
             let earlier = self.secrets.earlier_value_if_there(secret, self.stack_id).await.map_err(of_secret)?;
-            certificate_pems.extend(earlier.as_deref().map(secrets::certificates_in).unwrap_or_default());
+            registered.extend(earlier.iter().flat_map(|value| secrets::registered_certificates(value, coiote_url)));
         }
-        Ok(Some((value, certificate_pems)))
+        Ok(Some(StoredClient { value, registered }))
     }
 
     /// Whether these properties are in force. They are when CloudFormation rolls back an Update that failed.
@@ -104,13 +116,15 @@ impl Integration<'_> {
                     let set = coiote.set_external(&replaced.iot_certificate).await;
                     problems.extend([removed, set].into_iter().filter_map(Result::err).map(|error| error.to_string()));
                 }
-                for certificate_pem in &replaced.certificate_pems {
-                    let at = elsewhere.as_ref().unwrap_or(coiote);
-                    let removed = at.setup.remove_client_certificate(certificate_pem).await.map(drop);
+                for certificate in &replaced.certificates {
+                    let is_elsewhere = certificate.coiote_url != new.coiote_url;
+                    let at = elsewhere.as_ref().filter(|_| is_elsewhere).unwrap_or(coiote);
+                    let removed = at.remove_client(certificate).await;
                     let kept = coiote.keep_client(&replaced.client_value).await;
-                    problems.extend([removed, kept].into_iter().filter_map(Result::err).map(|error| error.to_string()));
+                    problems.extend(removed.err().map(|error| format!("{}: {error}", certificate.coiote_url)));
+                    problems.extend(kept.err().map(|error| error.to_string()));
                     // Coiote may not say that this user does not have it.
-                    if let Some(user) = at.other_user(certificate_pem) {
+                    if let Some(user) = at.other_user(&certificate.certificate_pem) {
                         problems.push(format!(
                             "the client certificate that was in use is registered for the previous Coiote user, {user}: remove \
                              it there"
@@ -183,10 +197,17 @@ impl Integration<'_> {
 
     /// Removes the client certificates of a secret from Coiote.
     async fn remove_clients(&self, coiote: &CoioteSetup, secret: &str) -> Result<(), String> {
-        let certificate_pems = self.in_use(secret).await?.map(|(_, certificate_pems)| certificate_pems);
-        for certificate_pem in certificate_pems.unwrap_or_default() {
-            let removed = coiote.setup.remove_client_certificate(&certificate_pem).await;
-            removed.map_err(|error| format!("removing the client certificate from Coiote: {error}"))?;
+        let stored = self.stored_client(secret, coiote.url()).await.map_err(|failure| failure.why)?;
+        for certificate in stored.into_iter().flat_map(|stored| stored.registered) {
+            let removed = coiote.remove_client(&certificate).await;
+            let removed = removed.map_err(|error| format!("removing the client certificate from Coiote: {error}"));
+            if certificate.coiote_url == coiote.url() {
+                removed?;
+            } else if let Err(why) = removed {
+                // It may be no Coiote at all: a URL that a failed change had by mistake.
+                let (code, reason) = ("CERTIFICATE_NOT_REMOVED", format!("{}: {why}", certificate.coiote_url));
+                tracing::error!(code, reason, "what a failed change has left could not be removed");
+            }
         }
         Ok(())
     }

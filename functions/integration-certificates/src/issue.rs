@@ -5,13 +5,13 @@ use crate::coiote_setup::CoioteSetup;
 use crate::integration::Integration;
 use crate::iot::IotCertificate;
 use crate::properties::Properties;
-use crate::secrets::{self, NamedValue, SecretState};
-use crate::undo::Undo;
+use crate::secrets::{self, NamedValue, RegisteredCertificate, SecretState};
+use crate::undo::{SecretInUse, Undo};
 
 /// Certificates that the new ones replace, and the new ones, which stay.
 pub(crate) struct Replaced {
     /// The client certificates that were in use, or could not be removed.
-    pub(crate) certificate_pems: Vec<String>,
+    pub(crate) certificates: Vec<RegisteredCertificate>,
     /// Why the secret with an earlier name, which has them, could not be read.
     pub(crate) unread: Option<String>,
     /// New value of the secret.
@@ -31,20 +31,23 @@ impl Integration<'_> {
     ) -> Result<Replaced, String> {
         let secret = &new.client_secret;
         let state = self.usable_secret(secret).await?;
-        let old_secret = old.map_or(secret, |old| &old.client_secret);
-        let (in_use, unread) = match self.in_use(old_secret).await {
-            Err(why) if old_secret != secret => (None, Some(why)),
-            in_use => (in_use?, None),
+        let before = old.unwrap_or(new);
+        let old_secret = &before.client_secret;
+        let (stored, unread) = match self.stored_client(old_secret, &before.coiote_url).await {
+            Err(failure) if old_secret != secret && failure.is_out_of_reach => (None, Some(failure.why)),
+            stored => (stored.map_err(|failure| failure.why)?, None),
         };
-        let (in_use, certificate_pems) = in_use.unzip();
+        let (value, certificates) = stored.map(|stored| (stored.value, stored.registered)).unzip();
         let is_same_coiote = old.is_some_and(|old| old.coiote_url == new.coiote_url);
-        // Another Coiote does not have the certificate that is in use.
-        let registered = in_use.filter(|_| is_same_coiote).map(|value| NamedValue { name: old_secret.clone(), value });
-        let client_value = self.issue_client_certificate(coiote, new, state, registered, undo).await?;
+        let in_use = value.filter(|_| old.is_some()).map(|value| SecretInUse {
+            secret: NamedValue { name: old_secret.clone(), value },
+            is_of_same_coiote: is_same_coiote,
+        });
+        let client_value = self.issue_client_certificate(coiote, new, state, in_use, undo).await?;
         let iot_certificate = self.issue_iot_certificate(coiote, new, is_same_coiote, undo).await?;
         let marked = self.secrets.mark(secret, self.stack_id, &new.fingerprint()).await;
         marked.map_err(|why| format!("secret {secret}: {why}"))?;
-        Ok(Replaced { certificate_pems: certificate_pems.unwrap_or_default(), unread, client_value, iot_certificate })
+        Ok(Replaced { certificates: certificates.unwrap_or_default(), unread, client_value, iot_certificate })
     }
 
     /// State of the client's secret, which must be free or this stack's.
@@ -64,13 +67,13 @@ impl Integration<'_> {
     }
 
     /// Issues the certificate that operation-request calls Coiote with: registers it at Coiote and stores it in the secret.
-    /// `registered`: the secret with the certificate that this Coiote has. Returns the secret's new value.
+    /// Returns the secret's new value.
     async fn issue_client_certificate(
         &self,
         coiote: &CoioteSetup,
         new: &Properties,
         state: SecretState,
-        registered: Option<NamedValue>,
+        in_use: Option<SecretInUse>,
         undo: &mut Vec<Undo>,
     ) -> Result<String, String> {
         let secret = &new.client_secret;
@@ -88,8 +91,11 @@ impl Integration<'_> {
             undo.push(Undo::Secret { name: secret.clone() });
             self.secrets.create(secret, self.stack_id, &new.kms_key, value.clone()).await.map_err(of_storing)?;
         }
-        let certificate_pem = client.certificate_pem.clone();
-        undo.push(Undo::ClientCertificate { certificate_pem, in_use: registered });
+        let (certificate_pem, coiote_url) = (client.certificate_pem.clone(), new.coiote_url.clone());
+        undo.push(Undo::ClientCertificate {
+            certificate: RegisteredCertificate { certificate_pem, coiote_url },
+            in_use,
+        });
         if let Err(error) = coiote.setup.register_client_certificate(&client.certificate_pem).await {
             if !error.may_have_been_done() {
                 undo.pop();

@@ -8,6 +8,7 @@ use aws_sdk_secretsmanager::types::Tag;
 use backon::{ConstantBuilder, Retryable};
 use coiote::User;
 use lambda_support::aws::error_summary;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::client_certificate::ClientCertificate;
@@ -22,9 +23,6 @@ const OWNER: &str = "coiote-aws-iot:stack";
 /// has nothing to do. See the AWS CDK's documentation on rollbacks:
 /// <https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.custom_resources-readme.html#important-cases-to-handle>.
 const IN_FORCE: &str = "coiote-aws-iot:in-force";
-
-/// Field of the secret's value with client certificates of failed changes that could not be removed from Coiote.
-const NOT_REMOVED: &str = "notRemoved";
 
 /// Pause between two checks of a secret's name.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -51,6 +49,32 @@ pub(crate) enum SecretState {
     Foreign,
     /// AWS is deleting it; its name is free after that.
     BeingDeleted,
+}
+
+/// Value of the client's secret, as far as this function reads it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClientSecret {
+    certificate_pem: Option<String>,
+    /// Client certificates of failed changes that could not be removed from Coiote.
+    #[serde(default)]
+    not_removed: Vec<RegisteredCertificate>,
+}
+
+/// Client certificate that a Coiote may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RegisteredCertificate {
+    pub(crate) certificate_pem: String,
+    /// Of the Coiote that may have it.
+    pub(crate) coiote_url: String,
+}
+
+/// Failure to read a secret.
+pub(crate) struct ReadFailure {
+    pub(crate) why: String,
+    /// Whether the role may not read it, or its key is not there.
+    pub(crate) is_out_of_reach: bool,
 }
 
 /// A secret's name and value. It has no `Debug`, so that the value is not printed by mistake.
@@ -99,22 +123,26 @@ impl Secrets {
     }
 
     /// The value of a secret; none where it is missing, being deleted, or not this stack's and out of the role's reach.
-    pub(crate) async fn value_if_there(&self, name: &str, stack_id: &str) -> Result<Option<String>, String> {
+    pub(crate) async fn value_if_there(&self, name: &str, stack_id: &str) -> Result<Option<String>, ReadFailure> {
         self.version_if_there(name, stack_id, "AWSCURRENT").await
     }
 
     /// The value that a secret had before the present one.
-    pub(crate) async fn earlier_value_if_there(&self, name: &str, stack_id: &str) -> Result<Option<String>, String> {
+    pub(crate) async fn earlier_value_if_there(
+        &self,
+        name: &str,
+        stack_id: &str,
+    ) -> Result<Option<String>, ReadFailure> {
         self.version_if_there(name, stack_id, "AWSPREVIOUS").await
     }
 
-    async fn version_if_there(&self, name: &str, stack_id: &str, stage: &str) -> Result<Option<String>, String> {
+    async fn version_if_there(&self, name: &str, stack_id: &str, stage: &str) -> Result<Option<String>, ReadFailure> {
         match self.client.get_secret_value().secret_id(name).version_stage(stage).send().await {
             Ok(secret) => Ok(secret.secret_string),
             Err(error) if is_not_found(&error) => Ok(None),
             // A secret of this stack may be out of reach because of its KMS key.
             Err(error) if is_out_of_reach(&error) && !self.is_ours(name, stack_id).await => Ok(None),
-            Err(error) => Err(error_summary(&error)),
+            Err(error) => Err(ReadFailure { why: error_summary(&error), is_out_of_reach: is_out_of_reach(&error) }),
         }
     }
 
@@ -174,9 +202,10 @@ impl Secrets {
     }
 }
 
-/// Whether the secret cannot be read: it is missing or not this stack's, which the role may not see, or it is being deleted.
+/// Whether the secret cannot be read: it is missing or not this stack's, which the role may not see, its key cannot be used, or it
+/// is being deleted.
 fn is_out_of_reach(error: &impl ProvideErrorMetadata) -> bool {
-    matches!(error.code(), Some("AccessDeniedException" | "InvalidRequestException"))
+    matches!(error.code(), Some("AccessDeniedException" | "DecryptionFailure" | "InvalidRequestException"))
 }
 
 /// Account, region and name of a stack, without the UUID that differs between stacks of one name:
@@ -187,24 +216,29 @@ fn stack(stack_id: &str) -> Option<&str> {
 
 /// The certificate in a secret's value.
 pub(crate) fn certificate_in(value: &str) -> Option<String> {
-    let json: Json = serde_json::from_str(value).ok()?;
-    json.get("certificatePem").and_then(Json::as_str).map(str::to_owned)
+    parse(value).certificate_pem
 }
 
-/// All client certificates that Coiote may have, by a secret's value: the one in it, and those that could not be removed.
-pub(crate) fn certificates_in(value: &str) -> Vec<String> {
-    let json: Json = serde_json::from_str(value).unwrap_or_default();
-    let not_removed = json.get(NOT_REMOVED).and_then(Json::as_array).into_iter().flatten();
-    json.get("certificatePem").into_iter().chain(not_removed).filter_map(Json::as_str).map(str::to_owned).collect()
+/// All client certificates that a Coiote may have, by a secret's value: the one in it, of the Coiote with that URL, and those that
+/// could not be removed.
+pub(crate) fn registered_certificates(value: &str, coiote_url: &str) -> Vec<RegisteredCertificate> {
+    let ClientSecret { certificate_pem, not_removed } = parse(value);
+    let in_use = certificate_pem
+        .map(|certificate_pem| RegisteredCertificate { certificate_pem, coiote_url: coiote_url.to_owned() });
+    in_use.into_iter().chain(not_removed).collect()
 }
 
-/// A secret's value, with the note that Coiote may also have another certificate.
-pub(crate) fn with_not_removed(value: &str, certificate_pem: &str) -> String {
+/// A secret's value, with the note that a Coiote may also have another certificate.
+pub(crate) fn with_not_removed(value: &str, certificate: &RegisteredCertificate) -> String {
     let Ok(Json::Object(mut fields)) = serde_json::from_str(value) else { return value.to_owned() };
-    if let Json::Array(not_removed) = fields.entry(NOT_REMOVED).or_insert_with(|| json!([])) {
-        not_removed.push(certificate_pem.into());
-    }
+    let not_removed: Vec<_> = parse(value).not_removed.iter().chain([certificate]).map(|noted| json!(noted)).collect();
+    fields.insert("notRemoved".to_owned(), not_removed.into());
     Json::Object(fields).to_string()
+}
+
+/// Parses a secret's value; one in another form counts as empty.
+fn parse(value: &str) -> ClientSecret {
+    serde_json::from_str(value).unwrap_or_default()
 }
 
 /// The secret's value, in the form that operation-request reads.
