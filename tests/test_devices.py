@@ -318,6 +318,9 @@ def test_an_update_that_failed_goes_back_without_coiote(undeployed, custom_resou
 
 OTHER_SECRET = "by-hand/another-name"
 
+# Tag with the fingerprint of the properties in force
+IN_FORCE = "coiote-aws-iot:in-force"
+
 
 @pytest.fixture
 def created(undeployed, custom_resource):
@@ -555,6 +558,41 @@ def test_another_spelling_of_the_url_is_the_same_coiote(undeployed, custom_resou
     [certificate_id] = certificates_at_iot(undeployed)
     after = certificates_at_coiote(undeployed)
     assert after == (certificate_id, [fingerprint(client_secret(undeployed)["certificatePem"])]) and after != before
+    cloudformation.delete()
+
+
+def in_force(stack) -> str:
+    tags = stack.aws.secrets.describe_secret(SecretId=SECRET_NAME)["Tags"]
+    return next(tag["Value"] for tag in tags if tag["Key"] == IN_FORCE)
+
+
+def test_what_version_0_1_0_has_noted_of_another_spelling_is_in_force(undeployed, custom_resource):
+    cloudformation = custom_resource(undeployed.coiote.url.replace("localhost", "LocalHost"))
+    old = cloudformation.properties
+    cloudformation.create()
+    # It took the fingerprint of the URL as it was given.
+    fields = [old["CoioteUrl"], USER_SECRET_NAME, SECRET_NAME, "", old["PolicyName"], "EcP256", old["ValidityDays"], ""]
+    noted = hashlib.sha256(json.dumps(fields, separators=(",", ":")).encode()).hexdigest()
+    now, normal = in_force(undeployed), old | {"CoioteUrl": undeployed.coiote.url}
+    assert now != noted
+
+    def goes_back_without_coiote(state: dict) -> bool:
+        undeployed.coiote.set_faults({"routes": {f"POST {CLIENT}": 503}})
+        try:
+            assert "503" in cloudformation.update(state | {"Rotation": "1"}, state)["Reason"]
+            asked = calls_of_setup(undeployed)
+            assert cloudformation.update(state, state | {"Rotation": "1"})["Status"] == "SUCCESS"
+            return calls_of_setup(undeployed) == asked
+        finally:
+            undeployed.coiote.set_faults({})
+
+    for correction in ([], [normal]):
+        undeployed.aws.secrets.tag_resource(SecretId=SECRET_NAME, Tags=[{"Key": IN_FORCE, "Value": noted}])
+        for new in correction:
+            assert cloudformation.update(new, old)["Status"] == "SUCCESS"
+            assert in_force(undeployed) == now
+        assert goes_back_without_coiote([old, *correction][-1])
+        assert in_force(undeployed) == now
     cloudformation.delete()
 
 

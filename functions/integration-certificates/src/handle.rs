@@ -128,8 +128,7 @@ impl Service {
                 "Create" => integration.renew(&new, None).await,
                 "Update" => {
                     let old = Properties::read(request.old_resource_properties.clone());
-                    let old = old.map_err(Failure::before_first_step)?;
-                    if old == new { Ok(()) } else { integration.renew(&new, Some(&old)).await }
+                    integration.renew(&new, Some(&old.map_err(Failure::before_first_step)?)).await
                 }
                 "Delete" => integration.remove(&new).await.map_err(|why| Failure { why, is_undone: false }),
                 other => Err(Failure::before_first_step(format!("request type {other:?} is not known"))),

@@ -42,7 +42,7 @@ impl Integration<'_> {
     /// Makes new certificates and puts them to use, and then removes those that were in use before.
     pub(crate) async fn renew(&self, new: &Properties, old: Option<&Properties>) -> Result<(), Failure> {
         if let Some(old) = old
-            && self.is_in_force(new).await.map_err(Failure::before_first_step)?
+            && self.is_unchanged(new, old).await.map_err(Failure::before_first_step)?
         {
             self.delete_other_secret(new, old).await;
             return Ok(());
@@ -78,11 +78,22 @@ impl Integration<'_> {
         Ok(Some(StoredClient { value, registered }))
     }
 
-    /// Whether these properties are in force. They are when CloudFormation rolls back an Update that failed.
-    async fn is_in_force(&self, wanted: &Properties) -> Result<bool, String> {
-        let secret = &wanted.client_secret;
-        let state = self.secrets.state(secret, self.stack_id).await.map_err(|why| format!("secret {secret}: {why}"))?;
-        Ok(state == SecretState::Ours { in_force: wanted.fingerprint() })
+    /// Whether an Update changes nothing: only the spelling of the URL, or the new properties are in force already. They are when
+    /// CloudFormation rolls back an Update that failed. A fingerprint of version 0.1.0 is replaced.
+    async fn is_unchanged(&self, new: &Properties, old: &Properties) -> Result<bool, String> {
+        let (secret, fingerprint) = (&new.client_secret, new.fingerprint());
+        let is_same = old.fingerprint() == fingerprint;
+        let of_secret = |why| format!("secret {secret}: {why}");
+        let state = self.secrets.state(secret, self.stack_id).await.map_err(of_secret)?;
+        let SecretState::Ours { in_force } = state else { return Ok(is_same) };
+        if in_force == fingerprint {
+            return Ok(true);
+        }
+        let is_earlier = in_force == new.earlier_fingerprint() || is_same && in_force == old.earlier_fingerprint();
+        if is_earlier && let Err(why) = self.secrets.mark(secret, self.stack_id, &fingerprint).await {
+            tracing::warn!(secret, reason = why, "the fingerprint of version 0.1.0 stays");
+        }
+        Ok(is_same || is_earlier)
     }
 
     /// Deletes the secret that an Update that failed may have left under another name.

@@ -5,13 +5,16 @@ use serde_json::Value as Json;
 
 use crate::client_certificate::KeyType;
 
-/// The properties of the custom resource. Equal properties describe the same integration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The properties of the custom resource. Equal fingerprints are of the same integration.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Properties {
     /// In its normal form, so that another spelling is no other Coiote.
     #[serde(deserialize_with = "url")]
     pub(crate) coiote_url: String,
+    /// As it was given.
+    #[serde(skip)]
+    given_url: String,
     /// Name or ARN of the secret with the Coiote user that sets the integration up.
     pub(crate) user_secret: String,
     /// Name of the secret that operation-request reads its certificate from.
@@ -32,14 +35,27 @@ pub(crate) struct Properties {
 
 impl Properties {
     pub(crate) fn read(json: Json) -> Result<Properties, String> {
-        serde_json::from_value(json).map_err(|error| format!("the properties of the custom resource: {error}"))
+        let given_url = json.get("CoioteUrl").and_then(Json::as_str).unwrap_or_default().to_owned();
+        let read: Result<Properties, _> = serde_json::from_value(json);
+        let of_resource = |error| format!("the properties of the custom resource: {error}");
+        Ok(Properties { given_url, ..read.map_err(of_resource)? })
     }
 
-    /// Digest that differs between unequal properties, short enough for a tag.
+    /// Digest that differs between properties of different integrations, short enough for a tag.
     pub(crate) fn fingerprint(&self) -> String {
+        self.fingerprint_with(&self.coiote_url)
+    }
+
+    /// The same as version 0.1.0 made it, with the URL as it was given.
+    pub(crate) fn earlier_fingerprint(&self) -> String {
+        self.fingerprint_with(&self.given_url)
+    }
+
+    fn fingerprint_with(&self, url: &str) -> String {
         // Destructured, so that a new property that is missing here does not compile.
         let Properties {
-            coiote_url,
+            coiote_url: _,
+            given_url: _,
             user_secret,
             client_secret,
             kms_key,
@@ -50,7 +66,7 @@ impl Properties {
         } = self;
         let key_type = format!("{key_type:?}");
         let days = validity_days.to_string();
-        let all = [coiote_url, user_secret, client_secret, kms_key, policy_name, &key_type, &days, rotation];
+        let all = [url, user_secret, client_secret, kms_key, policy_name, &key_type, &days, rotation];
         let json = serde_json::json!(all).to_string();
         let digest = ring::digest::digest(&ring::digest::SHA256, json.as_bytes());
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -101,7 +117,9 @@ mod tests {
         for other in ["https://C:8088", "https://c:8088/", "not https"] {
             let mut json = json.clone();
             json["CoioteUrl"] = other.into();
-            assert_eq!(Properties::read(json).unwrap() == properties, other != "not https", "{other}");
+            let read = Properties::read(json).unwrap();
+            assert_eq!(read.fingerprint() == properties.fingerprint(), other != "not https", "{other}");
+            assert_ne!(read.earlier_fingerprint(), properties.earlier_fingerprint(), "{other}");
         }
 
         for (field, value) in [("ValidityDays", json!("0")), ("ValidityDays", json!("x")), ("KeyType", json!("DSA"))] {
