@@ -113,10 +113,8 @@ impl Oldest {
 impl LookCounts {
     /// Notes the age of the device's open requests. Returns whether it has any whose age is known.
     pub(crate) fn note_age(&mut self, device: &Device) -> bool {
-        // AWS may have queued a job's request long before it came here.
-        let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
         let (at, mut is_any) = (now(), false);
-        for record in device.open().iter().filter(is_dated) {
+        for record in device.open().iter().filter(|record| record.has_known_age()) {
             let is_scheduled = record.status() == Status::Scheduled;
             let oldest = if is_scheduled { &mut self.oldest.scheduled } else { &mut self.oldest.waiting };
             *oldest = (*oldest).into_iter().chain([record.requested_at]).min();

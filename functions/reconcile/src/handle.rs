@@ -9,7 +9,7 @@ use bounded_cache::BoundedCache;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use lambda_support::{Deadline, diagnostic, elapsed_ms, now};
 use ledger::{DueIndex, Ledger};
-use requests::Millis;
+use requests::{Millis, REPORT_REQUESTS};
 use serde::de::IgnoredAny;
 use tracing::Instrument;
 
@@ -29,10 +29,6 @@ const KNOWN_REPORTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2 * MAX_PAG
 
 /// Longest time from a claim to the next look at its device.
 const JUST_CLAIMED: Millis = 75_000;
-
-/// Longest times until the second and the third request for the report of a task. Later entries of the index are third requests
-/// and ends of lifetimes, or only ends of lifetimes.
-const REPORT_INTERVALS: [Millis; 2] = [11 * 60_000, 61 * 60_000];
 
 /// Most entries of an index that are read to find old requests.
 const OLD_ENTRIES: u8 = 20;
@@ -191,7 +187,9 @@ impl Service {
     async fn take_stock(&self, looking: &Looking<'_>) -> Result<Stock, ledger::Error> {
         self.note_old(looking, DueIndex::HandOver, 0).await?;
         let at = now();
-        for interval in REPORT_INTERVALS {
+        // Later entries of the index are third requests for the report of a task and ends of lifetimes, or only ends of lifetimes.
+        let [_, until_second, until_third] = REPORT_REQUESTS;
+        for interval in [until_second, until_third] {
             if self.note_old(looking, DueIndex::Look, at.saturating_add(interval)).await? {
                 break;
             }

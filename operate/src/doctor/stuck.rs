@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use aws_sdk_sqs::types::QueueAttributeName;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ledger::{DueIndex, Ledger};
-use requests::{Millis, Record, Status};
+use requests::{Millis, REPORT_REQUESTS, Record, Status};
 
 use super::{Diagnoses, Diagnosis};
 use crate::connection::{Aws, Stack};
@@ -14,9 +14,6 @@ use crate::output::since;
 
 /// Age of a due look at a device that shows that `reconcile`, which looks each minute, does not run.
 const OVERDUE: Millis = 5 * 60_000;
-
-/// Longest time until the last request for the report of a task. Later entries of the index are ends of lifetimes.
-const LAST_REPORT_REQUEST: Millis = 61 * 60_000;
 
 /// Most entries of the index whose devices are read to find an old request.
 const MOST_ENTRIES: u16 = 1_000;
@@ -117,7 +114,9 @@ impl OldestRequest {
     async fn read(&mut self, ledger: &Ledger, now: Millis) -> Result<bool, ledger::Error> {
         let is_all = self.read_from(ledger, 0).await?;
         if !is_all {
-            self.read_from(ledger, now.saturating_add(LAST_REPORT_REQUEST)).await?;
+            // Entries later than the last request for the report of a task are ends of lifetimes.
+            let [.., last_report_request] = REPORT_REQUESTS;
+            self.read_from(ledger, now.saturating_add(last_report_request)).await?;
         }
         Ok(is_all)
     }
@@ -134,10 +133,8 @@ impl OldestRequest {
             if dated_devices == DATED_DEVICES {
                 return Ok(false);
             }
-            // The events of some requests do not say when they were made, and AWS may have queued a job's request long before.
-            let is_dated = |record: &&Record| record.requested_at > 0 && !record.name.is_of_job();
-            let of_device = item.device.open().iter().filter(is_dated).min_by_key(|record| record.requested_at);
-            if let Some(record) = of_device {
+            let dated = item.device.open().iter().filter(|record| record.has_known_age());
+            if let Some(record) = dated.min_by_key(|record| record.requested_at) {
                 dated_devices += 1;
                 if self.oldest.as_ref().is_none_or(|(_, oldest)| record.requested_at < oldest.requested_at) {
                     self.oldest = Some((thing.clone(), record.clone()));

@@ -48,7 +48,7 @@ pub(crate) const RESULT_LIMIT: Millis = 60 * 1_000;
 pub(crate) const FOLD_LIMIT: Millis = 15 * 60 * 1_000;
 
 /// Times after the creation of a task at which its report is requested by itself.
-pub(crate) const REPORT_REQUESTS: [Millis; 3] = [60 * 1_000, 10 * 60 * 1_000, 60 * 60 * 1_000];
+pub const REPORT_REQUESTS: [Millis; 3] = [60 * 1_000, 10 * 60 * 1_000, 60 * 60 * 1_000];
 
 /// Requests of a device: the open ones, and those that ended last.
 ///

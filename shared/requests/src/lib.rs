@@ -30,7 +30,7 @@ mod transitions;
 pub use answer::Answer;
 pub use canceled_by::CanceledBy;
 pub use copy::{RequestCopy, in_seconds, request_copies, timestamp};
-pub use device::{Device, DueAction, ResultEntry};
+pub use device::{Device, DueAction, REPORT_REQUESTS, ResultEntry};
 pub use digest::{content_digest, request_digest};
 pub use event::{
     Cancel, Claim, ClaimDue, Created, DatamodelWrite, Event, Folded, History, NotHandedOver, NotWoken, PastRequest,

@@ -414,6 +414,12 @@ impl Record {
         !matches!(self.state, State::Ended(_))
     }
 
+    /// Whether it is known when its author made it: the events of some requests do not say so, and AWS may have queued a job's
+    /// request long before.
+    pub fn has_known_age(&self) -> bool {
+        self.requested_at > 0 && !self.name.is_of_job()
+    }
+
     /// Whether the run that holds it has ended without recording an outcome.
     pub(crate) fn is_void(&self, at: Millis) -> bool {
         self.state == State::Held && self.void_at < at

@@ -447,3 +447,14 @@ fn a_request_that_the_device_did_ends_so_although_its_job_was_created_again() {
     assert_eq!(story.device.find(&name()).unwrap().status(), Status::Succeeded);
     assert_eq!(story.claims(claim(&story)), Verdict::Send);
 }
+
+#[test]
+fn the_age_of_a_request_is_known_from_its_time_in_the_shadow_alone() {
+    let mut story = Story::new();
+    let names = [Name::Version(1), Name::Version(2), Name::Job { id: "j".to_owned(), execution: 1 }];
+    for (name, requested_at) in names.iter().zip([NOW / 1_000, 0, NOW / 1_000]) {
+        story.claims(Claim { name: name.clone(), requested_at, ..story.claim_of(1, "read", &[OFFSET]) });
+    }
+    let ages = names.each_ref().map(|name| story.device.find(name).is_some_and(|record| record.has_known_age()));
+    assert_eq!(ages, [true, false, false]);
+}
