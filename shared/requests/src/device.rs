@@ -335,7 +335,7 @@ impl Device {
         self.ended.iter().filter(|record| !record.is_filed)
     }
 
-    /// Marks the final statuses of all ended requests as having items of their own.
+    /// Marks the final statuses of all ended requests as having items of their own, and drops the keys of those that were rejected.
     pub fn mark_filed(&mut self) {
         for record in &mut self.ended {
             record.is_filed = true;
