@@ -28,8 +28,8 @@ const PROBES: usize = 10;
 /// Things whose requests have to fail until a probe counts Coiote as away: one request may fail while Coiote is there.
 const PROBED_THINGS: usize = 3;
 
-/// Time for which a request that failed although Coiote was back is not tried before the end of its pause: longer than the pause.
-const BEYOND_PAUSES: Millis = 20 * 60_000;
+/// Time for which a failure of a request although Coiote was back is remembered. A pause that Coiote has asked for may be longer.
+const FAILURE_REMEMBERED: Millis = 20 * 60_000;
 
 /// End of the index of waiting requests.
 const END: Millis = Millis::MAX >> 1;
@@ -44,10 +44,11 @@ pub(crate) struct HandOver {
     most_at_once: usize,
     /// End of the pause of requests without a body, and of things without a request that is due.
     paused: BoundedCache<String, Millis>,
-    /// Requests that failed when Coiote was back, and until when that counts: also in an outage they wait for the end of their
-    /// pause, so that several that always fail keep no other from Coiote.
+    /// Requests that failed when Coiote was back, and until when that is remembered: also in an outage they wait so long for the end
+    /// of their pause, so that several that always fail keep no other from Coiote.
     failed: BoundedCache<String, Millis>,
-    /// Things whose requests always fail although others are answered. They come last, so that many of them keep no other up.
+    /// Things whose requests always fail although others are answered. They come last on their page, so that many of them keep no
+    /// other on it up.
     failing: PersistentFailures,
     /// Number of requests that Coiote has answered.
     answered: AtomicU64,
@@ -74,7 +75,7 @@ struct DueThing {
 }
 
 impl DueThing {
-    /// Order of things: the oldest request first, and those that always fail last.
+    /// Order of the things of a page: the oldest request first, and those that always fail last.
     fn place(&self) -> (bool, Millis) {
         (self.is_failing, self.order)
     }
@@ -324,7 +325,7 @@ impl HandOver {
     /// Notes that the request that was tried last has failed although Coiote is back.
     fn note_failed(&self, due: &DueThing) {
         if let Some(name) = due.tried.last() {
-            self.failed.insert(key(&due.thing, name), now().saturating_add(BEYOND_PAUSES));
+            self.failed.insert(key(&due.thing, name), now().saturating_add(FAILURE_REMEMBERED));
         }
     }
 }
