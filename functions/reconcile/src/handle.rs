@@ -15,10 +15,10 @@ use tracing::Instrument;
 
 use crate::coiote_calls::CoioteCalls;
 use crate::counts::{Counted, HandOverCounts, Stock, Summary, log, measure};
-use crate::cursor::Pass;
 use crate::hand_over::HandOver;
 use crate::look::Looking;
 use crate::pace::Stop;
+use crate::pass::Pass;
 use crate::persistent_failures::PersistentFailures;
 use crate::reports::{Known, MAX_PAGES, ReadEnd};
 use crate::run::Run;
@@ -144,12 +144,12 @@ impl Service {
         let mut reads_reports = self.settings.reads_reports();
         loop {
             let is_all = self.look(looking).await?;
-            let read = if reads_reports { self.read_reports(looking).await? } else { ReadEnd::Refused };
-            reads_reports = read != ReadEnd::Refused;
+            let read = if reads_reports { Some(self.read_reports(looking).await?) } else { None };
+            reads_reports = read.is_some_and(|end| end != ReadEnd::Refused);
             if run.is_over() {
                 return Ok(());
             }
-            if !is_all || read == ReadEnd::Unfinished {
+            if !is_all || read == Some(ReadEnd::Unfinished) {
                 continue;
             }
             let interval = self.settings.report_interval;

@@ -9,7 +9,6 @@
 mod coiote_calls;
 mod contact;
 mod counts;
-mod cursor;
 mod due;
 mod hand_over;
 mod handle;
@@ -18,6 +17,7 @@ mod operation_request;
 mod outage;
 mod outcome;
 mod pace;
+mod pass;
 mod persistent_failures;
 mod properties;
 mod reports;

@@ -7,15 +7,14 @@ use coiote::{Reports, TaskReport, iso8601_from_millis, millis_from_iso8601};
 use futures_util::future::join_all;
 use ledger::{Item, Ledger};
 use requests::{Device, Millis, State};
-use tokio::task::JoinSet;
 
 use lambda_support::now;
 
 use crate::counts::float;
-use crate::cursor::{Next, Pass};
 use crate::handle::Service;
 use crate::look::Looking;
 use crate::outcome::{AppliedEvents, find_by_task, report_event};
+use crate::pass::{Next, Pass};
 use crate::run::LedgerErrors;
 
 /// Pages of a read: the next one goes on behind them.
@@ -43,13 +42,12 @@ pub(crate) enum ReadEnd {
     Refused,
 }
 
-/// How a read of reports went wrong.
+/// Whether reports that were not read set off the alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unread {
-    /// It failed, and the alarm counts it.
-    Whole,
-    /// The reports of single tasks make up for it.
-    Part,
+    Alarming,
+    /// The reports of single tasks make up for them.
+    MadeUpFor,
 }
 
 /// State of a report that came before.
@@ -69,12 +67,8 @@ enum Match {
     None { may_match_later: bool },
 }
 
-/// A report with its match, and its place among those that are processed at once.
-struct FoundMatch<'r> {
-    index: usize,
-    report: &'r TaskReport,
-    matched: Result<Match, ledger::Error>,
-}
+/// A report with its match.
+type FoundMatch<'r> = (&'r TaskReport, Result<Match, ledger::Error>);
 
 impl Service {
     /// Reads the reports since the last read.
@@ -95,7 +89,7 @@ impl Service {
         };
         if end == ReadEnd::Unfinished {
             let reason = "more reports than there was time for; the next read goes on behind those that were read";
-            self.warn_once("REPORTS_TOO_MANY", Unread::Part, reason);
+            self.warn_once("REPORTS_TOO_MANY", Unread::MadeUpFor, reason);
         }
         if let Some(until) = moved {
             self.ledger.set_reports_read_until(&iso8601_from_millis(until)).await?;
@@ -127,12 +121,12 @@ impl Service {
                 Next::From(_) => {}
                 Next::Beyond(_) => {
                     let reason = "more reports of one instant than Coiote returns at once; those beyond are asked for one by one";
-                    self.warn_once("REPORTS_OF_ONE_INSTANT", Unread::Part, reason);
+                    self.warn_once("REPORTS_OF_ONE_INSTANT", Unread::MadeUpFor, reason);
                 }
                 Next::Stuck => {
                     self.warn_once(
                         "REPORTS_REPEATED",
-                        Unread::Whole,
+                        Unread::Alarming,
                         "Coiote returns reports from before the time that was asked for",
                     );
                     return Ok(ReadEnd::Complete);
@@ -155,7 +149,7 @@ impl Service {
     ) -> Result<bool, ledger::Error> {
         looking.count(|counts| counts.looks += 1);
         if page.unreadable > 0 {
-            let unread = if page.reports.is_empty() { Unread::Whole } else { Unread::Part };
+            let unread = if page.reports.is_empty() { Unread::Alarming } else { Unread::MadeUpFor };
             self.warn_once("REPORT_NOT_UNDERSTOOD", unread, &format!("{} entries are no reports", page.unreadable));
         }
         let mut keys = HashSet::new();
@@ -165,12 +159,10 @@ impl Service {
             if looking.run.is_over() {
                 return Ok(false);
             }
-            let matches = by_thing(reports, self.find_matches(reports).await);
+            let matches = by_thing(self.find_matches(reports).await);
             let processed = join_all(matches.map(|matches| self.process_in_turn(looking, matches))).await;
-            let mut processed: Vec<_> = processed.into_iter().flatten().collect();
-            processed.sort_by_key(|(index, _)| *index);
-            for (report, (_, processed)) in reports.iter().zip(processed) {
-                match processed {
+            for (report, result) in processed.into_iter().flatten() {
+                match result {
                     Ok(()) => errors.reset(),
                     Err(error) => errors.add(looking.run, &report.device_id, error)?,
                 }
@@ -188,19 +180,19 @@ impl Service {
         }
     }
 
-    /// Processes reports of one thing. Returns the result of each.
-    async fn process_in_turn(
+    /// Processes reports of one thing. Returns each with its result.
+    async fn process_in_turn<'r>(
         &self,
         looking: &Looking<'_>,
-        matches: Vec<FoundMatch<'_>>,
-    ) -> Vec<(usize, Result<(), ledger::Error>)> {
+        matches: Vec<FoundMatch<'r>>,
+    ) -> Vec<(&'r TaskReport, Result<(), ledger::Error>)> {
         let mut processed = Vec::with_capacity(matches.len());
-        for FoundMatch { index, report, matched } in matches {
+        for (report, matched) in matches {
             let result = match matched {
                 Ok(matched) => self.process(looking, report, matched).await,
                 Err(error) => Err(error),
             };
-            processed.push((index, result));
+            processed.push((report, result));
         }
         processed
     }
@@ -245,23 +237,19 @@ impl Service {
     }
 
     /// Matches of these reports, all looked up at once.
-    async fn find_matches(&self, reports: &[&TaskReport]) -> Vec<Result<Match, ledger::Error>> {
-        let mut look_ups = JoinSet::new();
-        for (index, report) in reports.iter().enumerate() {
-            let (ledger, thing) = (self.ledger.clone(), self.things.get(&report.device_id));
-            let (device_id, task_id) = (report.device_id.clone(), report.task_id.clone());
-            look_ups.spawn(async move { (index, find_match(&ledger, &device_id, &task_id, thing).await) });
-        }
-        let mut found = look_ups.join_all().await;
-        found.sort_by_key(|(index, _)| *index);
-        found.into_iter().map(|(_, matched)| matched).collect()
+    async fn find_matches<'r>(&self, reports: &[&'r TaskReport]) -> Vec<FoundMatch<'r>> {
+        let look_ups = reports.iter().map(async |report| {
+            let thing = self.things.get(&report.device_id);
+            (*report, find_match(&self.ledger, &report.device_id, &report.task_id, thing).await)
+        });
+        join_all(look_ups).await
     }
 
     fn warn_of_error(&self, error: &coiote_access::Error) {
         let (code, unread) = match error {
             coiote_access::Error::OutOfTime => return,
-            coiote_access::Error::Coiote(coiote::Error::NotFound(_)) => ("REPORTS_NOT_FOUND", Unread::Part),
-            other => (other.code(), Unread::Whole),
+            coiote_access::Error::Coiote(coiote::Error::NotFound(_)) => ("REPORTS_NOT_FOUND", Unread::MadeUpFor),
+            other => (other.code(), Unread::Alarming),
         };
         self.warn_once(code, unread, &error.to_string());
     }
@@ -270,7 +258,7 @@ impl Service {
     /// few seconds.
     fn warn_once(&self, code: &'static str, unread: Unread, reason: &str) {
         metrics::counter!("ReportsUnread", "code" => code).increment(1);
-        if unread == Unread::Whole {
+        if unread == Unread::Alarming {
             metrics::counter!("ReportsUnread").increment(1);
         }
         if self.logged_codes.lock().is_ok_and(|mut codes| codes.insert(code)) {
@@ -311,17 +299,14 @@ async fn find_match(
 }
 
 /// The matches by their things: those of one thing write the same item, and are processed one after another.
-fn by_thing<'r>(
-    reports: &[&'r TaskReport],
-    matches: Vec<Result<Match, ledger::Error>>,
-) -> impl Iterator<Item = Vec<FoundMatch<'r>>> {
-    let mut things: BTreeMap<String, Vec<FoundMatch<'r>>> = BTreeMap::new();
-    for (index, (report, matched)) in reports.iter().zip(matches).enumerate() {
+fn by_thing(matches: Vec<FoundMatch<'_>>) -> impl Iterator<Item = Vec<FoundMatch<'_>>> {
+    let mut things: BTreeMap<String, Vec<FoundMatch<'_>>> = BTreeMap::new();
+    for (report, matched) in matches {
         let thing = match &matched {
             Ok(Match::Request { thing, .. }) => thing,
             Ok(Match::None { .. }) | Err(_) => &report.device_id,
         };
-        things.entry(thing.clone()).or_default().push(FoundMatch { index, report, matched });
+        things.entry(thing.clone()).or_default().push((report, matched));
     }
     things.into_values()
 }

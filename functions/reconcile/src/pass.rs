@@ -14,7 +14,7 @@ const MAX_CLOCK_SKEW: Millis = 5 * 60_000;
 
 /// Pass over the list of reports, from behind the position in the ledger to the end of the list. It may take several reads.
 ///
-/// Its guarantee: all reports of more than [`LOOK_BACK`] before the position have been seen, if none appears later than that.
+/// All reports from more than [`LOOK_BACK`] before the position have been seen, provided that none appears later than that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pass {
     begun_at: Millis,
