@@ -10,6 +10,7 @@ import pytest
 
 from command_line import closed_pipe, lwm2m, run, start
 from stack.aws import own_version
+from stack.aws_between import ACCESS_DENIED, Call, Refuse
 from stack.deployment import STACK_NAME
 from stack.loopback import Handler, serving
 from stack.processes import wait_for
@@ -242,6 +243,22 @@ def test_a_queue_is_not_called_empty_if_it_is_interrupted_before_the_first_messa
         shown, told = waiting.communicate(timeout=30)
         server.over.set()
     assert (waiting.returncode, shown, told) == (128 + signal.SIGINT, "", "")
+
+
+def test_a_refused_call_hides_no_other_messages(stack, aws_between):
+    number, of_a_call, releasing = 15, 10, []
+    for _ in range(number):
+        put(stack, "no event")
+
+    def refuse_the_first_release(call: Call) -> Refuse | None:
+        releases = all(entry["VisibilityTimeout"] == 0 for entry in call.json()["Entries"])
+        releasing.extend([len(call.json()["Entries"])] if releases else [])
+        return ACCESS_DENIED if releases and len(releasing) == 1 else None
+
+    aws_between.always("ChangeMessageVisibilityBatch", refuse_the_first_release)
+    assert f"{number} left" in lwm2m(stack, "redrive", AWS_ENDPOINT_URL_SQS=aws_between.endpoint)
+    assert releasing == [of_a_call, number - of_a_call]
+    assert message_count(stack) == number - of_a_call
 
 
 def test_messages_in_flight_are_counted(stack):

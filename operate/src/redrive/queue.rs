@@ -244,8 +244,10 @@ impl FailureQueue {
         let _ = self.hide(&held, 0).await;
     }
 
-    /// Hides messages for so many seconds. Those that AWS refuses to hide are visible, or gone.
+    /// Hides messages for so many seconds. Those that AWS refuses to hide are visible, or gone. Returns the first failure of a call,
+    /// after all calls.
     async fn hide(&self, receipts: &[String], seconds: i32) -> Result<(), Failure> {
+        let mut hidden = Ok(());
         for receipts in receipts.chunks(usize::try_from(BATCH).unwrap_or(1)) {
             let entries = receipts.iter().enumerate().filter_map(|(id, receipt)| {
                 let entry =
@@ -254,9 +256,10 @@ impl FailureQueue {
             });
             let hide =
                 self.sqs.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(entries.collect()));
-            hide.send().await.map_err(could_not("hide messages of the failure queue"))?;
+            let called = hide.send().await.map(drop);
+            hidden = hidden.and(called.map_err(could_not("hide messages of the failure queue")));
         }
-        Ok(())
+        hidden
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
