@@ -148,7 +148,7 @@ def show_a_notification(stack: LocalStack) -> None:
 
 def show_an_outcome(stack: LocalStack, thing: str, desired: dict, words: tuple[str, ...] = LAST_WORDS) -> dict:
     print(f"  {thing}, desired: {json.dumps(desired)}", flush=True)
-    answer = stack.aws.last_word(thing, stack.aws.request(thing, desired), words, seconds=60)
+    answer = stack.aws.last_word(thing, stack.aws.request(thing, desired), words)
     print(f"    answer: {json.dumps(answer)}", flush=True)
     return answer
 
@@ -202,7 +202,7 @@ def show_a_job(stack: LocalStack) -> None:
                 shown = now
             return now == counts
 
-        wait_for(f"the job's executions to be {counts}", is_there, seconds=60)
+        wait_for(f"the job's executions to be {counts}", is_there)
 
     show_until({"IN_PROGRESS": 1, "SUCCEEDED": 1, "FAILED": 1})
     print(f"  {SLEEPER} wakes", flush=True)

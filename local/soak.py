@@ -220,7 +220,7 @@ class Soak:
         version = self.stack.aws.request(thing, {"operation": "read", "keys": [INTEGER], "values": None, "attributes": None, "arguments": None})
         try:
             self.stack.aws.last_word(thing, version, LAST_WORDS)
-            wait_for(f"the datamodel shadow of {thing} to hold what the device holds", agrees, seconds=20)
+            wait_for(f"the datamodel shadow of {thing} to hold what the device holds", agrees)
         except Failure as failure:
             return [str(failure)]
         return []

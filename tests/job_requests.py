@@ -12,8 +12,6 @@ REBOOT = {"operation": "execute", "keys": ["Device.0.Reboot"]}
 WRITE = {"operation": "write", "keys": [OFFSET], "values": ["+02:00"]}
 READ = {"operation": "read", "keys": ["Device.0"]}
 FOREIGN = {"steps": ["a document of somebody else"]}
-# Time limit of finding a queued execution, and of its notification, on the local stack
-SECONDS_TO_BE_FOUND = 60
 
 
 def run_count(stack, thing: str) -> int:

@@ -278,10 +278,11 @@ def test_a_profile_that_is_named_goes_before_credentials_in_the_environment(stac
 def test_without_credentials_nothing_was_sent(stack, device):
     thing, nowhere = device(), {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere", "AWS_EC2_METADATA_DISABLED": "true"}
     environment = {name: value for name, value in (base_environment() | stack.aws.environment).items() if name not in CREDENTIALS}
-    command = [LWM2M, "--region", "us-east-1", "execute", thing, REBOOT]
+    command, before = [LWM2M, "--region", "us-east-1", "execute", thing, REBOOT], stack.aws.shadow(thing, "operation")
     ended = subprocess.run(command, env=environment | nowhere, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == WRONG
     assert re.fullmatch(rf"could not write the operation shadow of {thing}: no AWS credentials: [^\n]+\n", ended.stderr)
+    assert stack.aws.shadow(thing, "operation") == before
 
 
 # ---------------------------------------------------------------- lists

@@ -122,7 +122,7 @@ def test_a_function_runs_in_a_container_against_a_kept_demo(demo):
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process_behind(demo, sign):
     process, output = demo()
-    wait_for("the demo to deploy", lambda: "The local AWS and the local Coiote are running" in output.read_text(), 90)
+    wait_for("the demo to deploy", lambda: "The local AWS and the local Coiote are running" in output.read_text())
     assert len(running_processes()) >= 2
     os.killpg(process.pid, sign)
     assert process.wait(timeout=PATIENCE) != 0

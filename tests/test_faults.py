@@ -477,7 +477,7 @@ def test_no_request_waits_for_its_pause_when_coiote_is_back(stack, device, envir
         environment = own_ledger.environment | {"COIOTE_URL": script.url}
         function = environment_of("OperationRequest", **environment)
         for _ in range(3):
-            assert function.invoke(new_request(stack, device, "read"), seconds=SECONDS)["status"] == "IN_PROGRESS"
+            assert function.invoke(new_request(stack, device, "read"))["status"] == "IN_PROGRESS"
         done = {"thingName": "a", "requestId": "r", "request": 1, "status": "SCHEDULED"}
         aws_between.always("POST /2015-03-31", Answer(done))
         variables = environment | {"AWS_ENDPOINT_URL": aws_between.endpoint, "OPERATION_REQUEST_FUNCTION": "any", "RECONCILE_SECONDS": "1"}

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from job_requests import (
-    FOREIGN, OFFSET, READ, REBOOT, SECONDS_TO_BE_FOUND, WRITE, elsewhere, invoke_operation_request, outcome_of,
+    FOREIGN, OFFSET, READ, REBOOT, WRITE, elsewhere, invoke_operation_request, outcome_of,
     run_count, start_job,
 )
 from stack.aws_between import Answer, Refuse
@@ -32,7 +32,7 @@ def test_an_execution_behind_a_foreign_job_is_found(stack, jobs, device):
     foreign = jobs.create([thing], FOREIGN)
     of_thing = [jobs.run([thing], WRITE | {"values": [offset]}) for offset in ("+01:00", "+02:00")]
     for job in of_thing:
-        assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
+        assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
     assert [run["done"][0]["value"] for run in stack.coiote.runs(thing)] == ["+01:00", "+02:00"], "in their order"
     assert jobs.execution(foreign, thing)["status"] == "QUEUED", "it is somebody else's"
     stack.aws.iot.cancel_job(jobId=foreign)
@@ -43,7 +43,7 @@ def test_an_execution_whose_notification_was_lost_is_found(stack, jobs, device):
     with rule_off(stack):
         job = jobs.run([thing], REBOOT)
         assert jobs.execution(job, thing)["status"] == "QUEUED"
-    assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
+    assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
     assert run_count(stack, thing) == 1
 
 
@@ -233,7 +233,7 @@ def test_a_document_without_an_operation_is_left_alone(stack, jobs, device):
     # A later execution is done, so these would have been, too; and a look finds executions behind a foreign job.
     assert jobs.end_of(jobs.run([witness], READ), witness)["status"] == "SUCCEEDED"
     blocking = jobs.create([witness], FOREIGN)
-    assert jobs.end_of(jobs.run([witness], READ), witness, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
+    assert jobs.end_of(jobs.run([witness], READ), witness)["status"] == "SUCCEEDED"
     stack.aws.iot.cancel_job(jobId=blocking)
     for thing, job in foreign.items():
         assert jobs.execution(job, thing)["status"] == "QUEUED"

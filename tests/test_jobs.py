@@ -11,7 +11,7 @@ import pytest
 
 from command_line import LWM2M
 from job_requests import (
-    BATTERY, FOREIGN, READ, REBOOT, SECONDS_TO_BE_FOUND, WRITE, delete_execution, elsewhere, invoke_operation_request,
+    BATTERY, FOREIGN, READ, REBOOT, WRITE, delete_execution, elsewhere, invoke_operation_request,
     notification, outcome_of, report_removal, run_count, start_job,
 )
 from stack.aws import base_environment
@@ -308,7 +308,7 @@ def test_a_request_that_waits_says_so_and_is_done_when_coiote_is_back(stack, job
         assert waiting["status"] == "IN_PROGRESS" and waiting["details"]["code"].startswith("COIOTE_"), waiting
     finally:
         stack.coiote.set_faults({})
-    done = jobs.end_of(job, thing, 60)
+    done = jobs.end_of(job, thing)
     assert done["status"] == "SUCCEEDED" and "code" not in done["details"], done
 
 
@@ -532,4 +532,4 @@ def test_where_jobs_are_off_nothing_is_there_and_they_are_found_when_it_is_on_ag
         assert jobs.execution(job, thing)["status"] == "QUEUED"
     finally:
         stack.deploy(Jobs="on")
-    assert jobs.end_of(job, thing, SECONDS_TO_BE_FOUND)["status"] == "SUCCEEDED"
+    assert jobs.end_of(job, thing)["status"] == "SUCCEEDED"
