@@ -77,9 +77,9 @@ enum Phase {
     Sending,
     /// Coiote has the task; its response is on the way.
     Reached { task_id: String, reached: u64, sent_at: Millis },
-    /// The outcome has to be saved. A late 201 may follow.
+    /// The outcome has to be saved. Another event may follow.
     Outcome(Event, Option<Event>),
-    /// A 201 that came after the run had saved an unknown outcome.
+    /// Another event, after the run has saved its outcome: a 201 that came late, or that the device could not be woken.
     Late(Event),
 }
 
@@ -360,7 +360,7 @@ fn setups(more: u8) -> Vec<Setup> {
 const MAX_STATES: usize = 60_000;
 
 /// Most worlds of a configuration that is explored completely.
-const MAX_STATES_OF_COMPLETE: usize = 200_000;
+const MAX_STATES_OF_COMPLETE: usize = 250_000;
 
 /// Configurations that are explored completely. Of the others, the worlds that need the fewest steps are.
 const COMPLETE: [&str; 9] = [
@@ -430,6 +430,7 @@ fn each_promise_is_broken_when_its_guard_is_taken_out() {
         (Sabotage::SavedAgainIsNew, &EXECUTE_RESAVED, 0, 0, "saves request 1 again, and is to be sent"),
         (Sabotage::RejectedIsSent, &EXECUTE_SAME_TOKEN, 0, 0, "is REJECTED, and was sent"),
         (Sabotage::CanceledIsFinal, &EXECUTE_CANCEL, 0, 0, "is CANCELED, and the device did it"),
+        (Sabotage::WakingIsForgotten, &SINGLE_OBSERVE, 1, 1, "says that its device was not woken, and it was"),
     ] {
         let setup = Setup { sabotage, ..setup("", requests, faults, jumps) };
         let explored = explore(&setup, 300_000);

@@ -2,8 +2,8 @@
 
 use requests::{
     Claim, ClaimDue, Created, DatamodelWrite, DueAction, Event, Folded, History, Millis, Name, NamedPaths,
-    NotHandedOver, Reason, Record, ReportStatus, Reported, ResultReceived, Status, Verdict, code, has_result, is_write,
-    keys_overlap, may_run_twice,
+    NotHandedOver, NotWoken, Reason, Record, ReportStatus, Reported, ResultReceived, Status, Verdict, code, has_result,
+    is_write, keys_overlap, may_run_twice,
 };
 use serde_json::json;
 
@@ -127,6 +127,16 @@ impl World {
         })
     }
 
+    pub(crate) fn not_woken(&self, run: &Run) -> Event {
+        let Phase::Reached { task_id, .. } = &run.phase else { unreachable!() };
+        Event::NotWoken(NotWoken {
+            name: self.name(run.request),
+            task_id: task_id.clone(),
+            reason: Reason::new(code::SESSION_NOT_STARTED, "503"),
+            at: self.now,
+        })
+    }
+
     /// The POST reaches Coiote, which creates the task or has an equal one run again.
     pub(crate) fn reach(&mut self, setup: &Setup, run: usize) {
         let request = self.runs[run].request;
@@ -210,8 +220,10 @@ impl World {
             Phase::Late(event) => (event, None),
             Phase::Sending | Phase::Reached { .. } => unreachable!(),
         };
-        if let Event::Created(created) = &mut event {
-            created.at = self.now;
+        match &mut event {
+            Event::Created(created) => created.at = self.now,
+            Event::NotWoken(not_woken) => not_woken.at = self.now,
+            _ => {}
         }
         let request = self.runs[run].request;
         if self.apply(setup, event) == Verdict::Wait {
@@ -324,10 +336,23 @@ impl World {
         self.apply(setup, Event::Report(report)) == Verdict::Changed
     }
 
+    /// reconcile wakes the device of a request, if that has failed so far.
+    fn wake_again(&mut self, setup: &Setup, name: &Name) {
+        if !self.device.find(name).is_some_and(|record| record.is_to_be_woken) {
+            return;
+        }
+        self.apply(setup, Event::Woken { name: name.clone(), at: self.now });
+        let reason = self.device.find(name).and_then(|record| record.reason.as_ref());
+        if reason.is_some_and(|reason| reason.code == code::SESSION_NOT_STARTED) {
+            self.break_with(format!("request {name} says that its device was not woken, and it was"));
+        }
+    }
+
     pub(crate) fn act_on(&mut self, setup: &Setup, action: &DueAction) {
         match action {
             DueAction::Report { name, task_id } => {
                 if !self.report(setup, task_id) {
+                    self.wake_again(setup, name);
                     self.apply(setup, Event::ReportRequested { name: name.clone(), at: self.now });
                 }
             }

@@ -39,6 +39,7 @@ impl World {
         }
         self.check_final_statuses(setup, &before, &event);
         self.check_rejected();
+        self.check_waking();
         if setup.sabotage == Sabotage::None && !self.is_draining {
             self.check_repetition(&event, &verdict);
         }
@@ -80,6 +81,18 @@ impl World {
             if self.request_of(&name).is_some_and(|request| self.posts.contains(&request)) {
                 self.break_with(format!("request {name} is REJECTED, and was sent"));
             }
+        }
+    }
+
+    /// Checks that only a request whose task Coiote has says that its device was not woken.
+    pub(crate) fn check_waking(&mut self) {
+        let says_it = |record: &&Record| {
+            record.is_to_be_woken || record.reason.as_ref().is_some_and(|r| r.code == code::SESSION_NOT_STARTED)
+        };
+        let records = self.device.open().iter().chain(self.device.ended());
+        let wrong = records.filter(says_it).find(|record| record.state != State::Scheduled || !record.is_to_be_woken);
+        if let Some(name) = wrong.map(|record| record.name.clone()) {
+            self.break_with(format!("request {name} is not scheduled, and says that its device was not woken"));
         }
     }
 

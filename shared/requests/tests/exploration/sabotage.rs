@@ -34,6 +34,8 @@ pub(crate) enum Sabotage {
     RejectedIsSent,
     /// No report changes a CANCELED request.
     CanceledIsFinal,
+    /// It is not recorded that a device was woken after all.
+    WakingIsForgotten,
 }
 
 /// The event with the guard taken out.
@@ -86,6 +88,7 @@ pub(crate) fn sabotaged(setup: &Setup, event: Event, world: &World) -> Event {
             notice: None,
             is_followed: true,
         }),
+        (Sabotage::WakingIsForgotten, Event::Woken { at, .. }) => Event::Tick { at },
         (_, event) => event,
     }
 }

@@ -196,6 +196,11 @@ impl Steps<'_> {
                         let outcome = world.created(setup, index);
                         world.runs[index].phase = Phase::Outcome(outcome, None);
                     });
+                    self.add(format!("{who}: 201, and the device is not woken"), true, &|world| {
+                        let outcome = world.created(setup, index);
+                        let not_woken = world.not_woken(&world.runs[index]);
+                        world.runs[index].phase = Phase::Outcome(outcome, Some(not_woken));
+                    });
                     self.add(format!("{who}: the 201 is late"), true, &|world| {
                         let late = world.created(setup, index);
                         let outcome = world.not_done(&world.runs[index], true, true);
@@ -208,8 +213,8 @@ impl Steps<'_> {
                     self.add(format!("{who} dies before it saves"), true, &|world| world.dies(index));
                 }
                 Phase::Late(_) => {
-                    self.add(format!("{who} saves its late 201"), false, &|world| world.save(setup, index));
-                    self.add(format!("{who} dies before its late 201"), false, &|world| {
+                    self.add(format!("{who} saves what came later"), false, &|world| world.save(setup, index));
+                    self.add(format!("{who} dies before it saves what came later"), false, &|world| {
                         world.runs.remove(index);
                     });
                 }
@@ -297,6 +302,13 @@ impl Steps<'_> {
             let is_under_way = matches!(&action, DueAction::Removal { name, .. } if before.removals.iter().any(|other| other.name == *name));
             if !is_under_way {
                 self.add(format!("reconcile: {action:?}"), false, &|world| world.act_on(setup, &action));
+            }
+            if let DueAction::Report { name, .. } = &action
+                && before.device.find(name).is_some_and(|record| record.is_to_be_woken)
+            {
+                self.add(format!("reconcile: {action:?}, and the device is not woken"), true, &|world| {
+                    world.apply(setup, Event::ReportRequested { name: name.clone(), at: world.now });
+                });
             }
             if let DueAction::HandOver { name } = &action {
                 self.add(format!("reconcile: {action:?}, appended twice"), true, &|world| {
