@@ -163,7 +163,7 @@ impl Writer {
         let Some(copies) = copies::update_after_change(before, after, now()) else { return Ok(false) };
         self.write(thing, copies, None).await?;
         if let Some(at) = copies::updated_at(after) {
-            metrics::histogram!("AnswerLag").record(now().saturating_sub(at) as f64);
+            lambda_support::record("AnswerLag", now().saturating_sub(at) as f64);
         }
         Ok(true)
     }

@@ -101,7 +101,7 @@ pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome, findin
         // AWS may have queued a job's request long before it came here.
         let is_of_job = answer.request.as_ref().is_some_and(Name::is_of_job);
         if let Some(requested_at) = invocation.envelope.timestamp.filter(|_| !is_of_job) {
-            metrics::histogram!("TimeToSchedule").record(ms_since(requested_at));
+            lambda_support::record("TimeToSchedule", ms_since(requested_at));
         }
     } else if !matches!(answer.status, Status::Succeeded | Status::Canceled) && !waits_its_turn {
         metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);

@@ -93,7 +93,7 @@ impl Service {
         let answers = item.device.result(version).and_then(|result| result.answers.clone());
         let record = answers.as_ref().and_then(|name| item.device.find(name));
         if let Some(requested_at) = record.map(|record| record.requested_at).filter(|seconds| *seconds > 0) {
-            metrics::histogram!("TimeToResult").record(ms_since(requested_at));
+            lambda_support::record("TimeToResult", ms_since(requested_at));
         }
         Ok(Answer {
             request: answers,

@@ -64,7 +64,7 @@ impl CoioteCalls {
             let time = deadline.time_for(REPORTS_LIMIT).ok_or(Error::OutOfTime)?;
             let begun = Instant::now();
             let read = client.reports_since(since, time).await;
-            metrics::histogram!("FindReportsTime").record(elapsed_ms(begun));
+            lambda_support::record("FindReportsTime", elapsed_ms(begun));
             match read {
                 Err(refusal @ coiote::Error::Unauthorized(_)) if is_refused_again => Ok(Err(refusal)),
                 read => Ok(Ok(read?)),

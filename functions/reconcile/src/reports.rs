@@ -217,7 +217,7 @@ impl Service {
                 self.save(looking, &thing, *item, &applied).await?;
                 self.known_reports.insert(key, state(may_match_later, first_seen, at));
                 if is_news && let Some(updated_at) = updated_at(report) {
-                    metrics::histogram!("ReportLag").record(float(at.saturating_sub(updated_at)) / 1_000.0);
+                    lambda_support::record("ReportLag", float(at.saturating_sub(updated_at)) / 1_000.0);
                 }
                 if known.is_none() || is_news {
                     looking.count(|counts| counts.reports += 1);

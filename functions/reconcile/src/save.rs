@@ -71,7 +71,7 @@ fn log_outcome(thing: &str, record: &Record) {
     metrics::counter!("Requests", "operation" => operation, "status" => status.as_str()).increment(1);
     if record.proven && record.requested_at > 0 && !record.name.is_of_job() {
         let time = now().saturating_sub(record.requested_at.saturating_mul(1_000));
-        metrics::histogram!("TimeToOutcome").record(float(time));
+        lambda_support::record("TimeToOutcome", float(time));
     }
     if matches!(status, Status::Failed | Status::TimedOut) {
         metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);

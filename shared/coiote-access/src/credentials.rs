@@ -90,7 +90,7 @@ impl Credentials {
         let certificate_days_left = identity.expires_at().map(days_until);
         if let Some(days) = certificate_days_left {
             // Not a gauge, which every later invocation would write again.
-            metrics::histogram!("ClientCertificateDaysLeft").record(days);
+            lambda_support::record("ClientCertificateDaysLeft", days);
         }
         tracing::info!(call = GET_SECRET, secret_id, certificate_days_left, duration_ms, "secret read");
         Ok(identity)

@@ -49,7 +49,7 @@ pub async fn call_with_retries<T, F: Future<Output = Result<T, coiote::Error>>>(
         let begun = Instant::now();
         let result = call(limit).await;
         let duration_ms = elapsed_ms(begun);
-        metrics::histogram!(time_metric).record(duration_ms);
+        lambda_support::record(time_metric, duration_ms);
         // Shown in the last line of the invocation, if its span has the field.
         tracing::Span::current().record(format!("{name}_ms").as_str(), duration_ms);
         result.map(|done| (done, duration_ms)).map_err(|error| (Error::from(error), duration_ms))

@@ -17,9 +17,8 @@ use serde::{Deserialize, Serialize};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use deadline::Deadline;
-pub use metering::elapsed_ms;
+pub use metering::{elapsed_ms, record};
 
-use crate::logging::Invocation;
 use crate::metering::Meter;
 
 /// Error type of every invocation while the configuration that AWS calls need is missing.
@@ -52,9 +51,9 @@ impl Function {
                 tracing::error!(status = "FAILED", code = NOT_SET_UP, reason, "the function cannot call AWS");
                 return Err(diagnostic(NOT_SET_UP, reason));
             }
-            let (invocation, request_id) = (Invocation::begin(), event.context.request_id.clone());
+            let invocation = meter.begin(&event.context.request_id);
             let answered = answer(event).await;
-            meter.print(&request_id, invocation);
+            meter.print(invocation);
             answered
         };
         lambda_runtime::run(service_fn(answer_and_print)).await

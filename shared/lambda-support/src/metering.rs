@@ -3,6 +3,8 @@
 //! The functions count and time through the `metrics` facade. Its labels become CloudWatch's dimensions, so they may only have
 //! a few values: a thing's name is never one, for each would be a metric that is billed by itself.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::Unit;
@@ -13,6 +15,11 @@ use crate::logging::Invocation;
 
 /// Namespace of the metrics if `METRICS_NAMESPACE` is not set.
 const DEFAULT_NAMESPACE: &str = "coiote-aws-iot";
+
+/// Most values of one metric in a line of the log.
+///
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+const MOST_VALUES: usize = 100;
 
 /// Metrics in milliseconds.
 const TIMES: [&str; 10] = [
@@ -56,8 +63,43 @@ const COUNTS: [&str; 18] = [
     "AnswerConflicts",
 ];
 
-/// Collector of the metrics since they were last printed.
-pub(crate) struct Meter(&'static Collector);
+/// Collector of the metrics since they were last written into lines.
+static COLLECTOR: OnceLock<&Collector> = OnceLock::new();
+
+/// Values that were recorded since the last line of an invocation.
+static RECORDED: Mutex<Recorded> = Mutex::new(Recorded { values: BTreeMap::new(), lines: Vec::new() });
+
+struct Recorded {
+    /// Number of values by metric that are in no line yet.
+    values: BTreeMap<&'static str, usize>,
+    /// Lines of metrics with as many values as fit.
+    lines: Vec<u8>,
+}
+
+/// Records a value of a metric, for its average and percentiles.
+pub fn record(metric: &'static str, value: f64) {
+    let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+    if recorded.values.get(metric).is_some_and(|values| *values >= MOST_VALUES) {
+        recorded.write_line();
+    }
+    *recorded.values.entry(metric).or_default() += 1;
+    metrics::histogram!(metric).record(value);
+}
+
+impl Recorded {
+    /// Writes what was collected into lines.
+    fn write_line(&mut self) {
+        self.values.clear();
+        if let Some(collector) = COLLECTOR.get()
+            && let Err(error) = collector.flush(&mut self.lines)
+        {
+            tracing::error!(%error, "metrics could not be collected");
+        }
+    }
+}
+
+/// The metrics of the process.
+pub(crate) struct Meter(());
 
 impl Meter {
     /// Installs the collector as recorder of the `metrics` facade.
@@ -77,17 +119,32 @@ impl Meter {
         for name in COUNTS {
             metrics::describe_counter!(name, Unit::Count, "");
         }
-        Ok(Meter(collector))
+        COLLECTOR.get_or_init(|| collector);
+        Ok(Meter(()))
+    }
+
+    /// Begins an invocation, whose id all lines of its metrics have.
+    pub(crate) fn begin(&self, request_id: &str) -> Invocation {
+        if let Some(collector) = COLLECTOR.get() {
+            collector.set_property("request_id", request_id.to_owned());
+        }
+        Invocation::begin()
     }
 
     /// Prints the last line of an invocation with its metrics, and begins anew.
-    pub(crate) fn print(&self, request_id: &str, invocation: Invocation) {
-        let mut lines = Vec::new();
-        let collected = self.0.set_property("request_id", request_id.to_owned()).flush(&mut lines);
+    pub(crate) fn print(&self, invocation: Invocation) {
+        let lines = self.take_lines();
         let printed = invocation.end(|held| merged(&held, &lines).unwrap_or_else(|| [held, lines].concat()));
-        if let Err(error) = collected.and(printed) {
+        if let Err(error) = printed {
             tracing::error!(%error, "metrics could not be printed");
         }
+    }
+
+    /// Lines with all metrics since they were last taken.
+    fn take_lines(&self) -> Vec<u8> {
+        let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.write_line();
+        std::mem::take(&mut recorded.lines)
     }
 }
 
@@ -154,6 +211,24 @@ mod tests {
     fn times_have_one_decimal() {
         assert_eq!(rounded_ms(Duration::from_micros(12_345)), 12.3);
         assert_eq!(rounded_ms(Duration::from_secs(3)), 3_000.0);
+    }
+
+    #[test]
+    fn no_value_is_lost_where_a_line_has_no_room_for_all() {
+        let meter = Meter::start().unwrap();
+        for _ in 0..2 {
+            for value in 0..250 {
+                record("TimeToOutcome", f64::from(value));
+            }
+            metrics::counter!("ReconcileRuns").increment(1);
+            let lines: Vec<_> = parsed(&meter.take_lines()).map(Option::unwrap).collect();
+            let values: Vec<&Vec<Value>> = lines.iter().filter_map(|line| line["TimeToOutcome"].as_array()).collect();
+            assert_eq!(values.iter().map(|values| values.len()).collect::<Vec<_>>(), [100, 100, 50]);
+            let all: Vec<f64> = values.into_iter().flatten().filter_map(Value::as_f64).collect();
+            assert_eq!(all, (0..250).map(f64::from).collect::<Vec<_>>());
+            let runs: u64 = lines.iter().filter_map(|line| line.get("ReconcileRuns")?.as_u64()).sum();
+            assert_eq!(runs, 1);
+        }
     }
 
     fn line(dimensions: &str, more: &str) -> String {
