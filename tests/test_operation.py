@@ -10,6 +10,7 @@ import pytest
 from stack.aws_between import ACCESS_DENIED, CONFLICT, DENIED, LEDGER_THROTTLED, TOO_LARGE
 from deployed_template import of_type
 from embedded_metrics import Metric, metrics
+from passing_time import let_time_pass
 from scripted_coiote import CREATE, HEALTHY, LOST, SEARCH, SESSION, SLOW, scripted_coiote
 from stack.deployment import STACK_NAME
 from stack.local_stack import ROOT, SECRET_NAME
@@ -336,7 +337,34 @@ def causes(stack):
         stack.aws.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
 
 
-def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, device, environment_of, aws_between, causes):
+def reconcile_without_a_result(stack, environment_of, ledger, thing: str) -> list[dict]:
+    """Ends a read that the device has done, but whose result has not come within a minute; returns reconcile's log lines."""
+    done = {"taskId": "d:task:1", "deviceId": thing, "status": "Success", "startTime": "2100-01-01T00:00:00Z"}
+    reports = {"GET /taskReports/findSince": (200, [done | {"lastUpdateTime": "2026-01-01T00:00:00Z"}])}
+    with scripted_coiote(stack.authority, reports) as script:
+        variables = {"COIOTE_URL": script.url, **ledger.environment}
+        event = READ | {"thingName": thing, "version": 1, "timestamp": int(time.time())}
+        assert environment_of("OperationRequest", **variables).invoke(event)["status"] == "SCHEDULED"
+        reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", **variables)
+        reconcile.invoke({})
+        let_time_pass(stack, thing, 61, ledger.table)
+        assert reconcile.invoke({})["ended"] == 1
+    return reconcile.log_lines()
+
+
+def test_a_request_that_reconcile_ends_has_failed_in_a_line_of_its_own(stack, device, environment_of, own_ledger):
+    thing = device("sleeping")
+    lines = reconcile_without_a_result(stack, environment_of, own_ledger, thing)
+    [line] = [line for line in lines if line.get("message") == "request failed"]
+    found = {name: line[name] for name in ("level", "thing", "operation", "version", "task_id", "status", "code")}
+    assert found == {
+        "level": "WARN", "thing": thing, "operation": "read", "version": 1, "task_id": "d:task:1", "status": "FAILED",
+        "code": "RESULT_NOT_STORED",
+    }
+    assert line["reason"]
+
+
+def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, device, environment_of, aws_between, own_ledger, causes):
     asked = metrics_of_alarms(resources)
     ours = set().union(*asked.values())
     assert {name for name, found in asked.items() if found} == {
@@ -348,6 +376,7 @@ def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, de
         "JobsNotLookedAtAlarm",
         "AnswersQueueAlarm",
         "ReportsUnreadAlarm",
+        "ResultsMissingAlarm",
     }
     emitted: set[Metric] = set()
     thing = device()
@@ -365,6 +394,8 @@ def test_every_metric_of_an_alarm_is_emitted_under_its_name(stack, resources, de
     reconcile = environment_of("Reconcile", RECONCILE_SECONDS="1", COIOTE_SECRET_ID="nobody")
     reconcile.invoke({})
     emitted |= metrics(reconcile.log_lines(), "coiote-aws-iot").keys()
+    lines = reconcile_without_a_result(stack, environment_of, own_ledger, device("sleeping"))
+    emitted |= metrics(lines, "coiote-aws-iot").keys()
     aws_between.always("GET /jobs", DENIED)
     executions = environment_of("JobExecutions", AWS_ENDPOINT_URL=aws_between.endpoint)
     executions.invoke({"source": "aws.events"})
@@ -499,13 +530,13 @@ def test_every_field_of_the_saved_queries_is_in_the_logs(stack, resources, devic
         assert fields and fields <= known, f"{name}: {fields - known}"
         groups = {group.get("Ref") or group["Fn::If"][1]["Ref"] for group in query["LogGroupNames"]}
         ours = {name for name in of_type(resources, "AWS::Logs::LogGroup") if name != "IotLogs"}
-        assert groups >= ({"OperationRequestLogs"} if "requests that wait" in query["Name"]["Fn::Sub"] else ours), name
+        assert groups >= ({"OperationRequestLogs", "ReconcileLogs"} if "requests that wait" in query["Name"]["Fn::Sub"] else ours), name
 
 
 # Failures of requests, and of the functions: job-executions and reconcile warn without a status, and try again.
 FAILURES = (
     'filter ispresent(message) and ispresent(code) and '
-    '(status in ["REJECTED", "FAILED"] or level = "ERROR" or (level = "WARN" and not ispresent(status)))'
+    '(status in ["REJECTED", "FAILED", "TIMED_OUT"] or level = "ERROR" or (level = "WARN" and not ispresent(status)))'
 )
 
 

@@ -132,8 +132,9 @@ fn lifetime_used(record: &Record, at: Millis) -> u64 {
     used.checked_div(record.expires_at.saturating_sub(made_at)).unwrap_or_default()
 }
 
-/// Sets the metrics of open requests.
-pub(crate) fn measure(stock: &Stock, looks: &LookCounts) {
+/// Sets the metrics of open requests, and whether Coiote is away.
+pub(crate) fn measure(stock: &Stock, looks: &LookCounts, hand_overs: &HandOverCounts) {
+    metrics::gauge!("CoioteAway").set(f64::from(u8::from(hand_overs.is_coiote_away)));
     metrics::gauge!("ThingsWithOpenRequests").set(float(stock.things));
     metrics::gauge!("WaitingRequests").set(float(stock.waiting));
     let age = |made_at: Option<u64>| float(made_at.map_or(0, |seconds| (now() / 1_000).saturating_sub(seconds)));

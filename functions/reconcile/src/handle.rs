@@ -126,7 +126,7 @@ impl Service {
                 tokio::join!(self.keep_looking(&looking), self.keep_handing_over(&run, &mut hand_overs));
             let looks = looking.into_counts();
             let ended = stock.and_then(|stock| {
-                measure(&stock, &looks);
+                measure(&stock, &looks, &hand_overs);
                 looked.and(handed_over)
             });
             log(&looks, &hand_overs, ended.as_ref().err(), elapsed_ms(begun));

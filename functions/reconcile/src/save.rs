@@ -64,16 +64,20 @@ impl Service {
 }
 
 fn log_outcome(thing: &str, record: &Record) {
-    let (operation, status) = (record.operation.clone(), record.status());
-    let (request, code) = (record.name.to_string(), record.reason.as_ref().map(|reason| reason.code.as_ref()));
-    let task_id = record.task_id.as_deref();
-    tracing::debug!(thing, request, operation, status = status.as_str(), code, task_id, "request ended");
-    metrics::counter!("Requests", "operation" => operation, "status" => status.as_str()).increment(1);
+    let (operation, ended_as) = (record.operation.clone(), record.status());
+    let (version, job) = (record.name.version(), record.name.is_of_job().then(|| record.name.to_string()));
+    let (client_token, task_id) = (record.client_token.as_deref(), record.task_id.as_deref());
+    let (code, reason) = record.reason.as_ref().map(|reason| (reason.code.as_ref(), reason.message.as_str())).unzip();
+    let status = ended_as.as_str();
+    if matches!(ended_as, Status::Failed | Status::TimedOut) {
+        metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);
+        tracing::warn!(thing, operation, version, job, client_token, task_id, status, code, reason, "request failed");
+    } else {
+        tracing::debug!(thing, operation, version, job, client_token, task_id, status, code, reason, "request ended");
+    }
+    metrics::counter!("Requests", "operation" => operation, "status" => status).increment(1);
     if record.proven && record.requested_at > 0 && !record.name.is_of_job() {
         let time = now().saturating_sub(record.requested_at.saturating_mul(1_000));
         lambda_support::record("TimeToOutcome", float(time));
-    }
-    if matches!(status, Status::Failed | Status::TimedOut) {
-        metrics::counter!("Failures", "code" => code.unwrap_or_default().to_owned()).increment(1);
     }
 }

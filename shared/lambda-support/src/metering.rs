@@ -42,11 +42,12 @@ const SECONDS: [&str; 2] = ["OldestOpenRequestAge", "ReportLag"];
 const PERCENTAGES: [&str; 1] = ["LifetimeUsed"];
 
 /// Metrics that count.
-const COUNTS: [&str; 18] = [
+const COUNTS: [&str; 19] = [
     "Requests",
     "Results",
     "Failures",
     "CoioteRetries",
+    "CoioteAway",
     "FoldingConflicts",
     "DuplicatesDropped",
     "ThingsCreated",
