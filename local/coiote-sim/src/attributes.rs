@@ -16,11 +16,11 @@ const FRACTIONS_ALLOWED: [&str; 3] = ["gt", "lt", "st"];
 /// Numbers by attribute, as they were written. `None` removes the attribute.
 pub(crate) type Attributes = BTreeMap<String, Option<Number>>;
 
-/// Notation for "no value", which differs by template.
+/// Notations for "no value", which differ by template. AVSystem's own stack sends these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unset {
-    /// `None`, in observe.
-    None,
+    /// `None` or `''`, in observe.
+    NoneOrEmptyString,
     /// `''`, in writeAttributes.
     EmptyString,
 }
@@ -73,7 +73,7 @@ impl Reader<'_> {
     fn value(&mut self, name: &str) -> Result<Option<Number>, String> {
         if self.rest.peek().is_some_and(|(_, c)| *c == '\'') {
             let text = self.quoted()?;
-            return if text.is_empty() && self.unset == Unset::EmptyString {
+            return if text.is_empty() {
                 Ok(None)
             } else {
                 Err(format!("attribute {name:?}: '{text}' is not a number{}", self.hint()))
@@ -83,7 +83,7 @@ impl Reader<'_> {
         while let Some((_, c)) = self.rest.next_if(|(_, c)| !",]}".contains(*c)) {
             word.push(c);
         }
-        if word == "None" && self.unset == Unset::None {
+        if word == "None" && self.unset == Unset::NoneOrEmptyString {
             return Ok(None);
         }
         // The numbers come from JSON at the start of the chain.
@@ -100,7 +100,7 @@ impl Reader<'_> {
 
     fn hint(&self) -> &'static str {
         match self.unset {
-            Unset::None => " (no value is None here)",
+            Unset::NoneOrEmptyString => " (no value is None or '' here)",
             Unset::EmptyString => " (no value is '' here)",
         }
     }
@@ -154,34 +154,37 @@ mod tests {
             shown(&list.unwrap()),
             r#"[{"epmin":5,"gt":-65.5,"lt":-105.5,"st":4.0},{},{"pmax":35,"pmin":30},{"con":null}]"#
         );
-        assert_eq!(shown(&parse("[{'pmin':None}]", Unset::None).unwrap()), r#"[{"pmin":null}]"#);
-        assert_eq!(shown(&parse("[{}]", Unset::None).unwrap()), "[{}]");
+        assert_eq!(
+            shown(&parse("[{'pmin':None,'pmax':''}]", Unset::NoneOrEmptyString).unwrap()),
+            r#"[{"pmax":null,"pmin":null}]"#
+        );
+        assert_eq!(shown(&parse("[{}]", Unset::NoneOrEmptyString).unwrap()), "[{}]");
     }
 
     #[test]
     fn refuses_everything_else() {
         for (text, unset, part) in [
-            ("", Unset::None, "ends where '['"),
-            ("{}", Unset::None, "'['"),
-            ("[]", Unset::None, "'{'"),
-            ("[{}, {}]", Unset::None, "' ' at character 4"),
-            ("[{'pmin': 5}]", Unset::None, "not a number"),
-            ("[{\"pmin\":5}]", Unset::None, "where '\\'' is expected"),
-            ("[{'pmin':5},]", Unset::None, "'{'"),
-            ("[{'pmin':5,}]", Unset::None, "where '\\'' is expected"),
-            ("[{'pmin':null}]", Unset::None, "not a number"),
-            ("[{'pmin':''}]", Unset::None, "None here"),
+            ("", Unset::NoneOrEmptyString, "ends where '['"),
+            ("{}", Unset::NoneOrEmptyString, "'['"),
+            ("[]", Unset::NoneOrEmptyString, "'{'"),
+            ("[{}, {}]", Unset::NoneOrEmptyString, "' ' at character 4"),
+            ("[{'pmin': 5}]", Unset::NoneOrEmptyString, "not a number"),
+            ("[{\"pmin\":5}]", Unset::NoneOrEmptyString, "where '\\'' is expected"),
+            ("[{'pmin':5},]", Unset::NoneOrEmptyString, "'{'"),
+            ("[{'pmin':5,}]", Unset::NoneOrEmptyString, "where '\\'' is expected"),
+            ("[{'pmin':null}]", Unset::NoneOrEmptyString, "not a number"),
+            ("[{'pmin':' '}]", Unset::NoneOrEmptyString, "None or '' here"),
             ("[{'pmin':None}]", Unset::EmptyString, "'' here"),
-            ("[{'pmin':True}]", Unset::None, "not a number"),
+            ("[{'pmin':True}]", Unset::NoneOrEmptyString, "not a number"),
             ("[{'pmin':'5'}]", Unset::EmptyString, "not a number"),
-            ("[{'pmin':-1}]", Unset::None, "whole number"),
-            ("[{'pmin':1.5}]", Unset::None, "whole number"),
-            ("[{'con':2}]", Unset::None, "neither 0 nor 1"),
-            ("[{'pmax':1,'pmax':2}]", Unset::None, "twice"),
-            ("[{'min':1}]", Unset::None, "not an attribute"),
-            ("[{}]x", Unset::None, "follows the end"),
-            ("[{'pmin", Unset::None, "does not end"),
-            ("[{'pmin':5", Unset::None, "ends where"),
+            ("[{'pmin':-1}]", Unset::NoneOrEmptyString, "whole number"),
+            ("[{'pmin':1.5}]", Unset::NoneOrEmptyString, "whole number"),
+            ("[{'con':2}]", Unset::NoneOrEmptyString, "neither 0 nor 1"),
+            ("[{'pmax':1,'pmax':2}]", Unset::NoneOrEmptyString, "twice"),
+            ("[{'min':1}]", Unset::NoneOrEmptyString, "not an attribute"),
+            ("[{}]x", Unset::NoneOrEmptyString, "follows the end"),
+            ("[{'pmin", Unset::NoneOrEmptyString, "does not end"),
+            ("[{'pmin':5", Unset::NoneOrEmptyString, "ends where"),
         ] {
             let error = parse(text, unset).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

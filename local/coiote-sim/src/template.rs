@@ -64,7 +64,7 @@ pub(crate) fn decode(
         "write" => DecodedOperation::Write { values: key_values(keys, given.required("values")?)? },
         "writeComposite" => DecodedOperation::WriteComposite { values: key_values(keys, given.required("values")?)? },
         "observe" => DecodedOperation::Observe {
-            targets: key_attributes(whole_keys()?, given.required("attributes")?, Unset::None)?,
+            targets: key_attributes(whole_keys()?, given.required("attributes")?, Unset::NoneOrEmptyString)?,
         },
         "writeAttributes" => DecodedOperation::WriteAttributes {
             targets: key_attributes(whole_keys()?, given.required("attributes")?, Unset::EmptyString)?,
@@ -317,7 +317,7 @@ mod tests {
             ("write", vec![("keys", "Device.0.Timezone"), ("values", "a,b")], "2 for 1 keys"),
             ("observe", vec![("keys", "Device")], "\"attributes\" is missing"),
             ("observe", vec![("keys", "Device"), ("attributes", "[{},{}]")], "2 for 1 keys"),
-            ("observe", vec![("keys", "Device"), ("attributes", "[{'con':''}]")], "attributes: "),
+            ("observe", vec![("keys", "Device"), ("attributes", "[{'con':' '}]")], "attributes: "),
             ("observe", vec![("keys", ""), ("attributes", "[{}]")], "key 0 is empty"),
             ("writeAttributes", vec![("keys", "Device"), ("attributes", "[{'con':None}]")], "attributes: "),
             ("cancelObserve", vec![("keys", "all,Device")], "all"),
