@@ -67,6 +67,15 @@ def test_it_is_compiled_in(task):
     assert "NOT_ALLOWED" in done.stdout and "Pressure can only be read" in done.stdout, done.stderr
 
 
+def test_its_name_may_begin_with_that_of_another_object_and_a_slash(task):
+    definition = BOILER.replace("Boiler Controller", "Device/0 Adapter")
+    for key in ["Device/0 Adapter.7.Pressure", "/32801/7/1"]:
+        done = task(definition, {"operation": "read", "keys": [key]})
+        assert done.stdout == "AWSreadCertAuth\n  keys: Device/0 Adapter.7.Pressure\n", done.stderr
+    done = task(definition.replace("0 Adapter", "Timezone"), {"operation": "read", "keys": ["Device/Timezone.7.Pressure"]})
+    assert done.stdout == "AWSreadCertAuth\n  keys: Device/Timezone.7.Pressure\n", done.stderr
+
+
 ITEMS = """      <Item ID="2">
         <Name>Mode</Name>
         <Operations>RW</Operations>

@@ -275,6 +275,12 @@ fn an_object_without_a_description_passes_unchanged() {
         let notices: Vec<String> = accepted.notices.iter().map(|f| format!("{} {}", f.code, f.message)).collect();
         (Task::from(&accepted.operation).parameters, notices)
     };
+    assert_eq!(
+        sent(json!(["Temperature/Humidity.0.Value"])),
+        (vec![("keys", "Temperature/Humidity.0.Value".to_owned())], vec![
+            "OBJECT_NOT_DESCRIBED keys[0]: \"Temperature/Humidity.0.Value\": nobody described this object; sent as it is (did you mean \"Temperature\"?)".to_owned()
+        ])
+    );
     // A hint at a similar name, once for each object
     assert_eq!(
         sent(json!(["Devise.0.Timezone", "Devise.0.UTC Offset"])),

@@ -116,7 +116,9 @@ fn split_object(key: &str) -> (&str, Option<&str>) {
     }
     let dots = || key.match_indices('.').filter_map(|(at, _)| Some((key.get(..at)?, key.get(at + 1..)?)));
     let instance_follows = |rest: &str| rest.split('.').next().is_some_and(is_number);
-    let by_form = || dots().find(|(_, rest)| instance_follows(rest));
+    // Other digits belong to a name (`Acme 1.05.0`)
+    let id_follows = |rest: &str| rest.split('.').next().is_some_and(|digits| parse_id(digits, "").is_ok());
+    let by_form = || dots().find(|(_, rest)| id_follows(rest));
     let is_meant = |(name, rest): &(&str, &str)| {
         let mut descriptions = Object::of_any_version(name);
         // The instance is missing (`Device.UTC Offset`) or is not a number (`Device.x.UTC Offset`)
@@ -135,27 +137,35 @@ fn split_object(key: &str) -> (&str, Option<&str>) {
 }
 
 /// Splits a text into the resource's name and the resource instance, if any. The longest name of a described resource wins.
+/// Behind any other name, digits that are no id belong to it (`Mode 2.05`).
 fn split_resource<'a>(object: &str, text: &'a str) -> (&'a str, Option<&'a str>) {
-    let is_described =
-        |name: &str| Object::of_any_version(object).any(|object| object.resources_named(name).next().is_some());
+    let is_described = |name: &str| {
+        let mut descriptions = Object::of_any_version(object);
+        descriptions.any(|object| is_number(name) || object.resources_named(name).next().is_some())
+    };
     match text.rsplit_once('.') {
-        Some((name, number)) if is_number(number) && !is_described(text) => (name, Some(number)),
+        Some((name, number)) if is_number(number) && !is_described(text) => {
+            if is_described(name) || parse_id(number, "").is_ok() { (name, Some(number)) } else { (text, None) }
+        }
         _ => (text, None),
     }
 }
 
-/// Whether a slash instead of a dot follows the name or the id of a described object.
+/// Whether a slash instead of a dot follows the name or the id of a described object. A name may contain slashes, and start
+/// with the name (`Temperature/Humidity.0.Value`) or the id (`3/4-way valve.0.State`) of a described object.
 fn is_cut_at_slashes(path: &str) -> bool {
     let Some((object, rest)) = path.split_once('/') else { return false };
     let object = object.trim();
-    let is_described = match object.parse() {
-        Ok(id) => is_number(object) && Object::by_id(id).next().is_some(),
-        Err(_) => Object::by_name(object).next().is_some(),
+    let number_follows = rest.split(['/', '.']).next().is_some_and(|part| part.is_empty() || is_number(part));
+    let is_cut = if is_number(object) {
+        let mut descriptions = object.parse().into_iter().flat_map(Object::by_id);
+        descriptions.next().is_some() && (number_follows || !path.contains('.'))
+    } else {
+        let ends_there = |(_, behind): (Resource, &str)| behind.is_empty() || behind.starts_with(['/', '.']);
+        let resource_follows = |object| resource_at_start(object, rest).is_some_and(ends_there);
+        Object::by_name(object).any(|object| number_follows || resource_follows(object))
     };
-    let number_follows = rest.split(['/', '.']).next().is_some_and(is_number);
-    // A name may contain slashes and start with a number: `3/4-way valve.0.State`
-    let may_be_a_name = is_number(object) && !number_follows && path.contains('.');
-    is_described && !may_be_a_name && Object::by_name(path).next().is_none()
+    is_cut && Object::by_name(split_object(path).0).next().is_none()
 }
 
 fn without_last_slash(path: &str) -> &str {

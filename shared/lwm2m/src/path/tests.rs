@@ -69,8 +69,36 @@ fn described_names_win_over_the_form() -> Result<(), String> {
         ("Device.Info.0", Level::ObjectInstance),
         ("LwM2M v1.0 Test Object.0", Level::ObjectInstance),
         ("LwM2M v1.0 Test Object.65534.String", Level::Resource),
+        ("Up/Down Control.0.Increase Input State", Level::Resource),
     ] {
         assert_eq!((Path::parse(key)?.level(), Path::parse(key)?.to_string().as_str()), (level, key));
+    }
+    Ok(())
+}
+
+#[test]
+fn digits_that_are_no_id_belong_to_a_name_without_a_description() -> Result<(), String> {
+    for (key, level) in [
+        ("Boiler.0.Mode 2.05", Level::Resource),
+        ("Boiler.0.Mode 2.05.1", Level::ResourceInstance),
+        ("Vendor.0.Band 868.95000", Level::Resource),
+        ("Acme 1.05", Level::Object),
+        ("Acme 1.05.0", Level::ObjectInstance),
+        ("Acme 1.05.0.Level", Level::Resource),
+        ("Acme 868.95000.7.Level 0.05", Level::Resource),
+        ("Device.0.Mode 2.05", Level::Resource),
+    ] {
+        assert_eq!((Path::parse(key)?.level(), Path::parse(key)?.to_string().as_str()), (level, key));
+    }
+    assert_eq!(Path::parse("Acme 1.05.0.Level")?.object_name(), Some("Acme 1.05"));
+    Ok(())
+}
+
+#[test]
+fn a_name_may_go_on_with_a_slash_behind_a_described_one() -> Result<(), String> {
+    for key in ["Temperature/Humidity.0.Value", "Temperature/Humidity", "Device/Info.0", "Device/UTC Offsets.0.x"] {
+        assert_eq!(Path::parse(key)?.to_string(), key);
+        assert!(Path::parse(key)?.descriptions().next().is_none(), "{key}");
     }
     Ok(())
 }
@@ -95,7 +123,13 @@ fn errors_say_what_is_wrong() {
         // The instance is missing
         ("Device.UTC Offset", "the object instance has to be a number"),
         ("Device.Error Code.0", "the object instance has to be a number"),
-        ("Test object.0.Integer array.65535", "65535 is reserved"),
+        ("Device.0.Error Code.65535", "65535 is reserved"),
+        ("Device.0.Error Code.05", "leading zero"),
+        ("Device.0.11.65535", "65535 is reserved"),
+        ("Device/", "joined by dots"),
+        ("Device//0", "joined by dots"),
+        ("Device/UTC Offset", "joined by dots"),
+        ("Device/UTC Offset.0", "joined by dots"),
         ("Device. 0", "did you mean \"Device.0\"?"),
         (" Device.0", "space"),
         ("Dev\nice.0", "control"),
