@@ -178,18 +178,10 @@ fn unknown_resource(object: Object, resource: &str) -> Finding {
 
 /// Reasons why the operation is not possible at the path, by one description of the resource.
 fn in_resource(resource: Resource, operation: OperationName, path: &Path) -> Vec<Finding> {
-    use OperationName::*;
+    use OperationName::{Create, Write, WriteComposite};
     let mut findings = Vec::new();
     let name = resource.name();
-    let allowed = match operation {
-        Read | ReadComposite | Observe | ObserveComposite => resource.is_readable(),
-        Write | WriteComposite => resource.is_writable(),
-        Execute => resource.is_executable(),
-        // A new instance may have values for resources that are read-only afterwards
-        Create => !resource.is_executable(),
-        CancelObserve | CancelObserveComposite | WriteAttributes | Discover | Delete => true,
-    };
-    if !allowed {
+    if !is_allowed(resource, operation) {
         findings.push(Finding::new(
             Code::NotAllowed,
             format!("{operation} is not possible: {name} can {}", possible_operations(resource)),
@@ -205,6 +197,19 @@ fn in_resource(resource: Resource, operation: OperationName, path: &Path) -> Vec
         findings.push(Finding::new(Code::InstanceMissing, message));
     }
     findings
+}
+
+/// Whether the resource allows the operation.
+pub(crate) fn is_allowed(resource: Resource, operation: OperationName) -> bool {
+    use OperationName::*;
+    match operation {
+        Read | ReadComposite | Observe | ObserveComposite => resource.is_readable(),
+        Write | WriteComposite => resource.is_writable(),
+        Execute => resource.is_executable(),
+        // A new instance may have values for resources that are read-only afterwards
+        Create => !resource.is_executable(),
+        CancelObserve | CancelObserveComposite | WriteAttributes | Discover | Delete => true,
+    }
 }
 
 /// Operations that the resource allows, after "can".

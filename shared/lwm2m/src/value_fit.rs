@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
+use crate::check;
 use crate::finding::{Code, Finding};
 use crate::objects::{DataType, Resource};
+use crate::operation::OperationName;
 use crate::path::Path;
 use crate::time;
 use crate::value::Value;
@@ -16,17 +18,20 @@ pub(crate) struct FittedValue {
     pub(crate) notice: Option<Finding>,
 }
 
-/// Fits a value to the resource at the path.
+/// Fits a value, which the operation writes, to the resource at the path.
 ///
-/// The value stays unchanged where a description of the resource takes it so, or where there is no description.
+/// The value stays unchanged where a description of the resource takes it so, or where there is no description. A description
+/// that does not allow the operation counts only where none does: two resources may share a name, one of them executable.
 ///
 /// # Errors
 ///
 /// The finding by the first description, where no description takes the value in any form.
-pub(crate) fn fit(path: &Path, value: &Value) -> Result<FittedValue, Finding> {
+pub(crate) fn fit(operation: OperationName, path: &Path, value: &Value) -> Result<FittedValue, Finding> {
     let mut first_error = None;
     let mut converted = None;
-    for resource in path.described_resources() {
+    let is_written = |resource: &Resource| check::is_allowed(*resource, operation);
+    let any_is_written = path.described_resources().any(|resource| is_written(&resource));
+    for resource in path.described_resources().filter(|resource| !any_is_written || is_written(resource)) {
         match fit_to_resource(resource, value) {
             Ok(fitted) if fitted.value == *value && fitted.notice.is_none() => return Ok(fitted),
             Ok(fitted) => converted = converted.or(Some(fitted)),

@@ -583,6 +583,30 @@ fn values_are_sent_in_a_form_that_coiote_shows() {
 }
 
 #[test]
+fn a_value_fits_a_resource_that_is_written_and_not_an_executable_one_of_its_name() {
+    // 924 is a Boolean, 934 is executable
+    let key = "oA Logical Push-Button Sensor.0.Object Enabled";
+    for operation in ["write", "writeComposite", "create"] {
+        for (value, expected) in [(json!(1), "true"), (json!("0"), "false"), (json!(true), "true")] {
+            let accepted = parse(json!({"operation": operation, "keys": [key], "values": [value]}), Strictness::Reject);
+            assert_eq!(Task::from(&accepted.unwrap().operation).parameters[1].1, expected, "{operation} {value}");
+        }
+        assert_findings(
+            json!({"operation": operation, "keys": [key], "values": ["yes"]}),
+            &["VALUE_TYPE values[0]: Object Enabled is a Boolean: expected true or false"],
+        );
+    }
+    // No description allows it: all of them say what fits
+    assert_findings(
+        json!({"operation": "write", "keys": ["Device.0.Battery Level"], "values": ["full"]}),
+        &[
+            "NOT_ALLOWED keys[0]: \"Device.0.Battery Level\": write is not possible: Battery Level can only be read",
+            "VALUE_TYPE values[0]: Battery Level is an Integer: expected a whole number of at most 64 bits",
+        ],
+    );
+}
+
+#[test]
 fn hexadecimal_digits_for_an_opaque_resource_lead_to_a_notice() {
     for (value, is_noticed) in [
         ("0x0102", true),

@@ -153,7 +153,7 @@ impl Fields {
     fn assign(&mut self, keys: Vec<PositionedPath>, values: Vec<Value>) -> Result<Assignments, Findings> {
         let values = keys.iter().zip(values).map(|(PositionedPath { position, path }, value)| {
             let place = format!("values[{position}]");
-            match value_fit::fit(path, &value) {
+            match value_fit::fit(self.operation, path, &value) {
                 Ok(fitted) => {
                     self.notices.extend(fitted.notice.map(|notice| notice.at(&place)));
                     fitted.value
