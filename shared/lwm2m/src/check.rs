@@ -77,14 +77,18 @@ pub(crate) fn like_a_described_object(key: &str) -> Finding {
     Finding::new(Code::ObjectNotDescribed, message)
 }
 
-/// Finding about a resource that was given by its id and whose name belongs to other resources, too. Coiote takes names only.
-pub(crate) fn ambiguous_resource(path: &Path) -> Option<Finding> {
+/// Finding about a resource whose name belongs to other resources, too, to which the operation is possible as well. Coiote takes
+/// names only, so a resource that was given by its id may be missed.
+pub(crate) fn ambiguous_resource(operation: OperationName, path: &Path) -> Option<Finding> {
     let Some(Identifier::Name(name)) = path.resource() else { return None };
+    let may_be_meant = |resource: &Resource| {
+        path.resource_id() == Some(resource.id()) || in_resource(*resource, operation, path).is_empty()
+    };
     // The newest version only; `name_of_newest_version` reports older ones
     let mut last = None;
     let newest = path.descriptions().filter(move |object| last.replace(object.id()) != Some(object.id()));
     let ids = newest.map(|object| {
-        let mut ids: Vec<u16> = object.resources_named(name).map(Resource::id).collect();
+        let mut ids: Vec<u16> = object.resources_named(name).filter(may_be_meant).map(Resource::id).collect();
         ids.dedup();
         ids
     });

@@ -313,11 +313,51 @@ fn numbers_are_sent_as_names() {
 }
 
 #[test]
+fn a_name_that_several_resources_share_is_sent_with_a_notice() {
+    for (event, expected) in [
+        (
+            json!({"operation": "execute", "keys": ["Robot Control.0.Intonation Change"]}),
+            vec![
+                "NAME_AMBIGUOUS keys[0]: \"Robot Control.0.Intonation Change\": resources 132 and 133 share the name \"Intonation Change\", and Coiote takes names only".to_owned(),
+            ],
+        ),
+        (json!({"operation": "write", "keys": ["oA Logical Push-Button Sensor.0.Object Enabled"], "values": [1]}), vec![]),
+        (json!({"operation": "execute", "keys": ["oA Logical Push-Button Sensor.0.Object Enabled"]}), vec![]),
+    ] {
+        assert_eq!(sent(event).1, expected);
+    }
+}
+
+#[test]
 fn ids_whose_name_is_shared() {
     assert_findings(
         json!({"operation": "execute", "keys": ["/10329/0/133"]}),
         &[
             "NAME_AMBIGUOUS keys[0]: \"/10329/0/133\": resources 132 and 133 share the name \"Intonation Change\", and Coiote takes names only",
+        ],
+    );
+    // Only one of them can be written, and only the other one executed
+    for event in [
+        json!({"operation": "write", "keys": ["/3395/0/924"], "values": [true]}),
+        json!({"operation": "read", "keys": ["/3395/0/924"]}),
+        json!({"operation": "execute", "keys": ["/3395/0/934"]}),
+    ] {
+        let name = "oA Logical Push-Button Sensor.0.Object Enabled".to_owned();
+        let (parameters, notices) = sent(event);
+        assert_eq!((&parameters[0], notices), (&("keys", name), vec![]));
+    }
+    // The name would write the other one
+    assert_findings(
+        json!({"operation": "write", "keys": ["/3395/0/934"], "values": [true]}),
+        &[
+            "NOT_ALLOWED keys[0]: \"/3395/0/934\": write is not possible: Object Enabled can only be executed",
+            "NAME_AMBIGUOUS keys[0]: \"/3395/0/934\": resources 924 and 934 share the name \"Object Enabled\", and Coiote takes names only",
+        ],
+    );
+    assert_findings(
+        json!({"operation": "discover", "keys": ["/3395/0/924"]}),
+        &[
+            "NAME_AMBIGUOUS keys[0]: \"/3395/0/924\": resources 924 and 934 share the name \"Object Enabled\", and Coiote takes names only",
         ],
     );
     let accepted = parse(json!({"operation": "read", "keys": ["/6/0/0", "/6/0"]}), Strictness::Reject).unwrap();

@@ -201,6 +201,11 @@ impl Path {
         }
     }
 
+    /// Id by which the resource was given; `None` where it was given by name.
+    pub(crate) fn resource_id(&self) -> Option<u16> {
+        self.given_ids.resource
+    }
+
     fn resource_instance(&self) -> Option<u16> {
         match self.tail {
             Tail::ResourceInstance { resource_instance, .. } => Some(resource_instance),

@@ -101,9 +101,11 @@ impl Fields {
     /// Adds the findings about a path, which was parsed from the key at the place.
     fn check_against_descriptions(&mut self, path: &Path, key: &str, place: &str) {
         self.mismatches.extend(check::path(self.operation, path).into_iter().map(|finding| finding.at(place)));
+        let ambiguous = check::ambiguous_resource(self.operation, path).map(|finding| finding.at(place));
+        let of_resource = if path.resource_id().is_some() { &mut self.mismatches } else { &mut self.notices };
+        of_resource.extend(ambiguous);
         let was_translated = key.strip_suffix('.').unwrap_or(key) != path.to_string();
         if was_translated {
-            self.mismatches.extend(check::ambiguous_resource(path).map(|finding| finding.at(place)));
             self.notices.extend(check::ambiguous_object(path).map(|finding| finding.at(place)));
             self.notices.extend(check::name_of_newest_version(path).map(|finding| finding.at(place)));
         }
