@@ -9,7 +9,6 @@ use crate::objects::{DataType, FIRST_VENDOR_RESOURCE, Object, Resource, nearest}
 use crate::operation::OperationName;
 use crate::path::{Identifier, Level, Path, Target};
 
-const SECURITY: u16 = 0;
 const DEVICE: u16 = 3;
 
 /// Reasons why the operation is not possible at the path: it does not exist, or does not allow the operation.
@@ -139,9 +138,16 @@ fn fewest(by_description: impl Iterator<Item = Vec<Finding>>) -> Vec<Finding> {
 fn in_object(object: Object, operation: OperationName, path: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     let name = object.name();
-    let changes_instances = matches!(operation, OperationName::Create | OperationName::Delete);
-    if changes_instances && object.id() == SECURITY {
-        let message = format!("only a bootstrap server may {operation} instances of {name}");
+    let described = path.resources_in(object);
+    let by_resource = described.map(|resource| in_resource(resource, operation, path));
+    let is_refused_there = || by_resource.clone().flatten().any(|finding: Finding| finding.code == Code::NotAllowed);
+    if is_for_bootstrap_servers(object) && is_refused_by_clients(operation) && !is_refused_there() {
+        let message = match operation {
+            OperationName::Create | OperationName::Delete => {
+                format!("only a bootstrap server may {operation} instances of {name}")
+            }
+            _ => format!("{operation} is not possible: {name} can only be accessed by a bootstrap server"),
+        };
         findings.push(Finding::new(Code::NotAllowed, message));
     } else if operation == OperationName::Create
         && !object.is_multiple()
@@ -159,9 +165,8 @@ fn in_object(object: Object, operation: OperationName, path: &Path) -> Vec<Findi
         findings.push(Finding::new(Code::InstanceUnknown, message));
     }
 
-    let described = path.resources_in(object);
-    if described.clone().next().is_some() {
-        findings.extend(fewest(described.map(|resource| in_resource(resource, operation, path))));
+    if by_resource.clone().next().is_some() {
+        findings.extend(fewest(by_resource));
         return findings;
     }
     match path.resource() {
@@ -172,6 +177,25 @@ fn in_object(object: Object, operation: OperationName, path: &Path) -> Vec<Findi
         Some(Identifier::Name(resource)) => findings.push(unknown_resource(object, resource)),
     }
     findings
+}
+
+/// Whether only bootstrap servers access the object, such as LwM2M Security: no operation is defined for any of its resources
+/// (OMA LwM2M Core 1.1, annex E.1).
+fn is_for_bootstrap_servers(object: Object) -> bool {
+    let mut resources = object.resources().peekable();
+    let has_an_operation =
+        |resource: Resource| resource.is_readable() || resource.is_writable() || resource.is_executable();
+    resources.peek().is_some() && !resources.any(has_an_operation)
+}
+
+/// Whether a client refuses the operation on an object of bootstrap servers. A composite one may only lose a part, and there is
+/// nothing to refuse in the end of an observation.
+fn is_refused_by_clients(operation: OperationName) -> bool {
+    use OperationName::*;
+    match operation {
+        Read | Write | Observe | Execute | WriteAttributes | Discover | Create | Delete => true,
+        CancelObserve | ReadComposite | WriteComposite | ObserveComposite | CancelObserveComposite => false,
+    }
 }
 
 fn unknown_resource(object: Object, resource: &str) -> Finding {

@@ -84,6 +84,51 @@ fn operations_that_a_resource_does_not_allow() {
 }
 
 #[test]
+fn objects_that_only_bootstrap_servers_access() {
+    let attributes = json!([{"pmin": 5}]);
+    for (key, object) in [
+        ("LWM2M Security", "LWM2M Security"),
+        ("LWM2M Security.1", "LWM2M Security"),
+        ("/0/1/26241", "LWM2M Security"),
+        ("/21/0", "LWM2M OSCORE"),
+        ("LwM2M COSE.0", "LwM2M COSE"),
+    ] {
+        for operation in ["read", "discover", "observe", "writeAttributes"] {
+            let mut event = json!({"operation": operation, "keys": [key]});
+            if matches!(operation, "observe" | "writeAttributes") {
+                event["attributes"] = attributes.clone();
+            }
+            let expected = format!(
+                "NOT_ALLOWED keys[0]: \"{key}\": {operation} is not possible: {object} can only be accessed by a bootstrap server"
+            );
+            assert_findings(event, &[&expected]);
+        }
+    }
+    for event in [
+        json!({"operation": "discover", "keys": ["LWM2M Security.0.Secret Key"]}),
+        json!({"operation": "writeAttributes", "keys": ["LWM2M Security.0.Secret Key"], "attributes": attributes}),
+        json!({"operation": "execute", "keys": ["/0/0/26241"]}),
+        json!({"operation": "write", "keys": ["/0/0/26241"], "values": [1]}),
+        json!({"operation": "create", "keys": ["LWM2M OSCORE"]}),
+        json!({"operation": "delete", "keys": ["LwM2M COSE.0"]}),
+    ] {
+        let found = findings(event.clone());
+        assert!(found.len() == 1 && found[0].starts_with("NOT_ALLOWED"), "{event}: {found:?}");
+    }
+    for event in [
+        json!({"operation": "readComposite", "keys": ["LWM2M Security", "Device"]}),
+        json!({"operation": "observeComposite", "keys": ["LWM2M Security.0"]}),
+        json!({"operation": "cancelObserve", "keys": ["LWM2M Security.0"]}),
+        json!({"operation": "read", "keys": ["/"]}),
+        // Some of its resources are for bootstrap servers
+        json!({"operation": "read", "keys": ["LwM2M Server.1"]}),
+        json!({"operation": "discover", "keys": ["/1/1/13"]}),
+    ] {
+        assert_passes(event);
+    }
+}
+
+#[test]
 fn instances_of_single_and_multiple_resources_and_objects() {
     assert_findings(
         json!({"operation": "read", "keys": ["Device.1", "LwM2M Server.5", "Device.0.UTC Offset.0"]}),
