@@ -152,24 +152,30 @@ impl Attributes {
         if findings.is_empty() { Ok(attributes) } else { Err(findings) }
     }
 
-    /// Combinations that the specification forbids.
+    /// The number to which an attribute is set.
+    fn number(&self, wanted: Attribute) -> Option<f64> {
+        self.0.iter().find_map(|(attribute, value)| match value {
+            AttributeValue::Number { value, .. } if *attribute == wanted => Some(*value),
+            _ => None,
+        })
+    }
+
+    /// Finding about a pmax below pmin, which devices ignore. A pmax of 0 is meant to be ignored.
+    pub(crate) fn ignored_pmax(&self) -> Option<Finding> {
+        let (pmin, pmax) = (self.number(Attribute::Pmin)?, self.number(Attribute::Pmax)?);
+        let message = || format!("pmin ({pmin}) has to be at most pmax ({pmax}), which devices ignore otherwise");
+        (pmin > pmax && pmax != 0.0).then(|| Finding::new(Code::AttributesContradict, message()))
+    }
+
+    /// Combinations that devices refuse.
     fn contradictions(&self) -> Vec<Finding> {
-        use Attribute::*;
-        let value = |wanted: Attribute| {
-            self.0.iter().find_map(|(attribute, value)| match value {
-                AttributeValue::Number { value, .. } if *attribute == wanted => Some(*value),
-                _ => None,
-            })
-        };
+        use Attribute::{Epmax, Epmin, Gt, Lt, St};
+        let value = |wanted| self.number(wanted);
         let mut messages = Vec::new();
-        for (least, most) in [(Pmin, Pmax), (Epmin, Epmax)] {
-            if let (Some(a), Some(b)) = (value(least), value(most))
-                && a > b
-                // 0 counts as not set
-                && b != 0.0
-            {
-                messages.push(format!("{least} ({a}) has to be at most {most} ({b})"));
-            }
+        if let (Some(epmin), Some(epmax)) = (value(Epmin), value(Epmax))
+            && epmin >= epmax
+        {
+            messages.push(format!("epmin ({epmin}) has to be below epmax ({epmax})"));
         }
         match (value(Lt), value(Gt), value(St)) {
             (Some(lt), Some(gt), _) if lt >= gt => messages.push(format!("lt ({lt}) has to be below gt ({gt})")),
@@ -222,8 +228,11 @@ mod tests {
             r#"{"gt": 1e3, "edge": 1, "con": true}"#,
             r#"{"pmin": null, "gt": "", "con": ""}"#,
             // One of the two is unset
-            r#"{"pmin": 5, "pmax": 0}"#,
             r#"{"pmin": 50, "pmax": null}"#,
+            r#"{"epmin": 50, "epmax": ""}"#,
+            // Devices ignore such a pmax
+            r#"{"pmin": 5, "pmax": 0}"#,
+            r#"{"pmin": 35, "pmax": 30}"#,
         ] {
             assert!(parse(json).is_ok(), "{json}: {:?}", parse(json));
         }
@@ -270,12 +279,14 @@ mod tests {
             (r#"{"con": [1]}"#, vec!["ATTRIBUTES_INVALID con: expected 0, 1, true or false"]),
             (r#"{"hqmax": "x"}"#, vec!["ATTRIBUTES_INVALID hqmax: expected a whole number from 0"]),
             (
-                r#"{"pmin": 35, "pmax": 30, "epmin": 2, "epmax": 1}"#,
+                r#"{"epmin": 2, "epmax": 1, "lt": 5, "gt": 1}"#,
                 vec![
-                    "ATTRIBUTES_CONTRADICT pmin (35) has to be at most pmax (30)",
-                    "ATTRIBUTES_CONTRADICT epmin (2) has to be at most epmax (1)",
+                    "ATTRIBUTES_CONTRADICT epmin (2) has to be below epmax (1)",
+                    "ATTRIBUTES_CONTRADICT lt (5) has to be below gt (1)",
                 ],
             ),
+            (r#"{"epmin": 2, "epmax": 2}"#, vec!["ATTRIBUTES_CONTRADICT epmin (2) has to be below epmax (2)"]),
+            (r#"{"epmin": 0, "epmax": 0}"#, vec!["ATTRIBUTES_CONTRADICT epmin (0) has to be below epmax (0)"]),
             (r#"{"lt": 5, "gt": 5}"#, vec!["ATTRIBUTES_CONTRADICT lt (5) has to be below gt (5)"]),
             (
                 r#"{"lt": 1, "gt": 5, "st": 2}"#,

@@ -287,6 +287,11 @@ fn attributes_without_a_meaning() {
         "keys": ["Device.0.Battery Level", "Digital Input.0.Digital Input State", "Device", "Vendor.0.x"],
         "attributes": [{"gt": 20, "lt": 10}, {"edge": 1}, {"pmin": 5}, {"gt": 1, "edge": 0}],
     }));
+    // Devices ignore such a pmax, so it may be sent
+    assert_findings(
+        json!({"operation": "observe", "keys": ["Vendor.0", "Device.0"], "attributes": [{"pmin": 35, "pmax": 30}, {"pmin": 5, "pmax": 0}]}),
+        &["ATTRIBUTES_CONTRADICT attributes[0]: pmin (35) has to be at most pmax (30), which devices ignore otherwise"],
+    );
     // A wrong level is an error of form and rejected in any case
     let event = json!({"operation": "observe", "keys": ["Vendor.0"], "attributes": [{"st": 1}]});
     let expected = [

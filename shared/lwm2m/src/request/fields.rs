@@ -201,7 +201,8 @@ impl Fields {
         for (PositionedPath { position, path }, given) in keys.iter().zip(&attributes) {
             let place = format!("attributes[{position}]");
             findings.extend(given.not_allowed_at(path.level()).map(|finding| finding.at(&place)));
-            self.mismatches.extend(check::attributes(path, given).into_iter().map(|finding| finding.at(&place)));
+            let mismatches = given.ignored_pmax().into_iter().chain(check::attributes(path, given));
+            self.mismatches.extend(mismatches.map(|finding| finding.at(&place)));
         }
         if findings.is_empty() { Ok((keys, attributes)) } else { Err(findings) }
     }
