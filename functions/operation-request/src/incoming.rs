@@ -97,17 +97,16 @@ impl Incoming {
             }
             None => None,
         };
-        let removes = job.is_none() && fields.get("operation").is_some_and(Json::is_null);
+        // What an update sets beside it is no request, either
+        if job.is_none() && fields.get("operation").is_some_and(Json::is_null) {
+            return Ok(Incoming { envelope, purpose: Purpose::DesiredCleared });
+        }
         let digest = requests::content_digest(|field| fields.get(field));
         let cancels = fields.get("operation").and_then(Json::as_str) == Some(CANCEL_REQUEST);
         let mut content = if cancels {
             cancel_request(&mut fields, digest)
         } else {
-            let request = Request::take(|field| fields.remove(field));
-            if removes && request.is_empty() {
-                return Ok(Incoming { envelope, purpose: Purpose::DesiredCleared });
-            }
-            operation_request(request, digest, strictness)
+            operation_request(Request::take(|field| fields.remove(field)), digest, strictness)
         };
         content.job = job;
         Ok(Incoming { envelope, purpose: Purpose::Request(Box::new(content)) })
@@ -296,6 +295,15 @@ mod tests {
     #[test]
     fn an_event_can_say_that_a_request_is_due() {
         assert!(matches!(purpose(&json!({"thingName": "a", "due": "17"})), Purpose::HandOver(Name::Version(17))));
-        assert!(matches!(purpose(&json!({"thingName": "a", "operation": null})), Purpose::DesiredCleared));
+        for beside in
+            [json!({}), json!({"keys": null}), json!({"keys": ["Device.0"], "values": [1]}), json!({"requests": [17]})]
+        {
+            let mut event = json!({"thingName": "a", "operation": null});
+            event.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
+            assert!(matches!(purpose(&event), Purpose::DesiredCleared), "{event}");
+        }
+        // Without an operation, an event is not of this stack's rule
+        let event = json!({"thingName": "a", "keys": ["Device.0"]});
+        assert_eq!(content(&event).parsed.err().unwrap().code, "OPERATION_MISSING");
     }
 }

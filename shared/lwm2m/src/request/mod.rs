@@ -56,11 +56,6 @@ impl Request {
         }
     }
 
-    /// Whether all fields are absent, as after a shadow update that removes a request.
-    pub fn is_empty(&self) -> bool {
-        [&self.operation, &self.keys, &self.values, &self.attributes, &self.arguments].iter().all(|f| f.is_none())
-    }
-
     /// Checks the request and turns it into an operation.
     ///
     /// ```
