@@ -1,11 +1,13 @@
 //! Arguments of an Execute, in the form of OMA LwM2M Core 1.1, section 6.3.5: `0='abc',1`.
 
+use std::collections::HashSet;
+
 /// Valid arguments of an Execute: digits, each with an optional quoted value, separated by commas. May be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments(String);
 
 impl Arguments {
-    /// Checks arguments against the specification's grammar:
+    /// Checks arguments against the specification's grammar, in which each digit stands once (OMA LwM2M Core 1.2.1):
     ///
     /// ```text
     /// arglist = arg *( "," arg )
@@ -18,6 +20,7 @@ impl Arguments {
     /// A message with the position and what is expected there. It does not repeat the arguments.
     pub fn parse(text: &str) -> Result<Arguments, String> {
         let mut rest = text;
+        let mut digits = HashSet::new();
         while !rest.is_empty() {
             let argument = rest;
             let wrong = |expected: &str| {
@@ -28,6 +31,9 @@ impl Arguments {
             let Some(mut after) = argument.strip_prefix(|c: char| c.is_ascii_digit()) else {
                 return wrong("a digit from 0 to 9");
             };
+            if !digits.insert(argument.chars().next()) {
+                return wrong("a digit that no argument before it has");
+            }
             if let Some(quoted) = after.strip_prefix('=') {
                 let Some((value, end)) = quoted.strip_prefix('\'').and_then(|open| open.split_once('\'')) else {
                     return wrong("a digit and a value in single quotes, as in 0='abc'");
@@ -79,6 +85,8 @@ mod tests {
             ("0='x',a", "character 6"),
             ("10", "character 0"),
             ("0 ,1", "character 0"),
+            ("0='a',0='b'", "character 6: expected a digit that no argument before it has"),
+            ("0,1='0',2,1", "character 10"),
         ] {
             let message = Arguments::parse(text).unwrap_err();
             assert!(message.contains(at), "{text}: {message}");
