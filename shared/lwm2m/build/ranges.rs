@@ -38,6 +38,9 @@ fn values(range: &str, data_type: &str) -> Option<Vec<(f64, f64)>> {
     }
     let range = range.trim_start_matches('[').trim_end_matches(']');
     let parts: Vec<&str> = parts(range).map(unquoted).collect();
+    if has_grouped_digits(&parts) {
+        return None;
+    }
     let alone = parts.len() == 1;
     bounded(parts.into_iter().map(|part| one_of_values(part, alone)).collect::<Option<_>>()?)
 }
@@ -51,6 +54,20 @@ fn one_of_values(part: &str, alone: bool) -> Option<(f64, f64)> {
         _ if alone => None,
         _ => number(part).map(|value| (value, value)),
     }
+}
+
+/// Whether the list is rather a range whose numbers have commas between thousands: `1,000..2,000` or `1,500..3,500`.
+fn has_grouped_digits(parts: &[&str]) -> bool {
+    let has_leading_zero = |bound: &str| {
+        let digits = bound.trim().strip_prefix('0');
+        digits.is_some_and(|digits| digits.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let is_of_groups = |part: &&str| {
+        let Some((from, to)) = part.split_once("..") else { return false };
+        let is_descending = number(from).zip(number(to)).is_some_and(|(from, to)| from > to);
+        has_leading_zero(from) || has_leading_zero(to) || is_descending
+    };
+    parts.len() > 1 && parts.iter().any(is_of_groups)
 }
 
 /// Parses the limit of a String: lengths (`0..255`, `1..64 bytes`, `16-32-48 bytes`, `10 or 26 bytes`) or texts
@@ -68,11 +85,18 @@ fn string(range: &str) -> Option<Limit> {
     }
     let parts: Vec<&str> = parts(range).collect();
     let is_quoted = parts.iter().all(|part| unquoted(part).len() < part.len());
-    let is_word = |part: &&str| !part.is_empty() && !part.contains(char::is_whitespace) && !part.contains("..");
+    let is_word =
+        |part: &&str| !part.is_empty() && !part.contains(char::is_whitespace) && !part.contains("..") && !is_span(part);
     // Without quotes, longer texts are descriptions, and so may be single words
     let are_words = parts.len() > 1 && parts.iter().all(is_word);
     let words = parts.into_iter().map(|part| unquoted(part).to_owned()).collect();
     (is_quoted || are_words).then_some(Limit::Words { words, or_length: false })
+}
+
+/// Whether the text stands for characters or numbers, such as `a-z` and `0-9`. A word may have a hyphen, too.
+fn is_span(part: &str) -> bool {
+    let is_end = |end: &str| end.chars().count() == 1 || number(end).is_some();
+    part.split_once('-').is_some_and(|(from, to)| is_end(from) && is_end(to))
 }
 
 /// Parses intervals of lengths: a range or a list, but not a single number.
@@ -82,6 +106,9 @@ fn lengths(range: &str) -> Option<Vec<(f64, f64)>> {
     }
     let listed = hyphenated(range)?;
     let parts: Vec<&str> = if listed.len() > 2 { listed } else { parts(range).collect() };
+    if has_grouped_digits(&parts) {
+        return None;
+    }
     let alone = parts.len() == 1;
     let lengths = parts.into_iter().map(|part| match part.split_once("..") {
         Some((from, to)) => interval(from, to.trim_start_matches('.')),
