@@ -168,11 +168,13 @@ fn is_hexadecimal(text: &str) -> bool {
     }
 }
 
-/// Number of bytes that the base64 text stands for; `None` where it is not base64.
+/// Number of bytes that the base64 text stands for; `None` where it is not base64. Padding may be missing, but completes four
+/// characters where it is there (RFC 4648, section 3.2).
 fn length_of_base64(text: &str) -> Option<usize> {
     let digits = text.trim_end_matches('=');
-    let is_base64 = text.len() - digits.len() <= 2
-        && digits.len() % 4 != 1
+    let padding = text.len() - digits.len();
+    let is_base64 = digits.len() % 4 != 1
+        && (padding == 0 || (padding <= 2 && text.len().is_multiple_of(4)))
         && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_'));
     is_base64.then_some(digits.len() * 3 / 4)
 }

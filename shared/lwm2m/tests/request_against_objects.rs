@@ -237,8 +237,23 @@ fn values_of_every_type() {
         ),
         (
             "LWM2M Security.0.Secret Key",
-            json!(["c2VjcmV0", "true", "00ff", "0x00ff", "", "c2VjcmV0cw=="]),
-            json!(["not base64!", "ä", "00:ff", true, 1234, "0x012"]),
+            json!(["c2VjcmV0", "true", "00ff", "0x00ff", "", "c2VjcmV0cw==", "c2VjcmV0cw", "c2VjcmU=", "c2VjcmU"]),
+            json!([
+                "not base64!",
+                "ä",
+                "00:ff",
+                true,
+                1234,
+                "0x012",
+                "=",
+                "==",
+                "A=",
+                "AA=",
+                "AAA==",
+                "AAAA=",
+                "AAAA==",
+                "A==="
+            ]),
         ),
         (
             lnk,
