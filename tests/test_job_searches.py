@@ -1,6 +1,7 @@
 """Executions of AWS IoT jobs that are found in AWS's lists, and documents that are no requests; through the deployed template."""
 
 import contextlib
+import threading
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from job_requests import (
     run_count, start_job,
 )
 from stack.aws_between import Answer, Refuse
-from stack.processes import wait_for
+from stack.processes import PATIENCE, wait_for
 
 
 # ---------------------------------------------------------------- executions without a notification
@@ -173,12 +174,7 @@ def test_an_item_that_cannot_be_read_does_not_end_a_search(stack, jobs, device, 
     assert jobs.end_of(of_broken, broken)["status"] == "SUCCEEDED"
 
 
-def test_an_item_that_cannot_be_read_does_not_keep_the_other_requests_of_a_canceled_job(
-    stack, jobs, device, group, environment_of
-):
-    things = broken, thing = [device("sleeping") for _ in range(2)]
-    job = start_job(jobs, group, things)
-    function = environment_of("JobExecutions", OPERATION_REQUEST_FUNCTION=stack.outputs["OperationRequestFunction"])
+def cancel_without_events(stack, jobs, job: str) -> None:
     stack.aws.iot.update_event_configurations(
         eventConfigurations={"JOB": {"Enabled": False}, "JOB_EXECUTION": {"Enabled": False}}
     )
@@ -186,11 +182,44 @@ def test_an_item_that_cannot_be_read_does_not_keep_the_other_requests_of_a_cance
         stack.aws.iot.cancel_job(jobId=job, force=True)
     finally:
         jobs.switch_events_on()
+
+
+def test_an_item_that_cannot_be_read_does_not_keep_the_other_requests_of_a_canceled_job(
+    stack, jobs, device, group, environment_of
+):
+    things = broken, thing = [device("sleeping") for _ in range(2)]
+    job = start_job(jobs, group, things)
+    function = environment_of("JobExecutions", OPERATION_REQUEST_FUNCTION=stack.outputs["OperationRequestFunction"])
+    cancel_without_events(stack, jobs, job)
     with unreadable(stack, broken):
         assert function.invoke({"canceledJob": job})["errorType"] == "JOBS_NOT_LOOKED_AT"
         wait_for("it to be taken back", lambda: outcome_of(stack, thing, job) == ("CANCELED", "CANCELED"))
     assert function.invoke({"canceledJob": job}) is None, "Lambda tries again"
     wait_for("it to be taken back", lambda: outcome_of(stack, broken, job) == ("CANCELED", "CANCELED"))
+
+
+def test_the_requests_of_a_canceled_job_are_taken_back_at_once(stack, jobs, device, group, environment_of, aws_between):
+    things = [device("sleeping") for _ in range(3)]
+    job = start_job(jobs, group, things)
+    function = environment_of(
+        "JobExecutions",
+        AWS_ENDPOINT_URL=aws_between.endpoint,
+        OPERATION_REQUEST_FUNCTION=stack.outputs["OperationRequestFunction"],
+    )
+    invoked, all_are_invoked = set(), threading.Event()
+
+    def wait_for_the_other_things(call):
+        invoked.add(call.json()["thingName"])
+        if invoked == set(things):
+            all_are_invoked.set()
+        return lambda: all_are_invoked.wait(PATIENCE)
+
+    # Invocations of operation-request
+    aws_between.always("POST /2015-03-31", wait_for_the_other_things)
+    cancel_without_events(stack, jobs, job)
+    assert function.invoke({"canceledJob": job}) is None
+    for thing in things:
+        wait_for("it to be taken back", lambda thing=thing: outcome_of(stack, thing, job) == ("CANCELED", "CANCELED"))
 
 
 def test_executions_in_progress_are_looked_at_however_many_are_queued(stack, jobs, sleeping, environment_of, aws_between):

@@ -17,7 +17,7 @@ use crate::control_plane::{Execution, Job};
 use crate::handle::{LookCounts, NOT_LOOKED, Service};
 use crate::update::Updated;
 
-/// Devices that are looked up at once.
+/// Executions that are looked up, or taken back, at once.
 const AT_ONCE: usize = 16;
 
 /// Pause after each execution that is handed in: this is as fast as AWS rolls out a job, a thousand per minute.
@@ -94,7 +94,11 @@ impl Service {
     ) -> Result<(), String> {
         let mut failures = Failures::default();
         for executions in executions.chunks(AT_ONCE) {
-            for (execution, known) in executions.iter().zip(self.look_up(executions).await) {
+            let known = at_once(executions, |execution| {
+                let service = self.clone();
+                async move { service.known(&execution).await }
+            });
+            for (execution, known) in executions.iter().zip(known.await) {
                 if deadline.left().is_zero() {
                     counts.is_cut_short = true;
                     return Ok(());
@@ -135,18 +139,10 @@ impl Service {
                 if deadline.left().is_zero() {
                     return Err("the job has more executions than there was time for".to_owned());
                 }
-                for (execution, known) in executions.iter().zip(self.look_up(executions).await) {
-                    let done = match known {
-                        Ok(Known::Request(summary)) if summary.is_open() => {
-                            let Execution { thing, name, .. } = execution;
-                            let taken_back = self.take_back(thing, name, &summary, "canceled").await;
-                            counts.found += usize::from(taken_back.is_ok());
-                            taken_back.map_err(Failure::Call)
-                        }
-                        Ok(_) => Ok(()),
-                        Err(error) => Err(Failure::Ledger(error)),
-                    };
-                    failures.note(execution, done, &mut counts)?;
+                let taken_back = at_once(executions, |execution| self.clone().take_back_open(execution)).await;
+                for (execution, is_taken_back) in executions.iter().zip(taken_back) {
+                    counts.found += usize::from(matches!(is_taken_back, Ok(true)));
+                    failures.note(execution, is_taken_back.map(drop), &mut counts)?;
                 }
             }
             token = next;
@@ -159,18 +155,18 @@ impl Service {
         }
     }
 
-    /// States of these executions in the ledger, all looked up at once.
-    async fn look_up(&self, executions: &[Execution]) -> Vec<Result<Known, ledger::Error>> {
-        let mut look_ups = JoinSet::new();
-        for (index, execution) in executions.iter().cloned().enumerate() {
-            let service = self.clone();
-            look_ups.spawn(async move { (index, service.known(&execution).await) });
+    /// Takes back the request of a canceled execution if it is open. Returns whether it was.
+    async fn take_back_open(self, execution: Execution) -> Result<bool, Failure> {
+        let Execution { thing, name, .. } = &execution;
+        match self.known(&execution).await.map_err(Failure::Ledger)? {
+            Known::Request(summary) if summary.is_open() => {
+                self.take_back(thing, name, &summary, "canceled").await.map(|()| true).map_err(Failure::Call)
+            }
+            Known::Request(_) | Known::Waits | Known::No => Ok(false),
         }
-        let mut found = look_ups.join_all().await;
-        found.sort_by_key(|(index, _)| *index);
-        found.into_iter().map(|(_, known)| known).collect()
     }
 
+    /// State of an execution in the ledger.
     async fn known(&self, execution: &Execution) -> Result<Known, ledger::Error> {
         let Execution { thing, name, .. } = execution;
         let item = self.clients.ledger.load(thing).await?;
@@ -275,6 +271,21 @@ impl Failures {
         tracing::warn!(thing, job = %name, code, reason, "not done, for now");
         Ok(())
     }
+}
+
+/// Results of a call for each execution, in their order. All calls are made at once.
+async fn at_once<F>(executions: &[Execution], call: impl Fn(Execution) -> F) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let mut calls = JoinSet::new();
+    for (index, execution) in executions.iter().cloned().enumerate() {
+        let called = call(execution);
+        calls.spawn(async move { (index, called.await) });
+    }
+    let mut results = calls.join_all().await;
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Half of the time that is left.
