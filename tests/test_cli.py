@@ -31,12 +31,12 @@ OPERATIONS = {
     "execute": (["Device.0.Reboot"], {"keys": ["Device.0.Reboot"]}),
     "observe": (
         ["Device.0.Battery Level=pmin=5,pmax=,gt=20.5", OFFSET],
-        {"keys": ["Device.0.Battery Level", OFFSET], "attributes": [{"pmin": 5, "pmax": None, "gt": 20.5}, {}]},
+        {"keys": ["Device.0.Battery Level", OFFSET], "attributes": [{"pmin": 5, "pmax": "", "gt": 20.5}, {}]},
     ),
     "cancel-observe": (["/"], {"keys": ["/"]}),
     "write-attributes": (
         ["Device.0.Battery Level=pmin=5,pmax="],
-        {"keys": ["Device.0.Battery Level"], "attributes": [{"pmin": 5, "pmax": None}]},
+        {"keys": ["Device.0.Battery Level"], "attributes": [{"pmin": 5, "pmax": ""}]},
     ),
     "discover": (["Device.0"], {"keys": ["Device.0"]}),
     "create": (["Portfolio.3.Identity.0=AVS"], {"keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]}),

@@ -79,12 +79,8 @@ fn attributes(texts: &[Option<String>]) -> Result<Json, Vec<Finding>> {
     if findings.is_empty() { Ok(Json::Array(objects)) } else { Err(findings) }
 }
 
-/// Parses an attribute's value: a number, boolean or null of JSON, or else the text itself. An empty text unsets the attribute,
-/// as `null` does: that has a form in both operations, while an empty string is sent as it is.
+/// Parses an attribute's value: a number, boolean or null of JSON, or else the text itself.
 fn attribute(text: &str) -> Json {
-    if text.is_empty() {
-        return Json::Null;
-    }
     match serde_json::from_str::<Json>(text) {
         Ok(value @ (Json::Number(_) | Json::Bool(_) | Json::Null)) => value,
         _ => Json::String(text.to_owned()),
@@ -128,9 +124,9 @@ mod tests {
             (
                 WriteAttributes,
                 &["A.0=pmax=,con=true"],
-                json!({"keys": ["A.0"], "attributes": [{"pmax": null, "con": true}]}),
+                json!({"keys": ["A.0"], "attributes": [{"pmax": "", "con": true}]}),
             ),
-            (Observe, &["A.0=pmin=5, pmax= "], json!({"keys": ["A.0"], "attributes": [{"pmin": 5, "pmax": null}]})),
+            (Observe, &["A.0=pmin=5, pmax= "], json!({"keys": ["A.0"], "attributes": [{"pmin": 5, "pmax": ""}]})),
             (Create, &["Portfolio"], json!({"keys": ["Portfolio"]})),
             (Create, &["Portfolio.3.Identity.0=AVS"], json!({"keys": ["Portfolio.3.Identity.0"], "values": ["AVS"]})),
             (Discover, &["Device.0=1"], json!({"keys": ["Device.0=1"]})),
