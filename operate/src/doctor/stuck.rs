@@ -44,7 +44,7 @@ pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -
     });
     let ledger = aws.ledger(stack)?;
     let now = lambda_support::now();
-    diagnoses.add(check_reconcile(&ledger, stack.output("ReconcileFunction")?, now).await);
+    diagnoses.add(check_reconcile(&ledger, stack, now).await?);
     diagnoses.add(check_oldest_request(&ledger, now).await);
     Ok(())
 }
@@ -58,25 +58,47 @@ async fn messages_in(aws: &Aws, url: &str) -> Result<u64, Failure> {
     Ok(names.iter().filter_map(|name| counts.get(name)?.parse::<u64>().ok()).sum())
 }
 
-async fn check_reconcile(ledger: &Ledger, function: &str, now: Millis) -> Diagnosis {
-    let subject = "reconcile";
-    let due = match ledger.due(DueIndex::Look, 0, now.saturating_sub(OVERDUE), 1).await {
-        Ok(due) => due,
-        Err(error) => return Diagnosis::not_visible(subject, error),
+async fn check_reconcile(ledger: &Ledger, stack: &Stack, now: Millis) -> Result<Diagnosis, Failure> {
+    let function = stack.output("ReconcileFunction")?;
+    let overdue = match ledger.due(DueIndex::Look, 0, now.saturating_sub(OVERDUE), 1).await {
+        Ok(due) => due.into_iter().next(),
+        Err(error) => return Ok(Diagnosis::not_visible("reconcile", error)),
     };
-    let read_until = match ledger.reports_read_until().await {
+    let read_until = ledger.reports_read_until().await.map_err(|error| error.to_string());
+    Ok(diagnosis_of_reconcile(overdue, &read_until, stack.name(), function, now))
+}
+
+/// Judges whether `reconcile` runs, by the look that is overdue and the time until which it has read Coiote's reports. That time is
+/// never later than the read, but also old where Coiote has no newer report: only a recent one says something.
+fn diagnosis_of_reconcile(
+    overdue: Option<(Millis, String)>,
+    read_until: &Result<Option<String>, String>,
+    stack: &str,
+    function: &str,
+    now: Millis,
+) -> Diagnosis {
+    let subject = "reconcile";
+    let has_read = match read_until {
         Ok(Some(until)) => format!("Coiote's reports are read until {until}"),
         Ok(None) => "no report of Coiote has been read yet".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => error.clone(),
     };
-    match due.first() {
-        None => Diagnosis::ok(subject, format!("it looks at what is due; {read_until}")),
-        Some((at, thing)) => Diagnosis::wrong(
+    if let Some((at, thing)) = overdue {
+        return Diagnosis::wrong(
             subject,
-            format!("it should have looked at {thing} {}, and has not; {read_until}", since(*at)),
+            format!("it should have looked at {thing} {}, and has not; {has_read}", since(at)),
             format!("look whether its schedule is enabled, and what {function} logs"),
-        ),
+        );
     }
+    let read_until = read_until.as_ref().ok().and_then(Option::as_deref);
+    if read_until.and_then(coiote::millis_from_iso8601).is_some_and(|until| until >= now.saturating_sub(OVERDUE)) {
+        return Diagnosis::ok(subject, format!("it runs: {has_read}"));
+    }
+    Diagnosis::unsure(
+        subject,
+        format!("no look at a device is overdue, so the ledger does not show whether it runs; {has_read}"),
+        format!("the alarm {stack}-reconcile-not-running shows it"),
+    )
 }
 
 async fn check_oldest_request(ledger: &Ledger, now: Millis) -> Diagnosis {
@@ -161,7 +183,23 @@ fn why_it_is_open(record: &Record) -> String {
 mod tests {
     use serde_json::json;
 
+    use super::super::State;
     use super::*;
+
+    #[test]
+    fn reconcile_is_only_ok_if_something_shows_that_it_runs() {
+        let now = coiote::millis_from_iso8601("2026-11-26T12:00:00Z").unwrap();
+        let state = |overdue, read_until: Option<&str>| {
+            let read_until = Ok(read_until.map(str::to_owned));
+            diagnosis_of_reconcile(overdue, &read_until, "stack", "function", now).state
+        };
+        let overdue = || Some((now - OVERDUE, "a".to_owned()));
+        assert_eq!(state(None, Some("2026-11-26T11:58:00Z")), State::Ok);
+        assert_eq!(state(None, Some("2026-11-26T11:00:00Z")), State::Unsure);
+        assert_eq!(state(None, None), State::Unsure);
+        assert_eq!(state(overdue(), Some("2026-11-26T11:58:00Z")), State::Wrong);
+        assert_eq!(state(overdue(), None), State::Wrong);
+    }
 
     #[test]
     fn the_advice_on_an_old_request_depends_on_who_has_it() {
