@@ -150,3 +150,8 @@ impl Stack {
         names
     }
 }
+
+/// Name of a function in `arn:aws:lambda:<region>:<account>:function:<name>[:<qualifier>]`; empty where there is none.
+pub(crate) fn function_in_arn(arn: &str) -> &str {
+    arn.split(':').nth(6).unwrap_or_default()
+}

@@ -4,7 +4,7 @@ use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use serde_json::Value as Json;
 
 use super::{Diagnoses, Diagnosis, RESTORE, policy};
-use crate::connection::{Aws, Stack};
+use crate::connection::{Aws, Stack, function_in_arn};
 use crate::exit::{Failure, could_not};
 
 /// Rules of AVSystem's own stack that act on the same requests and results, each with what it acts on.
@@ -72,9 +72,8 @@ async fn check_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Diagnosis {
         return Diagnosis::wrong(subject, "it is disabled, so nothing comes through it", advice);
     }
     let actions = found.rule.and_then(|rule| rule.actions).unwrap_or_default();
-    // arn:aws:lambda:<region>:<account>:function:<name>
-    let invoked = actions.iter().filter_map(|action| action.lambda.as_ref()?.function_arn.split(':').nth(6));
-    let Some(function) = invoked.into_iter().find(|name| functions.contains(name)) else {
+    let mut invoked = actions.iter().filter_map(|action| Some(function_in_arn(&action.lambda.as_ref()?.function_arn)));
+    let Some(function) = invoked.find(|name| functions.contains(name)) else {
         return Diagnosis::wrong(subject, "it invokes no function of the stack", RESTORE);
     };
     let add = format!(
@@ -184,7 +183,23 @@ impl EventSource {
             let advice = format!("aws lambda update-event-source-mapping --uuid {id} --enabled{}", self.afterwards);
             return Diagnosis::wrong(self.subject, format!("{state}, so {}", self.effect), advice);
         }
-        Diagnosis::ok(self.subject, state)
+        // A mapping stays enabled when it cannot read its source or the function fails (AWS Lambda API reference,
+        // EventSourceMappingConfiguration).
+        match mapping.last_processing_result() {
+            Some(result) if result.starts_with("PROBLEM") => {
+                let advice = format!(
+                    "if it lasts, the log of {} says what fails in the function; if that has no line, {RESTORE}{}",
+                    function_in_arn(mapping.function_arn().unwrap_or_default()),
+                    self.afterwards
+                );
+                Diagnosis::wrong(
+                    self.subject,
+                    format!("{state}, but AWS reports \"{result}\": until that ends, {}", self.effect),
+                    advice,
+                )
+            }
+            _ => Diagnosis::ok(self.subject, state),
+        }
     }
 }
 
@@ -192,6 +207,22 @@ impl EventSource {
 mod tests {
     use super::super::State;
     use super::*;
+
+    #[test]
+    fn an_enabled_event_source_that_has_a_problem_is_wrong() {
+        let check = |result: &str| {
+            let mapping = EventSourceMappingConfiguration::builder().state("Enabled").last_processing_result(result);
+            let [of_stream, _] = OF_ANSWERS;
+            of_stream.check(&mapping.function_arn("arn:aws:lambda:eu-central-1:1:function:answers").build())
+        };
+        for result in ["No records processed", "OK"] {
+            assert_eq!(check(result).state, State::Ok, "{result}");
+        }
+        let found = check("PROBLEM: Function call failed");
+        assert_eq!(found.state, State::Wrong);
+        assert!(found.detail.contains("PROBLEM: Function call failed"), "{found:?}");
+        assert!(found.advice.contains("the log of answers says") && found.advice.contains(RESTORE), "{found:?}");
+    }
 
     #[test]
     fn a_deployment_that_was_undone_is_not_ok() {

@@ -15,7 +15,7 @@ use requests::Millis;
 use serde_json::{Map, Value as Json};
 use shadow::ThingName;
 
-use crate::connection::Aws;
+use crate::connection::{Aws, function_in_arn};
 use crate::exit::{Failure, could_not};
 
 /// Tolerance between clocks. A message that came into the queue after the start has failed again, and is left alone.
@@ -205,7 +205,7 @@ impl FailureQueue {
 
     /// Gives an event to its function's own queue.
     pub(super) async fn send_again(&self, function: &str, event: &Map<String, Json>) -> Result<(), NotDone> {
-        if !self.functions.contains(name_in_arn(function)) {
+        if !self.functions.contains(function_in_arn(function)) {
             return Err(NotDone::left(format!("{function} is no function of this stack")));
         }
         let mut event = event.clone();
@@ -221,7 +221,7 @@ impl FailureQueue {
 
     /// Says whether the function is the one that speaks to AWS IoT Jobs.
     pub(super) fn is_job_executions(&self, function: &str) -> bool {
-        self.job_executions.as_deref() == Some(name_in_arn(function))
+        self.job_executions.as_deref() == Some(function_in_arn(function))
     }
 
     /// Has the answers of a thing written anew.
@@ -265,9 +265,4 @@ impl FailureQueue {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-/// Name in `arn:aws:lambda:<region>:<account>:function:<name>[:<qualifier>]`.
-fn name_in_arn(function: &str) -> &str {
-    function.split(':').nth(6).unwrap_or_default()
 }
