@@ -1,6 +1,5 @@
 """The command line `lwm2m`, through its binary: requests and their answers, devices, values, jobs, and the doctor."""
 
-import contextlib
 import json
 import os
 import re
@@ -531,35 +530,43 @@ def test_the_doctor_reports_a_rule_of_avsystems_own_stack_unless_it_is_disabled(
         iot.delete_topic_rule(ruleName=rule)
 
 
-def test_the_doctor_reports_a_rule_that_may_not_invoke_its_function(healthy):
-    stack, function = healthy, healthy.outputs["OperationResponseFunction"]
-    [statement] = json.loads(stack.aws.lambda_.get_policy(FunctionName=function)["Policy"])["Statement"]
-    stack.aws.lambda_.remove_permission(FunctionName=function, StatementId=statement["Sid"])
+@pytest.mark.parametrize(("output", "rules"), [("OperationRequestFunction", 3), ("OperationResponseFunction", 1)])
+def test_the_doctor_reports_rules_that_may_not_invoke_their_function(healthy, output, rules):
+    stack, function = healthy, healthy.outputs[output]
+    statements = json.loads(stack.aws.lambda_.get_policy(FunctionName=function)["Policy"])["Statement"]
+    of_rules = [statement for statement in statements if statement["Principal"]["Service"] == "iot.amazonaws.com"]
+    assert len(of_rules) == rules
+    for statement in of_rules:
+        stack.aws.lambda_.remove_permission(FunctionName=function, StatementId=statement["Sid"])
+    added = []
     try:
-        [found] = other_errors(stack).values()
-        assert found["told"] == f"it may not invoke {function}"
-        # The command in its advice repairs it.
-        words = found["advice"].split()[3:]
-        arguments = dict(zip(words[::2], words[1::2], strict=True))
-        stack.aws.lambda_.add_permission(
-            FunctionName=arguments["--function-name"],
-            StatementId=arguments["--statement-id"],
-            Action=arguments["--action"],
-            Principal=arguments["--principal"],
-            SourceArn=arguments["--source-arn"],
-        )
+        errors = other_errors(stack).values()
+        assert [found["told"] for found in errors] == [f"it may not invoke {function}"] * rules
+        # The commands in their advice repair it.
+        for found in errors:
+            words = found["advice"].split()[3:]
+            arguments = dict(zip(words[::2], words[1::2], strict=True))
+            stack.aws.lambda_.add_permission(
+                FunctionName=arguments["--function-name"],
+                StatementId=arguments["--statement-id"],
+                Action=arguments["--action"],
+                Principal=arguments["--principal"],
+                SourceArn=arguments["--source-arn"],
+            )
+            added.append(arguments["--statement-id"])
         assert other_errors(stack) == {}
     finally:
-        with contextlib.suppress(stack.aws.lambda_.exceptions.ResourceNotFoundException):
-            stack.aws.lambda_.remove_permission(FunctionName=function, StatementId="rule")
-        stack.aws.lambda_.add_permission(
-            FunctionName=function,
-            StatementId=statement["Sid"],
-            Action=statement["Action"],
-            Principal=statement["Principal"]["Service"],
-            SourceArn=statement["Condition"]["ArnLike"]["AWS:SourceArn"],
-            SourceAccount=statement["Condition"]["StringEquals"]["AWS:SourceAccount"],
-        )
+        for statement_id in added:
+            stack.aws.lambda_.remove_permission(FunctionName=function, StatementId=statement_id)
+        for statement in of_rules:
+            stack.aws.lambda_.add_permission(
+                FunctionName=function,
+                StatementId=statement["Sid"],
+                Action=statement["Action"],
+                Principal=statement["Principal"]["Service"],
+                SourceArn=statement["Condition"]["ArnLike"]["AWS:SourceArn"],
+                SourceAccount=statement["Condition"]["StringEquals"]["AWS:SourceAccount"],
+            )
 
 
 def test_the_doctor_reports_a_coiote_that_is_not_reached_or_refuses(healthy):

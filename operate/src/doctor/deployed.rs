@@ -77,8 +77,9 @@ async fn check_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Diagnosis {
         return Diagnosis::wrong(subject, "it invokes no function of the stack", RESTORE);
     };
     let add = format!(
-        "aws lambda add-permission --function-name {function} --statement-id rule --action lambda:InvokeFunction \
-         --principal iot.amazonaws.com --source-arn {arn}"
+        "aws lambda add-permission --function-name {function} --statement-id {} --action lambda:InvokeFunction \
+         --principal iot.amazonaws.com --source-arn {arn}",
+        statement_id(rule)
     );
     let no_permission = |subject| Diagnosis::wrong(subject, format!("it may not invoke {function}"), add);
     match aws.lambda().get_policy().function_name(function).send().await {
@@ -95,6 +96,12 @@ async fn check_rule(aws: &Aws, rule: &str, functions: &[&str]) -> Diagnosis {
         }
         Err(error) => Diagnosis::not_visible(subject, could_not("look at the function's policy")(error)),
     }
+}
+
+/// Id for the statement in a function's policy that lets the rule invoke it: several rules invoke the same function. It has at most
+/// 100 characters (AWS Lambda API reference, AddPermission), a rule's name up to 128. CloudFormation makes names distinct at their end.
+fn statement_id(rule: &str) -> &str {
+    rule.get(rule.len().saturating_sub(100)..).unwrap_or(rule)
 }
 
 /// Judges the stack's status.
@@ -207,6 +214,15 @@ impl EventSource {
 mod tests {
     use super::super::State;
     use super::*;
+
+    #[test]
+    fn the_statements_of_several_rules_have_different_ids() {
+        assert_eq!(statement_id("stack_JobOverRule_1"), "stack_JobOverRule_1");
+        let long = |rule: &str| format!("{}_{rule}", "s".repeat(127 - rule.len()));
+        let (request, over) = (long("OperationRequestRule_1"), long("JobOverRule_2"));
+        assert_eq!(statement_id(&request).len(), 100);
+        assert_ne!(statement_id(&request), statement_id(&over));
+    }
 
     #[test]
     fn an_enabled_event_source_that_has_a_problem_is_wrong() {
