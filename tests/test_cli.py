@@ -494,7 +494,8 @@ def test_the_doctor_lists_its_checks(healthy):
     for part in (
         f"ok      rule {healthy.outputs['CreateThingRule']}: enabled, and may invoke",
         f"WRONG   {SHORT_LIVED}: valid for",
-        '        → deploy with another CertificateRotation: docs/deploy.md, "Renew the certificates"',
+        # Its secret is one of its own, which a CertificateRotation does not renew.
+        '        → put a new one into the secret: docs/deploy.md, "Renew the certificates", A secret of your own',
         f"ok      Coiote at {healthy.coiote.url}: it answers, and takes the client certificate",
         "unsure  certificate of Coiote: the stack has not made it",
         "ok      failure queue: empty",

@@ -133,6 +133,11 @@ impl Stack {
         self.outputs.get(key).map(String::as_str).ok_or_else(missing)
     }
 
+    /// Whether it makes the certificates, and renews them; otherwise they are the user's own.
+    pub(crate) fn makes_certificates(&self) -> bool {
+        self.outputs.contains_key("CoiotePolicyName")
+    }
+
     /// Names of its functions, sorted.
     pub(crate) fn functions(&self) -> Vec<&str> {
         self.outputs_named("Function")

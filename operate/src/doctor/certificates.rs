@@ -14,7 +14,8 @@ const DAY: u64 = 24 * 60 * 60;
 /// Topic of one thing, which stands for those of all things.
 const SHADOW: &str = "$aws/things/lwm2m-doctor/shadow/name/operation/update";
 
-const RENEW: &str = "deploy with another CertificateRotation: docs/deploy.md, \"Renew the certificates\"";
+/// Advice on certificates that the stack makes.
+pub(super) const RENEW: &str = "deploy with another CertificateRotation: docs/deploy.md, \"Renew the certificates\"";
 
 pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -> Result<(), Failure> {
     let Ok(policy_name) = stack.output("CoiotePolicyName") else {
@@ -115,7 +116,7 @@ impl Certificate<'_> {
         };
         if is_active(certificate) {
             let expires_at = certificate.certificate_pem.as_deref().and_then(coiote::expires_at);
-            return validity(subject, expires_at, SystemTime::now(), 30);
+            return validity(subject, expires_at, SystemTime::now(), 30, RENEW);
         }
         let status = certificate.status.as_ref().map_or("without a status", CertificateStatus::as_str);
         // One that could not be looked at may be active.
@@ -143,14 +144,22 @@ fn is_active(certificate: &CertificateDescription) -> bool {
     certificate.status == Some(CertificateStatus::Active)
 }
 
-/// Judges how long a certificate is still valid: less than `warn_days` is wrong.
-pub(super) fn validity(subject: String, expires_at: Option<SystemTime>, now: SystemTime, warn_days: u64) -> Diagnosis {
-    let Some(expires_at) = expires_at else { return Diagnosis::wrong(subject, "it cannot be read", RENEW) };
+/// Judges how long a certificate is still valid: `warn_days` whole days or less are wrong, and `renew` says how to renew it.
+pub(super) fn validity(
+    subject: String,
+    expires_at: Option<SystemTime>,
+    now: SystemTime,
+    warn_days: u64,
+    renew: &str,
+) -> Diagnosis {
+    let Some(expires_at) = expires_at else { return Diagnosis::wrong(subject, "it cannot be read", renew) };
     match expires_at.duration_since(now).map(|left| left.as_secs() / DAY) {
-        Ok(days) if days >= warn_days => Diagnosis::ok(subject, format!("valid for {days} days")),
-        Ok(1) => Diagnosis::wrong(subject, "valid for 1 day only", RENEW),
-        Ok(days) => Diagnosis::wrong(subject, format!("valid for {days} days only"), RENEW),
-        Err(_) => Diagnosis::wrong(subject, "it has expired", RENEW),
+        Ok(days) if days > warn_days => {
+            Diagnosis::ok(subject, format!("valid for {days} {}", if days == 1 { "day" } else { "days" }))
+        }
+        Ok(1) => Diagnosis::wrong(subject, "valid for 1 day only", renew),
+        Ok(days) => Diagnosis::wrong(subject, format!("valid for {days} days only"), renew),
+        Err(_) => Diagnosis::wrong(subject, "it has expired", renew),
     }
 }
 
@@ -164,9 +173,10 @@ mod tests {
     #[test]
     fn a_certificate_is_wrong_before_it_expires() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 * DAY);
-        let state = |expires_at| validity(String::new(), expires_at, now, 30).state;
-        assert_eq!(state(Some(now + Duration::from_secs(30 * DAY))), State::Ok);
-        assert_eq!(state(Some(now + Duration::from_secs(30 * DAY - 1))), State::Wrong);
+        let state = |expires_at| validity(String::new(), expires_at, now, 30, RENEW).state;
+        assert_eq!(state(Some(now + Duration::from_secs(31 * DAY))), State::Ok);
+        assert_eq!(state(Some(now + Duration::from_secs(31 * DAY - 1))), State::Wrong);
+        assert_eq!(state(Some(now + Duration::from_secs(30 * DAY))), State::Wrong);
         assert_eq!(state(Some(now - Duration::from_secs(1))), State::Wrong);
         assert_eq!(state(None), State::Wrong);
     }

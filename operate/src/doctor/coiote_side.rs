@@ -5,13 +5,17 @@ use std::time::{Duration, SystemTime};
 use coiote::{Client, Identity};
 use coiote_access::Error;
 
-use super::certificates::validity;
+use super::certificates::{RENEW, validity};
 use super::{Diagnoses, Diagnosis};
 use crate::connection::{Aws, Stack};
 use crate::exit::{Failure, could_not};
 use crate::output::since;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Advice on a certificate that the stack does not make: another CertificateRotation would do nothing.
+const RENEW_OWN: &str =
+    "put a new one into the secret: docs/deploy.md, \"Renew the certificates\", A secret of your own";
 
 /// Name that no device has: only the call itself is of interest.
 const NO_DEVICE: &str = "lwm2m-doctor";
@@ -32,6 +36,12 @@ pub(super) async fn check(aws: &Aws, stack: &Stack, diagnoses: &mut Diagnoses) -
         Err(error) => Diagnosis::not_visible("Coiote as the functions see it", error),
     });
     Ok(())
+}
+
+/// Most days left of the client certificate for which the alarm on its expiry is on: it is on while
+/// `days <= CertificateAlarmDays AND 2 * days < ClientCertificateDays`, so not for a new certificate.
+fn warn_days(alarm_days: u64, certificate_days: u64) -> u64 {
+    alarm_days.min(certificate_days.saturating_sub(1) / 2)
 }
 
 /// Reads Coiote's URL and the secret's name from the function's variables.
@@ -69,9 +79,9 @@ async fn check_from_here(aws: &Aws, stack: &Stack, url: &str, secret: &str, diag
     };
     let days =
         |parameter, default: u64| stack.parameter(parameter).and_then(|days| days.parse().ok()).unwrap_or(default);
-    // The same limit as the alarm's: a new certificate does not expire soon.
-    let warn_days = days("CertificateAlarmDays", 30).min(days("ClientCertificateDays", 3_650) / 2);
-    diagnoses.add(validity(certificate, identity.expires_at(), SystemTime::now(), warn_days));
+    let warn_days = warn_days(days("CertificateAlarmDays", 30), days("ClientCertificateDays", 3_650));
+    let renew = if stack.makes_certificates() { RENEW } else { RENEW_OWN };
+    diagnoses.add(validity(certificate, identity.expires_at(), SystemTime::now(), warn_days, renew));
     let found = match Client::new(url, &identity) {
         Ok(client) => client.find_devices(NO_DEVICE, CALL_TIMEOUT).await,
         Err(error) => Err(error),
@@ -88,4 +98,22 @@ async fn check_from_here(aws: &Aws, stack: &Stack, url: &str, secret: &str, diag
             )
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_doctor_and_the_alarm_have_the_same_limit() {
+        for alarm_days in 1..=60 {
+            for certificate_days in 1..=90 {
+                let warn_days = warn_days(alarm_days, certificate_days);
+                for days in 0..=certificate_days {
+                    let is_alarm_on = days <= alarm_days && 2 * days < certificate_days;
+                    assert_eq!(days <= warn_days, is_alarm_on, "{days} of {certificate_days}, alarm at {alarm_days}");
+                }
+            }
+        }
+    }
 }
