@@ -106,6 +106,22 @@ def test_events_of_jobs_come_back_out_of_the_queue(stack, device):
     assert stack.coiote.runs(thing) == [] and message_count(stack) == 0
 
 
+def test_announcements_and_searches_are_named_and_a_search_is_not_sent_again(stack):
+    device = "urn:dev:of-the-failure-queue"
+    announcement = {"coioteDeviceId": device.replace(":", "%3A"), "coioteDeviceType": "AVSystem.demo"}
+    put(stack, failure_record(stack, announcement, "REGISTRY_UNAVAILABLE", "CreateThingFunction"))
+    search = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
+    put(stack, failure_record(stack, search, "JOBS_NOT_LOOKED_AT", "JobExecutionsFunction"))
+    listed = redrive(stack, "--dry-run")
+    assert f"waits: {device} (its announcement) REGISTRY_UNAVAILABLE" in listed
+    assert "waits: a search for executions JOBS_NOT_LOOKED_AT" in listed
+    shown = redrive(stack)
+    assert f"sent again: {device} (its announcement)" in shown
+    assert "discarded: a search for executions" in shown and "1 discarded, 1 sent again" in shown
+    wait_for("the operation shadow of the announced device", lambda: "version" in stack.aws.shadow(device, "operation"))
+    assert message_count(stack) == 0
+
+
 def test_a_message_that_is_no_event_does_not_stop_it(stack, device):
     thing = device()
     event = request_of(stack, thing, {"operation": "read", "keys": ["Device.0.UTC Offset"]})

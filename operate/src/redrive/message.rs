@@ -1,7 +1,9 @@
 //! Messages of the failure queue: a record of a failed invocation, a thing's name, or something else.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value as Json};
 use shadow::ThingName;
 
@@ -26,6 +28,8 @@ pub(super) enum Content<'a> {
     },
     /// Event that no function takes.
     InvalidEvent,
+    /// Scheduled search for executions of AWS IoT jobs, which the next search makes up for.
+    Search,
     Event {
         function: &'a str,
         event: &'a Map<String, Json>,
@@ -52,6 +56,7 @@ impl Message {
         }
         match (function, self.event()) {
             (Some(_), Some(_)) if self.error() == Some(EVENT_INVALID) => Content::InvalidEvent,
+            (Some(_), Some(event)) if is_scheduled(event) => Content::Search,
             (Some(function), Some(event)) => Content::Event { function, event },
             _ => Content::Unknown,
         }
@@ -59,6 +64,14 @@ impl Message {
 
     fn event(&self) -> Option<&Map<String, Json>> {
         self.record.get("requestPayload")?.as_object()
+    }
+
+    /// Name of the device that the event announces, as that of its thing.
+    fn announced_device(&self) -> Option<Cow<'_, str>> {
+        let id = self.event()?.get("coioteDeviceId")?.as_str()?;
+        // Coiote encodes `:` as `%3A`.
+        let name = percent_decode_str(id).decode_utf8_lossy();
+        Some(if ThingName::parse(&name).is_some() { name } else { Cow::Borrowed(id) })
     }
 
     fn context(&self, name: &str) -> Option<&Json> {
@@ -85,6 +98,11 @@ impl Message {
 const NAMES: [&[&str]; 3] =
     [&["thingName", "thingArn"], &["operation", "jobOver"], &["version", "jobId", "canceledJob"]];
 
+/// Whether EventBridge's schedule has sent it. Of the functions with a schedule, only job-executions has the failure queue.
+fn is_scheduled(event: &Map<String, Json>) -> bool {
+    event.get("detail-type").and_then(Json::as_str) == Some("Scheduled Event")
+}
+
 /// Formats a message in one line: thing, operation, shadow version or job, and why it is in the queue.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +114,11 @@ impl fmt::Display for Message {
                 write!(f, "a part of the ledger's stream ({size} records)")
             }
             Content::Unknown => f.write_str("no event"),
+            Content::Search => write!(f, "a search for executions {}", self.reason()),
             Content::InvalidEvent | Content::Event { .. } => {
+                if let Some(device) = self.announced_device() {
+                    return write!(f, "{device} (its announcement) {}", self.reason());
+                }
                 for names in NAMES {
                     let held = |name: &&str| self.event().and_then(|event| event.get(*name));
                     match names.iter().find_map(held) {
@@ -130,6 +152,11 @@ mod tests {
         json!({"requestContext": context, "requestPayload": event, "responsePayload": {"errorType": "X"}}).to_string()
     }
 
+    /// Event of a schedule (EventBridge user guide, "Events from AWS services").
+    fn scheduled() -> Json {
+        json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}})
+    }
+
     #[test]
     fn each_message_is_formatted_in_a_line() {
         let retries = json!({"condition": "RetriesExhausted", "approximateInvokeCount": 3});
@@ -143,6 +170,12 @@ mod tests {
             (of_event(json!({"thingName": "a", "operation": "read", "jobId": "j"})), "a read j X"),
             (of_event(json!({"thingArn": "arn:a", "jobId": "j", "jobOver": "canceled"})), "arn:a canceled j X"),
             (of_event(json!({"canceledJob": "j"})), "- - j X"),
+            (
+                of_event(json!({"coioteDeviceId": "urn%3Adev%3A1", "coioteDeviceType": "a.b"})),
+                "urn:dev:1 (its announcement) X",
+            ),
+            (of_event(json!({"coioteDeviceId": "a%0Ab"})), "a%0Ab (its announcement) X"),
+            (of_event(scheduled()), "a search for executions X"),
             ("urn:dev:1".to_owned(), "urn:dev:1 (its answers)"),
             ("17".to_owned(), "17 (its answers)"),
             ("356938035643809".to_owned(), "356938035643809 (its answers)"),
@@ -159,5 +192,6 @@ mod tests {
             assert_eq!(Message::read(&body).to_string(), line);
         }
         assert!(matches!(Message::read(&failed(retries, EVENT_INVALID)).content(), Content::InvalidEvent));
+        assert!(matches!(Message::read(&of_event(scheduled())).content(), Content::Search));
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! The queue may also hold names of things whose answers could not be written for hours, and notes that Lambda gave up a part
 //! of the ledger's stream. A thing's name goes back to where it came from, so that its answers are written anew. The stream's
-//! records are not in such a note: `lwm2m rewrite-answers` writes all answers anew.
+//! records are not in such a note: `lwm2m rewrite-answers` writes all answers anew. A scheduled search for executions of jobs is
+//! deleted: the next one has made up for it.
 //!
 //! The output ends with the messages that are left in the queue, and why. A message of another kind stays there. If AWS refused to
 //! send a message on, or to delete it, the exit status is that of a failure.
@@ -122,6 +123,7 @@ async fn handle(queue: &FailureQueue, message: &Message, options: Options) -> Re
         )),
         Content::StreamNote { .. } => Err(NotDone::left("lwm2m rewrite-answers writes all answers anew")),
         Content::Unknown => Err(NotDone::left("neither an event nor a thing's name")),
+        Content::Search => Ok("discarded"),
         Content::InvalidEvent if options.discard_invalid => Ok("discarded"),
         Content::InvalidEvent => Err(NotDone::left("it is no operation at all, and would fail again")),
         Content::Event { function, event } => queue.send_again(function, event).await.map(|()| "sent again"),
