@@ -77,18 +77,43 @@ impl OperationRequest {
                 return Invoked::failed(contact, INVOCATION_FAILED);
             }
             // The invocation goes on.
-            Err(_) => return Invoked::failed(Contact::Away, "OUT_OF_TIME"),
+            Err(_) => return Invoked::failed(Contact::Away, coiote_access::code::OUT_OF_TIME),
         };
         let payload = output.payload().map(Blob::as_ref).unwrap_or_default();
         if output.function_error().is_some() {
-            let error: Json = serde_json::from_slice(payload).unwrap_or_default();
-            let code = error.get("errorType").and_then(Json::as_str).unwrap_or(INVOCATION_FAILED);
-            return Invoked::failed(Contact::Away, code);
+            return Invoked::failed(Contact::Away, &code_of_error(payload));
         }
         let Ok(answer) = serde_json::from_slice::<Answer>(payload) else {
             return Invoked::failed(Contact::Away, INVOCATION_FAILED);
         };
         let contact = Contact::of(&answer);
         Invoked { contact, status: Some(answer.status), code: answer.reason.map(|reason| reason.code.into_owned()) }
+    }
+}
+
+/// Code of an invocation that ended with an error: the function's own, which has the form of all codes, or `INVOCATION_FAILED` where
+/// Lambda has ended the function, as with `Runtime.ExitError` or, at the timeout, without an error type.
+fn code_of_error(payload: &[u8]) -> String {
+    let error: Json = serde_json::from_slice(payload).unwrap_or_default();
+    let is_code = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    error.get("errorType").and_then(Json::as_str).filter(is_code).unwrap_or(INVOCATION_FAILED).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_codes_of_the_function_itself_are_passed_on() {
+        for (payload, code) in [
+            (r#"{"errorType": "LEDGER_UNAVAILABLE", "errorMessage": "m"}"#, "LEDGER_UNAVAILABLE"),
+            (r#"{"errorType": "Runtime.ExitError", "errorMessage": "m"}"#, INVOCATION_FAILED),
+            (r#"{"errorType": "Sandbox.Timedout", "errorMessage": "m"}"#, INVOCATION_FAILED),
+            (r#"{"errorMessage": "Task timed out after 30.00 seconds"}"#, INVOCATION_FAILED),
+            (r#"{"errorType": ""}"#, INVOCATION_FAILED),
+            ("", INVOCATION_FAILED),
+        ] {
+            assert_eq!(code_of_error(payload.as_bytes()), code, "{payload}");
+        }
     }
 }
