@@ -113,6 +113,21 @@ def test_a_delivery_while_another_one_is_running(stack, device, environment_of):
         assert len(script.tasks) == 1
 
 
+def test_a_retry_while_the_attempt_before_it_is_running_is_a_warning(stack, device, environment_of):
+    """Lambda tries once more, and nobody has to do anything."""
+    thing = device()
+    version = new_version(stack, thing)
+    invocation = "one-invocation-of-" + thing
+    with scripted_coiote(stack.authority, {CREATE: SLOW}) as script:
+        first, second = (environment_of("OperationRequest", COIOTE_URL=script.url) for _ in range(2))
+        running = first.begin(event(thing, version), invocation, seconds=5)
+        wait_for("the task to be created", lambda: len(script.tasks) == 1)
+        assert second.invoke(event(thing, version), invocation)["errorType"] == "EARLIER_ATTEMPT_UNDER_WAY"
+        [line] = [line for line in second.log_lines() if line.get("message") == "request may be under way"]
+        assert (line["level"], line["code"], line["thing"]) == ("WARN", "EARLIER_ATTEMPT_UNDER_WAY", thing)
+        stack.aws.answer_as(thing, first.result(running))
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_requests_that_follow_each_other_closely(stack, device, two_functions, order):
     thing = device()

@@ -20,7 +20,7 @@ use crate::invocation::{Invocation, Outcome, Run};
 use crate::logging::{log_outcome, record_purpose, request_span};
 
 /// Code of a request that an earlier attempt of the same invocation may still be dealing with.
-const BUSY: &str = "EARLIER_ATTEMPT_UNDER_WAY";
+pub(crate) const BUSY: &str = "EARLIER_ATTEMPT_UNDER_WAY";
 
 /// Settings from the template.
 pub(crate) struct Settings {

@@ -5,6 +5,7 @@ use lambda_support::{elapsed_ms, ms_since};
 use requests::{Name, Reason, Status, code};
 use shadow::Envelope;
 
+use crate::handle::BUSY;
 use crate::incoming::{Purpose, known_operation};
 use crate::invocation::{Invocation, Outcome, Run};
 
@@ -62,7 +63,12 @@ pub(crate) fn log_outcome(invocation: &Invocation<'_>, outcome: &Outcome, findin
         Ok(answer) => answer,
         Err(Diagnostic { error_type: code, error_message: reason }) => {
             let status = Status::InProgress.as_str();
-            tracing::error!(status, code, reason, duration_ms, "request not recorded");
+            if code == BUSY {
+                // Lambda tries again.
+                tracing::warn!(status, code, reason, duration_ms, "request may be under way");
+            } else {
+                tracing::error!(status, code, reason, duration_ms, "request not recorded");
+            }
             metrics::counter!("Failures", "code" => code.clone()).increment(1);
             return;
         }
