@@ -6,12 +6,11 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use lambda_support::{Deadline, diagnostic, elapsed_ms, ms_since, now};
 use ledger::{Item, Ledger};
 use requests::{
-    Answer, DELETE, DatamodelWrite, Event, Folded, Name, Reason, Record, ResultEntry, Status, Verdict, code,
-    covered_hashes, path_hash,
+    Answer, DatamodelWrite, Event, Folded, Name, Reason, ResultEntry, Status, Verdict, code, covered_hashes, path_hash,
 };
 use serde_json::value::RawValue;
 use shadow::folding::{EarlierResult, FoldOutcome, OtherResults, Revision, Scope};
-use shadow::{DatamodelShadows, Envelope, Error, Shadows};
+use shadow::{DatamodelShadows, Error, Shadows};
 use tracing::Instrument;
 
 use crate::logging::{count_outcome, log_outcome, record_request, result_span};
@@ -22,9 +21,6 @@ pub(crate) struct Service {
     ledger: Ledger,
     datamodel: DatamodelShadows,
 }
-
-/// Accuracy of the time of a deletion, in seconds: Coiote's clock may be another one, and both are in whole seconds.
-const DELETION_ACCURACY: u64 = 2;
 
 /// Outcome of folding a result.
 type Outcome = (Status, Option<Reason>);
@@ -119,7 +115,7 @@ impl Service {
         let failed_keys: Vec<String> = response.failed().map(str::to_owned).collect();
         let read = read.filter(|record| covered_hashes(&record.keys, &failed_keys).iter().all(is_covered));
         let scope = Scope::new(read.map(|record| record.keys.clone()), failed_keys);
-        let known = item.device.datamodel(version).filter(|_| deletions_since(item, envelope).next().is_none());
+        let known = item.device.datamodel(version).filter(|_| item.device.deletions_since(version).next().is_none());
         let known = known.map(|(version, written_at)| Revision { version, written_at });
         let others = async || {
             if envelope.version.is_none() && !response.is_deletion() {
@@ -169,44 +165,23 @@ fn failed(code: &'static str, why: String) -> Outcome {
     (Status::Failed, Some(Reason::new(code, why)))
 }
 
-/// The device's other results beside the one in the response, and what it has deleted. Results have their order by version, but
-/// deletions have only their time.
+/// The device's other results beside the one in the response, and what it has deleted.
 fn others(item: &Item, response: &Response) -> OtherResults {
-    let envelope = &response.envelope;
+    let (device, envelope) = (&item.device, &response.envelope);
     let is_other = |result: &&ResultEntry| envelope.version != Some(result.version);
     let is_newer = |result: &&ResultEntry| match envelope.version {
         Some(version) => result.version > version,
         None => {
-            let deletion = response.deleted_by.as_ref().and_then(|name| item.device.find(name));
-            !is_deleted_since(item, result, deletion, envelope.timestamp)
+            let deletion = response.deleted_by.as_ref().and_then(|name| device.find(name));
+            !device.is_deleted_since(result, deletion, envelope.timestamp)
         }
     };
-    let (newer, earlier): (Vec<&ResultEntry>, Vec<_>) = item.device.results().filter(is_other).partition(is_newer);
-    let deleted = deletions_since(item, envelope).map(|record| record.keys.iter().map(|key| path_hash(key)).collect());
+    let (newer, earlier): (Vec<&ResultEntry>, Vec<_>) = device.results().filter(is_other).partition(is_newer);
+    let deletions = envelope.version.into_iter().flat_map(|version| device.deletions_since(version));
+    let deleted = deletions.map(|record| record.keys.iter().map(|key| path_hash(key)).collect());
     let earlier =
         earlier.into_iter().map(|result| EarlierResult { fingerprint: result.touched.clone(), wrote: result.wrote });
     OtherResults::new(newer.into_iter().map(|result| result.touched.clone()).chain(deleted), earlier)
-}
-
-/// Requests by which the device has deleted something since the result in the envelope.
-fn deletions_since<'i>(item: &'i Item, envelope: &Envelope) -> impl Iterator<Item = &'i Record> {
-    let result = envelope.version.and_then(|version| item.device.result(version));
-    let is_deletion = |record: &Record| record.operation == DELETE && record.status() == Status::Succeeded;
-    let is_since = move |record: &Record| {
-        result.is_some_and(|result| is_deleted_since(item, result, Some(record), record.ran_at()))
-    };
-    item.device.ended().iter().filter(move |record| is_deletion(record) && is_since(record))
-}
-
-/// Whether the device has deleted something since the result: at that time, in seconds since 1970, by that request. Within the
-/// accuracy of the time, the order of the requests decides; without it, values stay.
-fn is_deleted_since(item: &Item, result: &ResultEntry, deletion: Option<&Record>, deleted_at: Option<u64>) -> bool {
-    let (Some(deleted_at), 1..) = (deleted_at, result.reported_at) else { return false };
-    if deleted_at.abs_diff(result.reported_at) > DELETION_ACCURACY {
-        return deleted_at > result.reported_at;
-    }
-    let answered = result.answers.as_ref().and_then(|name| item.device.find(name));
-    answered.zip(deletion).is_some_and(|(answered, deletion)| answered.order() < deletion.order())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it away")]

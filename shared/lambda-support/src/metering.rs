@@ -81,7 +81,7 @@ struct Recorded {
 pub fn record(metric: &'static str, value: f64) {
     let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
     if recorded.values.get(metric).is_some_and(|values| *values >= MOST_VALUES) {
-        recorded.write_line();
+        recorded.write_lines();
     }
     *recorded.values.entry(metric).or_default() += 1;
     metrics::histogram!(metric).record(value);
@@ -89,7 +89,7 @@ pub fn record(metric: &'static str, value: f64) {
 
 impl Recorded {
     /// Writes what was collected into lines.
-    fn write_line(&mut self) {
+    fn write_lines(&mut self) {
         self.values.clear();
         if let Some(collector) = COLLECTOR.get()
             && let Err(error) = collector.flush(&mut self.lines)
@@ -144,7 +144,7 @@ impl Meter {
     /// Lines with all metrics since they were last taken.
     fn take_lines(&self) -> Vec<u8> {
         let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.write_line();
+        recorded.write_lines();
         std::mem::take(&mut recorded.lines)
     }
 }

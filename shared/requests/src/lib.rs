@@ -20,6 +20,7 @@
 mod answer;
 mod canceled_by;
 mod copy;
+mod deletions;
 mod device;
 mod digest;
 mod event;

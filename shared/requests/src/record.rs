@@ -447,7 +447,7 @@ impl Record {
     }
 
     /// Place in the order of the device's requests, by version.
-    pub fn order(&self) -> u64 {
+    pub(crate) fn order(&self) -> u64 {
         self.name.version().unwrap_or(self.after)
     }
 
